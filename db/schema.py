@@ -1,0 +1,319 @@
+"""Tables of the sealed store, as SQLAlchemy Core metadata.
+
+This is what the queries are written against; the migrations create the same tables (a test compares the two) and add what metadata
+cannot say: partitions, roles, grants and row-level security.
+
+Columns named ``*_sealed`` hold ciphertext made by :mod:`db.sealing`. Columns named ``*_hmac`` hold 16-byte keyed digests for look-ups.
+Everything else is readable by whoever gets the database, so it holds ids, counts, codes and times only, never content.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+
+metadata = MetaData()
+
+
+def _tenant() -> Column[object]:
+    return Column("tenant_id", UUID(as_uuid=True), nullable=False)
+
+
+def _when(name: str, *, nullable: bool = True) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=None if nullable else func.now())
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=True), primary_key=True),
+    Column("name_sealed", LargeBinary),
+    _when("created_at", nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _tenant(),
+    Column("key_id", UUID(as_uuid=True), nullable=False),
+    Column("principal_id", UUID(as_uuid=True), nullable=False),
+    Column("name_sealed", LargeBinary),
+    Column("key_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of a 256-bit random secret
+    Column("scopes", ARRAY(Text), nullable=False),
+    _when("created_at", nullable=False),
+    _when("expires_at"),
+    _when("revoked_at"),
+    PrimaryKeyConstraint("tenant_id", "key_id"),
+)
+
+tenant_keys = Table(  # one row per tenant key epoch, wrapped by the KEK
+    "tenant_keys",
+    metadata,
+    _tenant(),
+    Column("key_epoch", Integer, nullable=False),
+    Column("kek_id", Text, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),  # active | retired
+    _when("created_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "key_epoch"),
+)
+
+data_keys = Table(  # one data key per tenant, file or job, wrapped by a tenant key epoch
+    "data_keys",
+    metadata,
+    _tenant(),
+    Column("key_id", UUID(as_uuid=True), nullable=False),
+    Column("owner_kind", Text, nullable=False),  # tenant | file | job
+    Column("owner_id", UUID(as_uuid=True), nullable=False),
+    Column("key_epoch", Integer, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    _when("created_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "key_id"),
+    UniqueConstraint("tenant_id", "owner_kind", "owner_id"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    _tenant(),
+    Column("file_id", UUID(as_uuid=True), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("state", Text, nullable=False),  # uploading | processed | error
+    Column("error_code", Text),
+    Column("name_sealed", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("size_chars", BigInteger, nullable=False, server_default="0"),
+    Column("row_count", Integer, nullable=False, server_default="0"),
+    Column("defect_count", Integer, nullable=False, server_default="0"),
+    _when("created_at", nullable=False),
+    _when("expires_at"),
+    PrimaryKeyConstraint("tenant_id", "file_id"),
+)
+
+rows = Table(  # hash-partitioned by file_id
+    "rows",
+    metadata,
+    _tenant(),
+    Column("file_id", UUID(as_uuid=True), nullable=False),
+    Column("idx", Integer, nullable=False),  # 0-based position among the rows of the file
+    Column("line", Integer, nullable=False),  # 1-based line (or record) in the uploaded file, for messages
+    Column("endpoint", Text),  # what the line's url named, from a closed list; NULL fits every endpoint
+    Column("defect", Text),  # a failure code found while parsing; such a row never reaches a model
+    Column("size", Integer, nullable=False),  # characters of the body
+    Column("custom_id_sealed", LargeBinary),
+    Column("custom_id_hmac", LargeBinary),
+    Column("body_sealed", LargeBinary),
+    PrimaryKeyConstraint("tenant_id", "file_id", "idx"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _tenant(),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("file_id", UUID(as_uuid=True), nullable=False),
+    Column("principal_id", UUID(as_uuid=True), nullable=False),
+    Column("task", Text, nullable=False),  # classify | generate | embed
+    Column("endpoint", Text, nullable=False),
+    Column("model", Text),  # registry id used where a row names none
+    Column("head_id", UUID(as_uuid=True)),
+    Column("state", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),  # higher runs first
+    Column("completion_window_seconds", Integer, nullable=False),
+    Column("row_count", Integer, nullable=False, server_default="0"),
+    Column("completed_count", Integer, nullable=False, server_default="0"),  # exact once the job has ended; shards count before
+    Column("failed_count", Integer, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("errors", JSONB),  # [{code, line}], never content
+    Column("request_hmac", LargeBinary),  # digest of the creating request, to find a retried twin
+    Column("metrics", JSONB),  # micro-batch figures: rows, tokens, padding, fill
+    _when("created_at", nullable=False),
+    _when("deadline"),
+    _when("in_progress_at"),
+    _when("finalizing_at"),
+    _when("completed_at"),
+    _when("failed_at"),
+    _when("expired_at"),
+    _when("cancelling_at"),
+    _when("cancelled_at"),
+    _when("output_deleted_at"),
+    _when("errors_deleted_at"),
+    PrimaryKeyConstraint("tenant_id", "job_id"),
+    ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
+    Index("jobs_live", "state", postgresql_where="state IN ('validating', 'in_progress', 'finalizing', 'cancelling')"),
+)
+
+job_specs = Table(  # the sealed half of a job, apart so that the dispatcher never sees ciphertext
+    "job_specs",
+    metadata,
+    _tenant(),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("spec_sealed", LargeBinary, nullable=False),
+    Column("metadata_sealed", LargeBinary),
+    PrimaryKeyConstraint("tenant_id", "job_id"),
+    ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    _tenant(),
+    Column("shard_id", UUID(as_uuid=True), nullable=False, unique=True),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("file_id", UUID(as_uuid=True), nullable=False),
+    Column("first_idx", Integer, nullable=False),
+    Column("end_idx", Integer, nullable=False),  # exclusive
+    Column("state", Text, nullable=False),  # ready | leased | done | cancelled | expired
+    Column("epoch", Integer, nullable=False, server_default="0"),  # +1 at each claim: the fence
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    _when("deadline"),
+    _when("not_before"),  # backoff after an error
+    _when("dispatched_at"),  # last time a message was published for it
+    _when("lease_expires_at"),
+    Column("worker", Text),  # host:pid of the lease holder
+    Column("crash_attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("error_attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("last_error", Text),  # a failure code
+    Column("completed_count", Integer, nullable=False, server_default="0"),
+    Column("failed_count", Integer, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("tenant_id", "shard_id"),
+    ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
+    Index("shards_of_job", "tenant_id", "job_id", "first_idx"),
+    Index("shards_live", "state", "priority", "deadline", postgresql_where="state IN ('ready', 'leased')"),
+)
+
+results = Table(  # hash-partitioned by job_id; written once per (job, idx)
+    "results",
+    metadata,
+    _tenant(),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),  # 1 completed, 2 failed
+    Column("code", Text),  # the failure code where outcome is 2
+    Column("payload_sealed", LargeBinary),  # the answer's JSON; NULL where outcome is 2
+    Column("model_version", Text),
+    Column("input_tokens", Integer, nullable=False, server_default="0"),
+    Column("output_tokens", Integer, nullable=False, server_default="0"),
+    Column("epoch", Integer, nullable=False),
+    _when("created_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "job_id", "idx"),
+)
+
+label_sets = Table(
+    "label_sets",
+    metadata,
+    _tenant(),
+    Column("label_set_id", UUID(as_uuid=True), nullable=False),
+    Column("name_hmac", LargeBinary, nullable=False),
+    Column("body_sealed", LargeBinary, nullable=False),  # {"name", "labels", "templates"?}
+    _when("created_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "label_set_id"),
+    UniqueConstraint("tenant_id", "name_hmac"),
+)
+
+models = Table(  # what a tenant trained: heads over a registry encoder
+    "models",
+    metadata,
+    _tenant(),
+    Column("model_id", UUID(as_uuid=True), nullable=False),
+    Column("kind", Text, nullable=False),  # head
+    Column("base", Text, nullable=False),  # registry id of the encoder below it
+    Column("version", Text, nullable=False),  # digest of the weights
+    Column("name_hmac", LargeBinary, nullable=False),
+    Column("card_sealed", LargeBinary, nullable=False),  # {"name", "labels", "examples", "metrics"}
+    Column("weights_sealed", LargeBinary, nullable=False),  # a safetensors blob
+    _when("created_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "model_id"),
+    UniqueConstraint("tenant_id", "name_hmac"),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    _tenant(),
+    Column("schedule_id", UUID(as_uuid=True), nullable=False),
+    Column("principal_id", UUID(as_uuid=True), nullable=False),
+    Column("cron", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("spec_sealed", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),  # active | paused
+    _when("next_run_at"),
+    _when("created_at", nullable=False),
+    PrimaryKeyConstraint("tenant_id", "schedule_id"),
+)
+
+audit_events = Table(  # append only
+    "audit_events",
+    metadata,
+    _tenant(),
+    Column("event_id", UUID(as_uuid=True), nullable=False),
+    _when("at", nullable=False),
+    Column("component", Text, nullable=False),  # api | worker | dispatcher
+    Column("principal_id", UUID(as_uuid=True)),
+    Column("key_id", UUID(as_uuid=True)),
+    Column("action", Text, nullable=False),  # e.g. rows.read, results.read, results.write, file.create, access.denied
+    Column("outcome", Text, nullable=False),  # allowed | denied
+    Column("object_kind", Text),
+    Column("object_id", UUID(as_uuid=True)),
+    Column("first_idx", Integer),
+    Column("end_idx", Integer),
+    Column("job_id", UUID(as_uuid=True)),
+    Column("request_id", Text),
+    Column("origin", INET),
+    Column("model_version", Text),
+    PrimaryKeyConstraint("tenant_id", "event_id"),
+    Index("audit_events_by_time", "tenant_id", "at"),
+)
+
+audit_digests = Table(  # what an event's read brought out: appended after the SELECT, in the same transaction
+    "audit_digests",
+    metadata,
+    _tenant(),
+    Column("event_id", UUID(as_uuid=True), nullable=False),
+    Column("row_count", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 over the ciphertexts in order
+    PrimaryKeyConstraint("tenant_id", "event_id"),
+)
+
+audit_unsealed = Table(  # events the Merkle sealer has not taken yet
+    "audit_unsealed",
+    metadata,
+    _tenant(),
+    Column("event_id", UUID(as_uuid=True), nullable=False),
+    PrimaryKeyConstraint("tenant_id", "event_id"),
+)
+
+audit_leaves = Table(
+    "audit_leaves",
+    metadata,
+    Column("leaf_index", BigInteger, primary_key=True),
+    _tenant(),
+    Column("event_id", UUID(as_uuid=True), nullable=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("tree_size", BigInteger, primary_key=True),
+    Column("root_hash", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    _when("created_at", nullable=False),
+)
