@@ -127,10 +127,10 @@ jobs = Table(
     Column("job_id", UUID(as_uuid=True), nullable=False),
     Column("file_id", UUID(as_uuid=True), nullable=False),
     Column("principal_id", UUID(as_uuid=True), nullable=False),
-    Column("task", Text, nullable=False),  # classify | generate | embed
+    Column("task", Text, nullable=False),  # classify | generate | embed | train
     Column("endpoint", Text, nullable=False),
     Column("model", Text),  # registry id used where a row names none
-    Column("head_id", UUID(as_uuid=True)),
+    Column("head_id", UUID(as_uuid=True)),  # task train: the head this job makes
     Column("state", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False, server_default="0"),  # higher runs first
     Column("completion_window_seconds", Integer, nullable=False),
@@ -141,7 +141,7 @@ jobs = Table(
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
     Column("errors", JSONB),  # [{code, line}], never content
     Column("request_hmac", LargeBinary),  # digest of the creating request, to find a retried twin
-    Column("metrics", JSONB),  # micro-batch figures: rows, tokens, padding, fill
+    Column("metrics", JSONB),  # sums of the shards' metrics, once the job has ended
     _when("created_at", nullable=False),
     _when("deadline"),
     _when("in_progress_at"),
@@ -193,6 +193,7 @@ shards = Table(
     Column("failed_count", Integer, nullable=False, server_default="0"),
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("metrics", JSONB),  # its share of the micro-batches: tokens, padding_tokens, budget_tokens, batches
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),
