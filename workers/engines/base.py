@@ -1,0 +1,105 @@
+"""What an engine is: the shapes that cross between the runtime, the batcher and whatever runs a model.
+
+An engine turns token ids into vectors (encoder) or more token ids (decoder). It knows nothing of tenants, jobs, labels or files, keeps no
+state between batches, and may be called from several lanes at once. Everything here is light: no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from workers.engines.packing import Packed
+
+Ids = NDArray[np.int32]
+Vectors = NDArray[np.float32]
+
+
+class OutOfMemory(Exception):
+    """The batch did not fit the device. The batcher runs it again in halves; carries no content."""
+
+
+class EngineBroken(Exception):
+    """The device is lost for this process (a sticky CUDA error). No row is to blame: release the shard and end the process."""
+
+
+class Stopped(Exception):
+    """The caller's stop event was set, or the batcher was closed without draining, before all of the call's rows had run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as the model sees it, special tokens included."""
+
+    ids: Ids
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that could not be done; `code` is one of the failure codes of the store."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateItem:
+    """One prompt, tokenised, and how to continue it. `temperature` 0 is greedy; `seed` makes sampling repeatable for this row alone."""
+
+    ids: Ids
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """`ids` are the new tokens only. `finish_reason` is "stop" (end token or stop string) or "length"."""
+
+    text: str
+    ids: list[int]
+    finish_reason: str
+
+
+class Engine(Protocol):
+    @property
+    def model_version(self) -> str:
+        """Model, digest of its weights, and how they were run: stored with every result."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence the model takes, special tokens included."""
+
+
+class EncoderEngine(Engine, Protocol):
+    @property
+    def dimensions(self) -> int: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Cuts at `max_tokens` and says so. Thread-safe."""
+
+    def run(self, packed: "Packed") -> Vectors:
+        """[n, dimensions], unit length, in the order before packing. Raises OutOfMemory; a row the model spoilt holds NaN."""
+
+    def embed(self, batch: Sequence[Ids]) -> Vectors:
+        """`run` of the batch, packed here and now: for one-off calls and the bare loop that the batcher is measured against."""
+
+
+class DecoderEngine(Engine, Protocol):
+    def tokenize_chat(self, messages: Sequence[Message]) -> Ids: ...
+
+    def tokenize_prompt(self, prompt: str) -> Ids: ...
+
+    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
+        """In the order given. Raises OutOfMemory; a row the model spoilt is a FailedRow, its neighbours go on."""

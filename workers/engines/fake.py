@@ -1,0 +1,123 @@
+"""A deterministic engine without a model, for fault tests: what it answers is a function of the text and of nothing else.
+
+On only where TEXTMILL_FAKE_ENGINE=1 (the registry then lists "fake-encoder" and "fake-decoder"). TEXTMILL_FAKE_DELAY_MS adds that many
+milliseconds a row, so that a test can interrupt a batch. A text may hold one of MARKS to make the engine fail as a real one may.
+`expected_label` and `expected_text` are the f(text) that a test compares with. Never use it to judge speed or quality.
+"""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Message, OutOfMemory, Tokens, Vectors
+from workers.engines.packing import Packed, pack
+from workers.zero_shot import TEMPLATES, prototypes, written
+
+DIMENSIONS = 32
+MARKS = {
+    "error": "[[fake:error]]",  # the engine raises
+    "memory": "[[fake:memory]]",  # out of memory, even alone
+    "crowded": "[[fake:crowded]]",  # out of memory unless alone in its batch
+    "nan": "[[fake:nan]]",  # the model's numbers are spoilt for this row
+    "empty": "[[fake:empty]]",  # generates nothing
+    "exit": "[[fake:exit]]",  # the process dies at once, as by a segmentation fault
+    "hang": "[[fake:hang]]",  # the model never comes back
+}
+
+
+def enabled() -> bool:
+    return os.environ.get("TEXTMILL_FAKE_ENGINE") == "1"
+
+
+def vector_of(text: str) -> Vectors:
+    """[32], unit length: a hash of the text spread over the sphere."""
+    digest = hashlib.blake2b(text.encode(), digest_size=DIMENSIONS * 2).digest()
+    values = np.frombuffer(digest, dtype="<i2").astype(np.float32)
+    unit: Vectors = values / np.linalg.norm(values)
+    return unit
+
+
+def expected_label(text: str, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> str:
+    """What classify answers for this text."""
+    made = prototypes(np.stack([vector_of(one) for one in written(labels, templates)]), len(templates))
+    return labels[int(np.argmax(made @ vector_of(text)))]
+
+
+def expected_text(prompt: str, max_tokens: int = 16) -> str:
+    """What generate answers for this prompt: words of a hash."""
+    digest = hashlib.blake2b(prompt.encode(), digest_size=32).hexdigest()
+    return " ".join(digest[at : at + 4] for at in range(0, 64, 4)[: max(1, min(max_tokens, 16))])
+
+
+class FakeEncoder:
+    """Tokens are the bytes of the text. Truncates at 4,096."""
+
+    model_version = "fake-encoder@1"
+    max_tokens = 4096
+    dimensions = DIMENSIONS
+
+    def __init__(self) -> None:
+        self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        raw = [text.encode() for text in texts]
+        return [Tokens(np.frombuffer(one[: self.max_tokens], dtype=np.uint8).astype(np.int32), len(one) > self.max_tokens) for one in raw]
+
+    def run(self, packed: Packed) -> Vectors:
+        texts = [_text(ids) for ids in np.split(packed.ids, np.cumsum(packed.lengths)[:-1])]
+        _suffer(texts, self._delay_seconds)
+        vectors = np.empty((len(texts), DIMENSIONS), np.float32)
+        for place, text in zip(packed.order, texts, strict=True):
+            vectors[place] = np.nan if MARKS["nan"] in text else vector_of(text)
+        return vectors
+
+    def embed(self, batch: Sequence[Ids]) -> Vectors:
+        return self.run(pack(batch))
+
+
+class FakeDecoder:
+    model_version = "fake-decoder@1"
+    max_tokens = 4096
+
+    def __init__(self) -> None:
+        self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
+        return self.tokenize_prompt(messages[-1].content)
+
+    def tokenize_prompt(self, prompt: str) -> Ids:
+        return np.frombuffer(prompt.encode(), dtype=np.uint8).astype(np.int32)
+
+    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
+        texts = [_text(item.ids) for item in batch]
+        _suffer(texts, self._delay_seconds)
+        return [self._answer(text, item.max_tokens) for text, item in zip(texts, batch, strict=True)]
+
+    def _answer(self, text: str, max_tokens: int) -> Generation | FailedRow:
+        if MARKS["nan"] in text:
+            return FailedRow("non_finite_output")
+        answer = "" if MARKS["empty"] in text else expected_text(text, max_tokens)
+        words = len(answer.split())
+        return Generation(answer, list(range(words)), "stop" if words < max_tokens else "length")
+
+
+def _text(ids: Ids) -> str:
+    return ids.astype(np.uint8).tobytes().decode(errors="replace")
+
+
+def _suffer(texts: Sequence[str], delay_seconds: float) -> None:
+    if delay_seconds:
+        time.sleep(delay_seconds * len(texts))
+    whole = "\n".join(texts)
+    if MARKS["exit"] in whole:
+        os._exit(139)
+    if MARKS["hang"] in whole:
+        threading.Event().wait()
+    if MARKS["memory"] in whole or (MARKS["crowded"] in whole and len(texts) > 1):
+        raise OutOfMemory
+    if MARKS["error"] in whole:
+        raise ValueError("The fake engine was told to fail.")

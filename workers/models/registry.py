@@ -1,0 +1,76 @@
+"""The models this house knows, from registry.toml. Light: importing it loads no engine, and the API does so too."""
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from db.errors import TextmillError
+from workers.engines import fake
+
+Kind = Literal["encoder", "decoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One entry. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256."""
+
+    id: str
+    kind: Kind
+    tasks: tuple[str, ...]
+    licence: str
+    upstream: str
+    source_package: str
+    source_version: str
+    max_tokens: int
+    speed_chars_per_second: int
+    dimensions: int = 0
+    chat: Literal["none", "plain", "gemma"] = "none"
+    source_sha256: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def all_models() -> list[ModelCard]:
+    """Every model, the fake ones only where TEXTMILL_FAKE_ENGINE=1."""
+    return [*_real_models().values(), *(_FAKE_MODELS.values() if fake.enabled() else ())]
+
+
+def get(model_id: str) -> ModelCard:
+    """Raises TextmillError "unknown_model"; the id is never quoted, because a caller may have sent anything."""
+    for card in all_models():
+        if card.id == model_id:
+            return card
+    known = ", ".join(card.id for card in all_models())
+    raise TextmillError("unknown_model", f"No such model. Known models: {known}.", status=404)
+
+
+def default_model(task: str) -> ModelCard:
+    """The first model of the registry that does this task. Raises TextmillError "unknown_model"."""
+    candidates = [*(_FAKE_MODELS.values() if fake.enabled() else ()), *_real_models().values()]
+    for card in candidates:
+        if task in card.tasks:
+            return card
+    raise TextmillError("unknown_model", "No model of the registry does this task.", status=404)
+
+
+@cache
+def _real_models() -> dict[str, ModelCard]:
+    entries = tomllib.loads(Path(__file__).with_name("registry.toml").read_text())
+    return {model_id: ModelCard(id=model_id, **{**entry, "tasks": tuple(entry["tasks"])}) for model_id, entry in entries.items()}
+
+
+_FAKE_ENCODER = ModelCard(
+    id="fake-encoder",
+    kind="encoder",
+    tasks=("classify", "embed"),
+    licence="Apache-2.0",
+    upstream="",
+    source_package="",
+    source_version="1",
+    max_tokens=fake.FakeEncoder.max_tokens,
+    dimensions=fake.DIMENSIONS,
+    speed_chars_per_second=20_000,
+)
+_FAKE_DECODER = replace(_FAKE_ENCODER, id="fake-decoder", kind="decoder", tasks=("generate",), dimensions=0)
+_FAKE_MODELS = {card.id: card for card in (_FAKE_ENCODER, _FAKE_DECODER)}

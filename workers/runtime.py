@@ -1,0 +1,323 @@
+"""The one door of a worker process to its models: texts in, labels, vectors or texts out.
+
+A Runtime owns the engines and their micro-batchers, loads each model when it is first asked for, and is called from all shard threads at
+once: their rows share batches. Every call blocks until its rows are done. A row that cannot be done comes back as a FailedRow and its
+neighbours go on; `stop`, when set, makes the call raise Stopped before the next batch of its rows; EngineBroken means that the process must
+end. Tenants, jobs and files are unknown here.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+
+from db.errors import TextmillError
+from workers import zero_shot
+from workers.batcher import Batcher, BatchReport, BatchShare, Served
+from workers.engines.base import (
+    DecoderEngine,
+    EncoderEngine,
+    FailedRow,
+    GenerateItem,
+    Generation,
+    Ids,
+    Message,
+    Vectors,
+)
+from workers.engines.loading import EngineSettings, load_decoder, load_encoder
+from workers.engines.packing import Packed, pack
+from workers.models import registry
+from workers.training.head import LoadedHead, TrainedHead, fit_head, load_head
+
+if TYPE_CHECKING:
+    from db.heads import Head
+
+Observe = Callable[[str, BatchReport], None]
+DEFAULT_OUTPUT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    label: str
+    scores: dict[str, float]
+    input_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Either `messages` or `prompt`. `max_tokens` None means up to DEFAULT_OUTPUT_TOKENS."""
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    text: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOutcome:
+    """`vectors` [n, d], unit length; the row of a failed text is zero and `failed` maps its index to why."""
+
+    vectors: Vectors
+    tokens: list[int]
+    truncated: list[bool]
+    failed: dict[int, FailedRow]
+    share: BatchShare
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOutcome:
+    rows: list[Classified | FailedRow]
+    share: BatchShare
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOutcome:
+    rows: list[Generated | FailedRow]
+    share: BatchShare
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    engine: EncoderEngine
+    batcher: Batcher[Ids, Packed, Vectors]
+    labels: zero_shot.LabelSpace
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoder:
+    engine: DecoderEngine
+    batcher: Batcher[GenerateItem, list[GenerateItem], Generation]
+
+
+_Loaded = TypeVar("_Loaded", _Encoder, _Decoder)
+
+
+class Runtime:
+    """One per process. `observe(model_id, report)` is called after every micro-batch, on the lane's thread."""
+
+    def __init__(self, settings: EngineSettings, *, observe: Observe | None = None) -> None:
+        self._settings = settings
+        self._observe = observe
+        self._lock = threading.Lock()
+        self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._encoders: dict[str, _Encoder] = {}
+        self._decoders: dict[str, _Decoder] = {}
+        self._closed = False
+
+    def warm(self, model_ids: Sequence[str]) -> None:
+        """Loads these models and runs each once, so that the first shard does not pay for it."""
+        for model_id in model_ids:
+            if registry.get(model_id).kind == "encoder":
+                self.embed(model_id, ["A first text."])
+            else:
+                self.generate(model_id, [GenerateRequest(prompt="A first", max_tokens=1)])
+
+    def close(self, *, drain: bool = True) -> None:
+        """With drain, calls under way finish; without, they raise Stopped after the batches in flight."""
+        with self._lock:
+            self._closed = True
+            batchers = [one.batcher.stop for one in self._encoders.values()] + [one.batcher.stop for one in self._decoders.values()]
+        for stop in batchers:
+            stop(drain=drain)
+
+    def embed(
+        self,
+        model_id: str,
+        texts: Sequence[str],
+        *,
+        refuse_long: Sequence[bool] | None = None,
+        stop: threading.Event | None = None,
+    ) -> EmbedOutcome:
+        """A text longer than the model is cut and marked truncated, or fails with input_too_long where `refuse_long` is set for it."""
+        encoder = self._encoder(model_id)
+        tokens = encoder.engine.tokenize(texts)
+        failed: dict[int, FailedRow] = {}
+        if refuse_long is not None:
+            failed = {
+                index: FailedRow("input_too_long")
+                for index, (one, refuse) in enumerate(zip(tokens, refuse_long, strict=True))
+                if refuse and one.truncated
+            }
+        asked = [index for index in range(len(tokens)) if index not in failed]
+        ids = [tokens[index].ids for index in asked]
+        served = encoder.batcher.submit(ids, [len(one) for one in ids], stop).result()
+        vectors = np.zeros((len(tokens), encoder.engine.dimensions), np.float32)
+        for index, answer in zip(asked, served.answers, strict=True):
+            if isinstance(answer, FailedRow):
+                failed[index] = answer
+            elif not np.isfinite(answer).all():
+                failed[index] = FailedRow("non_finite_output")
+            else:
+                vectors[index] = answer
+        return EmbedOutcome(
+            vectors,
+            [len(one.ids) for one in tokens],
+            [one.truncated for one in tokens],
+            failed,
+            served.share,
+            encoder.engine.model_version,
+        )
+
+    def classify(
+        self,
+        model_id: str,
+        texts: Sequence[str],
+        labels: Sequence[Sequence[str]] = (),
+        templates: Sequence[Sequence[str] | None] = (),
+        head: "Head | None" = None,
+        *,
+        refuse_long: Sequence[bool] | None = None,
+        stop: threading.Event | None = None,
+    ) -> ClassifyOutcome:
+        """With a head its labels count, and `labels` and `templates` are not read; without one there is a list of labels for every text
+        (rows that share a list object share the work) and templates, or None for the house's own. Scores sum to 1."""
+        embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop)
+        rows: list[Classified | FailedRow] = [embedded.failed.get(index, FailedRow("engine_error")) for index in range(len(texts))]
+        done = [index for index in range(len(texts)) if index not in embedded.failed]
+        if head is not None:
+            if head.base != model_id:
+                raise TextmillError("model_task_mismatch", "The head was trained over another encoder than the one it is used with.")
+            loaded = _loaded_head(head.version, head.weights, tuple(cast("list[str]", head.card["labels"])))
+            self._fill(rows, done, list(loaded.labels), loaded.probabilities(embedded.vectors[done]), embedded)
+            return ClassifyOutcome(rows, embedded.share, f"{embedded.model_version}+head@{head.version[:12]}")
+        encoder = self._encoder(model_id)
+
+        def embed_descriptions(descriptions: list[str]) -> Vectors:
+            described = self.embed(model_id, descriptions, stop=stop)
+            if described.failed:
+                raise TextmillError(next(iter(described.failed.values())).code, "A label could not be embedded.")
+            return described.vectors
+
+        for (names, forms), members in _by_label_list(done, labels, templates).items():
+            made = encoder.labels.prototypes(names, forms, embed_descriptions)
+            self._fill(rows, members, list(names), zero_shot.probabilities(embedded.vectors[members], made), embedded)
+        return ClassifyOutcome(rows, embedded.share, embedded.model_version)
+
+    def generate(self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None) -> GenerateOutcome:
+        """A prompt that leaves no room for a token fails with prompt_too_long; one that brings nothing but space with empty_generation."""
+        decoder = self._decoder(model_id)
+        rows: list[Generated | FailedRow] = [FailedRow("prompt_too_long")] * len(prompts)
+        asked: list[int] = []
+        items: list[GenerateItem] = []
+        for index, request in enumerate(prompts):
+            item = _item(decoder.engine, request)
+            if item is not None:
+                asked.append(index)
+                items.append(item)
+        served: Served[Generation] = decoder.batcher.submit(items, [len(item.ids) + item.max_tokens for item in items], stop).result()
+        for index, item, answer in zip(asked, items, served.answers, strict=True):
+            if isinstance(answer, FailedRow):
+                rows[index] = answer
+            elif not answer.text.strip():
+                rows[index] = FailedRow("empty_generation")
+            else:
+                rows[index] = Generated(answer.text, answer.finish_reason, len(item.ids), len(answer.ids))
+        return GenerateOutcome(rows, served.share, decoder.engine.model_version)
+
+    def train_head(self, model_id: str, texts: Sequence[str], labels: Sequence[str], *, stop: threading.Event | None = None) -> TrainedHead:
+        """Texts that the model could not embed are left out of the fit and counted in the card."""
+        embedded = self.embed(model_id, texts, stop=stop)
+        kept = [index for index in range(len(texts)) if index not in embedded.failed]
+        trained = fit_head(embedded.vectors[kept], [labels[index] for index in kept])
+        trained.card.update(base=model_id, base_version=embedded.model_version, skipped=len(embedded.failed))
+        return trained
+
+    @staticmethod
+    def _fill(
+        rows: list[Classified | FailedRow], members: Sequence[int], names: list[str], probabilities: Vectors, embedded: EmbedOutcome
+    ) -> None:
+        best = probabilities.argmax(axis=1)
+        for index, row, winner in zip(members, probabilities.tolist(), best.tolist(), strict=True):
+            scores = dict(zip(names, row, strict=True))
+            rows[index] = Classified(names[winner], scores, embedded.tokens[index], embedded.truncated[index])
+
+    def _encoder(self, model_id: str) -> _Encoder:
+        card = registry.get(model_id)
+        if card.kind != "encoder":
+            raise TextmillError("model_task_mismatch", "This model does not embed or classify.", status=400)
+        with self._loading[model_id]:
+            if model_id not in self._encoders:
+                engine, plan = load_encoder(card, self._settings)
+                batcher: Batcher[Ids, Packed, Vectors] = Batcher(
+                    pack,
+                    lambda packed: list(engine.run(packed)),
+                    name=model_id,
+                    lanes=plan.lanes,
+                    policy=plan.policy,
+                    observe=self._observer(model_id),
+                )
+                self._keep(self._encoders, model_id, _Encoder(engine, batcher, zero_shot.LabelSpace()))
+            return self._encoders[model_id]
+
+    def _decoder(self, model_id: str) -> _Decoder:
+        card = registry.get(model_id)
+        if card.kind != "decoder":
+            raise TextmillError("model_task_mismatch", "This model does not generate.", status=400)
+        with self._loading[model_id]:
+            if model_id not in self._decoders:
+                engine, plan = load_decoder(card, self._settings)
+                batcher: Batcher[GenerateItem, list[GenerateItem], Generation] = Batcher(
+                    list, engine.generate, name=model_id, lanes=plan.lanes, policy=plan.policy, observe=self._observer(model_id)
+                )
+                self._keep(self._decoders, model_id, _Decoder(engine, batcher))
+            return self._decoders[model_id]
+
+    def _keep(self, loaded: dict[str, _Loaded], model_id: str, one: _Loaded) -> None:
+        with self._lock:
+            loaded[model_id] = one
+            closed = self._closed
+        if closed:
+            one.batcher.stop(drain=False)
+
+    def _observer(self, model_id: str) -> Callable[[BatchReport], None] | None:
+        observe = self._observe
+        return None if observe is None else lambda report: observe(model_id, report)
+
+
+def _by_label_list(
+    indices: Sequence[int], labels: Sequence[Sequence[str]], templates: Sequence[Sequence[str] | None]
+) -> dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]]:
+    """Rows under each distinct (labels, templates). Rows that share the list object are not compared string by string."""
+    seen: dict[tuple[int, int], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+    for index in indices:
+        forms = templates[index] if templates else None
+        same = (id(labels[index]), id(forms))
+        if same not in seen:
+            seen[same] = (tuple(labels[index]), tuple(forms) if forms else zero_shot.TEMPLATES)
+        groups.setdefault(seen[same], []).append(index)
+    return groups
+
+
+def _item(engine: DecoderEngine, request: GenerateRequest) -> GenerateItem | None:
+    """The prompt as the engine takes it, or None where it leaves no room for a single new token."""
+    ids = engine.tokenize_prompt(request.prompt) if request.prompt is not None else engine.tokenize_chat(request.messages)
+    room = engine.max_tokens - len(ids)
+    if room < 1:
+        return None
+    wanted = request.max_tokens if request.max_tokens is not None else DEFAULT_OUTPUT_TOKENS
+    return GenerateItem(ids, min(wanted, room), request.temperature, request.top_p, request.seed, request.stop)
+
+
+@lru_cache(maxsize=64)
+def _loaded_head(version: str, weights: bytes, labels: tuple[str, ...]) -> LoadedHead:
+    return load_head(weights, {"labels": list(labels)})

@@ -1,0 +1,119 @@
+"""A classification head: multinomial logistic regression over unit embeddings, stored as safetensors, never as a pickle.
+
+Fitting is deterministic: the same embeddings and labels give the same bytes, and so the same version.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from db.errors import TextmillError
+from workers.engines.base import Vectors
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+REGULARISATION_C = 30.0
+MAX_FOLDS = 5
+MIN_EXAMPLES_PER_LABEL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedHead:
+    """`card` holds the label names and the measured quality, `weights` the matrix only. Both are a tenant's: seal them."""
+
+    weights: bytes
+    card: dict[str, object]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedHead:
+    """`coefficients` [K, d], `intercepts` [K], in the order of `labels`."""
+
+    labels: tuple[str, ...]
+    coefficients: Vectors
+    intercepts: Vectors
+
+    def probabilities(self, embeddings: Vectors) -> Vectors:
+        """[n, K], each row sums to 1."""
+        logits = embeddings @ self.coefficients.T + self.intercepts
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+
+def load_head(weights: bytes, card: dict[str, object]) -> LoadedHead:
+    """Raises TextmillError "invalid_head" where the two do not belong together."""
+    tensors = load(weights)
+    labels = card.get("labels")
+    coefficients, intercepts = tensors.get("coefficients"), tensors.get("intercepts")
+    if (
+        not isinstance(labels, list)
+        or coefficients is None
+        or intercepts is None
+        or not len(labels) == len(coefficients) == len(intercepts)
+    ):
+        raise TextmillError("invalid_head", "The stored head is damaged: its labels and its weights differ in number. Train it again.")
+    return LoadedHead(tuple(str(label) for label in labels), coefficients, intercepts)
+
+
+def fit_head(embeddings: Vectors, labels: Sequence[str]) -> TrainedHead:
+    """`embeddings` [n, d], one label name each. Raises TextmillError where there are too few labels or examples."""
+    counts = Counter(labels)
+    names = sorted(counts)
+    if len(names) < 2:
+        raise TextmillError("too_few_labels", "A head needs examples of at least two labels.")
+    if min(counts.values()) < MIN_EXAMPLES_PER_LABEL:
+        raise TextmillError("too_few_examples", f"A head needs at least {MIN_EXAMPLES_PER_LABEL} examples of every label.")
+    position = {name: index for index, name in enumerate(names)}
+    targets = np.array([position[label] for label in labels])
+    quality = _cross_validated(embeddings, targets, folds=min(MAX_FOLDS, *counts.values()))
+    coefficients, intercepts = _fit(embeddings, targets, len(names))
+    weights = save({"coefficients": coefficients, "intercepts": intercepts})
+    card: dict[str, object] = {
+        "kind": "logistic",
+        "labels": names,
+        "examples": {name: counts[name] for name in names},
+        "metrics": quality,
+        "regularisation_c": REGULARISATION_C,
+    }
+    return TrainedHead(weights, card, hashlib.sha256(weights).hexdigest()[:16])
+
+
+def _fit(embeddings: Vectors, targets: NDArray[np.int64], classes: int) -> tuple[Vectors, Vectors]:
+    """Coefficients [classes, d] and intercepts [classes]."""
+    model = _regression().fit(embeddings, targets)
+    coefficients, intercepts = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+    if classes == 2:
+        # scikit-learn keeps one row for two classes; a zero row for the first makes its sigmoid a softmax like the others.
+        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
+    return coefficients, intercepts
+
+
+def _cross_validated(embeddings: Vectors, targets: NDArray[np.int64], folds: int) -> dict[str, object]:
+    """Accuracy and macro-F1 of predictions made on examples left out of the fit."""
+    from sklearn.metrics import f1_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    predicted = cross_val_predict(_regression(), embeddings, targets, cv=StratifiedKFold(folds, shuffle=True, random_state=0))
+    return {
+        "folds": folds,
+        "accuracy": round(float((predicted == targets).mean()), 4),
+        "macro_f1": round(float(f1_score(targets, predicted, average="macro")), 4),
+    }
+
+
+def _regression() -> "LogisticRegression":
+    # Imported where it is used: a worker that never trains need not load scikit-learn.
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=REGULARISATION_C, max_iter=1000)
