@@ -1,0 +1,74 @@
+import base64
+import json
+import math
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from workers import answers
+
+JOB = UUID(int=7)
+
+
+def test_a_classification_has_label_scores_and_version() -> None:
+    body = json.loads(
+        answers.classification(
+            answer=answers.answer_id("cls_", JOB, 3),
+            model="minilm-l6-v2",
+            model_version="v1",
+            label="sport",
+            scores={"sport": 0.75, "politics": 0.25},
+            truncated=True,
+            input_tokens=12,
+        )
+    )
+    assert body == {
+        "id": f"cls_{JOB.hex}00000003",
+        "object": "classification",
+        "model": "minilm-l6-v2",
+        "model_version": "v1",
+        "label": "sport",
+        "scores": {"sport": 0.75, "politics": 0.25},
+        "truncated": True,
+        "usage": {"input_tokens": 12, "output_tokens": 0, "total_tokens": 12},
+    }
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_score_that_is_no_number_is_never_an_answer(score: float) -> None:
+    with pytest.raises(answers.NotFinite):
+        answers.classification(answer="a", model="m", model_version="v", label="x", scores={"x": score}, truncated=False, input_tokens=1)
+
+
+def test_an_embedding_as_base64_is_little_endian_float32() -> None:
+    vector = np.array([0.6, -0.8], np.float32)
+    body = json.loads(answers.embedding(model="m", model_version="v", vector=vector, as_base64=True, truncated=False, input_tokens=4))
+    assert np.array_equal(np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), "<f4"), vector)
+    assert body["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+
+
+def test_an_embedding_as_numbers_is_the_same_vector() -> None:
+    vector = np.array([0.6, -0.8], np.float32)
+    body = json.loads(answers.embedding(model="m", model_version="v", vector=vector, as_base64=False, truncated=False, input_tokens=4))
+    assert np.array_equal(np.array(body["data"][0]["embedding"], np.float32), vector)
+
+
+def test_an_embedding_that_is_no_number_is_never_an_answer() -> None:
+    with pytest.raises(answers.NotFinite):
+        answers.embedding(
+            model="m", model_version="v", vector=np.array([np.nan], np.float32), as_base64=False, truncated=False, input_tokens=1
+        )
+
+
+def test_a_chat_answer_parses_as_the_stock_clients_type() -> None:
+    from openai.types import Completion
+    from openai.types.chat import ChatCompletion
+
+    common = {"model": "m", "model_version": "v", "created": 1, "finish_reason": "stop", "input_tokens": 3, "output_tokens": 2}
+    chat = ChatCompletion.model_validate_json(answers.chat_completion(answer="chatcmpl_1", text="hi", **common))  # type: ignore[arg-type]
+    assert chat.choices[0].message.content == "hi"
+    assert chat.usage is not None
+    assert chat.usage.total_tokens == 5
+    text = Completion.model_validate_json(answers.text_completion(answer="cmpl_1", text="hi", **common))  # type: ignore[arg-type]
+    assert text.choices[0].text == "hi"

@@ -1,0 +1,129 @@
+"""The JSON body of a row's answer, in the shapes clients of the OpenAI API know. Bytes leave, ready to be sealed.
+
+Answers are deterministic: a row that is run again (a worker died before it could write) gets the same id. A number that is not finite never
+becomes an answer: the functions raise :class:`NotFinite`, and the row fails.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+SCORE_DIGITS: Final = 6
+VECTOR_DIGITS: Final = 8  # of a unit vector's parts: below what float32 tells apart
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class NotFinite(ValueError):
+    """The model answered NaN or infinity."""
+
+    def __init__(self) -> None:
+        super().__init__("The model's answer is not a finite number.")
+
+
+def answer_id(prefix: str, job_id: UUID, idx: int) -> str:
+    """``cls_<hex>``: the job's id and the row's place in it."""
+    return f"{prefix}{job_id.hex}{idx:08x}"
+
+
+def classification(
+    *, answer: str, model: str, model_version: str, label: str, scores: Mapping[str, float], truncated: bool, input_tokens: int
+) -> bytes:
+    if not all(map(math.isfinite, scores.values())):
+        raise NotFinite
+    return _encode(
+        {
+            "id": answer,
+            "object": "classification",
+            "model": model,
+            "model_version": model_version,
+            "label": label,
+            "scores": {name: round(score, SCORE_DIGITS) for name, score in scores.items()},
+            "truncated": truncated,
+            "usage": {"input_tokens": input_tokens, "output_tokens": 0, "total_tokens": input_tokens},
+        }
+    )
+
+
+def embedding(*, model: str, model_version: str, vector: NDArray[np.float32], as_base64: bool, truncated: bool, input_tokens: int) -> bytes:
+    """``as_base64``: little-endian float32, which is what the openai client asks for by default."""
+    if not np.isfinite(vector).all():
+        raise NotFinite
+    value: str | list[float]
+    if as_base64:
+        value = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    else:
+        value = np.round(vector.astype(np.float64), VECTOR_DIGITS).tolist()
+    return _encode(
+        {
+            "object": "list",
+            "data": [{"object": "embedding", "index": 0, "embedding": value}],
+            "model": model,
+            "model_version": model_version,
+            "truncated": truncated,
+            "usage": {"prompt_tokens": input_tokens, "total_tokens": input_tokens},
+        }
+    )
+
+
+def chat_completion(
+    *, answer: str, model: str, model_version: str, created: int, text: str, finish_reason: str, input_tokens: int, output_tokens: int
+) -> bytes:
+    """``created``: Unix seconds."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text, "refusal": None},
+        "logprobs": None,
+        "finish_reason": finish_reason,
+    }
+    return _completion("chat.completion", answer, model, model_version, created, choice, input_tokens, output_tokens)
+
+
+def text_completion(
+    *, answer: str, model: str, model_version: str, created: int, text: str, finish_reason: str, input_tokens: int, output_tokens: int
+) -> bytes:
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    return _completion("text_completion", answer, model, model_version, created, choice, input_tokens, output_tokens)
+
+
+def training_row(*, answer: str, model: str, model_version: str, labels: Sequence[str], example_count: int) -> bytes:
+    """What a row of a training file gets: the head it helped to make."""
+    return _encode(
+        {
+            "id": answer,
+            "object": "training_row",
+            "model": model,
+            "model_version": model_version,
+            "label_count": len(labels),
+            "example_count": example_count,
+        }
+    )
+
+
+def _completion(
+    kind: str,
+    answer: str,
+    model: str,
+    model_version: str,
+    created: int,
+    choice: Mapping[str, object],
+    input_tokens: int,
+    output_tokens: int,
+) -> bytes:
+    return _encode(
+        {
+            "id": answer,
+            "object": kind,
+            "created": created,
+            "model": model,
+            "model_version": model_version,
+            "choices": [choice],
+            "usage": {"prompt_tokens": input_tokens, "completion_tokens": output_tokens, "total_tokens": input_tokens + output_tokens},
+        }
+    )
