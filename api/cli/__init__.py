@@ -1,0 +1,49 @@
+"""The command line, `textmill`: one module a command group, each a client of the HTTP API or, in `stack`, of this machine.
+
+What enters: arguments. What leaves: results on stdout or in files, everything said to a person on stderr, an exit code of
+:mod:`api.cli.exits`. Modules import what is heavy inside their commands, so that --help answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code. Never raises but for a bug."""
+    import typer
+
+    from api.cli.commands import build
+    from api.cli.exits import CommandError, ExitCode, report
+    from api.cli.terminal import say, shown
+    from db.errors import TextmillError
+
+    as_json = "--json" in arguments
+    try:
+        result = build()(args=list(arguments), prog_name="textmill", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        if not (told := error.format_message().strip()):  # the help of a group was printed instead
+            return ExitCode.USAGE
+        return report(CommandError(f"{told} See `textmill --help`."), as_json=as_json)
+    except TextmillError as error:
+        return report(error, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        say("Interrupted.")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has what it wanted (`| head`). Python must not complain about it again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except UnicodeEncodeError:
+        say("textmill: an argument is not valid UTF-8 text.")
+        return ExitCode.USAGE
+    except OSError as error:
+        say(f"textmill: {shown(error.strerror or 'the operating system refused')}.")
+        return ExitCode.ROWS_FAILED
+    return result if isinstance(result, int) else ExitCode.OK

@@ -1,0 +1,51 @@
+"""The tree of commands."""
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from api.cli import files, generate, jobs, keys, label, label_sets, train
+from api.cli.exits import EPILOG
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(
+        no_args_is_help=True,
+        help="Label and generate text in bulk, on your own machines, sealed at rest.",
+        epilog=EPILOG,
+        pretty_exceptions_enable=False,  # a pretty traceback prints local variables, and those hold texts
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    app.command("label", epilog=EPILOG)(label.label)
+    app.command("generate", epilog=EPILOG)(generate.generate)
+    app.command("embed", epilog=EPILOG)(generate.embed)
+    app.add_typer(jobs.app, name="jobs")
+    app.command("results", epilog=EPILOG)(jobs.results)
+    app.add_typer(files.app, name="files")
+    app.add_typer(files.models_app, name="models")
+    app.add_typer(train.app, name="train")
+    app.add_typer(train.heads_app, name="heads")
+    app.add_typer(label_sets.app, name="label-sets")
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(keys.audit_app, name="audit")
+    if find_spec("api.cli.stack") is not None:
+        from api.cli.stack import register
+
+        register(app)
+    return app
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"textmill {version('textmill')}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)] = False,
+) -> None:
+    """Label and generate text in bulk, on your own machines, sealed at rest."""

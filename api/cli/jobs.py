@@ -1,0 +1,163 @@
+"""`textmill jobs`: what runs, how far it is, and stopping it. `textmill results`: what came out."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.exits import CommandError, ExitCode
+from api.cli.options import Json, Out, Quiet
+
+if TYPE_CHECKING:
+    from api.client import Batch
+
+app = typer.Typer(no_args_is_help=True, help="List, watch and cancel jobs.")
+Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id (batch_…).")]
+
+
+@app.command("list")
+def list_jobs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """List jobs, newest first."""
+    from api.cli.connection import connect
+    from api.cli.outcomes import TASK_OF
+    from api.cli.terminal import answer_json, table, when
+
+    with connect() as client:
+        batches = list(islice(client.batches(), limit))
+    if as_json:
+        answer_json(batches)
+        return ExitCode.OK
+    table(
+        ("JOB", "TASK", "STATE", "ROWS", "DONE", "FAILED", "CREATED"),
+        (
+            (
+                batch.id,
+                TASK_OF.get(batch.endpoint, batch.endpoint),
+                batch.status,
+                batch.counts.total,
+                batch.counts.done,
+                batch.counts.failed,
+                when(batch.created_at),
+            )
+            for batch in batches
+        ),
+    )
+    return ExitCode.OK
+
+
+@app.command()
+def show(job: Job, as_json: Json = False) -> int:
+    """Show one job."""
+    from api.cli.connection import connect
+    from api.cli.terminal import answer_json, table
+
+    with connect() as client:
+        batch = client.batch(job)
+    if as_json:
+        answer_json(batch)
+    else:
+        table(("FIELD", "VALUE"), describe(batch))
+    return ExitCode.OK
+
+
+@app.command()
+def watch(job: Job, quiet: Quiet = False, as_json: Json = False) -> int:
+    """Watch a job until it ends. Ctrl-C leaves the job running or cancels it, as you like."""
+    from api.cli.connection import connect
+    from api.cli.following import ended_well, follow, let_go, say_why
+    from api.cli.progress import show_progress
+    from api.cli.terminal import answer_json, say
+
+    with connect() as client:
+        batch = client.batch(job)
+        try:
+            with show_progress("Job", quiet=quiet) as progress:
+                batch = follow(client, batch, progress)
+        except KeyboardInterrupt:
+            return let_go(client, batch, None)
+    say_why(batch)
+    if as_json:
+        answer_json(batch)
+    elif batch.status == "completed" and not quiet:
+        say(f"Completed: {batch.counts.done:,} rows, {batch.counts.failed:,} failed. Read them: textmill results {batch.id} -o OUT.jsonl")
+    return ended_well(batch)
+
+
+@app.command()
+def cancel(job: Job, as_json: Json = False) -> int:
+    """Cancel a job. Rows that are done stay readable."""
+    from api.cli.connection import connect
+    from api.cli.terminal import answer_json, say
+
+    with connect() as client:
+        batch = client.cancel(job)
+    if as_json:
+        answer_json(batch)
+    else:
+        say(f"Job {batch.id} is {batch.status}.")
+    return ExitCode.OK
+
+
+def results(
+    job: Job,
+    out: Out = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Only the rows that failed.")] = False,
+    scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Write a job's results, in the order of its rows. While the job runs: those that are done so far."""
+    from api.cli.connection import connect
+    from api.cli.outcomes import TASK_OF
+    from api.cli.outputs import parse_target
+    from api.cli.running import deliver
+    from api.cli.terminal import say
+
+    if out is None:
+        raise CommandError("Say where the results go: -o OUT.jsonl, -o OUT.csv, -o OUT.parquet, or -o - for stdout.")
+    if out == "-" and as_json:
+        raise CommandError("--json tells about the job on stdout, where -o - already sends the results; take one of them.")
+    with connect() as client:
+        batch = client.batch(job)
+        task = TASK_OF.get(batch.endpoint, "")
+        target = parse_target(out, task)
+        if not batch.ended and not quiet:
+            say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")
+        return deliver(client, batch, target, task, as_json=as_json, quiet=quiet, scores=scores, errors_only=errors)
+
+
+def describe(batch: "Batch") -> list[tuple[str, object]]:
+    """Field by field; what is not known is left out."""
+    from api.cli.terminal import when
+
+    rows: list[tuple[str, object]] = [
+        ("id", batch.id),
+        ("endpoint", batch.endpoint),
+        ("model", batch.model or ""),
+        ("state", batch.status),
+        ("rows", f"{batch.counts.total:,}"),
+        ("completed", f"{batch.counts.completed:,}"),
+        ("failed", f"{batch.counts.failed:,}"),
+        ("input file", batch.input_file_id),
+    ]
+    if batch.usage is not None:
+        rows.append(("tokens", f"{batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out"))
+    moments = {
+        "created": batch.created_at,
+        "started": batch.in_progress_at,
+        "expires": batch.expires_at,
+        "completed at": batch.completed_at,
+        "failed at": batch.failed_at,
+        "expired at": batch.expired_at,
+        "cancelled at": batch.cancelled_at,
+    }
+    rows += [(name, when(moment)) for name, moment in moments.items() if moment is not None]
+    if batch.textmill is not None:
+        rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
+    rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
+    for fault in batch.errors.data if batch.errors is not None else []:
+        rows.append((f"error, line {fault.line}" if fault.line is not None else "error", fault.message or fault.code or ""))
+    return rows

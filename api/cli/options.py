@@ -1,0 +1,22 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from typing import Annotated
+
+import typer
+
+Out = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="OUT", help="Where results go: a .jsonl, .csv or .parquet file, or - for stdout."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors too.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors are said.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its id, and leave.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv or parquet; otherwise the name tells (stdin: jsonl).")
+]
+IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="The column that names a row in the results.")]
+TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="The column that holds the text.")]
+Priority = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher runs first among your own jobs.")]
+Window = Annotated[str, typer.Option("--window", metavar="TIME", help="When the job must be done: 30m, 1h, 24h, 7d.")]
+Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the job; may be repeated.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.")]

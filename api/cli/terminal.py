@@ -1,0 +1,88 @@
+"""What a person sees. Text that came from data is shown with its control characters spelled out, so that a document cannot move the
+cursor, set the window title or turn a line around; answers go to stdout, everything said along the way to stderr."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# C0 and C1 controls with DEL, line and paragraph separators, the marks that change the direction of text, lone surrogates.
+UNSHOWABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def shown(value: object) -> str:
+    """One line, safe to print."""
+    return UNSHOWABLE.sub(_spelled, str(value))
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code in (0x09, 0x0A, 0x0D):
+        return {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}[code]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def shown_lines(text: str) -> str:
+    """Like shown, but a line feed or a tab stays what it is."""
+    return "\n".join("\t".join(map(shown, line.split("\t"))) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def shortened(value: object, width: int) -> str:
+    text = " ".join(str(value).split())
+    return shown(text if len(text) <= width else text[: width - 1] + "…")
+
+
+def say(*lines: str) -> None:
+    """To a person, on stderr. The caller passes data through shown()."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def answer(line: str) -> None:
+    print(line, flush=True)
+
+
+def answer_json(value: object) -> None:
+    """One JSON document on stdout. On a terminal the few controls that JSON leaves as they are get escaped too."""
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    answer(shown_lines(text) if sys.stdout.isatty() else text)
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Markup, emoji codes and highlighting off: they would read data as commands."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout: drawn on a terminal, tab-separated elsewhere, so that cut and awk work."""
+    if not sys.stdout.isatty():
+        answer("\t".join(columns))
+        for row in rows:
+            answer("\t".join(shown(value) for value in row))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(shown(value)) for value in row))
+    console().print(drawn)
+
+
+def when(unix_seconds: object) -> str:
+    """Local time, or nothing."""
+    if not isinstance(unix_seconds, int | float) or isinstance(unix_seconds, bool):
+        return shown(unix_seconds) if unix_seconds else ""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(unix_seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

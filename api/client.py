@@ -1,0 +1,434 @@
+"""A client of textmill's own HTTP API, for the command line, the demo and the benchmark.
+
+What enters: an address, an API key, a file to stream. What leaves: batches and files as typed objects, everything else as plain JSON
+objects, and results line by line as they arrive. A refusal of the server becomes :class:`ApiError`; a server that cannot be reached,
+or that stops in the middle of an answer, becomes :class:`Unreachable`. Neither holds anything the caller sent.
+
+Calls that may be repeated (reads, deletes, creations under an Idempotency-Key) are tried again when the server is busy or starting; an
+upload is not, because its source may be a pipe: only the connecting is.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import count
+from types import TracebackType
+from typing import BinaryIO, Final, Self, TypeVar
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+import httpx
+import msgspec
+
+from db.errors import TextmillError
+
+JsonObject = dict[str, object]
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 5.0
+READ_SECONDS: Final = 60.0
+UPLOAD_ANSWER_SECONDS: Final = 600.0  # after the last byte the server still marks duplicates over the whole file
+CHUNK_BYTES: Final = 256 * 1024
+ATTEMPTS: Final = 4
+MAX_PAUSE_SECONDS: Final = 10.0
+BUSY: Final = frozenset({429, 502, 503, 504})
+PAGE: Final = 100
+
+
+class ApiError(TextmillError):
+    """The server answered and refused. ``message`` is the server's sentence; ``request_id`` finds the request in its log."""
+
+    def __init__(self, code: str, message: str, *, status: int, request_id: str | None) -> None:
+        super().__init__(code, message, status=status)
+        self.request_id = request_id
+
+
+class Unreachable(TextmillError):
+    """No answer, or half of one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unreachable", message, status=503)
+
+
+class RowCounts(msgspec.Struct, frozen=True):
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.completed + self.failed
+
+
+class BatchFault(msgspec.Struct, frozen=True):
+    code: str | None = None
+    line: int | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class BatchFaults(msgspec.Struct, frozen=True):
+    object: str = "list"
+    data: list[BatchFault] = []
+
+
+class Usage(msgspec.Struct, frozen=True):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Extras(msgspec.Struct, frozen=True):
+    """What textmill adds to the batch object. ``metrics``: tokens, padding_tokens, budget_tokens, batches."""
+
+    metrics: dict[str, float] | None = None
+    shards: dict[str, int] | None = None
+    rows_per_second: float | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A job, as the API shows it. Times are Unix seconds."""
+
+    id: str
+    endpoint: str
+    status: str
+    input_file_id: str
+    created_at: int
+    object: str = "batch"
+    completion_window: str | None = None
+    model: str | None = None
+    errors: BatchFaults | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    in_progress_at: int | None = None
+    expires_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: RowCounts | None = None
+    usage: Usage | None = None
+    metadata: dict[str, str] | None = None
+    textmill: Extras | None = None
+
+    @property
+    def counts(self) -> RowCounts:
+        return self.request_counts or RowCounts()
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def hex(self) -> str:
+        return self.id.removeprefix("batch_")
+
+    @property
+    def output_file(self) -> str | None:
+        """Before the end the output is readable too, under a name that follows from the job's."""
+        return self.output_file_id if self.ended else f"file-o{self.hex}"
+
+    @property
+    def error_file(self) -> str | None:
+        return self.error_file_id if self.ended else f"file-e{self.hex}"
+
+
+ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    object: str = "file"
+    expires_at: int | None = None
+    status_details: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to send. ``size_bytes`` None means that it is not known (a pipe): the body goes out in chunks."""
+
+    source: BinaryIO
+    name: str
+    purpose: str
+    fields: Mapping[str, str]
+    size_bytes: int | None = None
+
+
+class _Fault(msgspec.Struct):
+    message: str | None = None
+    code: str | None = None
+
+
+class _FaultBody(msgspec.Struct):
+    error: _Fault | None = None
+
+
+class Client:
+    """Talks to one server with one key. Not for several threads at once.
+
+    Examples
+    --------
+    >>> with Client("http://127.0.0.1:8910", key) as client:  # doctest: +SKIP
+    ...     batch = client.create_batch(file_id, "/v1/classifications", defaults={"labels": ["good", "bad"]})
+    """
+
+    def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        if not key.isascii() or not key.isprintable() or not key:
+            raise ApiError("invalid_api_key", "The API key holds characters that no key has; copy it again.", status=401, request_id=None)
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self._url,
+            headers={"authorization": f"Bearer {key}", "user-agent": "textmill-cli"},
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            transport=transport or httpx.HTTPTransport(retries=2),
+            trust_env=not is_loopback(url),  # a proxy of the environment cannot reach this machine's loopback
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def upload(self, upload: Upload, on_sent: Callable[[int], None] | None = None) -> FileInfo:
+        """Streams the file; memory stays flat. ``on_sent`` gets the bytes of the file sent so far."""
+        boundary = uuid4().hex
+        head = _multipart_head(boundary, upload)
+        tail = f"\r\n--{boundary}--\r\n".encode()
+
+        def body() -> Iterator[bytes]:
+            yield head
+            sent = 0
+            while chunk := upload.source.read(CHUNK_BYTES):
+                yield chunk
+                sent += len(chunk)
+                if on_sent is not None:
+                    on_sent(sent)
+            yield tail
+
+        headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
+        if upload.size_bytes is not None:
+            headers["content-length"] = str(len(head) + upload.size_bytes + len(tail))
+        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=UPLOAD_ANSWER_SECONDS)
+        try:
+            response = self._http.post("/v1/files", content=body(), headers=headers, timeout=timeout)
+        except httpx.LocalProtocolError:
+            raise Unreachable("The file changed while it was being read; send it again.") from None
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        return _decode(self._checked(response), FileInfo)
+
+    def create_batch(
+        self,
+        file_id: str,
+        endpoint: str,
+        *,
+        defaults: Mapping[str, object] | None = None,
+        window: str = "24h",
+        priority: int = 0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Batch:
+        """``defaults`` are laid under every row's body: labels and the like need not be repeated in each."""
+        request: JsonObject = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "priority": priority}
+        if defaults:
+            request["defaults"] = dict(defaults)
+        if metadata:
+            request["metadata"] = dict(metadata)
+        return self._batch("POST", "/v1/batches", request)
+
+    def train_head(self, name: str, file_id: str, *, model: str | None = None) -> Batch:
+        request: JsonObject = {"name": name, "training_file": file_id}
+        if model is not None:
+            request["model"] = model
+        return self._batch("POST", "/v1/heads", request)
+
+    def batch(self, batch_id: str) -> Batch:
+        return self._batch("GET", f"/v1/batches/{segment(batch_id)}")
+
+    def cancel(self, batch_id: str) -> Batch:
+        return self._batch("POST", f"/v1/batches/{segment(batch_id)}/cancel")
+
+    def batches(self) -> Iterator[Batch]:
+        """All jobs, newest first, page by page as they are asked for."""
+        for one in self.pages("/v1/batches"):
+            yield msgspec.convert(one, Batch)
+
+    def files(self) -> Iterator[FileInfo]:
+        for one in self.pages("/v1/files"):
+            yield msgspec.convert(one, FileInfo)
+
+    def lines(self, file_id: str) -> Iterator[bytes]:
+        """The lines of a file's content without their ends, as they arrive."""
+        try:
+            with self._http.stream("GET", f"/v1/files/{segment(file_id)}/content") as response:
+                if not response.is_success:
+                    response.read()
+                    self._checked(response)
+                yield from _split_lines(response.iter_bytes())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def pages(self, path: str, **parameters: str | int) -> Iterator[JsonObject]:
+        """Items of a list, one page in memory at a time."""
+        after: str | None = None
+        while True:
+            query: dict[str, str | int] = {"limit": PAGE, **parameters}
+            if after is not None:
+                query["after"] = after
+            page = self.get(path, query)
+            data = page.get("data")
+            items = data if isinstance(data, list) else []
+            yield from items
+            last = page.get("last_id")
+            if not page.get("has_more") or not items or not isinstance(last, str) or last == after:
+                return
+            after = last
+
+    def get(self, path: str, query: Mapping[str, str | int] | None = None) -> JsonObject:
+        return _object(self._send("GET", path, query=query))
+
+    def post(self, path: str, request: JsonObject) -> JsonObject:
+        return _object(self._send("POST", path, request=request, repeatable=False))
+
+    def put(self, path: str, request: JsonObject) -> JsonObject:
+        return _object(self._send("PUT", path, request=request))
+
+    def delete(self, path: str, name: str) -> JsonObject:
+        """``path`` is ours, ``name`` the caller's: it is quoted."""
+        return _object(self._send("DELETE", f"{path}/{segment(name)}"))
+
+    def _batch(self, method: str, path: str, request: JsonObject | None = None) -> Batch:
+        return _decode(self._send(method, path, request=request), Batch)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        request: JsonObject | None = None,
+        query: Mapping[str, str | int] | None = None,
+        repeatable: bool = True,
+    ) -> httpx.Response:
+        headers = {}
+        content = None
+        if request is not None:
+            headers["content-type"] = "application/json"
+            content = msgspec.json.encode(request)
+        if method == "POST":
+            headers["idempotency-key"] = uuid4().hex
+        for attempt in count():
+            last = attempt == ATTEMPTS - 1
+            pause_seconds = min(0.25 * 2**attempt, MAX_PAUSE_SECONDS)
+            try:
+                response = self._http.request(method, path, content=content, headers=headers, params=query)
+            except httpx.HTTPError as error:
+                # A refused connection was tried by the transport; what broke off may be a server that restarts, and may have been done.
+                if last or not repeatable or isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol):
+                    raise self._unreachable(error) from None
+            else:
+                if response.status_code not in BUSY or last:
+                    return self._checked(response)
+                pause_seconds = _retry_after(response, pause_seconds)
+            time.sleep(pause_seconds)
+        raise AssertionError  # count() does not end
+
+    def _checked(self, response: httpx.Response) -> httpx.Response:
+        if response.is_success:
+            return response
+        code, message = None, None
+        try:
+            fault = msgspec.json.decode(response.content, type=_FaultBody).error
+            if fault is not None:
+                code, message = fault.code, fault.message
+        except msgspec.DecodeError:
+            message = f"{self._url} answered {response.status_code} without a reason; is it a textmill API?"
+        raise ApiError(
+            code or f"http_{response.status_code}",
+            message or f"The server answered {response.status_code}.",
+            status=response.status_code,
+            request_id=response.headers.get("x-request-id"),
+        )
+
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        match error:
+            case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+                return Unreachable(f"{self._url} is not an address of an HTTP API; TEXTMILL_API_URL looks like http://127.0.0.1:8910.")
+            case httpx.ConnectError() | httpx.ConnectTimeout():
+                return Unreachable(f"Nothing answers at {self._url}. Start it with `textmill up`, or set TEXTMILL_API_URL.")
+            case httpx.TimeoutException():
+                return Unreachable(f"{self._url} did not answer in time. Look at `textmill status`, then try again.")
+            case _:
+                return Unreachable(f"The connection to {self._url} broke off. Look at `textmill status`, then try again.")
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _object(response: httpx.Response) -> JsonObject:
+    return _decode(response, JsonObject) if response.content else {}
+
+
+def _decode(response: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.DecodeError:
+        raise ApiError(
+            "invalid_answer",
+            "The server answered with something that is not what this version expects; are both the same version?",
+            status=502,
+            request_id=None,
+        ) from None
+
+
+def segment(name: str) -> str:
+    """A path segment of a caller's choosing: a slash or a dot in it stays in it."""
+    return quote(name, safe="").replace(".", "%2E") if name.strip(".") == "" else quote(name, safe="")
+
+
+def _multipart_head(boundary: str, upload: Upload) -> bytes:
+    fields = {"purpose": upload.purpose, **upload.fields}
+    parts = [f'--{boundary}\r\ncontent-disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    parts.append(
+        f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="{_quoted(upload.name)}"\r\n'
+        "content-type: application/octet-stream\r\n\r\n"
+    )
+    return "".join(parts).encode(errors="replace")
+
+
+def _quoted(name: str) -> str:
+    """As browsers escape names in multipart headers."""
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line)
+    if rest:
+        yield rest
+
+
+def _retry_after(response: httpx.Response, otherwise_seconds: float) -> float:
+    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return min(float(response.headers[header]) * unit, MAX_PAUSE_SECONDS)
+        except (KeyError, ValueError):
+            continue
+    return otherwise_seconds
