@@ -1,0 +1,53 @@
+"""What a worker takes from the broker: claim checks, and nothing else.
+
+Celery hands on whatever carries a known task's name, with all the machinery a message can ask for: callbacks, chains, countdowns, time
+limits. Whoever writes to Redis could use it, and a message that breaks Celery's parser is put back and breaks it again, for ever. So each
+message is looked at first; one that is not a plain claim check is dropped with a line that quotes nothing.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery.worker.consumer import Consumer
+
+from workers.app import RUN_SHARD, read_claim_check
+
+FORBIDDEN_HEADERS: Final = ("eta", "expires", "group", "shadow", "stamps", "stamped_headers", "compression")
+
+log = logging.getLogger("textmill.intake")
+
+
+class Intake(Consumer):
+    """Celery's consumer behind a guard."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        hand_on = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Any) -> None:
+            if is_claim_check(message):
+                hand_on(message)
+            else:
+                log.warning("dropped a message that is not a claim check")
+                message.reject_log_error(log, self.connection_errors)
+
+        return on_message
+
+
+def is_claim_check(message: Any) -> bool:
+    """Whether a kombu message is what the dispatcher publishes: protocol 2, JSON, no arguments but the check, no errands."""
+    try:
+        headers = message.headers
+        if not isinstance(headers, dict) or headers.get("task") != RUN_SHARD or not isinstance(headers.get("id"), str):
+            return False
+        if any(headers.get(name) for name in FORBIDDEN_HEADERS) or any(headers.get("timelimit") or ()):
+            return False
+        payload = message.payload
+        if not isinstance(payload, list) or len(payload) != 3:
+            return False
+        args, kwargs, embed = payload
+        if args != [] or not isinstance(kwargs, dict) or not isinstance(embed, dict) or any(embed.values()):
+            return False
+        return read_claim_check((), kwargs) is not None
+    except Exception:  # what kombu raises for a body it cannot or may not decode differs by content type
+        return False
