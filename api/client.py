@@ -40,7 +40,7 @@ class ApiError(TextmillError):
     """The server answered and refused. ``message`` is the server's sentence; ``request_id`` finds the request in its log."""
 
     def __init__(self, code: str, message: str, *, status: int, request_id: str | None) -> None:
-        super().__init__(code, message, status=status)
+        super().__init__(message, code=code, status=status)
         self.request_id = request_id
 
 
@@ -48,7 +48,7 @@ class Unreachable(TextmillError):
     """No answer, or half of one."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("unreachable", message, status=503)
+        super().__init__(message, code="unreachable", status=503)
 
 
 class RowCounts(msgspec.Struct, frozen=True):

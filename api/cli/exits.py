@@ -29,7 +29,7 @@ class CommandError(TextmillError):
     """The command cannot go on. The message says what is wrong and what to do."""
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.USAGE, *, code: str = "usage") -> None:
-        super().__init__(code, message, status=400)
+        super().__init__(message, code=code, status=400)
         self.exit_code = exit_code
 
 

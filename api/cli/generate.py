@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.exits import CommandError, ExitCode
-from api.cli.options import Detach, Format, IdColumn, Json, Metadata, Model, Out, Priority, Quiet, TextColumn, Window
+from api.cli.options import Delimiter, Detach, Format, IdColumn, Json, Metadata, Model, Out, Priority, Quiet, TextColumn, Window
 
 if TYPE_CHECKING:
     from api.cli.running import Source, Work
@@ -23,6 +23,7 @@ def generate(
     prompt_column: Annotated[str | None, typer.Option("--prompt-column", metavar="NAME", help="The column that holds the prompt.")] = None,
     id_column: IdColumn = None,
     form: Format = None,
+    delimiter: Delimiter = None,
     priority: Priority = 0,
     window: Window = "24h",
     metadata: Metadata = None,
@@ -52,7 +53,7 @@ def generate(
         quiet=quiet,
     )
     if prompt is None:
-        return run(find_source(file or "", form, text_column=prompt_column, id_column=id_column), work)
+        return run(find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter), work)
     if not prompt.strip():
         raise CommandError("--prompt is empty.")
     import msgspec
@@ -100,6 +101,7 @@ def embed(
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     form: Format = None,
+    delimiter: Delimiter = None,
     priority: Priority = 0,
     window: Window = "24h",
     metadata: Metadata = None,
@@ -122,4 +124,4 @@ def embed(
         as_json=as_json,
         quiet=quiet,
     )
-    return run(find_source(file, form, text_column=text_column, id_column=id_column), work)
+    return run(find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter), work)

@@ -115,9 +115,9 @@ def list_events(
 def _event_row(event: dict[str, object]) -> tuple[object, ...]:
     from api.cli.terminal import when
 
-    first, end = event.get("first_idx"), event.get("end_idx")
+    first, end = event.get("first_row"), event.get("end_row")
     return (
-        when(event.get("at")),
+        when(event.get("created_at")),
         event.get("component", ""),
         event.get("action", ""),
         event.get("outcome", ""),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from api.cli.exits import CommandError
-from api.cli.options import Detach, Format, IdColumn, Json, Metadata, Model, Out, Priority, Quiet, TextColumn, Window
+from api.cli.options import Delimiter, Detach, Format, IdColumn, Json, Metadata, Model, Out, Priority, Quiet, TextColumn, Window
 
 
 def label(
@@ -20,6 +20,7 @@ def label(
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     form: Format = None,
+    delimiter: Delimiter = None,
     template: Annotated[
         list[str] | None,
         typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
@@ -56,7 +57,7 @@ def label(
         if on_long not in ("truncate", "refuse"):
             raise CommandError("--on-long is truncate or refuse.")
         defaults["on_long"] = on_long
-    source = find_source(file, form, text_column=text_column, id_column=id_column)
+    source = find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     work = Work(
         title="Labelling",
         endpoint="/v1/classifications",

@@ -14,6 +14,9 @@ Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its
 Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv or parquet; otherwise the name tells (stdin: jsonl).")
 ]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", metavar="CHAR", help="What separates the cells of a CSV: , ; | or tab (the default for .tsv).")
+]
 IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="The column that names a row in the results.")]
 TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="The column that holds the text.")]
 Priority = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher runs first among your own jobs.")]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from api.client import Batch, Client, FileInfo
 
 FORMATS: Final = ("jsonl", "csv", "parquet")
+INPUT_SUFFIXES: Final = {**SUFFIXES, ".tsv": "csv"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,18 @@ class Work:
     scores: bool = True
 
 
-def find_source(file: str, form: str | None, *, text_column: str | None, id_column: str | None, label_column: str | None = None) -> Source:
+def find_source(
+    file: str,
+    form: str | None,
+    *,
+    text_column: str | None,
+    id_column: str | None,
+    label_column: str | None = None,
+    delimiter: str | None = None,
+) -> Source:
     """Raises CommandError where the input is missing, a folder, or of no known format."""
     fields = {"text_column": text_column, "id_column": id_column, "label_column": label_column}
+    fields["delimiter"] = "\t" if delimiter == "tab" else delimiter
     sent = {name: value for name, value in fields.items() if value is not None}
     if form is not None and form not in FORMATS:
         raise CommandError(f"--format is one of {', '.join(FORMATS)}.")
@@ -92,7 +102,7 @@ def find_source(file: str, form: str | None, *, text_column: str | None, id_colu
         raise CommandError(f"There is no file {shown(file)}.")
     if path.is_file() and path.stat().st_size == 0:
         raise CommandError("The input is empty.")
-    form = form or SUFFIXES.get(path.suffix.lower())
+    form = form or INPUT_SUFFIXES.get(path.suffix.lower())
     if form is None:
         raise CommandError("The input's name tells no format: give --format jsonl, csv or parquet.")
     return Source(path, name=path.name, fields={"format": form, **sent})

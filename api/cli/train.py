@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from api.cli.exits import CommandError, ExitCode
-from api.cli.options import Format, Json, Model, Quiet, TextColumn
+from api.cli.options import Delimiter, Format, Json, Model, Quiet, TextColumn
 
 app = typer.Typer(no_args_is_help=True, help="Train on your own examples.")
 heads_app = typer.Typer(no_args_is_help=True, help="List and delete trained heads.")
@@ -24,6 +24,7 @@ def train_head(
     label_column: Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="The column that holds the label.")] = None,
     model: Model = None,
     form: Format = None,
+    delimiter: Delimiter = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
@@ -34,7 +35,7 @@ def train_head(
     from api.cli.running import find_source, send
     from api.cli.terminal import answer_json, say
 
-    source = find_source(file, form, text_column=text_column, id_column=None, label_column=label_column)
+    source = find_source(file, form, text_column=text_column, id_column=None, label_column=label_column, delimiter=delimiter)
     with connect() as client:
         uploaded = send(client, source, "train", quiet=quiet)
         batch = client.train_head(name, uploaded.id, model=model)

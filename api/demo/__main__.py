@@ -1,0 +1,266 @@
+"""The demo, from start to end. See the package for what it is."""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from api.cli.exits import report
+from api.cli.following import follow, say_why
+from api.cli.outcomes import Outcome, read_outcomes
+from api.cli.progress import Progress, Silent, show_progress
+from api.cli.terminal import answer, console, shortened, shown
+from api.client import Client, FileInfo, Upload
+from api.demo import stack as stacks
+from api.demo.corpus import LABELS, Article, batch_lines, load_articles, phrases, split, training_lines
+from api.demo.prompts import MAX_TOKENS, PROMPTS
+from api.demo.scoring import Score, mean_fill, padding_waste, score
+from api.demo.sealed import open_broker, read_sealed_body
+from api.demo.searching import Search, search_files, search_redis
+from api.demo.stack import Stack
+from db.errors import TextmillError
+from db.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+ENCODER: Final = "minilm-l6-v2"
+DECODER: Final = "gemma3-270m"
+HEAD: Final = "bbc-demo"
+EXAMPLES_PER_LABEL: Final = 50
+SEED: Final = 20_250_101
+PHRASES: Final = 20
+LEAST_ZERO_SHOT: Final = 0.84  # what this encoder reaches with label names only; less means that something is broken
+LEAST_HEAD: Final = 0.95
+
+
+@dataclass(slots=True)
+class Checks:
+    """What the demo must show. It fails when one of them does not hold."""
+
+    failed: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, what: str) -> None:
+        answer(f"  {'ok  ' if holds else 'FAIL'}  {what}")
+        if not holds:
+            self.failed.append(what)
+
+
+class WatchedQueue(Silent):
+    """A job's progress; at every look at the job, a look at everything Redis holds."""
+
+    def __init__(self, inner: Progress, redis: "Redis", wanted: list[bytes]) -> None:
+        self._inner = inner
+        self._redis = redis
+        self._wanted = wanted
+        self.looks = 0
+        self.found = Search()
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        self._inner.update(done, total, note)
+        self.found.add(search_redis(self._redis, self._wanted))
+        self.looks += 1
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m api.demo", description="Shows textmill at work on 2,225 news articles.")
+    parser.add_argument("--keep", action="store_true", help="leave the stack up")
+    keep = parser.parse_args(arguments).keep or os.environ.get("KEEP") == "1"
+    stacks.own_environment()
+    began = time.monotonic()
+    try:
+        articles = load_articles()
+        title("Models")
+        provisioned = subprocess.run([sys.executable, "-m", "workers.models.provision"], check=False)
+        if provisioned.returncode != 0:
+            raise TextmillError("The models could not be put in place; see above.", code="model_not_installed")
+        title("Stack")
+        stack = stacks.ensure()
+        checks = Checks()
+        try:
+            demonstrate(stack, articles, checks)
+        finally:
+            if stack.started and not keep:
+                stack.stop()
+    except TextmillError as error:
+        return report(error, as_json=False)
+    except KeyboardInterrupt:
+        return 130
+    title(f"Done in {time.monotonic() - began:,.0f} s")
+    if keep:
+        answer(f"The stack is still up: {stack.flower or ''} · stop it with `textmill down`.")
+    for what in checks.failed:
+        answer(f"FAILED: {what}")
+    return 1 if checks.failed else 0
+
+
+def demonstrate(stack: Stack, articles: list[Article], checks: Checks) -> None:
+    settings = StoreSettings()
+    wanted = phrases(articles, PHRASES, SEED)
+    with stack.connect() as client, open_broker(settings) as redis:
+        file = label_all(client, articles, redis, wanted, checks, stack)
+        show_secrecy(stack, settings, file, wanted, redis, checks)
+        train_and_label(client, articles, checks)
+        generate(client, checks)
+
+
+def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: list[bytes], checks: Checks, stack: Stack) -> FileInfo:
+    title(f"{len(articles):,} articles, labelled by the names of the labels alone")
+    body: dict[str, object] = {"model": ENCODER, "labels": list(LABELS)}
+    file = upload(client, "bbc-news.jsonl", "batch", batch_lines(articles, body))
+    began = time.monotonic()
+    batch = client.create_batch(file.id, "/v1/classifications", metadata={"made by": "demo"})
+    with show_progress("Labelling") as bar:
+        watched = WatchedQueue(bar, redis, wanted)
+        batch = follow(client, batch, watched)
+    seconds = time.monotonic() - began
+    say_why(batch)
+    outcomes = list(read_outcomes(client, batch))
+    judged = judge(articles, outcomes)
+    metrics = (batch.textmill.metrics if batch.textmill is not None else None) or {}
+    waste, fill = padding_waste(metrics), mean_fill(metrics)
+    audited = sum(event.get("batch_id") == batch.id for event in client.pages("/v1/audit/events"))
+    listed = stack.workers_in_flower()
+    show_table(
+        [
+            ("rows in, rows out", f"{len(articles):,}, {len(outcomes):,}"),
+            ("accuracy", f"{judged.accuracy:.4f}"),
+            *((f"F1 {label}", f"{f1:.4f}") for label, f1 in judged.f1.items()),
+            ("documents a second", f"{len(outcomes) / seconds:,.1f}  (from the job's creation to its end, {seconds:,.1f} s)"),
+            ("tokens", f"{batch.usage.input_tokens:,}" if batch.usage is not None else "unknown"),
+            ("padding waste", "unknown" if waste is None else f"{waste:.2%}"),
+            ("mean fill of a micro-batch", "unknown" if fill is None else f"{fill:.2%}"),
+            ("audit events of this job", f"{audited:,}"),
+            ("Flower", f"{stack.flower}  (user textmill, password in {stack.home / 'secrets' / 'flower'})"),
+            ("workers in Flower", ", ".join(listed) or "none"),
+        ]
+    )
+    texts = {article.id: article for article in articles}
+    answer("")
+    for outcome in outcomes[:: max(1, len(outcomes) // 10)][:10]:
+        article = texts[outcome.id or ""]
+        told = outcome.values.get("label") or outcome.code
+        answer(f"  {shown(told):<14} {outcome.values.get('score') or 0:5.2f}   {shortened(article.text, 84)}")
+    answer("")
+    checks.expect(batch.status == "completed" and len(outcomes) == len(articles), f"{len(articles):,} rows in, {len(outcomes):,} out")
+    checks.expect(judged.accuracy >= LEAST_ZERO_SHOT, f"zero-shot accuracy {judged.accuracy:.4f} ≥ {LEAST_ZERO_SHOT}")
+    checks.expect(bool(listed), "Flower lists the worker")
+    checks.expect(audited > 0, "the reads and writes are on record")
+    checks.expect(
+        watched.found.hits == 0,
+        f"no text in Redis while the job ran: {watched.looks} looks, {watched.found.places:,} keys, {watched.found.size_bytes:,} bytes",
+    )
+    return file
+
+
+def show_secrecy(stack: Stack, settings: StoreSettings, file: FileInfo, wanted: list[bytes], redis: "Redis", checks: Checks) -> None:
+    title("The same articles, as Postgres and Redis hold them")
+    key = (stack.home / "secrets" / "api-key").read_text().strip()
+    sealed = read_sealed_body(settings, key, file.id)
+    answer(f"  the first row of the file, {len(sealed):,} bytes sealed: {sealed[:48].hex()}…")
+    answer(f"  looking for {len(wanted)} phrases of the articles, such as “{shown(wanted[0].decode())}”")
+    if settings.database_url is None:
+        folder = stack.home / "postgres"
+        control = search_files(folder, [sealed[40:72]])
+        checks.expect(control.hits > 0, f"the search works: it finds the sealed bytes of that row in {control.hits} places on disk")
+        found = search_files(folder, wanted)
+        checks.expect(
+            found.hits == 0, f"no phrase in Postgres' folder: {found.places:,} files, {found.size_bytes / 1e6:,.0f} MB, WAL included"
+        )
+        rest = search_files(stack.home, wanted, skip=("postgres", "models"))
+        checks.expect(rest.hits == 0, f"no phrase in logs, Valkey's folder or anything else of the home: {rest.places:,} files")
+    else:
+        answer("  Postgres runs elsewhere (TEXTMILL_DATABASE_URL): its files cannot be searched from here.")
+    now = search_redis(redis, wanted)
+    checks.expect(now.hits == 0, f"no phrase in Redis: {now.places:,} keys, {now.size_bytes:,} bytes")
+
+
+def train_and_label(client: Client, articles: list[Article], checks: Checks) -> None:
+    examples, rest = split(articles, EXAMPLES_PER_LABEL, SEED)
+    title(f"A head, trained on {EXAMPLES_PER_LABEL} examples of each label")
+    if any(head.get("name") == HEAD for head in client.pages("/v1/heads")):  # from a demo before
+        client.delete("/v1/heads", HEAD)
+    uploaded = upload(client, "bbc-examples.jsonl", "train", training_lines(examples))
+    with show_progress("Training") as bar:
+        trained = follow(client, client.train_head(HEAD, uploaded.id, model=ENCODER), bar)
+    say_why(trained)
+    head = next((one for one in client.pages("/v1/heads") if one.get("name") == HEAD), None)
+    if head is None:
+        checks.expect(False, "the head was trained")
+        return
+    file = upload(client, "bbc-rest.jsonl", "batch", batch_lines(rest, {"model": f"head:{HEAD}"}))
+    with show_progress("Labelling") as bar:
+        batch = follow(client, client.create_batch(file.id, "/v1/classifications"), bar)
+    say_why(batch)
+    judged = judge(rest, read_outcomes(client, batch))
+    metrics = head.get("metrics")
+    cross_validated = metrics.get("accuracy") if isinstance(metrics, dict) else None
+    show_table(
+        [
+            ("examples", f"{len(examples):,}"),
+            ("accuracy, cross-validated on them", f"{cross_validated:.4f}" if isinstance(cross_validated, float) else "unknown"),
+            (f"accuracy on the other {len(rest):,}", f"{judged.accuracy:.4f}"),
+            *((f"F1 {label}", f"{f1:.4f}") for label, f1 in judged.f1.items()),
+        ]
+    )
+    answer("")
+    checks.expect(judged.accuracy >= LEAST_HEAD, f"accuracy of the head {judged.accuracy:.4f} ≥ {LEAST_HEAD}")
+
+
+def generate(client: Client, checks: Checks) -> None:
+    import msgspec
+
+    title(f"{len(PROMPTS)} prompts, answered by {DECODER}")
+    lines = (msgspec.json.encode({"id": f"prompt-{number:02}", "input": prompt}) + b"\n" for number, prompt in enumerate(PROMPTS))
+    file = upload(client, "prompts.jsonl", "rows", lines)
+    began = time.monotonic()
+    defaults: dict[str, object] = {"model": DECODER, "max_tokens": MAX_TOKENS}
+    with show_progress("Generating") as bar:
+        batch = follow(client, client.create_batch(file.id, "/v1/chat/completions", defaults=defaults), bar)
+    seconds = time.monotonic() - began
+    say_why(batch)
+    outcomes = list(read_outcomes(client, batch))
+    texts = [str(outcome.values.get("text", "")) for outcome in outcomes]
+    for prompt, text in islice(zip(PROMPTS, texts, strict=False), 3):
+        answer(f"  > {prompt}")
+        answer(f"    {shortened(text, 200)}")
+    tokens = batch.usage.output_tokens if batch.usage is not None else 0
+    answer(f"  {tokens:,} tokens in {seconds:,.1f} s, the loading of the model included")
+    written = sum(bool(text.strip()) for text in texts)
+    checks.expect(written == len(PROMPTS), f"{written} of {len(PROMPTS)} answers are not empty")
+
+
+def upload(client: Client, name: str, purpose: str, lines: Iterable[bytes]) -> FileInfo:
+    content = b"".join(lines)
+    with show_progress(f"Uploading {name}", unit="bytes") as bar:
+        return client.upload(Upload(io.BytesIO(content), name, purpose, {}, len(content)), lambda sent: bar.update(sent, len(content)))
+
+
+def judge(articles: Iterable[Article], outcomes: Iterable[Outcome]) -> Score:
+    answered = {outcome.id or "": str(outcome.values["label"]) for outcome in outcomes if outcome.code is None}
+    return score({article.id: article.label for article in articles}, answered, LABELS)
+
+
+def title(text: str) -> None:
+    answer(f"\n{text}")
+
+
+def show_table(rows: list[tuple[str, str]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE, show_header=False)
+    for name, value in rows:
+        drawn.add_row(Text(name), Text(shown(value)))
+    console().print(drawn)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""How good the labels are, and how well the machine was used. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Of all rows asked: a row without an answer counts as wrong. ``f1`` per label."""
+
+    rows: int
+    correct: int
+    f1: dict[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.rows if self.rows else 0.0
+
+
+def score(expected: Mapping[str, str], answered: Mapping[str, str], labels: Sequence[str]) -> Score:
+    """``expected`` and ``answered``: row id to label."""
+    hits: Counter[str] = Counter()
+    given = Counter(answered[row] for row in answered if row in expected)
+    wanted = Counter(expected.values())
+    for row, label in expected.items():
+        if answered.get(row) == label:
+            hits[label] += 1
+    return Score(len(expected), hits.total(), {label: 2 * hits[label] / max(1, given[label] + wanted[label]) for label in labels})
+
+
+def padding_waste(metrics: Mapping[str, float]) -> float | None:
+    """The share of computed tokens that belonged to no text."""
+    computed = metrics.get("tokens", 0.0) + metrics.get("padding_tokens", 0.0)
+    return metrics.get("padding_tokens", 0.0) / computed if computed else None
+
+
+def mean_fill(metrics: Mapping[str, float]) -> float | None:
+    """The share of the micro-batches' token budgets that was used."""
+    budget = metrics.get("budget_tokens", 0.0)
+    return (metrics.get("tokens", 0.0) + metrics.get("padding_tokens", 0.0)) / budget if budget else None

@@ -1,0 +1,141 @@
+"""Results on their way into files."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from api.cli.exits import CommandError
+from api.cli.outcomes import Outcome
+from api.cli.outputs import FORMULA, guarded, open_output, parse_target
+
+GOOD = Outcome(1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
+BAD = Outcome(2, None, code="empty_input:input", message="The text is empty.")
+
+
+def write(path: Path, *outcomes: Outcome, task: str = "classify", scores: bool = True) -> None:
+    with open_output(parse_target(str(path), task), task, scores=scores) as writer:
+        for outcome in outcomes:
+            writer.write(outcome)
+
+
+def test_json_lines_hold_answers_and_failures_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path / "out.jsonl", GOOD, BAD)
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"line": 1, "id": "a", "label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}},
+        {"line": 2, "id": None, "error": "empty_input:input", "message": "The text is empty."},
+    ]
+
+
+def test_scores_can_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "out.jsonl", GOOD, scores=False)
+    assert "scores" not in json.loads((tmp_path / "out.jsonl").read_text())
+
+
+def test_csv_keeps_quotes_and_line_ends_inside_a_cell(tmp_path: Path) -> None:
+    text = 'she said "yes",\nthen left\r\n'
+    write(tmp_path / "out.csv", Outcome(1, "x", {"text": text, "finish_reason": "stop"}), task="generate")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"line": "1", "id": "x", "text": text, "finish_reason": "stop", "error": ""}]
+
+
+def test_a_csv_cell_is_never_a_formula(tmp_path: Path) -> None:
+    write(
+        tmp_path / "out.csv", Outcome(1, "=cmd|'/c calc'!A1", {"label": "+1", "score": 0.5}), Outcome(2, "@x", {"label": "-", "score": 0.5})
+    )
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert rows == [["1", "'=cmd|'/c calc'!A1", "'+1", "0.5", ""], ["2", "'@x", "'-", "0.5", ""]]
+
+
+@given(st.text())
+def test_a_guarded_cell_ends_with_what_it_was(value: str) -> None:
+    cell = str(guarded(value))
+    assert not FORMULA.match(cell)
+    assert cell.removeprefix("'") == value.removeprefix("'")
+
+
+def test_parquet_has_typed_columns(tmp_path: Path) -> None:
+    write(tmp_path / "out.parquet", GOOD, BAD)
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table.schema.names == ["line", "id", "label", "score", "scores", "error"]
+    assert table.to_pylist() == [
+        {"line": 1, "id": "a", "label": "tech", "score": 0.75, "scores": [("tech", 0.75), ("sports", 0.25)], "error": None},
+        {"line": 2, "id": None, "label": None, "score": None, "scores": None, "error": "empty_input:input"},
+    ]
+
+
+def test_vectors_go_into_parquet_as_numbers(tmp_path: Path) -> None:
+    write(tmp_path / "out.parquet", Outcome(1, "v", {"embedding": [0.5, -0.5]}), task="embed")
+    assert parquet.read_table(tmp_path / "out.parquet").column("embedding").to_pylist() == [[0.5, -0.5]]
+
+
+def test_parquet_of_more_rows_than_a_group_is_whole(tmp_path: Path) -> None:
+    write(tmp_path / "out.parquet", *(Outcome(line, None, {"label": "a", "score": 1.0}) for line in range(10_000)))
+    assert parquet.read_table(tmp_path / "out.parquet").column("line").to_pylist() == list(range(10_000))
+
+
+def test_what_breaks_off_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("old")
+
+    def break_off() -> None:
+        with open_output(parse_target(str(out), "classify"), "classify") as writer:
+            writer.write(GOOD)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.touch(mode=0o600)
+    write(out, GOOD)
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_still_points_to_the_results(tmp_path: Path) -> None:
+    (tmp_path / "real.jsonl").write_text("old")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    write(tmp_path / "link.jsonl", GOOD)
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert json.loads((tmp_path / "real.jsonl").read_text())["id"] == "a"
+
+
+def test_a_device_is_written_and_not_replaced() -> None:
+    write(Path("/dev/null"), GOOD)
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "part"),
+    [
+        ("out.xlsx", "classify", "ends in"),
+        ("out.csv", "embed", "no vectors"),
+        ("missing/out.csv", "classify", "does not exist"),
+        ("folder.csv", "classify", "folder"),
+    ],
+)
+def test_a_target_that_cannot_work_is_refused_at_once(tmp_path: Path, name: str, task: str, part: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(CommandError, match=part):
+        parse_target(str(tmp_path / name), task)
+
+
+def test_the_input_is_never_the_output_under_any_name(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("{}")
+    (tmp_path / "soft.jsonl").symlink_to(source)
+    os.link(source, tmp_path / "hard.jsonl")
+    for name in ("in.jsonl", "soft.jsonl", "hard.jsonl"):
+        with pytest.raises(CommandError, match="never overwrite"):
+            parse_target(str(tmp_path / name), "classify", source.stat())

@@ -1,0 +1,51 @@
+"""Speed and time left, and how they are told."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.cli.progress import Pace, amount, clock
+
+
+def test_a_pace_needs_two_looks() -> None:
+    pace = Pace()
+    assert pace.rows_per_second is None
+    pace.note(0.0, 0)
+    assert pace.rows_per_second is None
+    assert pace.seconds_left(10) is None
+
+
+def test_the_speed_is_that_of_the_last_window_only() -> None:
+    pace = Pace(window_seconds=10)
+    for second in range(60):  # a model loads for a minute
+        pace.note(float(second), 0)
+    for second in range(60, 75):
+        pace.note(float(second), (second - 59) * 100)
+    assert pace.rows_per_second == 100
+    assert pace.seconds_left(2500) == 10
+
+
+def test_nothing_done_tells_no_time_left() -> None:
+    pace = Pace()
+    pace.note(0.0, 5)
+    pace.note(1.0, 5)
+    assert pace.seconds_left(10) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 100, allow_nan=False), st.integers(0, 50)), min_size=2, max_size=60))
+def test_the_speed_never_leaves_the_range_of_what_was_seen(steps: list[tuple[float, int]]) -> None:
+    pace, now, done = Pace(), 0.0, 0
+    for seconds, rows in steps:
+        now, done = now + seconds, done + rows
+        pace.note(now, done)
+    assert pace.rows_per_second is None or pace.rows_per_second > 0
+    assert pace.seconds_left(done) in (None, 0.0)
+
+
+def test_sizes_and_times_read_well() -> None:
+    assert [amount(999, "bytes"), amount(1_500, "bytes"), amount(2_500_000_000, "bytes"), amount(12_345, "rows")] == [
+        "999 B",
+        "1.5 kB",
+        "2.5 GB",
+        "12,345",
+    ]
+    assert [clock(4.6), clock(65), clock(7389)] == ["5 s", "1:05", "2:03:09"]
