@@ -1,0 +1,59 @@
+"""Why a line is not the JSON we can take, as a failure code. The decoders' own messages may quote the line, so they stop here."""
+
+import re
+from typing import Final
+
+import msgspec
+
+MAX_DEPTH: Final = 64  # no body of ours nests deeper than 4; a bound well below any decoder's own limit
+
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)  # the closing quote is optional: linear on any input
+_LONE_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_NON_FINITE: Final = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\s*[,\]}]")
+_HUGE_EXPONENT: Final = re.compile(rb"\d[eE]\+?\d{3}")
+
+
+def is_deep(text: bytes) -> bool:
+    """Whether valid JSON nests deeper than MAX_DEPTH. Almost every line is settled by two counts in C."""
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        first = text[token.start()]
+        if first in b"{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif first in b"}]":
+            depth -= 1
+    return False
+
+
+def is_non_finite(text: bytes) -> bool:
+    """Whether valid JSON holds a number that no double can hold (1e999)."""
+    if _HUGE_EXPONENT.search(text) is None:
+        return False
+    try:
+        msgspec.json.decode(text)
+    except msgspec.ValidationError:
+        return True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return False
+
+
+def malformed_code(text: bytes) -> str:
+    """The code of text that is not JSON, by what people most often send."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return "invalid_utf8"
+    if b"\x00" in text:
+        return "nul_character"
+    if _LONE_SURROGATE.search(text):
+        return "lone_surrogate"
+    if _NON_FINITE.search(text):
+        return "non_finite_number"
+    return "invalid_json"

@@ -1,0 +1,184 @@
+"""JSON lines: the OpenAI batch format, and plain ``{"id"?, "text" | "input", "label"?}`` lines.
+
+A body is kept verbatim, as the bytes that were sent; workers read it strictly (:mod:`workers.requests`). Here only the envelope is read,
+at about 2 µs a line.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from api.endpoints import TASKS
+from api.formats.json_text import is_deep, is_non_finite, malformed_code
+from api.formats.limits import Columns, FileLimits
+from api.formats.lines import split_lines, text_chunks
+from api.formats.plain import defective_row, is_custom_id, plain_row
+from db.rows import NewRow
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    custom_id: str
+    method: str
+    url: str
+    body: Raw
+
+
+_line: Final = msgspec.json.Decoder(_Line)
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+_scalar: Final = msgspec.json.Decoder(str | int | bool | None)
+_NULL: Final = Raw(b"null")
+
+
+def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
+    """One row a line of an OpenAI batch file; blank lines are skipped and still counted."""
+    for number, line in _text_lines(chunks, limits):
+        yield defective_row(number, "line_too_long") if line is None else _batch_row(number, line)
+
+
+def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
+    """One row a line; fields that are not named by ``columns`` are left aside."""
+    for number, line in _text_lines(chunks, limits):
+        yield defective_row(number, "line_too_long") if line is None else _plain_row(number, line, columns)
+
+
+def _text_lines(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[tuple[int, bytes | None]]:
+    for number, line in split_lines(text_chunks(chunks), limits.max_line_bytes):
+        if line is None or (line := line.strip()):
+            yield number, line
+
+
+def _batch_row(number: int, line: bytes) -> NewRow:
+    try:
+        parsed = _line.decode(line)
+    except RecursionError:
+        return defective_row(number, "too_deep", raw=line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _defective_line(number, line)
+    if (code := _value_fault(parsed)) is not None:
+        custom_id = parsed.custom_id if is_custom_id(parsed.custom_id) else None
+        return defective_row(number, code, custom_id, raw=line)
+    body = bytes(parsed.body)
+    try:
+        size = len(body.decode())
+    except UnicodeDecodeError:
+        return defective_row(number, "invalid_utf8", parsed.custom_id, raw=line)
+    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else None
+    if code is not None:
+        return defective_row(number, code, parsed.custom_id, raw=line)
+    return NewRow(line=number, endpoint=parsed.url, defect=None, custom_id=parsed.custom_id, body=body, size=size)
+
+
+def _value_fault(line: _Line) -> str | None:
+    if not is_custom_id(line.custom_id):
+        return "invalid_custom_id"
+    if line.method != "POST":
+        return "wrong_method"
+    if line.url not in TASKS:
+        return "wrong_url"
+    body = bytes(line.body)
+    if body == b"null":
+        return "missing_body"
+    return None if body.startswith(b"{") else "not_an_object:body"
+
+
+def _defective_line(number: int, line: bytes) -> NewRow:
+    """What is wrong with a line that the strict decoder refused; its id where it has one."""
+    fields = _object_of(line)
+    if isinstance(fields, str):
+        return defective_row(number, fields, raw=line)
+    custom_id = _text_of(fields.get("custom_id", _NULL))
+    known = custom_id if custom_id is not None and is_custom_id(custom_id) else None
+    if fields.keys() - {"custom_id", "method", "url", "body"}:
+        code = "unknown_field"
+    elif _is_null(fields.get("custom_id")):
+        code = "missing_custom_id"
+    elif known is None:
+        code = "invalid_custom_id"
+    elif _text_of(fields.get("method", _NULL)) != "POST":
+        code = "wrong_method"
+    elif _text_of(fields.get("url", _NULL)) not in TASKS:
+        code = "wrong_url"
+    elif _is_null(fields.get("body")):
+        code = "missing_body"
+    else:
+        code = "invalid_json"
+    return defective_row(number, code, known, raw=line)
+
+
+def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:
+    fields = _object_of(line)
+    if isinstance(fields, str):
+        return defective_row(number, fields, raw=line)
+    text = next((fields[name] for name in columns.text_names if name in fields), None)
+    if text is None:
+        return defective_row(number, "missing_text_column", raw=line)
+    value = _scalar_of(text)
+    if value is not None and not isinstance(value, str):
+        return defective_row(number, "invalid_field:input", raw=line)
+    custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
+    if custom_id is _UNFIT:
+        return defective_row(number, "invalid_custom_id", raw=line)
+    if label is _UNFIT:
+        return defective_row(number, "invalid_field:label", raw=line)
+    row = plain_row(number, value, _str(custom_id), _str(label), label_required=columns.label_required)
+    return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
+
+
+def _object_of(line: bytes) -> dict[str, Raw] | str:
+    """The line's fields, or its failure code."""
+    try:
+        fields = _fields.decode(line)
+    except RecursionError:
+        return "too_deep"
+    except msgspec.ValidationError:
+        return "not_an_object"
+    except UnicodeDecodeError:
+        return "invalid_utf8"
+    except msgspec.DecodeError:
+        return malformed_code(line)
+    if not line.isascii():
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return "invalid_utf8"
+    return "too_deep" if is_deep(line) else fields
+
+
+class _Unfit:
+    """Stands for a value that is neither text, a whole number nor a truth value."""
+
+
+_UNFIT: Final = _Unfit()
+
+
+def _scalar_of(raw: Raw) -> str | int | bool | _Unfit | None:
+    try:
+        return _scalar.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return _UNFIT
+
+
+def _name_of(fields: dict[str, Raw], names: tuple[str, ...]) -> str | _Unfit | None:
+    """An id or a label: numbers count as their digits, since data sets number their labels."""
+    raw = next((fields[name] for name in names if name in fields), None)
+    if raw is None:
+        return None
+    value = _scalar_of(raw)
+    if value is None or isinstance(value, str | _Unfit):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _str(value: str | _Unfit | None) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _text_of(raw: Raw) -> str | None:
+    value = _scalar_of(raw)
+    return value if isinstance(value, str) else None
+
+
+def _is_null(raw: Raw | None) -> bool:
+    return raw is None or bytes(raw) == b"null"

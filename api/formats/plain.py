@@ -1,0 +1,40 @@
+"""A plain row: a text, with an id and a label where the file has them. CSV, Parquet and plain JSON lines all end here."""
+
+from typing import Final
+
+import msgspec
+
+from api.formats.limits import MAX_ID_CHARS
+from db.rows import NewRow
+
+
+class PlainBody(msgspec.Struct, omit_defaults=True):
+    input: str
+    label: str | None = None
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def plain_row(line: int, text: str | None, custom_id: str | None, label: str | None, *, label_required: bool) -> NewRow:
+    """``line`` is the line or record, from 1. An empty id counts as none: people export it so."""
+    custom_id = custom_id or None
+    if custom_id is not None and not is_custom_id(custom_id):
+        return defective_row(line, "invalid_custom_id")
+    if text is None:
+        return defective_row(line, "missing_input", custom_id)
+    if "\x00" in text:
+        return defective_row(line, "nul_character:input", custom_id)
+    if not label and label_required:
+        return defective_row(line, "missing_label", custom_id)
+    body = _encode(PlainBody(text, label or None))
+    return NewRow(line=line, endpoint=None, defect=None, custom_id=custom_id, body=body, size=len(text))
+
+
+def defective_row(line: int, code: str, custom_id: str | None = None, raw: bytes | None = None) -> NewRow:
+    """``raw``: the line as it came, so that its owner can fetch and mend it."""
+    return NewRow(line=line, endpoint=None, defect=code, custom_id=custom_id, body=raw, size=0)
+
+
+def is_custom_id(value: str) -> bool:
+    return 0 < len(value) <= MAX_ID_CHARS and "\x00" not in value

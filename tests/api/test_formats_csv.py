@@ -1,0 +1,117 @@
+"""CSV: quotes, line breaks, encodings, and records that cannot be read."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.errors import Refused
+from api.formats.csv import csv_rows
+from api.formats.limits import Columns, FileLimits
+from db.rows import NewRow
+
+LIMITS = FileLimits(max_line_bytes=4096)
+
+
+def read(data: bytes, columns: Columns | None = None, delimiter: str = ",", chunk_bytes: int = 5) -> list[NewRow]:
+    chunks = [data[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes)]
+    return list(csv_rows(chunks, columns or Columns(), LIMITS, delimiter))
+
+
+def inputs(rows: Sequence[NewRow]) -> list[bytes | str]:
+    return [row.defect or row.body or b"" for row in rows]
+
+
+def test_columns_are_found_by_their_usual_names() -> None:
+    rows = read(b"id,text,label,more\n1,hello,x,y\n2,world,,\n")
+    assert [(row.line, row.custom_id, row.body) for row in rows] == [
+        (2, "1", b'{"input":"hello","label":"x"}'),
+        (3, "2", b'{"input":"world"}'),
+    ]
+
+
+def test_columns_are_found_by_given_names() -> None:
+    [row] = read(b"a;b;c\n1;hello;x\n", Columns(text="b", id="c", label="a"), ";")
+    assert (row.custom_id, row.body) == ("x", b'{"input":"hello","label":"1"}')
+
+
+def test_quotes_and_line_breaks_inside_a_field_are_text() -> None:
+    rows = read(b'text,id\r\n"a ""quoted""\r\nsecond line, with comma",1\r\n\r\nnext,2\r\n')
+    assert [(row.line, row.custom_id, row.body) for row in rows] == [
+        (2, "1", b'{"input":"a \\"quoted\\"\\r\\nsecond line, with comma"}'),
+        (5, "2", b'{"input":"next"}'),
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column() -> None:
+    assert inputs(read(b"\xef\xbb\xbftext\ncaf\xc3\xa9")) == ['{"input":"café"}'.encode()]
+
+
+def test_a_missing_column_is_told_by_the_names_that_were_looked_for() -> None:
+    with pytest.raises(Refused) as refusal:
+        read(b"secret-heading,other\nx,y\n")
+    assert (refusal.value.code, refusal.value.param, refusal.value.status) == ("missing_text_column", "text_column", 400)
+    assert "text" in refusal.value.message
+    assert "input" in refusal.value.message
+    assert "secret" not in refusal.value.message
+    with pytest.raises(Refused, match="“nope”"):
+        read(b"text,id\nx,y\n", Columns(id="nope"))
+    with pytest.raises(Refused, match="“label”"):
+        read(b"text,id\nx,y\n", Columns(label_required=True))
+
+
+def test_a_record_that_cannot_be_read_fails_alone() -> None:
+    assert inputs(read(b'text,id\na,1\nb,2,3\n"c"d,4\ne\xff,5\nf\ng\x00,6\nh,7\n')) == [
+        b'{"input":"a"}',
+        "invalid_record",
+        "invalid_record",
+        "invalid_utf8",
+        b'{"input":"f"}',
+        "nul_character:input",
+        b'{"input":"h"}',
+    ]
+
+
+def test_a_record_without_the_text_column_fails_alone() -> None:
+    assert inputs(read(b"id,text\n1\n2,b\n")) == ["invalid_record", b'{"input":"b"}']
+
+
+def test_a_quote_that_is_never_closed_swallows_nothing() -> None:
+    rows = read(b'text,id\na,1\n"open,2\nb,3\nc,4\n')
+    assert [(row.line, row.defect or row.custom_id) for row in rows] == [(2, "1"), (3, "invalid_record"), (4, "3"), (5, "4")]
+
+
+def test_a_field_over_the_limit_fails_alone() -> None:
+    rows = read(b"text,id\n" + b"x" * 5000 + b",1\nb,2\n" + b'"' + b"long\n" * 2000 + b'",3\nd,4\n', chunk_bytes=999)
+    assert [row.defect for row in rows[:2]] == ["line_too_long", None]
+    assert rows[2].defect == "line_too_long"
+    assert rows[-1].custom_id == "4"
+
+
+def test_numbered_ids_and_training_labels() -> None:
+    rows = read(b"text,label\na,1\nb,\n", Columns(label_required=True))
+    assert inputs(rows) == [b'{"input":"a","label":"1"}', "missing_label"]
+
+
+def test_utf16_is_refused_as_a_whole() -> None:
+    with pytest.raises(Refused) as refusal:
+        read("text\nhello\n".encode("utf-16"))
+    assert refusal.value.code == "not_utf8"
+
+
+text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=30)
+
+
+@given(st.lists(text, max_size=20), st.sampled_from(["\n", "\r\n"]), st.integers(1, 50))
+def test_what_a_csv_writer_wrote_is_read_back(texts: list[str], ending: str, chunk_bytes: int) -> None:
+    written = io.StringIO(newline="")
+    writer = csv.writer(written, lineterminator=ending, quoting=csv.QUOTE_ALL)
+    writer.writerow(["text", "n"])
+    writer.writerows([content, number] for number, content in enumerate(texts))
+    rows = read(written.getvalue().encode(), Columns(id="n"), chunk_bytes=chunk_bytes)
+    assert [row.defect for row in rows] == [None] * len(texts)
+    assert [row.size for row in rows] == [len(content) for content in texts]
+    assert [row.custom_id for row in rows] == [str(number) for number in range(len(texts))]

@@ -1,0 +1,217 @@
+"""JSON lines: what a good line becomes, what a bad one becomes, and that neighbours do not notice."""
+
+import tracemalloc
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.errors import Refused
+from api.formats.jsonl import batch_rows, plain_rows
+from api.formats.limits import Columns, FileLimits
+from api.formats.lines import split_lines
+from db.failures import FAILURES
+from db.rows import NewRow
+
+LIMITS = FileLimits(max_line_bytes=1 << 20)
+GOOD = b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"caf\xc3\xa9"}}'
+
+
+def read(data: bytes, *, limits: FileLimits = LIMITS, chunk_bytes: int = 7) -> list[NewRow]:
+    return list(batch_rows(cut(data, chunk_bytes), limits))
+
+
+def cut(data: bytes, chunk_bytes: int) -> Iterator[bytes]:
+    return (data[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes))
+
+
+def line(**changes: object) -> bytes:
+    fields = {"custom_id": "x", "method": "POST", "url": "/v1/classifications", "body": {"input": "t"}} | changes
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not ...})
+
+
+def test_a_good_line_keeps_its_body_verbatim() -> None:
+    [row] = read(GOOD)
+    assert row == NewRow(
+        line=1, endpoint="/v1/classifications", defect=None, custom_id="a", body='{"input":"café"}'.encode(), size=len('{"input":"café"}')
+    )
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b""])
+def test_lines_may_end_in_any_usual_way(ending: bytes) -> None:
+    second = line(custom_id="b")
+    data = GOOD + (ending or b"\n") + second + ending
+    assert [(row.line, row.custom_id, row.defect) for row in read(data)] == [(1, "a", None), (2, "b", None)]
+
+
+def test_a_byte_order_mark_is_no_content() -> None:
+    [row] = read(b"\xef\xbb\xbf" + GOOD)
+    assert (row.custom_id, row.defect) == ("a", None)
+
+
+def test_blank_lines_are_skipped_and_counted() -> None:
+    assert [row.line for row in read(b"\n  \n" + GOOD + b"\n\r\n" + line(custom_id="b"))] == [3, 5]
+
+
+def test_a_million_blank_lines_are_no_rows() -> None:
+    assert read(b"\n" * 1_000_000, chunk_bytes=65536) == []
+
+
+DEFECTS: list[tuple[bytes, str]] = [
+    (b'{"custom_id":', "invalid_json"),
+    (b"not json", "invalid_json"),
+    (GOOD + b" trailing", "invalid_json"),
+    (b"[1,2]", "not_an_object"),
+    (b"null", "not_an_object"),
+    (b'"text"', "not_an_object"),
+    (b'{"custom_id":"\xff","method":"POST","url":"/v1/classifications","body":{}}', "invalid_utf8"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"input":"\xff"}}', "invalid_utf8"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"input":"\xed\xa0\x80"}}', "invalid_utf8"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"input":"a\x00b"}}', "nul_character"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"input":"\\ud83d"}}', "lone_surrogate"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"input":"\\ude00"}}', "lone_surrogate"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"temperature":NaN}}', "non_finite_number"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"temperature":-Infinity}}', "non_finite_number"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":{"temperature":1e999}}', "non_finite_number"),
+    (b'{"custom_id":"x","method":"POST","url":"/v1/classifications","body":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too_deep"),
+    (line(body={"input": [[[0]]], "labels": msgspec.Raw(b"[" * 80 + b"]" * 80)}), "too_deep"),
+    (line(custom_id=...), "missing_custom_id"),
+    (line(custom_id=None), "missing_custom_id"),
+    (line(custom_id=7), "invalid_custom_id"),
+    (line(custom_id=""), "invalid_custom_id"),
+    (line(custom_id="x" * 513), "invalid_custom_id"),
+    (line(custom_id="x\x00"), "invalid_custom_id"),
+    (line(method="GET"), "wrong_method"),
+    (line(method=...), "wrong_method"),
+    (line(method=1), "wrong_method"),
+    (line(url="/v1/other"), "wrong_url"),
+    (line(url=...), "wrong_url"),
+    (line(url="/v1/heads"), "wrong_url"),
+    (line(body=...), "missing_body"),
+    (line(body=None), "missing_body"),
+    (line(body=[1]), "not_an_object"),
+    (line(body="text"), "not_an_object"),
+    (line(extra=1), "unknown_field"),
+]
+
+
+@pytest.mark.parametrize(("bad", "code"), DEFECTS)
+def test_a_bad_line_gets_its_code_and_its_neighbours_go_on(bad: bytes, code: str) -> None:
+    rows = read(GOOD + b"\n" + bad + b"\n" + line(custom_id="z"), chunk_bytes=65536)
+    assert [row.line for row in rows] == [1, 2, 3]
+    assert (rows[0].defect, rows[2].defect) == (None, None)
+    defect = rows[1].defect
+    assert defect is not None
+    assert defect.partition(":")[0] == code
+    assert code in FAILURES
+
+
+def test_a_bad_line_is_kept_as_it_came_with_the_id_it_has() -> None:
+    bad = line(custom_id="mine", method="PUT")
+    [row] = read(bad)
+    assert (row.custom_id, row.body) == ("mine", bad)
+
+
+def test_surrogate_pairs_and_line_separators_are_text() -> None:
+    [row] = read(line(body=msgspec.Raw(b'{"input":"\\ud83d\\ude00 \xe2\x80\xa8"}')))
+    assert row.defect is None
+
+
+def test_text_that_only_looks_bad_is_text() -> None:
+    body = b'{"input":"NaN, [ 1e999 ' + b"{[" * 200 + b'"}'
+    [row] = read(line(body=msgspec.Raw(body)))
+    assert (row.defect, row.body) == (None, body)
+
+
+def test_a_line_over_the_limit_is_one_failed_row_and_is_not_held() -> None:
+    def chunks() -> Iterator[bytes]:
+        yield GOOD + b"\n" + b'{"custom_id":"'
+        for _ in range(1600):
+            yield b"x" * 65536  # 100 MiB in all
+        yield b'"}\n' + line(custom_id="z")
+
+    tracemalloc.start()
+    rows = list(batch_rows(chunks(), LIMITS))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(row.line, row.defect) for row in rows] == [(1, None), (2, "line_too_long"), (3, None)]
+    assert peak_bytes < 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [
+        (GOOD.decode().encode("utf-16"), "not_utf8"),
+        (GOOD.decode().encode("utf-16-le"), "not_utf8"),
+        (GOOD.decode().encode("utf-16-be"), "not_utf8"),
+        (GOOD.decode().encode("utf-32"), "not_utf8"),
+        (b"\x1f\x8b\x08\x00rest", "compressed_file"),
+        (b"PK\x03\x04rest", "compressed_file"),
+        (b"PAR1rest", "wrong_format"),
+    ],
+)
+def test_a_file_that_is_no_utf8_text_is_refused_as_a_whole(start: bytes, code: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        read(start, chunk_bytes=1)
+    assert (refusal.value.code, refusal.value.status) == (code, 400)
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 30))
+def test_lines_do_not_depend_on_how_the_bytes_were_cut(pieces: list[bytes], chunk_bytes: int) -> None:
+    data = b"\n".join(pieces)
+    expected = data.split(b"\n")
+    if expected[-1] == b"":
+        expected.pop()
+    assert list(split_lines(cut(data, chunk_bytes), 1000)) == list(enumerate(expected, start=1))
+
+
+@given(st.lists(st.binary(max_size=60)), st.integers(1, 80))
+def test_whatever_is_sent_each_line_that_is_not_blank_is_one_row(pieces: list[bytes], chunk_bytes: int) -> None:
+    data = b"{}\n" + b"\n".join(pieces)
+    rows = read(data, chunk_bytes=chunk_bytes)
+    assert [row.line for row in rows] == [number for number, piece in enumerate(data.split(b"\n"), start=1) if piece.strip()]
+    assert all(row.defect is not None and row.defect.partition(":")[0] in FAILURES for row in rows)
+
+
+def plain(data: bytes, columns: Columns | None = None) -> list[NewRow]:
+    return list(plain_rows([data], columns or Columns(), LIMITS))
+
+
+def test_plain_lines_become_bodies_with_input_and_label() -> None:
+    rows = plain(b'{"id": "a", "text": "one", "label": "x", "title": "left aside"}\n{"input": "two", "id": 7}\n{"text": "three"}')
+    assert [(row.custom_id, row.body, row.endpoint) for row in rows] == [
+        ("a", b'{"input":"one","label":"x"}', None),
+        ("7", b'{"input":"two"}', None),
+        (None, b'{"input":"three"}', None),
+    ]
+
+
+def test_plain_lines_take_named_fields() -> None:
+    [row] = plain(b'{"text": "wrong", "headline": "right", "class": 3, "key": "k"}', Columns(text="headline", label="class", id="key"))
+    assert (row.custom_id, row.body) == ("k", b'{"input":"right","label":"3"}')
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b'{"title": "no text"}', "missing_text_column"),
+        (b'{"text": null}', "missing_input"),
+        (b'{"text": 5}', "invalid_field:input"),
+        (b'{"text": ["a"]}', "invalid_field:input"),
+        (b'{"text": "a", "id": {}}', "invalid_custom_id"),
+        (b'{"text": "a", "label": [1]}', "invalid_field:label"),
+        (b'{"text": "a\\u0000"}', "nul_character:input"),
+        (b'{"text": "a\xff"}', "invalid_utf8"),
+        (b'{"text": "\\ud800"}', "lone_surrogate"),
+        (b"[1]", "not_an_object"),
+        (b"{", "invalid_json"),
+    ],
+)
+def test_a_bad_plain_line_gets_its_code(bad: bytes, code: str) -> None:
+    assert [row.defect for row in plain(b'{"text":"a"}\n' + bad + b'\n{"text":"b"}')] == [None, code, None]
+
+
+def test_a_training_line_needs_a_label() -> None:
+    assert [row.defect for row in plain(b'{"text":"a"}\n{"text":"b","label":"x"}', Columns(label_required=True))] == ["missing_label", None]
