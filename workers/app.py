@@ -64,6 +64,7 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 15,
         "retry_on_timeout": False,
+        "max_retries": 0,  # of a connect inside a publish: the dispatcher has its own pause
         "visibility_timeout": 3600,  # acks are early: nothing stays unacknowledged that long
     },
     enable_utc=True,

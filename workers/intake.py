@@ -22,7 +22,8 @@ class Intake(Consumer):
     """Celery's consumer behind a guard."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        hand_on = super().create_task_handler(*args, **kwargs)
+        parent: Any = super()
+        hand_on = parent.create_task_handler(*args, **kwargs)
 
         def on_message(message: Any) -> None:
             if is_claim_check(message):

@@ -1,0 +1,85 @@
+"""What a worker and a dispatcher can be told, by environment (``TEXTMILL_…``): checked together, at start."""
+
+import re
+from typing import Annotated, Final, Self, TypeVar
+
+from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from db.errors import SettingsError
+from db.settings import StoreSettings
+from workers.requests import MAX_LABELS
+
+DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}")
+
+
+class WorkerSettings(StoreSettings):
+    """Settings of one worker process: one device, several shards in flight.
+
+    ``threads`` are shards in flight: enough that the micro-batcher always has rows waiting while one shard is being opened and another
+    written. They are not CPU threads; ``lanes`` are (model instances that run at once; None: the engine measures).
+    """
+
+    device: str = "auto"
+    threads: int = Field(default=4, ge=1, le=64)
+    lanes: int | None = Field(default=None, ge=1, le=64)
+    budget_tokens: int | None = Field(default=None, ge=64)
+    models: Annotated[tuple[str, ...], NoDecode] = ()  # loaded before the first shard is claimed; the others at first use
+    lease_seconds: float = Field(default=LEASE_SECONDS, ge=1, le=3600)
+    heartbeat_seconds: float = Field(default=HEARTBEAT_SECONDS, gt=0)
+    poll_seconds: float = Field(default=POLL_SECONDS, gt=0)
+    drain_seconds: float = Field(default=25.0, ge=0)  # below the 30 s most supervisors wait before SIGKILL
+    chunk_seconds: float = Field(default=2.0, gt=0)  # work between two writes of a shard: what a crash costs at most
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    max_labels: int = Field(default=MAX_LABELS, ge=2)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not DEVICE.fullmatch(value):
+            raise ValueError("TEXTMILL_DEVICE is auto, cpu, or cuda:N with N the number nvidia-smi shows")
+        return value
+
+    @model_validator(mode="after")
+    def _timing_fits(self) -> Self:
+        if self.lease_seconds <= 2 * self.heartbeat_seconds:
+            raise ValueError(
+                "TEXTMILL_LEASE_SECONDS must be more than twice TEXTMILL_HEARTBEAT_SECONDS, or one lost heartbeat loses the lease"
+            )
+        return self
+
+    @property
+    def fence_margin_seconds(self) -> float:
+        """How long before its lease ends a worker that could not renew stops calling the model."""
+        return min(5.0, self.lease_seconds / 4)
+
+
+class DispatcherSettings(StoreSettings):
+    """Settings of the dispatcher and the reconciler inside it."""
+
+    tick_seconds: float = Field(default=0.25, gt=0)  # while there is work; a shard is seconds of work, so this is no idle time for a worker
+    idle_tick_seconds: float = Field(default=1.0, gt=0)  # what a new job waits at most
+    window: int = Field(default=64, ge=1)  # messages in Redis at once: enough for 16 workers, few enough that fairness is decided late
+    shard_seconds: float = Field(default=4.0, gt=0)  # of one worker's work in a shard: claiming and writing it takes some 20 ms
+    reap_seconds: float = Field(default=1.0, gt=0)
+    stale_upload_seconds: float = Field(default=24 * 3600.0, ge=60)  # an upload that stood still for a day will not be finished
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+
+
+S = TypeVar("S", WorkerSettings, DispatcherSettings)
+
+
+def load(kind: type[S]) -> S:
+    """Settings from the environment. Raises SettingsError that says what is wrong with which variable, and quotes no value."""
+    try:
+        return kind()
+    except ValidationError as error:
+        faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_input=False, include_url=False)]
+    said = "; ".join(f"TEXTMILL_{name.upper()}: {message}" if name else message for name, message in faults)
+    raise SettingsError(f"{said}.")
