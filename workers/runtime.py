@@ -195,7 +195,7 @@ class Runtime:
         done = [index for index in range(len(texts)) if index not in embedded.failed]
         if head is not None:
             if head.base != model_id:
-                raise TextmillError("model_task_mismatch", "The head was trained over another encoder than the one it is used with.")
+                raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
             loaded = _loaded_head(head.version, head.weights, tuple(cast("list[str]", head.card["labels"])))
             self._fill(rows, done, list(loaded.labels), loaded.probabilities(embedded.vectors[done]), embedded)
             return ClassifyOutcome(rows, embedded.share, f"{embedded.model_version}+head@{head.version[:12]}")
@@ -204,7 +204,7 @@ class Runtime:
         def embed_descriptions(descriptions: list[str]) -> Vectors:
             described = self.embed(model_id, descriptions, stop=stop)
             if described.failed:
-                raise TextmillError(next(iter(described.failed.values())).code, "A label could not be embedded.")
+                raise TextmillError("A label could not be embedded.", code=next(iter(described.failed.values())).code)
             return described.vectors
 
         for (names, forms), members in _by_label_list(done, labels, templates).items():
@@ -230,7 +230,9 @@ class Runtime:
             elif not answer.text.strip():
                 rows[index] = FailedRow("empty_generation")
             else:
-                rows[index] = Generated(answer.text, answer.finish_reason, len(item.ids), len(answer.ids))
+                # A chat answer stands alone; a continuation carries on in mid-sentence, where its leading space belongs to it.
+                text = answer.text if prompts[index].prompt is not None else answer.text.strip()
+                rows[index] = Generated(text, answer.finish_reason, len(item.ids), len(answer.ids))
         return GenerateOutcome(rows, served.share, decoder.engine.model_version)
 
     def train_head(self, model_id: str, texts: Sequence[str], labels: Sequence[str], *, stop: threading.Event | None = None) -> TrainedHead:
@@ -253,7 +255,7 @@ class Runtime:
     def _encoder(self, model_id: str) -> _Encoder:
         card = registry.get(model_id)
         if card.kind != "encoder":
-            raise TextmillError("model_task_mismatch", "This model does not embed or classify.", status=400)
+            raise TextmillError("This model does not embed or classify.", code="model_task_mismatch", status=400)
         with self._loading[model_id]:
             if model_id not in self._encoders:
                 engine, plan = load_encoder(card, self._settings)
@@ -271,7 +273,7 @@ class Runtime:
     def _decoder(self, model_id: str) -> _Decoder:
         card = registry.get(model_id)
         if card.kind != "decoder":
-            raise TextmillError("model_task_mismatch", "This model does not generate.", status=400)
+            raise TextmillError("This model does not generate.", code="model_task_mismatch", status=400)
         with self._loading[model_id]:
             if model_id not in self._decoders:
                 engine, plan = load_decoder(card, self._settings)
@@ -310,12 +312,14 @@ def _by_label_list(
 
 def _item(engine: DecoderEngine, request: GenerateRequest) -> GenerateItem | None:
     """The prompt as the engine takes it, or None where it leaves no room for a single new token."""
-    ids = engine.tokenize_prompt(request.prompt) if request.prompt is not None else engine.tokenize_chat(request.messages)
+    chat = request.prompt is None
+    ids = engine.tokenize_chat(request.messages) if request.prompt is None else engine.tokenize_prompt(request.prompt)
     room = engine.max_tokens - len(ids)
     if room < 1:
         return None
     wanted = request.max_tokens if request.max_tokens is not None else DEFAULT_OUTPUT_TOKENS
-    return GenerateItem(ids, min(wanted, room), request.temperature, request.top_p, request.seed, request.stop)
+    stop = request.stop + engine.chat_stop if chat else request.stop
+    return GenerateItem(ids, min(wanted, room), request.temperature, request.top_p, request.seed, stop)
 
 
 @lru_cache(maxsize=64)

@@ -13,8 +13,21 @@ import numpy as np
 
 from workers.engines.base import Vectors
 
-TEMPLATES: tuple[str, ...] = ("This text is about {}.",)
-TEMPERATURE = 0.05
+# Whole sentences that say what a text is about, with other verbs and subjects, in words that fit any corpus. Not among them: the bare name
+# and noun phrases, which are weaker alone (a one-word text mixes all senses of the word). Chosen on the 2,225 BBC articles and their five
+# label names, so expect a little less elsewhere: 85.2 % against 77.8 % for the bare name, 80 to 85 % for 32 single templates, and 84.1 %
+# for an eight-template mean that includes the bare name.
+TEMPLATES: tuple[str, ...] = (
+    "This text is about {}.",
+    "This is about {}.",
+    "This text discusses {}.",
+    "This text deals with {}.",
+    "The author writes about {}.",
+    "It concerns {}.",
+)
+# Cosines of a sentence encoder lie close together; dividing by this spreads them. On the same corpus 0.035 gives the lowest log loss, and a
+# mean top score (0.84) that equals the accuracy. It changes scores only, never the label.
+TEMPERATURE = 0.035
 CACHE_BYTES = 256 * 2**20
 
 

@@ -97,6 +97,10 @@ class EncoderEngine(Engine, Protocol):
 
 
 class DecoderEngine(Engine, Protocol):
+    @property
+    def chat_stop(self) -> tuple[str, ...]:
+        """What ends an answer to chat messages besides the model's end token."""
+
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids: ...
 
     def tokenize_prompt(self, prompt: str) -> Ids: ...

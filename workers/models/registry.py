@@ -32,8 +32,8 @@ class ModelCard:
 
 
 def all_models() -> list[ModelCard]:
-    """Every model, the fake ones only where TEXTMILL_FAKE_ENGINE=1."""
-    return [*_real_models().values(), *(_FAKE_MODELS.values() if fake.enabled() else ())]
+    """Every model. The fake ones, only where TEXTMILL_FAKE_ENGINE=1, come first and so are the defaults there."""
+    return [*(_FAKE_MODELS if fake.enabled() else ()), *_real_models()]
 
 
 def get(model_id: str) -> ModelCard:
@@ -42,22 +42,21 @@ def get(model_id: str) -> ModelCard:
         if card.id == model_id:
             return card
     known = ", ".join(card.id for card in all_models())
-    raise TextmillError("unknown_model", f"No such model. Known models: {known}.", status=404)
+    raise TextmillError(f"No such model. Known models: {known}.", code="unknown_model", status=404)
 
 
 def default_model(task: str) -> ModelCard:
     """The first model of the registry that does this task. Raises TextmillError "unknown_model"."""
-    candidates = [*(_FAKE_MODELS.values() if fake.enabled() else ()), *_real_models().values()]
-    for card in candidates:
+    for card in all_models():
         if task in card.tasks:
             return card
-    raise TextmillError("unknown_model", "No model of the registry does this task.", status=404)
+    raise TextmillError("No model of the registry does this task.", code="unknown_model", status=404)
 
 
 @cache
-def _real_models() -> dict[str, ModelCard]:
+def _real_models() -> tuple[ModelCard, ...]:
     entries = tomllib.loads(Path(__file__).with_name("registry.toml").read_text())
-    return {model_id: ModelCard(id=model_id, **{**entry, "tasks": tuple(entry["tasks"])}) for model_id, entry in entries.items()}
+    return tuple(ModelCard(id=model_id, **{**entry, "tasks": tuple(entry["tasks"])}) for model_id, entry in entries.items())
 
 
 _FAKE_ENCODER = ModelCard(
@@ -73,4 +72,4 @@ _FAKE_ENCODER = ModelCard(
     speed_chars_per_second=20_000,
 )
 _FAKE_DECODER = replace(_FAKE_ENCODER, id="fake-decoder", kind="decoder", tasks=("generate",), dimensions=0)
-_FAKE_MODELS = {card.id: card for card in (_FAKE_ENCODER, _FAKE_DECODER)}
+_FAKE_MODELS = (_FAKE_ENCODER, _FAKE_DECODER)

@@ -19,7 +19,9 @@ from workers.engines.base import Vectors
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-REGULARISATION_C = 30.0
+# Of 0.3 to 300, the best worst case over 20 draws of 50 examples a label of the BBC articles (0.954), and within 0.001 of the best mean at
+# 8 and at 200 examples a label.
+REGULARISATION_C = 2.0
 MAX_FOLDS = 5
 MIN_EXAMPLES_PER_LABEL = 2
 
@@ -61,7 +63,7 @@ def load_head(weights: bytes, card: dict[str, object]) -> LoadedHead:
         or intercepts is None
         or not len(labels) == len(coefficients) == len(intercepts)
     ):
-        raise TextmillError("invalid_head", "The stored head is damaged: its labels and its weights differ in number. Train it again.")
+        raise TextmillError("The stored head is damaged: its labels and its weights differ in number. Train it again.", code="invalid_head")
     return LoadedHead(tuple(str(label) for label in labels), coefficients, intercepts)
 
 
@@ -70,9 +72,9 @@ def fit_head(embeddings: Vectors, labels: Sequence[str]) -> TrainedHead:
     counts = Counter(labels)
     names = sorted(counts)
     if len(names) < 2:
-        raise TextmillError("too_few_labels", "A head needs examples of at least two labels.")
+        raise TextmillError("A head needs examples of at least two labels.", code="too_few_labels")
     if min(counts.values()) < MIN_EXAMPLES_PER_LABEL:
-        raise TextmillError("too_few_examples", f"A head needs at least {MIN_EXAMPLES_PER_LABEL} examples of every label.")
+        raise TextmillError(f"A head needs at least {MIN_EXAMPLES_PER_LABEL} examples of every label.", code="too_few_examples")
     position = {name: index for index, name in enumerate(names)}
     targets = np.array([position[label] for label in labels])
     quality = _cross_validated(embeddings, targets, folds=min(MAX_FOLDS, *counts.values()))
@@ -104,7 +106,8 @@ def _cross_validated(embeddings: Vectors, targets: NDArray[np.int64], folds: int
     from sklearn.metrics import f1_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    predicted = cross_val_predict(_regression(), embeddings, targets, cv=StratifiedKFold(folds, shuffle=True, random_state=0))
+    folds_of = StratifiedKFold(folds, shuffle=True, random_state=0)  # type: ignore[no-untyped-call]
+    predicted = cross_val_predict(_regression(), embeddings, targets, cv=folds_of)
     return {
         "folds": folds,
         "accuracy": round(float((predicted == targets).mean()), 4),
@@ -116,4 +119,4 @@ def _regression() -> "LogisticRegression":
     # Imported where it is used: a worker that never trains need not load scikit-learn.
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=REGULARISATION_C, max_iter=1000)
+    return LogisticRegression(C=REGULARISATION_C, max_iter=1000)  # type: ignore[no-untyped-call]
