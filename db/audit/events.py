@@ -1,0 +1,179 @@
+"""Audit events. The order of every read is: record → SELECT → record_digest → COMMIT → only then open.
+
+An event says who, what, which rows, why, when and from where, never content. ``record`` also enters the event in ``audit_unsealed``, from
+where the Merkle sealer takes it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, and_, insert, or_, select, tuple_
+
+from db.errors import NotFound
+from db.schema import audit_digests, audit_events, audit_unsealed
+from db.sealing import digest_of
+
+if TYPE_CHECKING:
+    from db.connect import Store
+    from db.tenants import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One entry of the record; ``row_count`` and ``digest`` are there where ciphertext was read."""
+
+    event_id: UUID
+    at: datetime
+    component: str
+    action: str
+    outcome: str
+    principal_id: UUID | None
+    key_id: UUID | None
+    object_kind: str | None
+    object_id: UUID | None
+    first_idx: int | None
+    end_idx: int | None
+    job_id: UUID | None
+    request_id: str | None
+    origin: str | None
+    model_version: str | None
+    row_count: int | None
+    digest: bytes | None
+
+
+def record(
+    conn: Connection,
+    *,
+    tenant_id: UUID,
+    component: str,
+    action: str,
+    outcome: Literal["allowed", "denied"] = "allowed",
+    principal_id: UUID | None = None,
+    key_id: UUID | None = None,
+    object_kind: str | None = None,
+    object_id: UUID | None = None,
+    first_idx: int | None = None,
+    end_idx: int | None = None,
+    job_id: UUID | None = None,
+    request_id: str | None = None,
+    origin: str | None = None,
+    model_version: str | None = None,
+) -> UUID:
+    """Appends an event in the caller's transaction and returns its id. It fails where the record cannot be written: no event, no data."""
+    event_id = uuid4()
+    conn.execute(
+        insert(audit_events).values(
+            tenant_id=tenant_id,
+            event_id=event_id,
+            component=component,
+            action=action,
+            outcome=outcome,
+            principal_id=principal_id,
+            key_id=key_id,
+            object_kind=object_kind,
+            object_id=object_id,
+            first_idx=first_idx,
+            end_idx=end_idx,
+            job_id=job_id,
+            request_id=request_id,
+            origin=origin,
+            model_version=model_version,
+        )
+    )
+    conn.execute(insert(audit_unsealed).values(tenant_id=tenant_id, event_id=event_id))
+    return event_id
+
+
+def record_digest(conn: Connection, tenant_id: UUID, event_id: UUID, ciphertexts: Iterable[bytes]) -> None:
+    """Appends what the read of ``event_id`` brought out: how many ciphertexts, and SHA-256 over them in order."""
+    values = list(ciphertexts)
+    conn.execute(insert(audit_digests).values(tenant_id=tenant_id, event_id=event_id, row_count=len(values), digest=digest_of(values)))
+
+
+def record_denied(
+    store: "Store",
+    tenant_id: UUID,
+    *,
+    action: str,
+    principal_id: UUID | None = None,
+    key_id: UUID | None = None,
+    object_kind: str | None = None,
+    object_id: UUID | None = None,
+    request_id: str | None = None,
+    origin: str | None = None,
+) -> None:
+    """Records a refused access in a transaction of its own, so that the refusal's rollback does not take the record with it."""
+    with store.transaction(tenant=tenant_id) as conn:
+        record(
+            conn,
+            tenant_id=tenant_id,
+            component=store.role.value,
+            action=action,
+            outcome="denied",
+            principal_id=principal_id,
+            key_id=key_id,
+            object_kind=object_kind,
+            object_id=object_id,
+            request_id=request_id,
+            origin=origin,
+        )
+
+
+def list_events(
+    store: "Store", actor: "Actor", *, limit: int = 100, after: UUID | None = None, action: str | None = None, object_id: UUID | None = None
+) -> list[AuditEvent]:
+    """The tenant's events, newest first; ``after`` is the id of the last one seen. The look itself is recorded."""
+    events, digests = audit_events.c, audit_digests.c
+    query = (
+        select(audit_events, digests.row_count, digests.digest)
+        .outerjoin(audit_digests, and_(digests.tenant_id == events.tenant_id, digests.event_id == events.event_id))
+        .where(events.tenant_id == actor.tenant_id)
+        .order_by(events.at.desc(), events.event_id.desc())
+        .limit(limit)
+    )
+    if action is not None:
+        query = query.where(events.action == action)
+    if object_id is not None:
+        query = query.where(or_(events.object_id == object_id, events.job_id == object_id))
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        if after is not None:
+            last = conn.execute(select(events.at).where(events.tenant_id == actor.tenant_id, events.event_id == after)).scalar_one_or_none()
+            if last is None:
+                raise NotFound("There is no audit event with the id given as `after`.")
+            query = query.where(tuple_(events.at, events.event_id) < (last, after))
+        found = conn.execute(query).all()
+        record(
+            conn,
+            tenant_id=actor.tenant_id,
+            component=store.role.value,
+            action="audit.list",
+            principal_id=actor.principal_id,
+            key_id=actor.key_id,
+            request_id=actor.request_id,
+            origin=actor.origin,
+        )
+    return [
+        AuditEvent(
+            event_id=row.event_id,
+            at=row.at,
+            component=row.component,
+            action=row.action,
+            outcome=row.outcome,
+            principal_id=row.principal_id,
+            key_id=row.key_id,
+            object_kind=row.object_kind,
+            object_id=row.object_id,
+            first_idx=row.first_idx,
+            end_idx=row.end_idx,
+            job_id=row.job_id,
+            request_id=row.request_id,
+            origin=str(row.origin) if row.origin is not None else None,
+            model_version=row.model_version,
+            row_count=row.row_count,
+            digest=row.digest,
+        )
+        for row in found
+    ]

@@ -1,0 +1,71 @@
+"""The one way to Postgres: a pool per process, logged in as the component's own role, and transactions that say for whom they act."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+
+from db.keyring import KeyRing, LocalKeyFile
+from db.settings import Role, StoreSettings
+
+LOCK_TIMEOUT_MS: Final = 5_000  # a lock held by an admin must not outlast a lease silently
+STATEMENT_TIMEOUT_MS: Final = 300_000  # duplicates of a million-row file are found in one statement
+
+# In one statement, so that a transaction has its context before anything else runs. `true` ends it with the transaction.
+_CONTEXT: Final = text(
+    "SELECT set_config('textmill.tenant', :tenant, true), set_config('textmill.shard', :shard, true), "
+    "set_config('textmill.epoch', :epoch, true), set_config('textmill.key_hash', :key_hash, true)"
+)
+
+
+class Store:
+    """A process's door to the sealed store: its role, its pool, its key ring. Thread-safe."""
+
+    def __init__(self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8) -> None:
+        self.role = role
+        self.keyring = keyring
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=30,
+            pool_pre_ping=True,
+            hide_parameters=True,  # an error of the driver must not quote values
+            connect_args={
+                "application_name": f"textmill-{role.value}",
+                "connect_timeout": 10,
+                "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+            },
+        )
+
+    @contextmanager
+    def transaction(
+        self, *, tenant: UUID | None = None, shard: UUID | None = None, epoch: int | None = None, key_hash: bytes | None = None
+    ) -> Iterator[Connection]:
+        """One transaction under the row-level security of ``tenant`` (and of the lease on ``shard`` at ``epoch``); commits on exit."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                _CONTEXT,
+                {
+                    "tenant": str(tenant) if tenant else "",
+                    "shard": str(shard) if shard else "",
+                    "epoch": str(epoch) if epoch is not None else "",
+                    "key_hash": key_hash.hex() if key_hash else "",
+                },
+            )
+            yield connection
+
+    def close(self) -> None:
+        """Closes the pool."""
+        self.engine.dispose()
+
+
+def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8) -> Store:
+    """Opens the store as ``role``. The dispatcher and the auditor hold no keys: they open nothing."""
+    if role in (Role.API, Role.WORKER, Role.OWNER):
+        keyring = KeyRing(LocalKeyFile.load(settings.kek_path), sealing_off=settings.unsafe_sealing_off)
+    else:
+        keyring = KeyRing(None)
+    return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size)

@@ -1,0 +1,71 @@
+"""The family of errors that people meet: a code, a sentence, and what to do. Content never enters them."""
+
+from typing import ClassVar
+
+
+class TextmillError(Exception):
+    """Base of every error that is shown to a person.
+
+    ``code`` is a stable word for programs, ``message`` a sentence that says what happened, where, and what to do; ``status`` is the HTTP
+    status that fits. Neither may quote an input: messages are logged and sent back.
+    """
+
+    default_code: ClassVar[str] = "error"
+    default_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.status = status or self.default_status
+
+
+class SettingsError(TextmillError):
+    """Something is missing or wrong in how the process was set up."""
+
+    default_code = "bad_settings"
+
+
+class StoreError(TextmillError):
+    """The store refused or could not do it."""
+
+    default_code = "store_error"
+
+
+class NotFound(StoreError):
+    """No such thing, or it is another tenant's: the two look the same from outside."""
+
+    default_code = "not_found"
+    default_status = 404
+
+
+class Conflict(StoreError):
+    """The thing exists and its state forbids the request."""
+
+    default_code = "conflict"
+    default_status = 409
+
+
+class Denied(StoreError):
+    """Who asks may not."""
+
+    default_code = "denied"
+    default_status = 403
+
+
+class LeaseLost(StoreError):
+    """The shard's lease is someone else's by now: what was computed must be thrown away."""
+
+    default_code = "lease_lost"
+
+    def __init__(self, message: str = "The lease of this shard has run out or was taken over; its results were not stored.") -> None:
+        super().__init__(message)
+
+
+class SealError(StoreError):
+    """A sealed value does not open. The message is constant: it must not tell an attacker which check failed."""
+
+    default_code = "seal_broken"
+
+    def __init__(self) -> None:
+        super().__init__("A sealed value could not be opened: it was altered, moved, or sealed under another key.")

@@ -1,0 +1,76 @@
+"""Why a row has no answer: the closed table of failure codes, with the HTTP status and the sentence for each.
+
+A stored failure is ``code`` or ``code:field``, the field being one of our own field names. Neither holds anything of the row.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One way in which a row can fail; ``status`` is what the row's response carries."""
+
+    code: str
+    status: int
+    message: str
+
+
+_TABLE: Final = (
+    # the line could not be read
+    Failure("invalid_json", 400, "The line is not valid JSON."),
+    Failure("invalid_utf8", 400, "The line is not valid UTF-8: convert the file to UTF-8."),
+    Failure("nul_character", 400, "The line holds a NUL character, which text cannot contain."),
+    Failure("lone_surrogate", 400, "The line holds half of a surrogate pair, which is not a character."),
+    Failure("line_too_long", 413, "The line is longer than the limit: split the text or raise the limit."),
+    Failure("too_deep", 400, "The line is nested too deeply."),
+    Failure("not_an_object", 400, "The line must be a JSON object."),
+    Failure("non_finite_number", 400, "NaN and infinite numbers are not JSON."),
+    Failure("missing_custom_id", 400, "The line has no `custom_id`."),
+    Failure("invalid_custom_id", 400, "`custom_id` must be a non-empty string of at most 512 characters."),
+    Failure("duplicate_custom_id", 400, "An earlier line has the same `custom_id`; the first one was taken."),
+    Failure("wrong_method", 400, "`method` must be POST."),
+    Failure("wrong_url", 400, "`url` names no endpoint of this server."),
+    Failure("url_mismatch", 400, "`url` differs from the endpoint of the batch."),
+    Failure("missing_body", 400, "The line has no `body` object."),
+    Failure("invalid_record", 400, "The record does not have the shape of the file's header."),
+    Failure("missing_text_column", 400, "The record has no value in the text column."),
+    # the body asks for something that cannot be done
+    Failure("unknown_field", 400, "A field is not known here; see the documentation for the fields of this endpoint."),
+    Failure("invalid_field", 400, "A field has the wrong type or an impossible value."),
+    Failure("missing_model", 400, "No model is named, neither by the row nor by the batch."),
+    Failure("unknown_model", 404, "There is no such model here; `GET /v1/models` lists them."),
+    Failure("model_task_mismatch", 400, "The model cannot do this task."),
+    Failure("missing_input", 400, "There is no text to work on."),
+    Failure("empty_input", 400, "The text is empty."),
+    Failure("input_too_long", 400, "The text is longer than the model takes, and `on_long` says to refuse it."),
+    Failure("missing_labels", 400, "No labels are given: name `labels`, a `label_set`, or a trained head as the model."),
+    Failure("too_few_labels", 400, "At least two labels are needed."),
+    Failure("too_many_labels", 400, "There are more labels than the limit."),
+    Failure("duplicate_label", 400, "The same label is given twice."),
+    Failure("empty_label", 400, "A label is empty."),
+    Failure("unknown_label_set", 404, "There is no label set of this name."),
+    Failure("missing_label", 400, "A training row has no label."),
+    Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
+    Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
+    # the model or the machine
+    Failure("empty_generation", 500, "The model wrote nothing."),
+    Failure("non_finite_output", 500, "The model's output was not a number."),
+    Failure("out_of_memory", 500, "The row does not fit into the device's memory, not even alone."),
+    Failure("crashed_worker", 500, "The worker's process died each time it met this row."),
+    Failure("engine_error", 500, "The model failed on this row."),
+    Failure("key_destroyed", 410, "The key of this data was destroyed."),
+    # the job ended before the row
+    Failure("batch_cancelled", 409, "The batch was cancelled before this row ran."),
+    Failure("batch_expired", 408, "The batch reached its deadline before this row ran."),
+)
+
+FAILURES: Final[dict[str, Failure]] = {failure.code: failure for failure in _TABLE}
+
+
+def describe(stored: str, field: str | None = None) -> Failure:
+    """The failure of a stored ``code`` or ``code:field``, with the field in its sentence; an unknown code reads as ``engine_error``."""
+    code, _, named = stored.partition(":")
+    failure = FAILURES.get(code, FAILURES["engine_error"])
+    where = field or named
+    return Failure(failure.code, failure.status, f"{failure.message} (field `{where}`)") if where else failure

@@ -1,0 +1,119 @@
+"""Bringing a database up to this version: login roles first (as a superuser, once), then Alembic's migrations (as the owner).
+
+``python -m db.migrate`` migrates the database of the settings.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import URL, create_engine, text
+
+from db.errors import SettingsError
+from db.settings import Role, StoreSettings
+
+DATABASE: Final = "textmill"
+_LOCK: Final = 0x7E87_0000  # two migrations at once wait for each other
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+# Statements and parameters of our roles never reach the server's log: a failing INSERT would be quoted there.
+_QUIET: Final = {
+    "log_statement": "none",
+    "log_min_error_statement": "panic",
+    "log_min_duration_statement": "-1",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",  # leaves out DETAIL, where "Failing row contains" stands
+}
+
+
+def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DATABASE) -> None:
+    """Makes the login roles and the database, or brings them to this state. Idempotent; needs a superuser.
+
+    The roles are no superusers, bypass no row-level security, create nothing, and are members of none of each other.
+    """
+    with psycopg.connect(_dsn(superuser_url), autocommit=True) as conn:
+        for role, password in passwords.items():
+            name = sql.Identifier(role.login)
+            known = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.login,)).fetchone()
+            verb = sql.SQL("ALTER" if known else "CREATE")
+            conn.execute(
+                sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT PASSWORD {}").format(
+                    verb, name, sql.Literal(password)
+                )
+            )
+            for setting, value in _QUIET.items():
+                conn.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value)))
+        if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
+                    sql.Identifier(database), sql.Identifier(Role.OWNER.login)
+                )
+            )
+        conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+        for role in Role:
+            # TEMP is for the bulk writers' staging tables; everybody else only connects.
+            rights = "CONNECT, TEMPORARY" if role in (Role.API, Role.WORKER, Role.OWNER) else "CONNECT"
+            conn.execute(
+                sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(rights), sql.Identifier(database), sql.Identifier(role.login))
+            )
+    with psycopg.connect(_dsn(superuser_url.set(database=database)), autocommit=True) as conn:
+        conn.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        conn.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(Role.OWNER.login)))
+        for role in Role:
+            conn.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(sql.Identifier(role.login)))
+
+
+def migrate(url: URL) -> None:
+    """Runs the missing migrations as the owner. Safe to call from several processes at once."""
+    engine = create_engine(url, hide_parameters=True)
+    try:
+        with engine.begin() as conn:
+            conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            current = MigrationContext.configure(conn).get_current_revision()
+            script = ScriptDirectory.from_config(_config())
+            if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+                raise SettingsError(
+                    "This database was made by a newer textmill: upgrade textmill, or restore an older backup.", code="newer_home"
+                )
+            config = _config()
+            config.attributes["connection"] = conn
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def current_revision(url: URL) -> str | None:
+    """The revision the database is at; None where it is empty."""
+    engine = create_engine(url, hide_parameters=True)
+    try:
+        with engine.connect() as conn:
+            return MigrationContext.configure(conn).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def head_revision() -> str:
+    """The revision this version brings."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _dsn(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+if __name__ == "__main__":
+    migrate(StoreSettings().database_url_for(Role.OWNER))

@@ -1,0 +1,129 @@
+"""Sealing: one value in, one opaque value out that opens only in the cell it was sealed for.
+
+A sealed value is ``version (1) | algorithm (1) | key id (16) | salt (16) | commitment (16) | ciphertext and tag``.
+
+Each value has its own key: HKDF-Expand (RFC 5869, SHA-256) of the data key over the random salt gives 32 bytes of AES-256-GCM key, 12 of
+nonce and 16 of key commitment. The commitment is compared before decryption, so that a ciphertext opens under one key only (GCM alone does
+not promise that: Albertini et al., "How to Abuse and Fix Authenticated Encryption Without Key Commitment", USENIX Security 2022).
+
+The additional data bind the value to its cell: format version, algorithm, tenant, owner, key id, key epoch, column and row, each with its
+length in front so that no two cells share an encoding.
+"""
+
+import hashlib
+import hmac
+import os
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from db.errors import SealError
+
+VERSION: Final = 1
+ALGORITHM_AES_256_GCM: Final = 1
+ALGORITHM_NONE: Final = 0  # the canary sweep's control run; never opened unless that mode is on
+
+_PREFIX_SIZE: Final = 2 + 16
+_SALT_SIZE: Final = 16
+_COMMITMENT_SIZE: Final = 16
+_NONCE_SIZE: Final = 12
+_HEADER_SIZE: Final = _PREFIX_SIZE + _SALT_SIZE + _COMMITMENT_SIZE
+_TAG_SIZE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    """Whose data key it is: the tenant's own (label sets, names), one file's, or one job's."""
+
+    tenant_id: UUID
+    kind: str
+    owner_id: UUID
+
+
+class Sealer:
+    """Seals and opens values under one data key. Thread-safe; about 4 µs a value of 300 bytes."""
+
+    def __init__(self, owner: KeyOwner, key_id: UUID, key_epoch: int, data_key: bytes, *, sealing_off: bool = False) -> None:
+        self.owner = owner
+        self.key_id = key_id
+        self._data_key = data_key
+        self._lookup_key = _expand(data_key, b"textmill lookup", 32)
+        self._off = sealing_off
+        algorithm = ALGORITHM_NONE if sealing_off else ALGORITHM_AES_256_GCM
+        self._prefix = bytes((VERSION, algorithm)) + key_id.bytes
+        self._bound = b"".join(
+            _counted(part)
+            for part in (
+                bytes((VERSION, algorithm)),
+                owner.tenant_id.bytes,
+                owner.kind.encode(),
+                owner.owner_id.bytes,
+                key_id.bytes,
+                key_epoch.to_bytes(4, "big"),
+            )
+        )
+
+    def seal(self, column: str, row: int | UUID, plaintext: bytes) -> bytes:
+        """The sealed form of ``plaintext`` for the cell (``column``, ``row``)."""
+        if self._off:
+            return self._prefix + plaintext
+        return self.seal_with_salt(column, row, plaintext, os.urandom(_SALT_SIZE))
+
+    def seal_with_salt(self, column: str, row: int | UUID, plaintext: bytes, salt: bytes) -> bytes:
+        """As :meth:`seal` with a given salt: for known-answer vectors. A salt must never serve twice under one data key."""
+        key, nonce, commitment = _value_keys(self._data_key, salt)
+        return self._prefix + salt + commitment + AESGCM(key).encrypt(nonce, plaintext, self._cell(column, row))
+
+    def open(self, column: str, row: int | UUID, sealed: bytes) -> bytes:
+        """The plaintext of a value sealed for this very cell; SealError where anything at all is off."""
+        if self._off and sealed[:_PREFIX_SIZE] == self._prefix:
+            return bytes(sealed[_PREFIX_SIZE:])
+        if len(sealed) < _HEADER_SIZE + _TAG_SIZE or not hmac.compare_digest(sealed[:_PREFIX_SIZE], self._prefix):
+            raise SealError
+        salt = sealed[_PREFIX_SIZE : _PREFIX_SIZE + _SALT_SIZE]
+        key, nonce, commitment = _value_keys(self._data_key, salt)
+        if not hmac.compare_digest(sealed[_PREFIX_SIZE + _SALT_SIZE : _HEADER_SIZE], commitment):
+            raise SealError
+        try:
+            return AESGCM(key).decrypt(nonce, sealed[_HEADER_SIZE:], self._cell(column, row))
+        except InvalidTag:
+            raise SealError from None
+
+    def hmac(self, purpose: str, value: bytes) -> bytes:
+        """16 bytes by which equal values of one owner are found without being readable (keyed, one key per data key)."""
+        return hmac.digest(self._lookup_key, _counted(purpose.encode()) + value, "sha256")[:16]
+
+    def _cell(self, column: str, row: int | UUID) -> bytes:
+        where = row.bytes if isinstance(row, UUID) else row.to_bytes(8, "big")
+        return self._bound + _counted(column.encode()) + _counted(where)
+
+
+def _counted(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
+
+
+def _expand(key: bytes, info: bytes, size: int) -> bytes:
+    """HKDF-Expand of RFC 5869 with SHA-256; ``key`` is uniformly random already, so nothing needs extracting."""
+    out, block, counter = b"", b"", 1
+    while len(out) < size:
+        block = hmac.digest(key, block + info + bytes((counter,)), "sha256")
+        out += block
+        counter += 1
+    return out[:size]
+
+
+def _value_keys(data_key: bytes, salt: bytes) -> tuple[bytes, bytes, bytes]:
+    material = _expand(data_key, b"textmill value 1" + salt, 32 + _NONCE_SIZE + _COMMITMENT_SIZE)
+    return material[:32], material[32 : 32 + _NONCE_SIZE], material[32 + _NONCE_SIZE :]
+
+
+def digest_of(values: list[bytes]) -> bytes:
+    """SHA-256 over ciphertexts in order, each with its length in front."""
+    total = hashlib.sha256()
+    for value in values:
+        total.update(len(value).to_bytes(4, "big"))
+        total.update(value)
+    return total.digest()

@@ -1,0 +1,80 @@
+"""Where the store is and with which secrets, by environment (``TEXTMILL_…``) or by the files of the home folder."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from db.errors import SettingsError
+
+
+class Role(StrEnum):
+    """A component of textmill; each logs in to Postgres as its own role."""
+
+    OWNER = "owner"
+    API = "api"
+    WORKER = "worker"
+    DISPATCHER = "dispatcher"
+    AUDITOR = "auditor"
+
+    @property
+    def login(self) -> str:
+        """Name of the Postgres login role."""
+        return f"textmill_{self.value}"
+
+
+class StoreSettings(BaseSettings):
+    """What every component needs to reach the store and the queue.
+
+    ``database_url`` names the server and the database; its user is replaced by the component's own login role. Without it the embedded
+    servers of ``textmill up`` are used, whose addresses are files under ``home``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TEXTMILL_", extra="ignore")
+
+    home: Path = Path("~/.textmill")
+    database_url: str | None = None
+    redis_url: str | None = None
+    kek_file: Path | None = None
+    unsafe_sealing_off: bool = False  # the control run of the canary sweep only: values are then stored readable
+
+    @property
+    def home_path(self) -> Path:
+        """The home folder, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def kek_path(self) -> Path:
+        """The key file that wraps the tenants' keys."""
+        return (self.kek_file or self.home_path / "keys" / "kek.json").expanduser()
+
+    def database_url_for(self, role: Role) -> URL:
+        """The address with the login role and password of ``role``; raises SettingsError where there is none."""
+        text = self.database_url or _read(self.home_path / "run" / "database.url")
+        if text is None:
+            raise SettingsError("No database: set TEXTMILL_DATABASE_URL, or start the embedded one with `textmill up`.")
+        try:
+            url = make_url(text)
+        except ArgumentError:
+            raise SettingsError("TEXTMILL_DATABASE_URL is not a database address; it looks like postgresql://host:5432/textmill.") from None
+        password = (
+            os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or _read(self.home_path / "secrets" / f"db-{role.value}") or url.password
+        )
+        return url.set(drivername="postgresql+psycopg", username=role.login, password=password)
+
+    def broker_url(self) -> str:
+        """The address of the queue; raises SettingsError where there is none."""
+        url = self.redis_url or _read(self.home_path / "run" / "redis.url")
+        if url is None:
+            raise SettingsError("No queue: set TEXTMILL_REDIS_URL, or start the embedded one with `textmill up`.")
+        return url
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
