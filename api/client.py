@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
 from types import TracebackType
-from typing import BinaryIO, Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
@@ -151,11 +151,17 @@ class FileInfo(msgspec.Struct, frozen=True):
     status_details: str | None = None
 
 
+class Readable(Protocol):
+    """Bytes until there are none."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A file to send. ``size_bytes`` None means that it is not known (a pipe): the body goes out in chunks."""
 
-    source: BinaryIO
+    source: Readable
     name: str
     purpose: str
     fields: Mapping[str, str]

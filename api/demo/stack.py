@@ -1,7 +1,6 @@
 """The stack under the demo: found running, or started and stopped again. And what Flower says about it."""
 
 import os
-import socket
 import subprocess
 import sys
 from base64 import b64encode
@@ -14,6 +13,7 @@ import msgspec
 
 from api.cli.connection import api_key, home, server_url
 from api.client import Client
+from api.local import ports
 from db.errors import TextmillError
 
 START_SECONDS: Final = 180.0
@@ -91,17 +91,8 @@ def read_state(where: Path) -> dict[str, object]:
 
 def free_ports() -> list[str]:
     """Options for the ports whose default another program has."""
-    options: list[str] = []
-    for option, port in DEFAULT_PORTS.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                with socket.socket() as other:
-                    other.bind(("127.0.0.1", 0))
-                    options += [option, str(other.getsockname()[1])]
-    return options
+    taken = [option for option, port in DEFAULT_PORTS.items() if not ports.is_free(port)]
+    return [word for option in taken for word in (option, str(ports.free_port()))]
 
 
 def own_environment() -> None:

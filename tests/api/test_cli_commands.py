@@ -1,0 +1,410 @@
+"""The command line against a whole stack, started once: real Postgres and Valkey, dispatcher, worker, API. Only the model is not real."""
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from api import cli
+from api.local.ports import free_port
+from workers.engines.fake import MARKS, expected_label, expected_text
+
+LABELS = ["good", "bad", "ugly"]
+ROW_MS = 2  # long enough that a job of some thousand rows can be interrupted
+TEXTS = [f"Text number {number}, of no importance." for number in range(40)]
+
+
+@dataclass
+class Done:
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, object]:
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+    @property
+    def list(self) -> list[dict[str, object]]:
+        value = json.loads(self.out)
+        assert isinstance(value, list)
+        return value
+
+    @property
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Of a stack that runs."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TEXTMILL_")},
+        "TEXTMILL_HOME": str(tmp_path_factory.mktemp("home")),
+        "TEXTMILL_FAKE_ENGINE": "1",
+        "TEXTMILL_FAKE_DELAY_MS": str(ROW_MS),
+    }
+    command = [sys.executable, "-m", "api.cli"]
+    started = subprocess.run(
+        [*command, "up", "--detach", "--port", str(free_port()), "--flower-port", str(free_port())],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield environment
+    subprocess.run([*command, "down"], env=environment, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def textmill(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    for name, value in environment.items():
+        if name.startswith("TEXTMILL_"):
+            monkeypatch.setenv(name, value)
+
+    def call(*arguments: str, stdin: bytes | None = None) -> Done:
+        if stdin is not None:
+            read, write = os.pipe()
+            with os.fdopen(write, "wb") as pipe:  # fits the pipe's buffer
+                pipe.write(stdin)
+            monkeypatch.setattr(sys, "stdin", os.fdopen(read))
+        capfd.readouterr()
+        exit_code = cli.run(arguments)
+        out, err = capfd.readouterr()
+        return Done(exit_code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"id": f"r{number}", "text": text}) + "\n" for number, text in enumerate(TEXTS)))
+    return path
+
+
+def test_every_row_of_a_file_gets_its_label_in_order(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = textmill("label", str(rows), "--labels", ",".join(LABELS), "-o", str(out))
+    assert done.exit_code == 0, done.err
+    read = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in read] == [f"r{number}" for number in range(len(TEXTS))]
+    assert [row["label"] for row in read] == [expected_label(text, LABELS) for text in TEXTS]
+    assert all(set(row["scores"]) == set(LABELS) and row["score"] == max(row["scores"].values()) for row in read)
+    assert "40 rows written" in done.err
+    assert done.out == ""
+
+
+def test_a_csv_with_quotes_and_line_ends_goes_in_and_out(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    texts = ['He said "no",\nand left.', "=1+1", "plain"]
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([["key", "body"], *zip(["=a", "b", "c"], texts, strict=True)])
+    done = textmill("label", str(source), "--labels", "x,y", "--text-column", "body", "--id-column", "key", "-o", str(out))
+    assert done.exit_code == 0, done.err
+    read = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert [row["id"] for row in read] == ["'=a", "b", "c"]
+    assert [row["label"] for row in read] == [expected_label(text, ["x", "y"]) for text in texts]
+
+
+def test_parquet_goes_in_and_out(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"text": TEXTS[:5], "id": [1, 2, 3, 4, 5]}), tmp_path / "in.parquet")
+    done = textmill("label", str(tmp_path / "in.parquet"), "--labels", "x,y", "-o", str(tmp_path / "out.parquet"), "--no-scores")
+    assert done.exit_code == 0, done.err
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table.column("id").to_pylist() == ["1", "2", "3", "4", "5"]
+    assert table.column("label").to_pylist() == [expected_label(text, ["x", "y"]) for text in TEXTS[:5]]
+
+
+def test_rows_stream_from_stdin_to_stdout(textmill: Callable[..., Done]) -> None:
+    stdin = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in TEXTS)
+    done = textmill("label", "-", "--labels", "x,y", "-o", "-", "-q", stdin=stdin)
+    assert done.exit_code == 0, done.err
+    assert [row["label"] for row in done.lines] == [expected_label(text, ["x", "y"]) for text in TEXTS]
+    assert done.err == ""
+
+
+def test_rows_that_fail_stand_where_they_belong(textmill: Callable[..., Done]) -> None:
+    stdin = b'{"text":"one"}\nnot json\n{"text":""}\n' + json.dumps({"text": MARKS["nan"]}).encode() + b'\n{"text":"five"}\n'
+    done = textmill("label", "-", "--labels", "x,y", "-o", "-", stdin=stdin)
+    assert done.exit_code == 1
+    assert [row["line"] for row in done.lines] == [1, 2, 3, 4, 5]
+    assert [str(row.get("error")).partition(":")[0] for row in done.lines] == [
+        "None",
+        "invalid_json",
+        "empty_input",
+        "non_finite_output",
+        "None",
+    ]
+
+
+def test_a_job_that_fails_says_why_and_writes_nothing(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = textmill("label", "-", "--labels", "x,y", "-o", str(out), stdin=b"nonsense\nmore of it\n")
+    assert done.exit_code == 5
+    assert "line 1" in done.err
+    assert not out.exists()
+
+
+def test_the_summary_is_json_where_asked(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    summary = textmill("label", str(rows), "--labels", "x,y", "-o", str(out), "--json").json
+    assert str(summary.pop("job")).startswith("batch_")
+    assert summary == {"status": "completed", "rows": 40, "completed": 40, "failed": 0, "output": str(out)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--labels", "a,b", "-o", "{rows}"], "never overwrite"),
+        (["--labels", "a,b"], "where the results go"),
+        (["-o", "-"], "labels one way"),
+        (["--labels", "a,b", "--head", "h", "-o", "-"], "exclude each other"),
+        (["--labels", "a", "-o", "-"], "two labels"),
+        (["--labels", "a,a", "-o", "-"], "twice"),
+        (["--labels", "a,b", "-o", "out.doc"], "ends in"),
+        (["--labels", "a,b", "-o", "-", "--template", "no place"], "holds {}"),
+        (["--labels", "a,b", "-o", "-", "--window", "soon"], "window"),
+        (["--labels", "a,b", "-o", "-", "--model", "no-such"], "Known models"),
+        (["--labels", "a,b", "-o", "-", "--json"], "one of them"),
+        (["--labels", "a,b", "-o", "-", "--metadata", "novalue"], "key=value"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence_and_exit_code_2(
+    textmill: Callable[..., Done], rows: Path, arguments: list[str], part: str
+) -> None:
+    done = textmill("label", str(rows), *(one.format(rows=rows) if "{rows}" in one else one for one in arguments))
+    assert done.exit_code == 2, done.err
+    fault = json.loads(done.err.splitlines()[-1])["error"]["message"] if "--json" in arguments else done.err.splitlines()[-1]
+    assert part in fault
+    assert done.out == ""
+
+
+def test_a_wrong_key_is_refused_with_exit_code_4(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_API_KEY", "tm_" + "x" * 43)
+    done = textmill("jobs", "list", "--json")
+    assert done.exit_code == 4
+    assert json.loads(done.err)["error"]["code"] == "invalid_api_key"
+
+
+def test_no_server_is_exit_code_3(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_API_URL", f"http://127.0.0.1:{free_port()}")
+    done = textmill("jobs", "list")
+    assert done.exit_code == 3
+    assert "textmill up" in done.err
+
+
+def test_the_local_key_is_not_sent_to_another_machine(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_API_URL", "https://mill.example.org")
+    done = textmill("jobs", "list")
+    assert done.exit_code == 4
+    assert "TEXTMILL_API_KEY" in done.err
+
+
+def test_a_job_can_be_left_and_come_back_to(textmill: Callable[..., Done], rows: Path) -> None:
+    started = textmill("label", str(rows), "--labels", "x,y", "--detach", "--priority", "3", "--metadata", "team=news")
+    assert started.exit_code == 0, started.err
+    job = started.out.strip()
+    watched = textmill("jobs", "watch", job, "--json")
+    assert watched.exit_code == 0
+    assert watched.json["status"] == "completed"
+    assert watched.json["metadata"] == {"team": "news"}
+    shown = textmill("jobs", "show", job)
+    assert "metadata team\tnews" in shown.out
+    results = textmill("results", job, "-o", "-")
+    assert [row["id"] for row in results.lines] == [f"r{number}" for number in range(len(TEXTS))]
+    assert textmill("results", job, "--errors", "-o", "-").out == ""
+    assert job in [one["id"] for one in textmill("jobs", "list", "--json").list]
+
+
+def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., Done]) -> None:
+    stdin = b"".join(b'{"text":"%d"}\n' % number for number in range(4000))
+    job = textmill("label", "-", "--labels", "x,y", "--detach", "-q", stdin=stdin).out.strip()
+    assert textmill("jobs", "cancel", job, "--json").exit_code == 0
+    watched = textmill("jobs", "watch", job)
+    assert watched.exit_code == 5
+    assert "cancelled" in watched.err
+    read = textmill("results", job, "-o", "-")
+    assert read.exit_code == 5
+    assert [row["line"] for row in read.lines] == list(range(1, 4001))
+    assert "batch_cancelled" in {row.get("error") for row in read.lines}
+    again = textmill("jobs", "cancel", job)
+    assert again.exit_code == 0
+
+
+def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
+    environment: dict[str, str], textmill: Callable[..., Done], tmp_path: Path
+) -> None:
+    source, out = tmp_path / "many.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(3000)))
+    labelling = subprocess.Popen(
+        [sys.executable, "-m", "api.cli", "label", str(source), "--labels", "x,y", "-o", str(out)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    job = wait_for(lambda: next((one for one in textmill("jobs", "list", "--json").list if one["status"] == "in_progress"), None))
+    labelling.send_signal(signal.SIGINT)
+    _, said = labelling.communicate(timeout=30)
+    assert labelling.returncode == 130
+    assert f"textmill jobs watch {job['id']}" in said
+    assert f"textmill results {job['id']} -o {out}" in said
+    assert "Traceback" not in said
+    assert not out.exists()
+    early = textmill("results", str(job["id"]), "-o", "-")
+    assert early.exit_code in (0, 1)
+    assert textmill("jobs", "watch", str(job["id"])).exit_code == 0
+    assert textmill("results", str(job["id"]), "-o", str(out), "--json").json["rows"] == 3000
+    assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == list(range(1, 3001))
+
+
+def test_a_terminal_gets_no_control_characters_from_data(environment: dict[str, str], textmill: Callable[..., Done]) -> None:
+    stdin = json.dumps({"id": "\x9b31m\u202eid", "text": "some text"}).encode() + b"\n"
+    job = textmill("label", "-", "--labels", "x\x9b2J,y", "--detach", "-q", "--metadata", "k=\x1b[2J", stdin=stdin).out.strip()
+    assert textmill("jobs", "watch", job, "-q").exit_code == 0
+    for command in (["results", job, "-o", "-", "-q"], ["jobs", "show", job], ["jobs", "show", job, "--json"]):
+        seen = on_a_terminal([sys.executable, "-m", "api.cli", *command], environment)
+        assert "\x9b" not in seen
+        assert "\u202e" not in seen
+        assert "\x1b[2J" not in seen
+        assert "x9b" in seen or "x1b" in seen or "u001b" in seen
+
+
+def test_one_prompt_is_answered_on_stdout(textmill: Callable[..., Done]) -> None:
+    done = textmill("generate", "--prompt", "Say something.", "--max-tokens", "5")
+    assert done.exit_code == 0, done.err
+    assert done.out == expected_text("Say something.", 5) + "\n"
+    answer = textmill("generate", "--prompt", "Say something.", "--max-tokens", "5", "--json").json
+    assert answer["text"] == expected_text("Say something.", 5)
+    assert answer["finish_reason"] == "length"
+
+
+def test_a_file_of_prompts_is_answered_row_by_row(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    source, out = tmp_path / "prompts.csv", tmp_path / "out.csv"
+    source.write_text("prompt\nfirst\nsecond\n")
+    done = textmill("generate", str(source), "--prompt-column", "prompt", "--system", "Be brief.", "--max-tokens", "4", "-o", str(out))
+    assert done.exit_code == 0, done.err
+    assert [row["text"] for row in csv.DictReader(io.StringIO(out.read_text()))] == [expected_text("first", 4), expected_text("second", 4)]
+
+
+def test_vectors_are_of_unit_length(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    assert textmill("embed", str(rows), "-o", str(tmp_path / "out.parquet")).exit_code == 0
+    vectors = parquet.read_table(tmp_path / "out.parquet").column("embedding").to_pylist()
+    assert len(vectors) == len(TEXTS)
+    assert all(sum(x * x for x in vector) == pytest.approx(1.0, abs=1e-3) for vector in vectors)
+
+
+def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    examples = tmp_path / "examples.csv"
+    with examples.open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "kind"], *([text, LABELS[place % 2]] for place, text in enumerate(TEXTS))])
+    trained = textmill("train", "head", "my head", str(examples), "--label-column", "kind")
+    assert trained.exit_code == 0, trained.err
+    assert "40 examples" in trained.err
+    assert "accuracy" in trained.err
+    assert "my head" in [head["name"] for head in textmill("heads", "list", "--json").list]
+    labelled = textmill("label", str(rows), "--head", "my head", "-o", "-")
+    assert labelled.exit_code == 0, labelled.err
+    assert {row["label"] for row in labelled.lines} <= {"good", "bad"}
+    assert textmill("heads", "delete", "my head").exit_code == 0
+    assert textmill("label", str(rows), "--head", "my head", "-o", "-").exit_code == 2
+
+
+def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("\ufeffgood\nbad\n\nugly\n")
+    assert textmill("label-sets", "put", "mood", "--labels-file", str(tmp_path / "labels.txt")).exit_code == 0
+    assert [one["labels"] for one in textmill("label-sets", "list", "--json").list if one["name"] == "mood"] == [LABELS]
+    labelled = textmill("label", str(rows), "--label-set", "mood", "-o", "-")
+    assert [row["label"] for row in labelled.lines] == [expected_label(text, LABELS) for text in TEXTS]
+    assert textmill("label-sets", "delete", "mood").exit_code == 0
+    assert textmill("label", str(rows), "--label-set", "mood", "-o", "-").exit_code == 2
+
+
+def test_a_key_works_until_it_is_revoked(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = textmill("keys", "create", "for the archive", "--scopes", "submit,read", "--expires-days", "7", "--json").json
+    assert str(made["key"]).startswith("tm_")
+    listed = next(one for one in textmill("keys", "list", "--json").list if one["id"] == made["id"])
+    assert listed["name"] == "for the archive"
+    assert made["key"] not in textmill("keys", "list", "--json").out
+    with monkeypatch.context() as other:
+        other.setenv("TEXTMILL_API_KEY", str(made["key"]))
+        assert textmill("jobs", "list").exit_code == 0
+        assert textmill("keys", "list").exit_code == 4
+    assert textmill("keys", "revoke", str(made["id"])).exit_code == 0
+    monkeypatch.setenv("TEXTMILL_API_KEY", str(made["key"]))
+    assert textmill("jobs", "list").exit_code == 4
+
+
+def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path) -> None:
+    textmill("label", str(rows), "--labels", "x,y", "-o", "-")
+    newest = textmill("files", "list", "--limit", "1", "--json").list[0]
+    assert newest["filename"] == "rows.jsonl"
+    assert textmill("files", "delete", str(newest["id"])).exit_code == 0
+    gone = textmill("files", "delete", str(newest["id"]))
+    assert gone.exit_code == 1
+    assert "file" in gone.err
+
+
+def test_models_are_listed(textmill: Callable[..., Done]) -> None:
+    assert "fake-encoder\tclassify, embed" in textmill("models", "list").out
+
+
+def test_the_record_of_accesses_is_readable(textmill: Callable[..., Done], rows: Path) -> None:
+    job = str(textmill("label", str(rows), "--labels", "x,y", "-o", os.devnull, "--json").json["job"])
+    events = textmill("audit", "list", "--limit", "500", "--json").list
+    actions = {event["action"] for event in events if event["batch_id"] == job}
+    assert {"results.write", "results.read"} <= actions
+    only = textmill("audit", "list", "--action", "results.read", "--limit", "3", "--json").list
+    assert [event["action"] for event in only] == ["results.read"] * len(only)
+    assert textmill("audit", "list", "--limit", "2").out.count("\n") == 3
+
+
+def test_an_unknown_id_is_one_sentence(textmill: Callable[..., Done]) -> None:
+    done = textmill("jobs", "show", "batch_" + "0" * 32)
+    assert done.exit_code == 1
+    assert done.err.count("\n") == 1
+
+
+def wait_for(look: Callable[[], dict[str, object] | None], seconds: float = 30.0) -> dict[str, object]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass")
+
+
+def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
+    """Everything the program sends to a terminal that is its stdout."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=follower, stderr=subprocess.DEVNULL)
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:  # the last writer is gone
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(leader)
+    assert process.wait(timeout=30) == 0
+    return seen.decode()
