@@ -1,0 +1,177 @@
+"""Real servers for the tests: one Postgres and one Valkey a run, a database of its own a test. Nothing is mocked, nothing survives.
+
+The servers die with this process in whatever way it ends (see api/local/launch.py), lie in a folder of their own and listen on a socket
+and on free ports, so that several runs may go on at once.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from api.local.home import Home
+from api.local.postgres import EmbeddedPostgres
+from api.local.secret_files import write_private
+from api.local.valkey import EmbeddedValkey
+from db.connect import Store, open_store
+from db.keyring import LocalKeyFile
+from db.migrate import bootstrap, migrate
+from db.settings import Role, StoreSettings
+from db.tenants import SCOPES, Actor, create_tenant
+
+TEMPLATE = "textmill_template"
+ROLES_THAT_STAGE = (Role.OWNER, Role.API, Role.WORKER)  # as db.migrate.bootstrap grants it
+
+
+@dataclass(frozen=True)
+class Server:
+    """The Postgres of this run: migrated once into a template, of which each test gets a copy (some 25 ms)."""
+
+    postgres: EmbeddedPostgres
+    passwords: dict[Role, str]
+    names: Iterator[int]
+
+    def execute(self, statement: sql.Composed | str) -> None:
+        """As superuser."""
+        url = self.postgres.superuser_url().render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute(statement if isinstance(statement, sql.Composed) else sql.SQL(statement))  # type: ignore[arg-type]
+
+    def new_database(self) -> str:
+        """An empty, migrated database of its own. Returns its name."""
+        name = f"test_{next(self.names)}"
+        identifier = sql.Identifier(name)
+        url = self.postgres.superuser_url().render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                    identifier, sql.Identifier(Role.OWNER.login), sql.Identifier(TEMPLATE)
+                )
+            )
+            # What is granted on a database itself does not come with the template.
+            conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
+            for role in Role:
+                rights = sql.SQL("CONNECT, TEMPORARY" if role in ROLES_THAT_STAGE else "CONNECT")
+                conn.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(rights, identifier, sql.Identifier(role.login)))
+        return name
+
+    def drop_database(self, name: str) -> None:
+        self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def address(self, database: str) -> str:
+        """What TEXTMILL_DATABASE_URL takes; the passwords are files of a home (see the fixture ``settings``)."""
+        return self.postgres.address(database)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_textmill_environment() -> Iterator[None]:
+    """What the person who runs the tests has set for a stack of their own must not reach them."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TEXTMILL_")}
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def servers_home() -> Iterator[Path]:
+    """Where this run's servers live."""
+    path = Path(tempfile.mkdtemp(prefix="textmill-tests-"))
+    Home(path).prepare()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(servers_home: Path) -> Iterator[Server]:
+    """Postgres with our roles and a migrated template database."""
+    postgres = EmbeddedPostgres(servers_home, durable=False)
+    postgres.start()
+    try:
+        passwords = {role: uuid.uuid4().hex for role in Role}
+        bootstrap(postgres.superuser_url(), passwords, TEMPLATE)
+        owner = postgres.superuser_url(TEMPLATE).set(
+            drivername="postgresql+psycopg", username=Role.OWNER.login, password=passwords[Role.OWNER]
+        )
+        migrate(owner)
+        yield Server(postgres, passwords, itertools.count(1))
+    finally:
+        postgres.stop(hurry=True)
+
+
+@pytest.fixture(scope="session")
+def valkey(servers_home: Path) -> Iterator[str]:
+    """The address of a Valkey, database 0."""
+    running = EmbeddedValkey(servers_home)
+    running.start()
+    try:
+        yield running.url
+    finally:
+        running.stop(hurry=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers_home: Path) -> Iterator[str]:
+    """The address of a real Redis, where the machine has one; else the test is skipped."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    home = servers_home / "redis"
+    Home(home).prepare()
+    running = EmbeddedValkey(home, program=Path(program))
+    running.start()
+    try:
+        yield running.url
+    finally:
+        running.stop(hurry=True)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """An empty broker: Valkey, and Redis where ``redis-server`` is installed."""
+    url: str = request.getfixturevalue("valkey" if request.param == "valkey" else "redis_server")
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+def settings(server: Server, valkey: str, tmp_path: Path) -> Iterator[StoreSettings]:
+    """A fresh home with keys and passwords, a fresh database, and the queue."""
+    home = tmp_path / "home"
+    Home(home).prepare()
+    LocalKeyFile.create(home / "keys" / "kek.json")
+    for role, password in server.passwords.items():
+        write_private(home / "secrets" / f"db-{role.value}", password)
+    database = server.new_database()
+    yield StoreSettings(home=home, database_url=server.address(database), redis_url=valkey)
+    server.drop_database(database)
+
+
+@pytest.fixture
+def stores(settings: StoreSettings) -> Iterator[Callable[[Role], Store]]:
+    """Opens stores by role; one a role, closed after the test."""
+    opened: dict[Role, Store] = {}
+
+    def store(role: Role) -> Store:
+        if role not in opened:
+            opened[role] = open_store(settings, role)
+        return opened[role]
+
+    yield store
+    for each in opened.values():
+        each.close()
+
+
+@pytest.fixture
+def tenant(stores: Callable[[Role], Store]) -> Actor:
+    """Somebody with all scopes in a tenant of their own."""
+    tenant_id = create_tenant(stores(Role.API), "a tenant")
+    return Actor(tenant_id=tenant_id, principal_id=uuid.uuid4(), key_id=None, scopes=SCOPES)
