@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from workers.batching import Budget, Policy, cost_tokens, cut, next_batch
+from workers.batching import Budget, Policy, cost_tokens, cut, next_batch, rows_for_one_lane
 from workers.engines.base import EngineBroken, FailedRow, OutOfMemory, Stopped
 
 log = logging.getLogger(__name__)
@@ -141,6 +141,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._preparing = False
         self._closing = False
         self._broken = False
+        self._idle_lanes = lanes
         self._threads = [threading.Thread(target=self._feed, name=f"{name}-feeder", daemon=True)]
         self._threads += [threading.Thread(target=self._lane, name=f"{name}-lane-{lane}", daemon=True) for lane in range(lanes)]
         for thread in self._threads:
@@ -211,7 +212,8 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 window.append(row)
         budget_tokens = self._budget.now_tokens
         lengths = [row.length for row in window]
-        taken = next_batch(lengths, budget_tokens, padded=self._policy.padded, max_rows=self._policy.max_rows)
+        max_rows = rows_for_one_lane(len(window), self._idle_lanes, self._policy.max_rows)
+        taken = next_batch(lengths, budget_tokens, padded=self._policy.padded, max_rows=max_rows)
         gone = set(taken)
         self._waiting.extendleft(row for index, row in reversed(list(enumerate(window))) if index not in gone)
         cost = cost_tokens([lengths[index] for index in taken], padded=self._policy.padded)
@@ -230,10 +232,18 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             with self._changed:
                 self._changed.wait_for(lambda: self._ready is not None or self._nothing_will_come())
                 batch, self._ready = self._ready, None
+                if batch is None:
+                    return
+                self._idle_lanes -= 1
                 self._changed.notify_all()
-            if batch is None:
-                return
-            self._serve(batch)
+            try:
+                self._serve(batch)
+            except Exception as error:
+                # A fault of our own (say, in `observe`). A lane that died of it would leave its callers waiting for ever.
+                log.error("A lane failed outside the engine (%s); its calls end.", type(error).__name__)
+                self._break(batch.rows)
+            with self._changed:
+                self._idle_lanes += 1
 
     def _nothing_will_come(self) -> bool:
         return self._closing and not self._waiting and not self._preparing
@@ -251,6 +261,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             try:
                 answers = self._answers(prepared, len(rows))
             except EngineBroken:
+                log.error("The device is lost for this process; every call fails and the process should end.")
                 self._break(rows + [row for piece in pieces for row in piece.rows])
                 return
             except (OutOfMemory, MemoryError):
@@ -296,7 +307,6 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             row.call.settle(row.index, answer, BatchShare(row.length, padding * part, budget_tokens * part, part))
 
     def _break(self, rows: list[_Row[RowT, AnswerT]]) -> None:
-        log.error("The device is lost for this process; every call fails and the process should end.")
         with self._changed:
             self._closing = self._broken = True
             self._abandon(EngineBroken)

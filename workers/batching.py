@@ -72,6 +72,11 @@ def _nearest_in_length(lengths: Sequence[int], budget_tokens: int, max_rows: int
     return order[low : high + 1]
 
 
+def rows_for_one_lane(waiting: int, idle_lanes: int, max_rows: int) -> int:
+    """How many of the waiting rows one batch may take: not all of them where other lanes have nothing to do."""
+    return min(max_rows, -(-waiting // max(1, idle_lanes)))
+
+
 def cut(lengths: Sequence[int], budget_tokens: int, *, padded: bool, max_rows: int) -> list[list[int]]:
     """All the batches of these rows, as `next_batch` would take them one after the other. Indices into `lengths`."""
     waiting = list(range(len(lengths)))

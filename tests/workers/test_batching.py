@@ -1,0 +1,87 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.batching import Budget, cost_tokens, cut, next_batch, rows_for_one_lane
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=120)
+BUDGETS = st.integers(1, 2048)
+MAX_ROWS = st.integers(1, 64)
+
+
+@given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
+def test_every_row_is_in_exactly_one_batch(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
+    batches = cut(lengths, budget, padded=padded, max_rows=max_rows)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+
+
+@given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
+def test_only_a_single_row_larger_than_the_budget_passes_it(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
+    for batch in cut(lengths, budget, padded=padded, max_rows=max_rows):
+        assert 1 <= len(batch) <= max_rows
+        assert len(batch) == 1 or cost_tokens([lengths[row] for row in batch], padded=padded) <= budget
+
+
+@given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
+def test_the_same_rows_always_give_the_same_batches(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
+    first = cut(lengths, budget, padded=padded, max_rows=max_rows)
+    assert first == cut(list(lengths), budget, padded=padded, max_rows=max_rows)
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=120), BUDGETS, st.booleans(), MAX_ROWS)
+def test_the_oldest_row_is_always_in_the_next_batch(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
+    assert 0 in next_batch(lengths, budget, padded=padded, max_rows=max_rows)
+
+
+@given(LENGTHS, BUDGETS, MAX_ROWS)
+def test_a_packed_batch_keeps_the_order_of_arrival_and_leaves_no_room_for_a_row_it_passed_over(
+    lengths: list[int], budget: int, max_rows: int
+) -> None:
+    batch = next_batch(lengths, budget, padded=False, max_rows=max_rows)
+    assert batch == sorted(batch)
+    left_tokens = budget - sum(lengths[row] for row in batch)
+    if len(batch) < max_rows:
+        assert all(lengths[row] > left_tokens for row in range(len(lengths)) if row not in batch)
+
+
+@given(LENGTHS, BUDGETS, MAX_ROWS)
+def test_a_padded_batch_is_a_run_of_the_rows_in_order_of_length(lengths: list[int], budget: int, max_rows: int) -> None:
+    batch = next_batch(lengths, budget, padded=True, max_rows=max_rows)
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    first = order.index(batch[0]) if batch else 0
+    assert batch == order[first : first + len(batch)]
+
+
+def test_padding_stays_small_because_neighbours_in_length_go_together() -> None:
+    lengths = [10, 500, 11, 490, 12, 505, 9, 495]
+    batches = cut(lengths, 2048, padded=True, max_rows=4)
+    assert [sorted(lengths[row] for row in batch) for batch in batches] == [[9, 10, 11, 12], [490, 495, 500, 505]]
+
+
+def test_no_rows_make_no_batch() -> None:
+    assert cut([], 512, padded=True, max_rows=8) == []
+    assert next_batch([], 512, padded=False, max_rows=8) == []
+    assert cost_tokens([], padded=True) == 0
+
+
+@given(st.integers(0, 1000), st.integers(0, 16), st.integers(1, 512))
+def test_waiting_rows_are_shared_among_idle_lanes(waiting: int, idle: int, max_rows: int) -> None:
+    share = rows_for_one_lane(waiting, idle, max_rows)
+    assert share <= max_rows
+    assert share == max_rows or share * max(1, idle) >= waiting
+
+
+@given(st.integers(1, 100_000), st.lists(st.booleans(), max_size=200))
+def test_a_budget_stays_between_its_floor_and_its_full_size(full: int, out_of_memory: list[bool]) -> None:
+    budget = Budget(full)
+    for shrinks in out_of_memory:
+        budget.shrink() if shrinks else budget.grow()
+        assert 1 <= budget.floor_tokens <= budget.now_tokens <= full
+
+
+def test_a_budget_halves_and_grows_all_the_way_back() -> None:
+    budget = Budget(1024)
+    budget.shrink()
+    assert budget.now_tokens == 512
+    for _ in range(8):
+        budget.grow()
+    assert budget.now_tokens == 1024
