@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from celery import Celery
+
 from db.settings import StoreSettings
 
 RUN_SHARD: Final = "textmill.run_shard"

@@ -146,15 +146,19 @@ class Reader:
     ----------
     task, endpoint: as the job has them; the endpoint tells a chat from a completion.
     defaults: fields laid under every row's body.
+    model: taken where neither a row nor the defaults name one.
     max_labels: more labels than this fail the row.
 
     Raises :class:`InvalidDefaults`.
     """
 
-    def __init__(self, task: str, endpoint: str, defaults: Mapping[str, object], *, max_labels: int = MAX_LABELS) -> None:
+    def __init__(
+        self, task: str, endpoint: str, defaults: Mapping[str, object], *, model: str | None = None, max_labels: int = MAX_LABELS
+    ) -> None:
         self._chat = endpoint != "/v1/completions"
         self._max_labels = max_labels
-        self._defaults = _convert_defaults(task, defaults)
+        found = _convert_defaults(task, defaults)
+        self._defaults = found if found.model is not None else msgspec.structs.replace(found, model=model)
         if (code := self._fault(self._defaults)) is not None:
             raise InvalidDefaults(code)
 

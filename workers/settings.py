@@ -3,11 +3,11 @@
 import re
 from typing import Annotated, Final, Self, TypeVar
 
-from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from db.errors import SettingsError
+from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from db.settings import StoreSettings
 from workers.requests import MAX_LABELS
 

@@ -4,13 +4,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from db.settings import StoreSettings
 from workers import app as messages
 
 SHARD = UUID(int=5)
 
 
+@pytest.fixture(autouse=True)
+def connected(settings: StoreSettings) -> None:
+    messages.connect(settings)
+
+
 def test_importing_the_light_parts_loads_no_torch() -> None:
-    light = "workers.app, workers.requests, workers.answers, workers.device, workers.intake"
+    light = "workers.app, workers.requests, workers.answers, workers.settings, workers.dispatcher, workers.device"
     script = f"import sys; import {light}; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
 

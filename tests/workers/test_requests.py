@@ -43,6 +43,14 @@ def test_a_row_is_laid_over_the_defaults() -> None:
     assert row == ClassifyRequest("minilm-l6-v2", "goal", ["sport", "politics"], None, ["about {}"], True)
 
 
+def test_the_jobs_model_is_taken_where_nothing_names_one() -> None:
+    row = Reader("classify", "/v1/classifications", {}, model="head:desk").read(b'{"input":"goal"}')
+    assert row == ClassifyRequest("head:desk", "goal", None, None, None, False)
+    row = Reader("classify", "/v1/classifications", {**LABELS, "model": "m"}, model="other").read(b'{"input":"goal"}')
+    assert isinstance(row, ClassifyRequest)
+    assert row.model == "m"
+
+
 def test_a_row_that_names_labels_sets_the_default_label_set_aside() -> None:
     row = classify({"input": "goal", "labels": ["a", "b"]}, label_set="desks")
     assert isinstance(row, ClassifyRequest)

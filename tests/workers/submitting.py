@@ -1,0 +1,60 @@
+"""Files and jobs for the tests of the mill, put in through the store's own doors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from db import files, jobs
+from db.connect import Store
+from db.jobs import NewJob
+from db.rows import NewRow, RowWriter
+from db.tenants import Actor
+
+LABELS = ["sport", "politics", "business", "tech"]
+ENDPOINTS = {"classify": "/v1/classifications", "generate": "/v1/chat/completions", "embed": "/v1/embeddings", "train": "/v1/heads"}
+MODELS = {"classify": "fake-encoder", "generate": "fake-decoder", "embed": "fake-encoder", "train": "fake-encoder"}
+DEFAULTS: dict[str, dict[str, object]] = {"classify": {"labels": LABELS, "templates": ["{}"]}}
+
+
+def upload(api: Store, actor: Actor, new_rows: Sequence[NewRow]) -> UUID:
+    file = files.create_file(api, actor, name="texts.jsonl", purpose="batch")
+    writer = RowWriter(api, actor, file)
+    writer.append(new_rows)
+    writer.finish(sum(row.size for row in new_rows))
+    return file.file_id
+
+
+def row(at: int, body: object, *, endpoint: str | None = None, defect: str | None = None) -> NewRow:
+    """One line; ``body`` is bytes, or what becomes JSON."""
+    raw = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    return NewRow(line=at + 1, endpoint=endpoint, defect=defect, custom_id=f"row-{at}", body=raw, size=len(raw or b""))
+
+
+def submit(
+    api: Store,
+    actor: Actor,
+    new_rows: Sequence[NewRow],
+    *,
+    task: str = "classify",
+    model: str | None = None,
+    defaults: Mapping[str, object] | None = None,
+    head_id: UUID | None = None,
+    head_name: str | None = None,
+) -> UUID:
+    file_id = upload(api, actor, new_rows)
+    spec: dict[str, object] = {"defaults": dict(DEFAULTS.get(task, {}) if defaults is None else defaults)}
+    if head_name is not None:
+        spec["head_name"] = head_name
+    new = NewJob(
+        task=task,
+        endpoint=ENDPOINTS[task],
+        file_id=file_id,
+        model=model or MODELS[task],
+        spec=spec,
+        metadata=None,
+        priority=0,
+        completion_window_seconds=3600,
+        request_digest=None,
+        head_id=head_id,
+    )
+    return jobs.create_job(api, actor, new).job_id

@@ -1,0 +1,126 @@
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from db import jobs
+from db.connect import Store
+from db.schema import shards
+from db.settings import Role, StoreSettings
+from db.tenants import Actor
+from tests.workers.submitting import row, submit
+from workers import app as messages
+from workers.app import QUEUE
+from workers.dispatcher import CeleryBroker, Dispatcher
+from workers.leader import Leadership
+from workers.settings import DispatcherSettings
+from workers.sizing import MIN_CHARS
+
+Stores = Callable[[Role], Store]
+WORDS = "some words " * (MIN_CHARS // 11)  # a shard is eight rows, the least there is
+
+
+@pytest.fixture(autouse=True)
+def connected(settings: StoreSettings) -> None:
+    messages.connect(settings)
+
+
+@pytest.fixture
+def queue(valkey: str) -> "redis.Redis":
+    client = redis.Redis.from_url(valkey)
+    client.delete(QUEUE)
+    return client
+
+
+def a_dispatcher(stores: Stores, url: str, *, window: int = 64, clock: Callable[[], float] = lambda: 0.0) -> Dispatcher:
+    settings = DispatcherSettings(window=window, shard_seconds=0.01)
+    return Dispatcher(stores(Role.DISPATCHER), settings, CeleryBroker(url), clock=clock)
+
+
+def a_job(stores: Stores, tenant: Actor, row_count: int) -> UUID:
+    return submit(stores(Role.API), tenant, [row(at, {"input": WORDS}) for at in range(row_count)])
+
+
+def test_a_job_is_cut_and_offered(
+    stores: Stores, tenant: Actor, valkey: str, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
+    job_id = a_job(stores, tenant, 40)
+    dispatcher = a_dispatcher(stores, valkey)
+    assert dispatcher.tick()
+    assert jobs.get_job(stores(Role.API), tenant, job_id).state == "in_progress"
+    with stores(Role.DISPATCHER).transaction() as connection:
+        cut = connection.execute(select(shards.c.shard_id).where(shards.c.job_id == job_id)).all()
+    assert len(cut) > 1
+    assert queue.llen(QUEUE) == len(cut)
+    assert not dispatcher.tick(), "nothing is offered twice"
+
+
+def test_a_message_names_a_shard_and_an_epoch_and_nothing_else(stores: Stores, tenant: Actor, valkey: str, queue: "redis.Redis") -> None:
+    a_job(stores, tenant, 1)
+    a_dispatcher(stores, valkey).tick()
+    (raw,) = queue.lrange(QUEUE, 0, -1)
+    assert b"some words" not in raw
+    import base64
+    import json
+
+    args, kwargs, _embed = json.loads(base64.b64decode(json.loads(raw)["body"]))
+    assert args == []
+    assert set(kwargs) == {"shard_id", "epoch"}
+
+
+def test_the_backlog_stays_in_postgres(
+    stores: Stores, tenant: Actor, valkey: str, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
+    a_job(stores, tenant, 64)
+    dispatcher = a_dispatcher(stores, valkey, window=3)
+    dispatcher.tick()
+    assert queue.llen(QUEUE) == 3
+    dispatcher.tick()
+    assert queue.llen(QUEUE) == 3
+    queue.lpop(QUEUE)
+    dispatcher.tick()
+    assert queue.llen(QUEUE) == 3
+
+
+def test_a_broker_that_is_away_is_told_once_and_stops_nothing(
+    stores: Stores, tenant: Actor, valkey: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    dispatcher = a_dispatcher(stores, "redis://127.0.0.1:1/0", clock=lambda: now[0])
+    for _ in range(3):
+        job_id = a_job(stores, tenant, 1)
+        dispatcher.tick()
+        assert jobs.get_job(stores(Role.API), tenant, job_id).state == "in_progress"
+        now[0] += 10
+    assert caplog.text.count("the broker is away") == 1
+
+
+def test_a_step_that_fails_is_told_once_and_the_others_go_on(
+    stores: Stores, tenant: Actor, valkey: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Store) -> int:
+        raise RuntimeError("something with content in it")
+
+    monkeypatch.setattr(jobs, "expire_jobs", fail)
+    dispatcher = a_dispatcher(stores, valkey)
+    job_id = a_job(stores, tenant, 1)
+    dispatcher.tick()
+    dispatcher.tick()
+    assert jobs.get_job(stores(Role.API), tenant, job_id).state == "in_progress"
+    assert caplog.text.count("step expire failed: RuntimeError") == 1
+    assert "content" not in caplog.text
+
+
+def test_one_dispatcher_leads_and_the_next_takes_over_when_it_ends(stores: Stores, settings: StoreSettings) -> None:
+    store = stores(Role.DISPATCHER)
+    first, second = Leadership(store), Leadership(store)
+    assert first.held()
+    assert first.held()
+    assert not second.held()
+    first.give_up()
+    assert second.held()
+    second.give_up()

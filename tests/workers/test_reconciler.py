@@ -1,0 +1,50 @@
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select
+
+from db import files, jobs, shards
+from db.connect import Store
+from db.schema import shards as shards_table
+from db.settings import Role
+from db.tenants import Actor
+from tests.workers.submitting import row, submit
+from workers.reconciler import Reconciler
+from workers.settings import DispatcherSettings
+
+Stores = Callable[[Role], Store]
+
+
+def test_a_lease_that_ran_out_is_offered_again(stores: Stores, tenant: Actor) -> None:
+    job_id = submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
+    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    (lease,) = shards.claim_any(stores(Role.WORKER), "test:1", limit=1, lease_seconds=0)
+    assert Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).reap() == 1
+    with stores(Role.DISPATCHER).transaction() as connection:
+        shard = connection.execute(select(shards_table).where(shards_table.c.job_id == job_id)).one()
+    assert (shard.state, shard.crash_attempts, shard.epoch) == ("ready", 1, lease.epoch)
+
+
+def test_a_lease_that_is_live_is_left_alone(stores: Stores, tenant: Actor) -> None:
+    submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
+    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    assert len(shards.claim_any(stores(Role.WORKER), "test:1", limit=1)) == 1
+    assert Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).reap() == 0
+
+
+def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    purged: list[int] = []
+
+    def fail(_: Store) -> list[object]:
+        raise RuntimeError("something with content in it")
+
+    monkeypatch.setattr(jobs, "reap_leases", fail)
+    monkeypatch.setattr(files, "purge_stale_uploads", lambda _store, _seconds: purged.append(1) or 0)
+    reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings())
+    for now in (1000.0, 1001.5, 1003.0):
+        reconciler.run_due(now)
+    assert purged == [1]
+    assert caplog.text.count("duty reap failed: RuntimeError") == 1
+    assert "content" not in caplog.text

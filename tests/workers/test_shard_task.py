@@ -1,0 +1,296 @@
+"""The life of a shard on a real store, with the deterministic engine."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+
+from db import heads, jobs, label_sets, results, shards
+from db.connect import Store
+from db.results import ResultLine, iter_results
+from db.rows import NewRow
+from db.schema import results as results_table
+from db.schema import shards as shards_table
+from db.settings import Role, StoreSettings
+from db.tenants import Actor
+from tests.workers.submitting import LABELS, row, submit
+from workers.engines.fake import MARKS, expected_label, expected_text
+from workers.lease import LeaseKeeper
+from workers.runtime import Runtime
+from workers.settings import WorkerSettings
+from workers.shard_task import End, ShardTask
+
+Stores = Callable[[Role], Store]
+
+
+class Bench:
+    """One worker's parts, without its process."""
+
+    def __init__(self, stores: Stores, actor: Actor, settings: WorkerSettings) -> None:
+        self.api, self.worker, self.dispatcher = stores(Role.API), stores(Role.WORKER), stores(Role.DISPATCHER)
+        self.actor = actor
+        self.settings = settings
+        self.draining = False
+        self.keeper = LeaseKeeper(self.worker, lease_seconds=30, heartbeat_seconds=5, margin_seconds=5)
+        self.runtime = Runtime(settings)
+        self.task = ShardTask(self.worker, self.runtime, self.keeper, settings, lambda: self.draining)
+
+    def submit(self, new_rows: Sequence[NewRow], **job: Any) -> UUID:
+        job_id = submit(self.api, self.actor, new_rows, **job)
+        jobs.cut_validating_jobs(self.dispatcher, lambda _model, _task: 10**9)
+        return job_id
+
+    def run(self) -> End:
+        claimed_at = self.keeper.now()
+        (lease,) = shards.claim_any(self.worker, "test:1", limit=1)
+        return self.task.run(lease, claimed_at)
+
+    def answers(self, job_id: UUID) -> list[ResultLine]:
+        return sorted(iter_results(self.api, self.actor, job_id, which="output"), key=lambda line: line.idx)
+
+    def failures(self, job_id: UUID) -> dict[int, str | None]:
+        return {line.idx: line.code for line in iter_results(self.api, self.actor, job_id, which="errors")}
+
+    def shard(self, job_id: UUID) -> Any:
+        with self.api.transaction(tenant=self.actor.tenant_id) as connection:
+            return connection.execute(select(shards_table).where(shards_table.c.job_id == job_id)).one()
+
+    def stored(self, job_id: UUID) -> set[int]:
+        with self.api.transaction(tenant=self.actor.tenant_id) as connection:
+            return set(connection.execute(select(results_table.c.idx).where(results_table.c.job_id == job_id)).scalars())
+
+
+@pytest.fixture
+def bench(stores: Stores, tenant: Actor, settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
+    made = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu"))
+    yield made
+    made.runtime.close(drain=False)
+
+
+def body_of(line: ResultLine) -> Any:
+    return json.loads(line.payload or b"null")
+
+
+def test_every_row_gets_the_answer_to_its_text(bench: Bench) -> None:
+    documents = [f"document {at}" for at in range(50)]
+    job_id = bench.submit([row(at, {"input": text}) for at, text in enumerate(documents)])
+    assert bench.run() is End.DONE
+    answers = bench.answers(job_id)
+    assert [body_of(line)["label"] for line in answers] == [expected_label(text, LABELS, ["{}"]) for text in documents]
+    assert {line.model_version for line in answers} == {"fake-encoder@1"}
+    assert bench.shard(job_id).state == "done"
+    assert bench.shard(job_id).metrics["batches"] > 0
+
+
+def test_bad_rows_fail_with_their_code_and_their_neighbours_go_on(bench: Bench) -> None:
+    job_id = bench.submit(
+        [
+            row(0, {"input": "fine"}),
+            row(1, b"not json"),
+            row(2, {"input": ""}),
+            row(3, None, defect="invalid_utf8"),
+            row(4, {"input": "x", "model": "no-such-model"}),
+            row(5, {"input": "x", "model": "fake-decoder"}),
+            row(6, {"input": "x", "label_set": "no such set"}),
+            row(7, {"input": "x", "model": "head:no such head"}),
+            row(8, {"input": "x"}, endpoint="/v1/embeddings"),
+            row(9, {"input": "x" * 5000, "on_long": "refuse"}),
+            row(10, {"input": MARKS["nan"]}),
+            row(11, {"input": MARKS["memory"]}),
+            row(12, {"input": MARKS["error"]}),
+            row(13, {"input": "x", "labels": ["only one"]}),
+            row(14, {"input": "also fine"}),
+        ]
+    )
+    assert bench.run() is End.DONE
+    assert [line.idx for line in bench.answers(job_id)] == [0, 14]
+    assert bench.failures(job_id) == {
+        1: "invalid_json",
+        2: "empty_input:input",
+        3: "invalid_utf8",
+        4: "unknown_model",
+        5: "model_task_mismatch",
+        6: "unknown_label_set",
+        7: "unknown_model",
+        8: "url_mismatch",
+        9: "input_too_long",
+        10: "non_finite_output",
+        11: "out_of_memory",
+        12: "engine_error",
+        13: "too_few_labels",
+    }
+    assert bench.shard(job_id).failed_count == 13
+
+
+def test_a_text_longer_than_the_model_is_cut_and_says_so(bench: Bench) -> None:
+    job_id = bench.submit([row(0, {"input": "x" * 5000}), row(1, {"input": "x"})])
+    bench.run()
+    assert [body_of(line)["truncated"] for line in bench.answers(job_id)] == [True, False]
+
+
+def test_labels_may_come_from_a_set_with_a_name(bench: Bench) -> None:
+    label_sets.put_label_set(bench.api, bench.actor, "desks", ["north", "south"], ["{}"])
+    job_id = bench.submit([row(0, {"input": "x"})], defaults={"label_set": "desks"})
+    assert bench.run() is End.DONE
+    assert set(body_of(bench.answers(job_id)[0])["scores"]) == {"north", "south"}
+
+
+def test_defaults_that_fit_no_row_fail_every_row(bench: Bench) -> None:
+    job_id = bench.submit([row(0, {"input": "x"}), row(1, {"input": "y"})], defaults={"labels": ["one"]})
+    assert bench.run() is End.DONE
+    assert bench.failures(job_id) == {0: "too_few_labels", 1: "too_few_labels"}
+
+
+def test_a_chat_row_is_answered_by_the_decoder(bench: Bench) -> None:
+    job_id = bench.submit(
+        [row(0, {"messages": [{"role": "user", "content": "hello"}]}), row(1, {"messages": [{"role": "user", "content": MARKS["empty"]}]})],
+        task="generate",
+    )
+    assert bench.run() is End.DONE
+    body = body_of(bench.answers(job_id)[0])
+    assert body["choices"][0]["message"]["content"] == expected_text("hello")
+    assert body["usage"]["completion_tokens"] > 0
+    assert bench.failures(job_id) == {1: "empty_generation"}
+
+
+def test_an_embedding_row_is_answered_with_a_vector(bench: Bench) -> None:
+    job_id = bench.submit([row(0, {"input": "hello"}), row(1, {"input": MARKS["nan"]})], task="embed")
+    assert bench.run() is End.DONE
+    assert len(body_of(bench.answers(job_id)[0])["data"][0]["embedding"]) == 32
+    assert bench.failures(job_id) == {1: "non_finite_output"}
+
+
+def train(bench: Bench, examples: Sequence[tuple[str, str]], name: str = "desk") -> UUID:
+    new_rows = [row(at, {"input": text, "label": label}) for at, (text, label) in enumerate(examples)]
+    return bench.submit(new_rows, task="train", head_id=uuid4(), head_name=name)
+
+
+def test_a_head_is_trained_stored_and_used(bench: Bench) -> None:
+    examples = [(f"document {at}", "even" if at % 2 == 0 else "odd") for at in range(20)]
+    job_id = train(bench, examples)
+    assert bench.run() is End.DONE
+    assert body_of(bench.answers(job_id)[0])["label_count"] == 2
+    (head,) = heads.list_heads(bench.api, bench.actor)
+    assert head.name == "desk"
+    using = bench.submit([row(0, {"input": "document 4"})], defaults={}, model="head:desk")
+    assert bench.run() is End.DONE
+    assert bench.failures(using) == {}
+    (line,) = bench.answers(using)
+    assert set(body_of(line)["scores"]) == {"even", "odd"}
+    assert body_of(line)["model"] == "head:desk"
+    assert line.model_version is not None
+    assert "+head@" in line.model_version
+
+
+def test_too_few_examples_fail_every_row_and_the_job_goes_on_to_its_end(bench: Bench) -> None:
+    job_id = train(bench, [("a", "one"), ("b", "one")])
+    assert bench.run() is End.DONE
+    assert set(bench.failures(job_id).values()) == {"too_few_labels"}
+    assert bench.shard(job_id).state == "done"
+    assert heads.list_heads(bench.api, bench.actor) == []
+
+
+def test_a_lease_that_somebody_took_stores_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+    classify = bench.runtime.classify
+
+    def classify_while_the_lease_goes(*args: Any, **kwargs: Any) -> Any:
+        with bench.dispatcher.transaction() as connection:
+            connection.execute(update(shards_table).where(shards_table.c.job_id == job_id).values(epoch=shards_table.c.epoch + 1))
+        return classify(*args, **kwargs)
+
+    monkeypatch.setattr(bench.runtime, "classify", classify_while_the_lease_goes)
+    assert bench.run() is End.LOST
+    assert bench.stored(job_id) == set()
+
+
+def in_small_chunks(bench: Bench, monkeypatch: pytest.MonkeyPatch, after_first: Callable[[], None]) -> None:
+    """Ten rows a chunk; ``after_first`` happens while the first one runs."""
+    monkeypatch.setattr("workers.pace.Pace.take", lambda _self, sizes: min(10, len(sizes)))
+    classify = bench.runtime.classify
+    calls: list[int] = []
+
+    def classify_and_count(*args: Any, **kwargs: Any) -> Any:
+        outcome = classify(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 1:
+            after_first()
+        return outcome
+
+    monkeypatch.setattr(bench.runtime, "classify", classify_and_count)
+
+
+def test_a_drain_writes_what_is_done_and_gives_the_shard_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
+
+    def begin_to_drain() -> None:
+        bench.draining = True
+
+    in_small_chunks(bench, monkeypatch, begin_to_drain)
+    assert bench.run() is End.DRAINED
+    assert bench.stored(job_id) == set(range(10))
+    shard = bench.shard(job_id)
+    assert (shard.state, shard.crash_attempts, shard.error_attempts) == ("ready", 0, 0)
+    bench.draining = False
+    assert bench.run() is End.DONE
+    assert bench.stored(job_id) == set(range(30))
+
+
+def test_a_cancelled_shard_keeps_what_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
+
+    def cancel() -> None:
+        jobs.cancel_job(bench.api, bench.actor, job_id)
+        bench.keeper.renew_once()
+
+    in_small_chunks(bench, monkeypatch, cancel)
+    assert bench.run() is End.CANCELLED
+    assert bench.stored(job_id) == set(range(10))
+    jobs.cancel_shards(bench.dispatcher)
+    jobs.finalize_jobs(bench.dispatcher)
+    assert jobs.get_job(bench.api, bench.actor, job_id).state == "cancelled"
+
+
+def test_a_worker_that_fails_gives_the_shard_back_with_a_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("something with content in it")
+
+    monkeypatch.setattr(bench.runtime, "classify", fail)
+    assert bench.run() is End.RELEASED
+    shard = bench.shard(job_id)
+    assert (shard.state, shard.error_attempts, shard.last_error) == ("ready", 1, "engine_error")
+
+
+def test_a_failure_is_logged_by_type_and_place_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.submit([row(0, {"input": "x"})])
+    monkeypatch.setattr(bench.runtime, "classify", lambda *_, **__: 1 / 0)
+    bench.run()
+    assert "ZeroDivisionError" in caplog.text
+    assert "division by zero" not in caplog.text
+
+
+def test_a_write_that_fails_for_a_moment_is_tried_again_and_nothing_is_computed_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+    write, fails = results.write_results, [1, 1]
+
+    def write_at_the_third_attempt(*args: Any, **kwargs: Any) -> None:
+        if fails:
+            fails.pop()
+            raise OperationalError("", {}, Exception())
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(results, "write_results", write_at_the_third_attempt)
+    assert bench.run() is End.DONE
+    assert bench.stored(job_id) == {0}

@@ -1,0 +1,190 @@
+"""The dispatcher: cuts jobs into shards, offers shards to the workers, and ends jobs. One leads, others stand by.
+
+Each step is a query that moves what is ready to move, compare-and-set, so it may run twice or stop half-way. Messages go out after the
+commit that marks a shard as offered: one that is lost is offered again later, and workers look for themselves. So a broker that is away is
+told once and changes nothing else. Light: no torch.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+from db import jobs
+from db.connect import Store, open_store
+from db.settings import Role
+from workers import app as messages
+from workers import logs, metrics
+from workers.leader import Leadership
+from workers.logs import place_of
+from workers.reconciler import Reconciler
+from workers.settings import DispatcherSettings, load
+from workers.sizing import shard_chars
+
+BROKER_PAUSE_SECONDS: Final = 2.0  # after a failure: a connect that times out must not slow the steps that need only Postgres
+STANDBY_SECONDS: Final = 2.0
+BROKER_ERRORS: Final = (KombuError, RedisError, OSError)
+
+log = logging.getLogger("textmill.dispatcher")
+
+
+class Broker(Protocol):
+    """Where claim checks go. Both raise one of BROKER_ERRORS where it is away."""
+
+    def waiting(self) -> int:
+        """Messages that no worker has taken yet."""
+
+    def publish(self, shards: list[tuple[UUID, int]]) -> None: ...
+
+
+class CeleryBroker:
+    """The real one: one connection, made when it is needed and dropped at the first failure."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._producer: Any = None
+
+    def waiting(self) -> int:
+        with self._fresh_after_failure() as producer:
+            return int(producer.channel.queue_declare(queue=messages.QUEUE, passive=False).message_count)
+
+    def publish(self, shards: list[tuple[UUID, int]]) -> None:
+        with self._fresh_after_failure() as producer:
+            for shard_id, epoch in shards:
+                messages.run_shard.apply_async(kwargs={"shard_id": str(shard_id), "epoch": epoch}, producer=producer, retry=False)
+
+    def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(*BROKER_ERRORS):
+                producer.connection.release()
+
+    @contextmanager
+    def _fresh_after_failure(self) -> Iterator[Any]:
+        try:
+            if self._producer is None:
+                self._producer = messages.app.amqp.Producer(messages.app.connection_for_write(self._url), auto_declare=False)
+            yield self._producer
+        except BROKER_ERRORS:
+            self.close()
+            raise
+
+
+class Dispatcher:
+    """Parameters: ``store`` (role dispatcher) and where messages go. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, store: Store, settings: DispatcherSettings, broker: Broker, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._settings = settings
+        self._broker = broker
+        self._clock = clock
+        self._broker_down = False
+        self._no_publish_before = 0.0
+        self._failing: set[str] = set()
+
+    def tick(self) -> bool:
+        """One round of all steps. True where something moved, and the next round should come soon."""
+        moved = [
+            self._step("cut", lambda: jobs.cut_validating_jobs(self._store, self._shard_chars)),
+            self._step("cancel", lambda: jobs.cancel_shards(self._store)),
+            self._step("expire", lambda: jobs.expire_jobs(self._store)),
+            self._step("finalize", lambda: jobs.finalize_jobs(self._store)),
+            self._step("offer", self._offer),
+        ]
+        return any(moved)
+
+    def _shard_chars(self, model: str | None, task: str) -> int:
+        return shard_chars(model, task, seconds=self._settings.shard_seconds)
+
+    def _step(self, name: str, step: Callable[[], object]) -> bool:
+        """A step that fails is told once, and the others go on: a bug in one must not stop every tenant."""
+        try:
+            moved = bool(step())
+        except Exception as error:
+            if name not in self._failing:
+                log.error("step %s failed: %s at %s; it is tried again at every round", name, type(error).__name__, place_of(error))
+            self._failing.add(name)
+            return False
+        if name in self._failing:
+            log.info("step %s works again", name)
+            self._failing.discard(name)
+        return moved
+
+    def _offer(self) -> int:
+        """Fills the window of messages in the broker. Returns how many went out."""
+        if self._clock() < self._no_publish_before:
+            return 0
+        try:
+            room = self._settings.window - self._broker.waiting()
+            if room <= 0:
+                return 0
+            picked = jobs.pick_dispatchable(self._store, room)
+            if picked:
+                self._broker.publish(picked)
+        except BROKER_ERRORS as error:
+            self._no_publish_before = self._clock() + BROKER_PAUSE_SECONDS
+            metrics.broker_failures.inc()
+            if not self._broker_down:
+                log.warning("the broker is away (%s); workers find their shards by polling", type(error).__name__)
+            self._broker_down = True
+            return 0
+        if self._broker_down:
+            log.info("the broker is back")
+        self._broker_down = False
+        metrics.published.inc(len(picked))
+        return len(picked)
+
+
+def run(settings: DispatcherSettings, stop: threading.Event) -> None:
+    """Until ``stop``: leads where nobody else does, else stands by."""
+    messages.connect(settings)
+    store = open_store(settings, Role.DISPATCHER, pool_size=4)
+    leadership = Leadership(store)
+    broker = CeleryBroker(settings.broker_url())
+    dispatcher = Dispatcher(store, settings, broker)
+    reconciler = Reconciler(store, settings)
+    try:
+        while not stop.is_set():
+            if not leadership.held():
+                metrics.leading.set(0)
+                reconciler.pause()
+                stop.wait(STANDBY_SECONDS)
+                continue
+            metrics.leading.set(1)
+            reconciler.resume()
+            moved = dispatcher.tick()
+            stop.wait(settings.tick_seconds if moved else settings.idle_tick_seconds)
+    finally:
+        reconciler.stop()
+        leadership.give_up()
+        broker.close()
+        store.close()
+
+
+def main() -> int:
+    logs.set_up()
+    settings = load(DispatcherSettings)
+    stop = threading.Event()
+
+    def on_signal(_signal: int, _frame: FrameType | None) -> None:
+        # The main thread may be inside stop.wait(), whose lock is not reentrant: another thread sets the event.
+        threading.Thread(target=stop.set, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_port)
+    run(settings, stop)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,46 @@
+"""What a worker and a dispatcher tell Prometheus. Labels are tasks and registry models: no id, no tenant, no name that somebody chose."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from workers.batcher import BatchReport
+
+HOST: Final = "127.0.0.1"
+
+batches = Counter("textmill_batches", "Micro-batches run.", ["model"])
+batch_rows = Counter("textmill_batch_rows", "Rows in micro-batches.", ["model"])
+batch_tokens = Counter("textmill_batch_tokens", "Tokens in micro-batches, without padding.", ["model"])
+padding_tokens = Counter("textmill_padding_tokens", "Tokens computed and thrown away.", ["model"])
+budget_tokens = Counter("textmill_budget_tokens", "Tokens the micro-batches could have held.", ["model"])
+batch_seconds = Histogram(
+    "textmill_batch_seconds",
+    "Time of one micro-batch on the device.",
+    ["model"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 20),
+)
+rows = Counter("textmill_rows", "Rows that got their result.", ["task", "model", "outcome"])
+shards = Counter("textmill_shards", "Shards this worker held, by how that ended.", ["task", "end"])
+shard_seconds = Histogram(
+    "textmill_shard_seconds", "Time from claim to the last write.", ["task"], buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 60, 180, 600)
+)
+claims = Counter("textmill_claims", "Claims of a shard.", ["by", "outcome"])
+leases = Gauge("textmill_leases", "Shards in flight in this process.")
+published = Counter("textmill_messages_published", "Claim checks sent to the broker.")
+broker_failures = Counter("textmill_broker_failures", "Publishes the broker did not take; workers find the shards by polling.")
+reaped = Counter("textmill_leases_reaped", "Leases that ran out, and what became of the shard.")
+leading = Gauge("textmill_dispatcher_leads", "1 in the dispatcher that leads.")
+
+
+def observe_batch(model: str, report: BatchReport) -> None:
+    batches.labels(model).inc()
+    batch_rows.labels(model).inc(report.rows)
+    batch_tokens.labels(model).inc(report.tokens)
+    padding_tokens.labels(model).inc(report.padding_tokens)
+    budget_tokens.labels(model).inc(report.budget_tokens)
+    batch_seconds.labels(model).observe(report.seconds)
+
+
+def serve(port: int) -> None:
+    """Serves /metrics on the loopback address only: it is not authenticated."""
+    start_http_server(port, addr=HOST)

@@ -1,0 +1,343 @@
+"""The life of one shard, from a claimed lease to the last write: open → read → answer, chunk by chunk → write.
+
+One :class:`ShardTask` runs on one thread. Bad rows become failures at once and never fail their neighbours. What is written is written with
+the lease's epoch, so a worker that lost the lease stores nothing, and every row once. Between two chunks the task looks whether it should
+stop: a drain gives the shard back without costing an attempt, a cancel keeps what is done, a lost lease is left alone.
+"""
+
+import logging
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from db import heads, results, shards
+from db.connect import Store
+from db.errors import LeaseLost, TextmillError
+from db.failures import FAILURES
+from db.results import NewResult
+from db.shards import Lease, ShardWork
+from workers import answers, metrics
+from workers.batcher import BatchShare
+from workers.engines.base import EngineBroken, FailedRow, Message, Stopped
+from workers.grouping import Asked, BadRow, Group, group_rows, read_rows
+from workers.lease import Held, LeaseKeeper
+from workers.logs import place_of
+from workers.models import registry
+from workers.pace import Pace
+from workers.requests import HEAD_PREFIX, ClassifyRequest, EmbedRequest, GenerationRequest, TrainingExample
+from workers.runtime import GenerateRequest, Runtime
+from workers.settings import WorkerSettings
+
+COMPLETED: Final = 1
+FAILED: Final = 2
+WRITE_ATTEMPTS: Final = 6  # over some 10 s: a restart of Postgres; the answers stay in memory and are not computed again
+NO_MODEL: Final = ""  # of a row that no model saw
+
+log = logging.getLogger("textmill.shard")
+
+
+class End(StrEnum):
+    """How a worker's hold on a shard ended."""
+
+    DONE = "done"
+    DRAINED = "drained"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    RELEASED = "released"  # after an error: somebody tries again, later
+    BROKEN = "broken"  # the device is lost, and so is this process
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a call of the runtime brought for some rows."""
+
+    results: list[NewResult]
+    share: BatchShare
+    model: str
+    model_version: str
+
+
+class ShardTask:
+    """Parameters: ``store`` (role worker), the process's runtime and lease keeper, and ``draining``, asked between chunks."""
+
+    def __init__(self, store: Store, runtime: Runtime, keeper: LeaseKeeper, settings: WorkerSettings, draining: Callable[[], bool]) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._keeper = keeper
+        self._settings = settings
+        self._draining = draining
+        self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
+
+    def run(self, lease: Lease, claimed_at: float) -> End:
+        """Works on the shard until it is done or must be let go. Raises nothing. ``claimed_at``: the keeper's clock before the claim."""
+        started = time.monotonic()
+        held = self._keeper.hold(lease, claimed_at)
+        metrics.leases.inc()
+        try:
+            end = self._live(held)
+        finally:
+            self._keeper.drop(held)
+            metrics.leases.dec()
+        metrics.shards.labels(lease.task, end).inc()
+        metrics.shard_seconds.labels(lease.task).observe(time.monotonic() - started)
+        return end
+
+    def _live(self, held: Held) -> End:
+        lease = held.lease
+        try:
+            return self._work(held)
+        except (Stopped, LeaseLost):
+            if held.ended == "cancelled":
+                return self._give_back(lease, End.CANCELLED)
+            if self._draining() and held.ended in {None, "drained"}:
+                return self._give_back(lease, End.DRAINED)
+            log.warning("shard %s: the lease of epoch %d is lost; nothing more is written", lease.shard_id, lease.epoch)
+            return End.LOST
+        except EngineBroken:
+            # Not released: the lease runs out, and the store counts a crash, which finds a row that kills every device it meets.
+            log.error("shard %s: the device is lost", lease.shard_id)
+            return End.BROKEN
+        except Exception as error:
+            code = error.code if isinstance(error, TextmillError) else "out_of_memory" if isinstance(error, MemoryError) else "engine_error"
+            log.error("shard %s: %s at %s; released (%s)", lease.shard_id, type(error).__name__, place_of(error), code)
+            return self._give_back(lease, End.RELEASED, code if code in FAILURES else "engine_error")
+
+    def _work(self, held: Held) -> End:
+        lease = held.lease
+        work = shards.open_shard(self._store, lease)
+        asked, bad = read_rows(lease, work, max_labels=self._settings.max_labels)
+        if lease.task == "train":
+            self._train(held, work, asked, bad)
+            return End.DONE
+        groups, unresolved = group_rows(self._store, lease, asked, max_labels=self._settings.max_labels)
+        pending = Chunk([_failure(idx, code) for idx, code in bad + unresolved], BatchShare(), NO_MODEL, NO_MODEL)
+        for group in groups:
+            pace = self._pace_of(group.model)
+            rows = group.rows
+            while rows:
+                if pending.results:
+                    self._write(held, pending, finish=False)
+                if self._draining() or held.is_set():
+                    raise Stopped
+                count = pace.take([row.size for row in rows])
+                taken, rows = rows[:count], rows[count:]
+                started = time.monotonic()
+                pending = self._answer(held, group, taken)
+                pace.report(sum(row.size for row in taken), time.monotonic() - started)
+        self._write(held, pending, finish=True)
+        return End.DONE
+
+    # Answering: one call of the runtime for a chunk of one group.
+
+    def _pace_of(self, model: str) -> Pace:
+        if model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
+            self._paces[model] = Pace(self._settings.chunk_seconds, registry.get(model).speed_chars_per_second / self._settings.threads)
+        return self._paces[model]
+
+    def _answer(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
+        match held.lease.task:
+            case "classify":
+                return self._classify(held, group, rows)
+            case "embed":
+                return self._embed(held, group, rows)
+            case _:
+                return self._generate(held, group, rows)
+
+    def _classify(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
+        requests = [row.request for row in rows if isinstance(row.request, ClassifyRequest)]
+        outcome = self._runtime.classify(
+            group.model,
+            [request.text for request in requests],
+            [row.labels for row in rows],
+            [row.templates for row in rows],
+            group.head,
+            refuse_long=[request.refuse_long for request in requests],
+            stop=held,
+        )
+        made: list[NewResult] = []
+        for row, answer in zip(rows, outcome.rows, strict=True):
+            if isinstance(answer, FailedRow):
+                made.append(_failure(row.idx, answer.code))
+                continue
+            try:
+                payload = answers.classification(
+                    answer=answers.answer_id("cls_", held.lease.job_id, row.idx),
+                    model=group.named,
+                    model_version=outcome.model_version,
+                    label=answer.label,
+                    scores=answer.scores,
+                    truncated=answer.truncated,
+                    input_tokens=answer.input_tokens,
+                )
+            except answers.NotFinite:
+                made.append(_failure(row.idx, "non_finite_output"))
+            else:
+                made.append(NewResult(row.idx, COMPLETED, None, payload, answer.input_tokens, 0))
+        return Chunk(made, outcome.share, group.model, outcome.model_version)
+
+    def _embed(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
+        requests = [row.request for row in rows if isinstance(row.request, EmbedRequest)]
+        outcome = self._runtime.embed(
+            group.model,
+            [request.text for request in requests],
+            refuse_long=[request.refuse_long for request in requests],
+            stop=held,
+        )
+        made: list[NewResult] = []
+        for at, (row, request) in enumerate(zip(rows, requests, strict=True)):
+            if at in outcome.failed:
+                made.append(_failure(row.idx, outcome.failed[at].code))
+                continue
+            try:
+                payload = answers.embedding(
+                    model=group.named,
+                    model_version=outcome.model_version,
+                    vector=outcome.vectors[at],
+                    as_base64=request.base64,
+                    truncated=outcome.truncated[at],
+                    input_tokens=outcome.tokens[at],
+                )
+            except answers.NotFinite:
+                made.append(_failure(row.idx, "non_finite_output"))
+            else:
+                made.append(NewResult(row.idx, COMPLETED, None, payload, outcome.tokens[at], 0))
+        return Chunk(made, outcome.share, group.model, outcome.model_version)
+
+    def _generate(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
+        prompts = [_prompt(row.request) for row in rows if isinstance(row.request, GenerationRequest)]
+        outcome = self._runtime.generate(group.model, prompts, stop=held)
+        chat = held.lease.endpoint != "/v1/completions"
+        shape = answers.chat_completion if chat else answers.text_completion
+        now = int(time.time())
+        made: list[NewResult] = []
+        for row, answer in zip(rows, outcome.rows, strict=True):
+            if isinstance(answer, FailedRow):
+                made.append(_failure(row.idx, answer.code))
+                continue
+            payload = shape(
+                answer=answers.answer_id("chatcmpl_" if chat else "cmpl_", held.lease.job_id, row.idx),
+                model=group.named,
+                model_version=outcome.model_version,
+                created=now,
+                text=answer.text,
+                finish_reason=answer.finish_reason,
+                input_tokens=answer.input_tokens,
+                output_tokens=answer.output_tokens,
+            )
+            made.append(NewResult(row.idx, COMPLETED, None, payload, answer.input_tokens, answer.output_tokens))
+        return Chunk(made, outcome.share, group.model, outcome.model_version)
+
+    # Training: the whole file makes one head, and every row says so.
+
+    def _train(self, held: Held, work: ShardWork, asked: Sequence[Asked], bad: Sequence[BadRow]) -> None:
+        lease = held.lease
+        model = lease.model or registry.default_model("classify").id
+        failures = [_failure(idx, code) for idx, code in bad]
+        examples = [row.request for row in asked if isinstance(row.request, TrainingExample)]
+        try:
+            trained = self._runtime.train_head(
+                model, [example.text for example in examples], [example.label for example in examples], stop=held
+            )
+        except TextmillError as error:
+            if error.code not in TRAINING_FAILURES:
+                raise
+            failures += [_failure(row.idx, error.code) for row in asked]
+            self._write(held, Chunk(failures, BatchShare(), NO_MODEL, NO_MODEL), finish=True)
+            return
+        if lease.head_id is None:
+            raise TextmillError("This training job names no head to store; create it again.", code="engine_error")
+        name = str(work.spec.get("head_name", ""))
+        heads.store_head(
+            self._store,
+            lease,
+            head_id=lease.head_id,
+            name=name,
+            base=model,
+            version=trained.version,
+            card=trained.card,
+            weights=trained.weights,
+        )
+        labels = trained.card["labels"]
+        rows = [
+            NewResult(
+                row.idx,
+                COMPLETED,
+                None,
+                answers.training_row(
+                    answer=answers.answer_id("trn_", lease.job_id, row.idx),
+                    model=f"{HEAD_PREFIX}{name}",
+                    model_version=trained.version,
+                    labels=labels if isinstance(labels, list) else [],
+                    example_count=len(examples),
+                ),
+                0,
+                0,
+            )
+            for row in asked
+        ]
+        self._write(held, Chunk(failures + rows, BatchShare(), model, trained.version), finish=True)
+
+    # Writing, and letting go.
+
+    def _write(self, held: Held, chunk: Chunk, *, finish: bool) -> None:
+        """One transaction, fenced by the epoch. Tries again where the database is away; the store refuses a row it already has."""
+        for attempt in range(WRITE_ATTEMPTS):
+            try:
+                results.write_results(
+                    self._store,
+                    held.lease,
+                    chunk.results,
+                    finish=finish,
+                    model_version=chunk.model_version,
+                    metrics=chunk.share.as_dict(),
+                )
+                break
+            except DBAPIError as error:
+                if attempt == WRITE_ATTEMPTS - 1 or held.is_set():
+                    raise
+                log.warning("shard %s: a write failed (%s); trying again", held.lease.shard_id, type(error).__name__)
+                time.sleep(min(4.0, 0.2 * 2**attempt) * (0.5 + random.random()))  # noqa: S311 - jitter
+        _count(held.lease, chunk)
+
+    def _give_back(self, lease: Lease, end: End, code: str | None = None) -> End:
+        try:
+            shards.release(self._store, lease, code=code, kind="error" if end is End.RELEASED else "drain")
+        except LeaseLost:
+            return End.LOST
+        except Exception as error:  # the lease runs out by itself
+            log.warning("shard %s: could not be given back (%s)", lease.shard_id, type(error).__name__)
+        return end
+
+
+# What the rows of a training file can be told; anything else is the worker's trouble, and tried again.
+TRAINING_FAILURES: Final = {"too_few_labels", "too_few_examples", "unknown_model", "model_task_mismatch"}
+
+
+def _prompt(request: GenerationRequest) -> GenerateRequest:
+    return GenerateRequest(
+        messages=tuple(Message(message.role, message.content) for message in request.messages or ()),
+        prompt=request.prompt,
+        max_tokens=request.max_tokens,
+        temperature=request.temperature or 0.0,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        seed=request.seed,
+        stop=tuple(request.stop),
+    )
+
+
+def _failure(idx: int, code: str) -> NewResult:
+    return NewResult(idx, FAILED, code, None, 0, 0)
+
+
+def _count(lease: Lease, chunk: Chunk) -> None:
+    by_outcome: dict[int, int] = defaultdict(int)
+    for result in chunk.results:
+        by_outcome[result.outcome] += 1
+    for outcome, count in by_outcome.items():
+        metrics.rows.labels(lease.task, chunk.model, "completed" if outcome == COMPLETED else "failed").inc(count)
