@@ -59,6 +59,7 @@ _TABLE: Final = (
     Failure("out_of_memory", 500, "The row does not fit into the device's memory, not even alone."),
     Failure("crashed_worker", 500, "The worker's process died each time it met this row."),
     Failure("engine_error", 500, "The model failed on this row."),
+    Failure("seal_broken", 500, "The stored text could not be opened: it was altered or moved."),
     Failure("key_destroyed", 410, "The key of this data was destroyed."),
     # the job ended before the row
     Failure("batch_cancelled", 409, "The batch was cancelled before this row ran."),

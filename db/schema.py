@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
 
@@ -92,7 +93,7 @@ files = Table(
     _tenant(),
     Column("file_id", UUID(as_uuid=True), nullable=False),
     Column("purpose", Text, nullable=False),
-    Column("state", Text, nullable=False),  # uploading | processed | error
+    Column("state", Text, nullable=False),  # uploading | processed | error | deleted (a tombstone that jobs go on naming)
     Column("error_code", Text),
     Column("name_sealed", LargeBinary, nullable=False),
     Column("size_bytes", BigInteger, nullable=False, server_default="0"),
@@ -102,6 +103,7 @@ files = Table(
     _when("created_at", nullable=False),
     _when("expires_at"),
     PrimaryKeyConstraint("tenant_id", "file_id"),
+    Index("files_by_age", "tenant_id", "created_at", "file_id"),
 )
 
 rows = Table(  # hash-partitioned by file_id
@@ -155,6 +157,9 @@ jobs = Table(
     _when("errors_deleted_at"),
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
+    Index("jobs_of_file", "tenant_id", "file_id"),
+    Index("jobs_by_age", "tenant_id", "created_at", "job_id"),
+    Index("jobs_twins", "tenant_id", "request_hmac", postgresql_where="request_hmac IS NOT NULL"),
     Index("jobs_live", "state", postgresql_where="state IN ('validating', 'in_progress', 'finalizing', 'cancelling')"),
 )
 
@@ -197,7 +202,9 @@ shards = Table(
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),
-    Index("shards_live", "state", "priority", "deadline", postgresql_where="state IN ('ready', 'leased')"),
+    Index("shards_ready", "tenant_id", text("priority DESC"), "deadline", "job_id", "first_idx", postgresql_where="state = 'ready'"),
+    Index("shards_leased", "lease_expires_at", postgresql_where="state = 'leased'"),
+    Index("shards_offered", "dispatched_at", postgresql_where="state = 'ready' AND dispatched_at IS NOT NULL"),
 )
 
 results = Table(  # hash-partitioned by job_id; written once per (job, idx)

@@ -96,6 +96,12 @@ CREATE POLICY worker_trains ON models FOR INSERT TO textmill_worker WITH CHECK (
     tenant_id = (SELECT l.tenant_id FROM leased_shard l)
     AND model_id = (SELECT j.head_id FROM jobs j JOIN leased_shard l ON j.tenant_id = l.tenant_id AND j.job_id = l.job_id));
 
+-- Training again under a name that is taken replaces that head, with the one this shard's job makes and no other.
+CREATE POLICY worker_retrains ON models FOR UPDATE TO textmill_worker USING (tenant_id = (SELECT l.tenant_id FROM leased_shard l))
+  WITH CHECK (
+    tenant_id = (SELECT l.tenant_id FROM leased_shard l)
+    AND model_id = (SELECT j.head_id FROM jobs j JOIN leased_shard l ON j.tenant_id = l.tenant_id AND j.job_id = l.job_id));
+
 -- Rights on the partitioned parents only, never on a partition.
 GRANT SELECT, INSERT, UPDATE ON tenants, api_keys TO textmill_api;
 GRANT SELECT, INSERT ON tenant_keys TO textmill_api;
@@ -103,7 +109,8 @@ GRANT UPDATE (state) ON tenant_keys TO textmill_api;
 GRANT SELECT, INSERT, DELETE ON data_keys TO textmill_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON files, jobs, label_sets, schedules TO textmill_api;
 GRANT SELECT, INSERT, DELETE ON rows, job_specs TO textmill_api;
-GRANT UPDATE (defect) ON rows TO textmill_api;
+GRANT UPDATE (defect, body_sealed) ON rows TO textmill_api;
+GRANT UPDATE (payload_sealed) ON results TO textmill_api;
 GRANT SELECT, UPDATE, DELETE ON shards TO textmill_api;
 GRANT SELECT, DELETE ON results, models TO textmill_api;
 GRANT SELECT ON audit_events, audit_digests, audit_unsealed, audit_leaves, audit_checkpoints TO textmill_api;
@@ -113,11 +120,14 @@ GRANT SELECT ON jobs, shards, leased_shard, rows, job_specs, tenant_keys, data_k
 GRANT UPDATE (state, epoch, not_before, dispatched_at, lease_expires_at, worker, crash_attempts, error_attempts, last_error,
               completed_count, failed_count, input_tokens, output_tokens, metrics) ON shards TO textmill_worker;
 GRANT INSERT ON results, models TO textmill_worker;
+GRANT UPDATE (model_id, base, version, card_sealed, weights_sealed, created_at) ON models TO textmill_worker;
 GRANT SELECT (tenant_id, job_id, idx, outcome, epoch) ON results TO textmill_worker;
 
 GRANT SELECT (tenant_id, file_id, purpose, state, error_code, size_bytes, size_chars, row_count, defect_count, created_at, expires_at) ON files
     TO textmill_dispatcher;
 GRANT DELETE ON files, rows, data_keys TO textmill_dispatcher;
+GRANT UPDATE (state, name_sealed) ON files TO textmill_dispatcher;
+GRANT UPDATE (body_sealed) ON rows TO textmill_dispatcher;
 GRANT SELECT (tenant_id, file_id, idx, line, endpoint, defect, size) ON rows TO textmill_dispatcher;
 GRANT SELECT, UPDATE ON jobs TO textmill_dispatcher;
 GRANT SELECT, INSERT, UPDATE ON shards TO textmill_dispatcher;

@@ -46,7 +46,7 @@ CREATE TABLE files (
     tenant_id uuid NOT NULL,
     file_id uuid NOT NULL,
     purpose text NOT NULL,
-    state text NOT NULL CHECK (state IN ('uploading', 'processed', 'error')),
+    state text NOT NULL CHECK (state IN ('uploading', 'processed', 'error', 'deleted')),
     error_code text,
     name_sealed bytea NOT NULL,
     size_bytes bigint NOT NULL DEFAULT 0,
@@ -57,6 +57,7 @@ CREATE TABLE files (
     expires_at timestamptz,
     PRIMARY KEY (tenant_id, file_id)
 );
+CREATE INDEX files_by_age ON files (tenant_id, created_at, file_id);
 
 CREATE TABLE rows (
     tenant_id uuid NOT NULL,
@@ -108,6 +109,8 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_live ON jobs (state) WHERE state IN ('validating', 'in_progress', 'finalizing', 'cancelling');
 CREATE INDEX jobs_of_file ON jobs (tenant_id, file_id);
+CREATE INDEX jobs_by_age ON jobs (tenant_id, created_at, job_id);
+CREATE INDEX jobs_twins ON jobs (tenant_id, request_hmac) WHERE request_hmac IS NOT NULL;
 
 CREATE TABLE job_specs (
     tenant_id uuid NOT NULL,
@@ -145,7 +148,9 @@ CREATE TABLE shards (
     FOREIGN KEY (tenant_id, job_id) REFERENCES jobs (tenant_id, job_id) ON DELETE CASCADE
 );
 CREATE INDEX shards_of_job ON shards (tenant_id, job_id, first_idx);
-CREATE INDEX shards_live ON shards (state, priority, deadline) WHERE state IN ('ready', 'leased');
+CREATE INDEX shards_ready ON shards (tenant_id, priority DESC, deadline, job_id, first_idx) WHERE state = 'ready';
+CREATE INDEX shards_leased ON shards (lease_expires_at) WHERE state = 'leased';
+CREATE INDEX shards_offered ON shards (dispatched_at) WHERE state = 'ready' AND dispatched_at IS NOT NULL;
 
 CREATE TABLE results (
     tenant_id uuid NOT NULL,

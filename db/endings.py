@@ -1,0 +1,119 @@
+"""How jobs end: done, cancelled, or at their deadline. Role dispatcher; every move is compare-and-set."""
+
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+
+from db.audit.events import record
+from db.connect import Store
+from db.lifecycle import JobState, next_job_state
+
+_LIVE: Final = text(
+    """
+    SELECT j.tenant_id, j.job_id, j.state, j.deadline <= now() AS deadline_passed,
+           EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
+                   AND s.state IN ('ready', 'leased')) AS live_shards
+    FROM jobs j WHERE j.state IN ('in_progress', 'finalizing', 'cancelling')
+    ORDER BY j.tenant_id, j.job_id
+    """
+)
+_LOCK: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state FOR UPDATE SKIP LOCKED")
+_CANCEL_SHARDS: Final = text(
+    """
+    UPDATE shards s SET state = 'cancelled', epoch = s.epoch + 1, not_before = NULL
+    FROM jobs j
+    WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'cancelling' AND s.state = 'ready'
+    """
+)
+# In the order in which heartbeats lock, so that the two never wait for each other.
+_LOCK_LIVE_SHARDS: Final = text(
+    """
+    SELECT FROM shards WHERE tenant_id = :tenant AND job_id = :job AND state IN ('ready', 'leased') ORDER BY shard_id FOR UPDATE
+    """
+)
+_EXPIRE_SHARDS: Final = text(
+    """
+    UPDATE shards SET state = 'expired', epoch = epoch + 1, lease_expires_at = NULL, worker = NULL
+    WHERE tenant_id = :tenant AND job_id = :job AND state IN ('ready', 'leased')
+    """
+)
+_TO_FINALIZING: Final = text(
+    """
+    UPDATE jobs SET state = 'finalizing', finalizing_at = now()
+    WHERE tenant_id = :tenant AND job_id = :job AND state = 'in_progress'
+    """
+)
+_END: Final = text(
+    """
+    UPDATE jobs SET state = CAST(:next AS text),
+        completed_at = CASE WHEN :next = 'completed' THEN now() ELSE completed_at END,
+        cancelled_at = CASE WHEN :next = 'cancelled' THEN now() ELSE cancelled_at END,
+        expired_at = CASE WHEN :next = 'expired' THEN now() ELSE expired_at END,
+        completed_count = sums.completed, failed_count = sums.failed,
+        input_tokens = sums.input_tokens, output_tokens = sums.output_tokens, metrics = sums.metrics
+    FROM (SELECT coalesce(sum(completed_count), 0) AS completed, coalesce(sum(failed_count), 0) AS failed,
+                 coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(output_tokens), 0) AS output_tokens,
+                 (SELECT jsonb_object_agg(key, total) FROM (
+                      SELECT m.key, sum(m.value::float8) AS total FROM shards n, jsonb_each_text(n.metrics) m
+                      WHERE n.tenant_id = :tenant AND n.job_id = :job GROUP BY m.key) AS totals) AS metrics
+          FROM shards WHERE tenant_id = :tenant AND job_id = :job) AS sums
+    WHERE jobs.tenant_id = :tenant AND jobs.job_id = :job AND jobs.state = :state
+    """
+)
+
+
+def finalize_jobs(store: Store) -> int:
+    """Ends the jobs whose shards are all over: in_progress → finalizing → completed, cancelling → cancelled. Returns how many moved."""
+    moved = 0
+    for job in _live_jobs(store):
+        state = _next(job, deadline_passed=False)
+        if state != job.state:
+            moved += _move(store, job, state)
+            if state is JobState.FINALIZING:
+                moved += _move(store, job, JobState.COMPLETED, since=JobState.FINALIZING)
+    return moved
+
+
+def expire_jobs(store: Store) -> int:
+    """Ends the jobs whose deadline has passed: what is done is kept, holders of leases are fenced off. Returns how many moved."""
+    overdue = [job for job in _live_jobs(store) if _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED]
+    return sum(_move(store, job, JobState.EXPIRED) for job in overdue)
+
+
+def cancel_shards(store: Store) -> int:
+    """Takes the shards of jobs being cancelled out of the queue. Those in work end when their holder hears of it. Returns how many."""
+    with store.transaction() as conn:
+        return conn.execute(_CANCEL_SHARDS).rowcount
+
+
+def _live_jobs(store: Store) -> list[Row[Any]]:
+    with store.transaction() as conn:
+        return list(conn.execute(_LIVE))
+
+
+def _next(job: Row[Any], *, deadline_passed: bool) -> JobState:
+    return next_job_state(JobState(job.state), live_shards=job.live_shards, deadline_passed=deadline_passed)
+
+
+def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState | None = None) -> int:
+    """One move in one transaction; 0 where somebody else was there first."""
+    key = {"tenant": job.tenant_id, "job": job.job_id}
+    with store.transaction(tenant=job.tenant_id) as conn:
+        if conn.execute(_LOCK, {**key, "state": since or job.state}).one_or_none() is None:
+            return 0
+        if following is JobState.FINALIZING:
+            return conn.execute(_TO_FINALIZING, key).rowcount
+        if following is JobState.EXPIRED:
+            if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:
+                return 0  # the last shard was finished just now: the job is complete
+            conn.execute(_EXPIRE_SHARDS, key)
+        record(
+            conn,
+            tenant_id=job.tenant_id,
+            component=store.role.value,
+            action=f"job.{following}",
+            object_kind="job",
+            object_id=job.job_id,
+            job_id=job.job_id,
+        )
+        return conn.execute(_END, {**key, "state": since or job.state, "next": following.value}).rowcount

@@ -1,0 +1,251 @@
+"""What may happen to a job and to a shard, and what follows: pure, no I/O, the clock is an argument (seconds, any origin).
+
+A shard::
+
+    ready ──claim──▶ leased ──finish──▶ done
+      ▲                │ │
+      └─release, reap──┘ └─cancel, deadline─▶ cancelled, expired
+
+Every claim adds 1 to the shard's epoch. What a holder writes names its epoch, so a holder that lost its lease (a zombie) changes nothing.
+The queries in :mod:`db.shards`, :mod:`db.results`, :mod:`db.dispatch`, :mod:`db.endings` and :mod:`db.recovery` apply these rules by
+compare-and-set on (state, epoch), with the database's clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Literal
+
+LEASE_SECONDS: Final = 30.0
+HEARTBEAT_SECONDS: Final = 5.0  # six chances to renew before a lease ends
+POLL_SECONDS: Final = 5.0
+
+MAX_CRASHES: Final = 2  # deaths of a holder that may be chance (a restart, an eviction); from then on the shard itself is suspected
+MAX_CRASHES_IN_COMPANY: Final = 8  # a row that was never alone in its worker is blamed only after this many
+COMPANY_SECONDS: Final = 30.0  # so long a suspect waits for a worker of its own; then it runs beside others
+
+MAX_ERRORS: Final = 5
+BACKOFF_SECONDS: Final = 1.0
+MAX_BACKOFF_SECONDS: Final = 60.0
+
+MIN_SHARD_ROWS: Final = 8
+MAX_SHARD_ROWS: Final = 4096
+
+
+class JobState(StrEnum):
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class ShardState(StrEnum):
+    READY = "ready"
+    LEASED = "leased"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+LIVE_JOBS: Final = frozenset({JobState.VALIDATING, JobState.IN_PROGRESS, JobState.FINALIZING, JobState.CANCELLING})
+LIVE_SHARDS: Final = frozenset({ShardState.READY, ShardState.LEASED})
+
+
+# Jobs.
+
+
+def cancelled_job(state: JobState) -> JobState | None:
+    """The state after somebody asked to cancel; the same one where that was asked before, None where it is too late."""
+    if state in {JobState.VALIDATING, JobState.IN_PROGRESS, JobState.CANCELLING}:
+        return JobState.CANCELLING
+    return JobState.CANCELLED if state is JobState.CANCELLED else None
+
+
+def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool) -> JobState:
+    """Where a job goes by itself. ``state`` where it stays.
+
+    A deadline ends a job whatever its shards do; what was asked to be cancelled ends as cancelled all the same.
+    """
+    if state is JobState.IN_PROGRESS:
+        if not live_shards:
+            return JobState.FINALIZING
+        return JobState.EXPIRED if deadline_passed else state
+    if state is JobState.FINALIZING:
+        return JobState.COMPLETED
+    if state is JobState.CANCELLING and not live_shards:
+        return JobState.CANCELLED
+    return state
+
+
+def rows_per_shard(row_count: int, size_chars: int, target_chars: int) -> int:
+    """Rows of a shard that holds about ``target_chars`` characters of a file with ``row_count`` rows and ``size_chars`` characters."""
+    mean_chars = max(1.0, size_chars / max(1, row_count))
+    return max(MIN_SHARD_ROWS, min(MAX_SHARD_ROWS, round(target_chars / mean_chars)))
+
+
+# Shards.
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows ``first_idx`` to ``end_idx`` (exclusive) of a job, and who works on them."""
+
+    first_idx: int
+    end_idx: int
+    state: ShardState = ShardState.READY
+    epoch: int = 0
+    lease_expires_at: float | None = None
+    worker: str | None = None
+    not_before: float | None = None
+    crash_attempts: int = 0
+    error_attempts: int = 0
+    last_error: str | None = None
+
+    @property
+    def suspect(self) -> bool:
+        """Its holders keep dying: it gets a worker of its own, so that nobody else is blamed with it."""
+        return self.crash_attempts >= MAX_CRASHES
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """The shard is over because its open rows cannot be done: each gets the failure ``code``."""
+
+    shard: Shard
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The shard in two, cut at an open row: the first keeps the shard's id, the second is new."""
+
+    first: Shard
+    second: Shard
+
+
+def holds(shard: Shard, epoch: int, now: float) -> bool:
+    """The fence: whether the holder of ``epoch`` may still write."""
+    return shard.state is ShardState.LEASED and shard.epoch == epoch and shard.lease_expires_at is not None and shard.lease_expires_at > now
+
+
+def claim(
+    shard: Shard,
+    epoch: int,
+    now: float,
+    worker: str,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    job_state: JobState = JobState.IN_PROGRESS,
+    held: Sequence[Shard] = (),
+) -> Shard | None:
+    """The shard leased to ``worker``, or None. ``held``: what the worker holds already.
+
+    A lease that ran out may be taken over without the reconciler, which counts as a crash; a suspect's may not, for it is to be split.
+    """
+    overdue = shard.state is ShardState.LEASED and not holds(shard, shard.epoch, now) and not shard.suspect
+    if shard.epoch != epoch or job_state is not JobState.IN_PROGRESS or not (shard.state is ShardState.READY or overdue):
+        return None
+    if shard.not_before is not None and shard.not_before > now:
+        return None
+    if any(other.suspect for other in held):
+        return None
+    if shard.suspect and held and (shard.not_before is None or shard.not_before > now - COMPANY_SECONDS):
+        return None
+    return replace(
+        shard,
+        state=ShardState.LEASED,
+        epoch=epoch + 1,
+        lease_expires_at=now + lease_seconds,
+        worker=worker,
+        crash_attempts=shard.crash_attempts + (1 if overdue else 0),
+    )
+
+
+def renew(
+    shard: Shard, epoch: int, now: float, *, lease_seconds: float = LEASE_SECONDS, job_state: JobState = JobState.IN_PROGRESS
+) -> tuple[Shard, Literal["held", "lost", "cancelled"]]:
+    """A heartbeat's effect, and what the holder is told."""
+    if not holds(shard, epoch, now):
+        return shard, "lost"
+    renewed = replace(shard, lease_expires_at=now + lease_seconds)
+    return renewed, "held" if job_state is JobState.IN_PROGRESS else "cancelled"
+
+
+def after_finish(shard: Shard, now: float, *, open_rows: int, stored: int, jitter: float) -> Shard | Failing:
+    """After the holder said it is through, having ``stored`` rows with its last write.
+
+    Rows may be open: a shard larger than a worker should open at once comes in parts. But a holder that stores nothing and leaves rows
+    open would do so for ever, so that counts as an error.
+    """
+    if open_rows == 0:
+        return _free(shard, ShardState.DONE)
+    if stored == 0:
+        return after_error(shard, "engine_error", now, open_rows=open_rows, jitter=jitter)
+    return _free(shard, ShardState.READY)
+
+
+def after_drain(shard: Shard, *, job_state: JobState = JobState.IN_PROGRESS) -> Shard:
+    """Given back by a worker that is going away: no attempt is counted."""
+    return _free(shard, _freed_state(job_state))
+
+
+def after_error(
+    shard: Shard, code: str, now: float, *, open_rows: int, jitter: float, job_state: JobState = JobState.IN_PROGRESS
+) -> Shard | Failing:
+    """Given back with an error: again later, or never. ``jitter`` is drawn from [0, 1)."""
+    if job_state is not JobState.IN_PROGRESS:
+        return _free(shard, _freed_state(job_state))
+    attempts = shard.error_attempts + 1
+    counted = replace(shard, error_attempts=attempts, last_error=code)
+    if open_rows == 0 or attempts > MAX_ERRORS:
+        done = _free(counted, ShardState.DONE)
+        return Failing(done, code) if open_rows else done
+    return replace(_free(counted, ShardState.READY), not_before=now + backoff_seconds(attempts, jitter))
+
+
+def after_crash(
+    shard: Shard, now: float, *, open_idx: Sequence[int], alone: bool, job_state: JobState = JobState.IN_PROGRESS
+) -> Shard | Split | Failing:
+    """After the lease ran out. ``open_idx``: the rows without a result, in order; ``alone``: its worker held nothing else that died.
+
+    A shard whose holders keep dying is halved until the row that kills them stands alone: log2(rows) + MAX_CRASHES + 1 deaths. Halves stay
+    suspect, so each of them is tried once, in a worker of its own.
+    """
+    if not open_idx:
+        return _free(shard, ShardState.DONE)
+    if job_state is not JobState.IN_PROGRESS:
+        return _free(shard, _freed_state(job_state))
+    crashes = shard.crash_attempts + 1
+    again = replace(_free(shard, ShardState.READY), crash_attempts=crashes, last_error="crashed_worker", not_before=now)
+    if crashes <= MAX_CRASHES:
+        return again
+    if len(open_idx) > 1:
+        middle = open_idx[len(open_idx) // 2]
+        halves = replace(again, crash_attempts=MAX_CRASHES)
+        return Split(replace(halves, end_idx=middle), replace(halves, first_idx=middle, epoch=0, error_attempts=0))
+    if alone or crashes > MAX_CRASHES_IN_COMPANY:
+        return Failing(replace(again, state=ShardState.DONE, not_before=None), "crashed_worker")
+    return again
+
+
+def after_end(shard: Shard, ended: Literal[ShardState.CANCELLED, ShardState.EXPIRED]) -> Shard:
+    """The job ended around a live shard. The new epoch fences a holder that has not heard of it."""
+    return replace(_free(shard, ended), epoch=shard.epoch + 1)
+
+
+def backoff_seconds(attempts: int, jitter: float) -> float:
+    """Doubles with each attempt; half of it is drawn, so that shards that failed together do not come back together."""
+    return min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** (attempts - 1)) * (0.5 + jitter / 2)
+
+
+def _free(shard: Shard, state: ShardState) -> Shard:
+    return replace(shard, state=state, lease_expires_at=None, worker=None)
+
+
+def _freed_state(job_state: JobState) -> ShardState:
+    """A holder lets go: of a job that is being cancelled, nobody else should take it."""
+    return ShardState.READY if job_state is JobState.IN_PROGRESS else ShardState.CANCELLED

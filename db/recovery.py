@@ -1,0 +1,155 @@
+"""What becomes of shards whose lease ran out: offered again, halved around a row that kills its workers, or ended with that row's failure.
+
+Role dispatcher. Each shard in a transaction of its own, compare-and-set on (state, epoch), by the database's clock: several reconcilers do
+no harm, and a holder that comes back finds a new epoch.
+"""
+
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Row, text
+
+from db.audit.events import record
+from db.connect import Store
+from db.lifecycle import Failing, JobState, Shard, ShardState, Split, after_crash
+
+REAPED_AT_ONCE: Final = 1000
+
+_EXPIRED: Final = text(
+    """
+    SELECT s.tenant_id, s.shard_id, s.epoch,
+           NOT EXISTS (SELECT FROM shards o WHERE o.state = 'leased' AND o.worker = s.worker AND o.shard_id <> s.shard_id) AS alone
+    FROM shards s WHERE s.state = 'leased' AND s.lease_expires_at <= now() ORDER BY s.lease_expires_at LIMIT :limit
+    """
+)
+_LOCK: Final = text(
+    """
+    SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
+           s.error_attempts, s.last_error, s.priority, s.deadline, j.state AS job_state,
+           CAST(extract(epoch FROM clock_timestamp()) AS float8) AS now
+    FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
+    WHERE s.tenant_id = :tenant AND s.shard_id = :shard AND s.epoch = :epoch
+      AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()
+    FOR UPDATE OF s SKIP LOCKED
+    """
+)
+_OPEN_ROWS: Final = text(
+    """
+    SELECT idx FROM generate_series(:first, :end - 1) AS idx
+    WHERE NOT EXISTS (SELECT FROM results r WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx = idx.idx
+                      AND r.idx >= :first AND r.idx < :end)
+    ORDER BY idx
+    """
+)
+_FREE: Final = text(
+    """
+    UPDATE shards SET state = :state, epoch = :next_epoch, end_idx = :end, lease_expires_at = NULL, worker = NULL, dispatched_at = NULL,
+        not_before = to_timestamp(:not_before), crash_attempts = :crashes, last_error = :last_error, failed_count = failed_count + :failed
+    WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
+    """
+)
+_INSERT_HALF: Final = text(
+    """
+    INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, not_before, crash_attempts,
+                        last_error)
+    VALUES (:tenant, :shard, :job, :file, :first, :end, 'ready', :priority, :deadline, to_timestamp(:not_before), :crashes, :last_error)
+    """
+)
+_FAIL_ROWS: Final = text(
+    """
+    INSERT INTO results (tenant_id, job_id, idx, outcome, code, epoch)
+    SELECT :tenant, :job, idx, 2, :code, :epoch FROM unnest(CAST(:open AS integer[])) AS idx
+    """
+)
+
+
+def reap_leases(store: Store) -> list[UUID]:
+    """Frees the shards whose lease ran out. Returns their ids."""
+    with store.transaction() as conn:
+        expired = list(conn.execute(_EXPIRED, {"limit": REAPED_AT_ONCE}))
+    return [row.shard_id for row in expired if _reap(store, row)]
+
+
+def _reap(store: Store, expired: Row[Any]) -> bool:
+    key = {"tenant": expired.tenant_id, "shard": expired.shard_id, "epoch": expired.epoch}
+    with store.transaction(tenant=expired.tenant_id) as conn:
+        row = conn.execute(_LOCK, key).one_or_none()
+        if row is None:
+            return False
+        where = {"tenant": row.tenant_id, "job": row.job_id, "first": row.first_idx, "end": row.end_idx}
+        open_idx = list(conn.execute(_OPEN_ROWS, where).scalars())
+        shard = Shard(
+            first_idx=row.first_idx,
+            end_idx=row.end_idx,
+            state=ShardState(row.state),
+            epoch=row.epoch,
+            worker=row.worker,
+            crash_attempts=row.crash_attempts,
+            error_attempts=row.error_attempts,
+            last_error=row.last_error,
+        )
+        following = after_crash(shard, row.now, open_idx=open_idx, alone=expired.alone, job_state=JobState(row.job_state))
+        match following:
+            case Failing(freed, code):
+                conn.execute(_FAIL_ROWS, {"tenant": row.tenant_id, "job": row.job_id, "code": code, "epoch": row.epoch, "open": open_idx})
+                _free(conn, row, freed, failed=len(open_idx))
+                _record(conn, store, row, "results.write", open_idx[0], open_idx[-1] + 1)
+            case Split(first, second):
+                _free(conn, row, first, failed=0)
+                _insert(conn, row, second)
+                _record(conn, store, row, "shard.split", row.first_idx, row.end_idx)
+            case freed:
+                _free(conn, row, freed, failed=0)
+                _record(conn, store, row, "shard.reap", row.first_idx, row.end_idx)
+    return True
+
+
+def _free(conn: Connection, row: Row[Any], shard: Shard, *, failed: int) -> None:
+    conn.execute(
+        _FREE,
+        {
+            "tenant": row.tenant_id,
+            "shard": row.shard_id,
+            "epoch": row.epoch,
+            "next_epoch": shard.epoch,
+            "state": shard.state.value,
+            "end": shard.end_idx,
+            "not_before": shard.not_before,
+            "crashes": shard.crash_attempts,
+            "last_error": shard.last_error,
+            "failed": failed,
+        },
+    )
+
+
+def _insert(conn: Connection, row: Row[Any], shard: Shard) -> None:
+    conn.execute(
+        _INSERT_HALF,
+        {
+            "tenant": row.tenant_id,
+            "shard": uuid4(),
+            "job": row.job_id,
+            "file": row.file_id,
+            "first": shard.first_idx,
+            "end": shard.end_idx,
+            "priority": row.priority,
+            "deadline": row.deadline,
+            "not_before": shard.not_before,
+            "crashes": shard.crash_attempts,
+            "last_error": shard.last_error,
+        },
+    )
+
+
+def _record(conn: Connection, store: Store, row: Row[Any], action: str, first_idx: int, end_idx: int) -> None:
+    record(
+        conn,
+        tenant_id=row.tenant_id,
+        component=store.role.value,
+        action=action,
+        object_kind="shard",
+        object_id=row.shard_id,
+        first_idx=first_idx,
+        end_idx=end_idx,
+        job_id=row.job_id,
+    )

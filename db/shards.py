@@ -1,0 +1,362 @@
+"""A worker's hold on shards: claim, renew, open, release. Role worker.
+
+A lease is good by the database's clock, for the epoch it was claimed at. Whatever a holder does names both, and raises LeaseLost once
+somebody else may have the shard.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from db.audit.events import record, record_digest
+from db.connect import Store
+from db.errors import LeaseLost, NotFound, SealError
+from db.jobs import open_spec
+from db.lifecycle import (
+    LEASE_SECONDS,
+    MAX_CRASHES,
+    POLL_SECONDS,
+    Failing,
+    JobState,
+    Shard,
+    ShardState,
+    after_drain,
+    after_error,
+)
+from db.turns import CANDIDATES, SUSPECTS
+
+OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge rows comes in parts
+TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tells a crash in company from one alone
+CONTENDERS: Final = 32  # shards that other workers may be claiming at this moment, and that are skipped
+
+_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:worker, 0))")
+_HELD: Final = text(
+    """
+    SELECT count(*) AS shards, coalesce(bool_or(crash_attempts >= :max_crashes), false) AS suspect
+    FROM shards WHERE state = 'leased' AND worker = :worker
+    """
+)
+_LOCK_ONE: Final = text(
+    """
+    SELECT s.shard_id, s.crash_attempts FROM shards s
+    WHERE s.shard_id = :shard AND s.epoch = :epoch
+      AND (s.state = 'ready' OR (s.state = 'leased' AND s.lease_expires_at <= now() AND s.crash_attempts < :max_crashes))
+      AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline IS NULL OR s.deadline > now())
+      AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
+      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress')
+    FOR UPDATE OF s SKIP LOCKED
+    """
+)
+_HEADS: Final = """
+    SELECT s.shard_id, s.crash_attempts
+    FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
+    WHERE s.state = 'ready'
+    ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :limit
+    FOR UPDATE OF s SKIP LOCKED
+    """
+_LOCK_NEXT: Final = text(CANDIDATES + _HEADS)
+_LOCK_OVERDUE: Final = text(
+    """
+    SELECT s.shard_id, s.crash_attempts FROM shards s
+    WHERE s.state = 'leased' AND s.lease_expires_at <= now() - make_interval(secs => :takeover) AND s.crash_attempts < :max_crashes
+      AND (s.deadline IS NULL OR s.deadline > now())
+      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress')
+    ORDER BY s.lease_expires_at LIMIT :limit
+    FOR UPDATE OF s SKIP LOCKED
+    """
+)
+# The rows are locked: nothing can have come in between. The state is read before it is set, so an overdue lease counts as a crash.
+_TAKE: Final = text(
+    """
+    UPDATE shards s SET state = 'leased', epoch = s.epoch + 1, worker = :worker,
+        lease_expires_at = clock_timestamp() + make_interval(secs => :lease),
+        crash_attempts = s.crash_attempts + CASE WHEN s.state = 'leased' THEN 1 ELSE 0 END
+    FROM jobs j
+    WHERE s.shard_id = ANY(:shards) AND j.tenant_id = s.tenant_id AND j.job_id = s.job_id
+    RETURNING s.tenant_id, s.shard_id, s.job_id, s.file_id, s.epoch, s.first_idx, s.end_idx, j.task, j.endpoint, j.model, j.head_id
+    """
+)
+# Locked in one order, so that two heartbeats, or a heartbeat and a deadline, never wait for each other.
+_RENEW: Final = text(
+    """
+    WITH mine AS MATERIALIZED (
+        SELECT s.tenant_id, s.shard_id, j.state AS job_state
+        FROM unnest(CAST(:shards AS uuid[]), CAST(:epochs AS integer[])) AS lease (shard_id, epoch)
+        JOIN shards s ON s.shard_id = lease.shard_id AND s.epoch = lease.epoch
+        JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
+        WHERE s.state = 'leased' AND s.lease_expires_at > clock_timestamp()
+        ORDER BY s.shard_id
+        FOR UPDATE OF s
+    )
+    UPDATE shards s SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease) FROM mine
+    WHERE s.tenant_id = mine.tenant_id AND s.shard_id = mine.shard_id
+    RETURNING s.shard_id, mine.job_state
+    """
+)
+_LOCK_LEASE: Final = text(
+    """
+    SELECT s.first_idx, s.end_idx, s.state, s.epoch, s.crash_attempts, s.error_attempts, s.last_error, s.completed_count, s.failed_count,
+           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state,
+           coalesce(s.lease_expires_at > clock_timestamp(), false) AS unexpired, extract(epoch FROM clock_timestamp())::float8 AS now
+    FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
+    WHERE s.tenant_id = :tenant AND s.shard_id = :shard FOR UPDATE OF s
+    """
+)
+_COUNT_OPEN: Final = text(
+    """
+    SELECT (:end - :first) - count(*) FROM results r
+    WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx >= :first AND r.idx < :end
+    """
+)
+_FAIL_OPEN: Final = text(
+    """
+    INSERT INTO results (tenant_id, job_id, idx, outcome, code, epoch)
+    SELECT :tenant, :job, idx, 2, :code, :epoch FROM generate_series(:first, :end - 1) AS idx
+    WHERE NOT EXISTS (SELECT FROM results r WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx = idx.idx
+                      AND r.idx >= :first AND r.idx < :end)
+    """
+)
+_FREE: Final = text(
+    """
+    UPDATE shards SET state = :state, lease_expires_at = NULL, worker = NULL, dispatched_at = NULL,
+        not_before = to_timestamp(:not_before), error_attempts = :errors, last_error = :last_error, failed_count = failed_count + :failed
+    WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
+    """
+)
+_SPEC: Final = text("SELECT spec_sealed FROM job_specs WHERE tenant_id = :tenant AND job_id = :job")
+_ROWS: Final = text(
+    """
+    SELECT idx, line, endpoint, defect, body_sealed
+    FROM (SELECT r.idx, r.line, r.endpoint, r.defect, r.body_sealed,
+                 sum(coalesce(octet_length(r.body_sealed), 0))
+                     OVER (ORDER BY r.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+          FROM rows r
+          WHERE r.tenant_id = :tenant AND r.file_id = :file AND r.idx >= :first AND r.idx < :end
+            AND NOT EXISTS (SELECT FROM results d WHERE d.tenant_id = :tenant AND d.job_id = :job AND d.idx = r.idx
+                            AND d.idx >= :first AND d.idx < :end)) AS open
+    WHERE coalesce(before, 0) < :bytes ORDER BY idx
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to rows ``first_idx`` to ``end_idx`` (exclusive) of a job, at one epoch. No secret: it is worth nothing without the
+    worker's login."""
+
+    tenant_id: UUID
+    shard_id: UUID
+    job_id: UUID
+    file_id: UUID
+    epoch: int
+    first_idx: int
+    end_idx: int
+    task: str
+    endpoint: str
+    model: str | None
+    head_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """A row to work on. ``endpoint``: what its line named, None fits all. With a ``defect`` it fails, whatever its body."""
+
+    idx: int
+    line: int
+    endpoint: str | None
+    defect: str | None
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWork:
+    """What a shard's holder works on: the job's spec and the rows without a result, or the first 64 MiB of them."""
+
+    spec: dict[str, Any]
+    rows: list[OpenRow]
+
+
+def claim(store: Store, shard_id: UUID, epoch: int, worker: str, lease_seconds: float = LEASE_SECONDS) -> Lease | None:
+    """The shard of a claim check, or None where it is taken, over, put off, or its epoch is another by now. ``worker``: host:pid."""
+    with store.transaction() as conn:
+        idle = _idle(conn, worker)
+        if idle is None:
+            return None
+        found = conn.execute(_LOCK_ONE, {"shard": shard_id, "epoch": epoch, "idle": idle, **SUSPECTS}).all()
+        return next(iter(_take(conn, found, worker, lease_seconds)), None)
+
+
+def claim_any(store: Store, worker: str, limit: int = 1, lease_seconds: float = LEASE_SECONDS) -> list[Lease]:
+    """Up to ``limit`` shards whose turn it is. With a broker that is away this is how workers find their work."""
+    with store.transaction() as conn:
+        idle = _idle(conn, worker)
+        if idle is None or limit < 1:
+            return []
+        turn = {"depth": limit + CONTENDERS, "limit": limit, "redispatch": 0.0, "idle": idle, **SUSPECTS}
+        found = list(conn.execute(_LOCK_NEXT, turn))
+        if found and found[0].crash_attempts >= MAX_CRASHES:
+            return _take(conn, found[:1], worker, lease_seconds)  # a suspect runs alone
+        found = [row for row in found if row.crash_attempts < MAX_CRASHES]
+        if len(found) < limit:
+            overdue = {"takeover": TAKEOVER_SECONDS, "limit": limit - len(found), "max_crashes": MAX_CRASHES}
+            found += conn.execute(_LOCK_OVERDUE, overdue)
+        return _take(conn, found, worker, lease_seconds)
+
+
+def renew(store: Store, leases: Sequence[Lease], lease_seconds: float = LEASE_SECONDS) -> dict[UUID, Literal["held", "lost", "cancelled"]]:
+    """One heartbeat for all ``leases``. A lost one must not be worked on any more; a cancelled one is still held, to be released."""
+    asked = {"shards": [lease.shard_id for lease in leases], "epochs": [lease.epoch for lease in leases], "lease": lease_seconds}
+    with store.transaction() as conn:
+        renewed = {row.shard_id: row.job_state for row in conn.execute(_RENEW, asked)}
+    verdicts: dict[UUID, Literal["held", "lost", "cancelled"]] = {}
+    for lease in leases:
+        state = renewed.get(lease.shard_id)
+        verdicts[lease.shard_id] = "lost" if state is None else "held" if state == JobState.IN_PROGRESS else "cancelled"
+    return verdicts
+
+
+def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drain", "error"]) -> None:
+    """Gives a shard back. A drain costs nothing; an error puts it off, and after too many each open row fails with ``code``.
+
+    Of a job that is being cancelled, nobody else gets it. Raises LeaseLost.
+    """
+    with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+        row = lock_lease(conn, lease)
+        shard, job_state = snapshot(row), JobState(row.job_state)
+        if kind == "drain":
+            free(conn, store, lease, after_drain(shard, job_state=job_state))
+            return
+        jitter = random.random()  # noqa: S311 - spreads load, guards nothing
+        open_rows = count_open(conn, lease)
+        free(
+            conn, store, lease, after_error(shard, code or "engine_error", row.now, open_rows=open_rows, jitter=jitter, job_state=job_state)
+        )
+
+
+def open_shard(store: Store, lease: Lease) -> ShardWork:
+    """The rows of a shard that have no result yet, opened after the read is on record. Raises LeaseLost.
+
+    A row whose sealed body was tampered with comes with the defect ``seal_broken``; its neighbours are unharmed.
+    """
+    at = {"tenant": lease.tenant_id, "job": lease.job_id, "file": lease.file_id, "first": lease.first_idx, "end": lease.end_idx}
+    limit = OPEN_BYTES if lease.task != "train" else 1 << 62  # a head is fitted to all its rows at once
+    with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+        event_id = record(
+            conn,
+            tenant_id=lease.tenant_id,
+            component=store.role.value,
+            action="rows.read",
+            object_kind="file",
+            object_id=lease.file_id,
+            first_idx=lease.first_idx,
+            end_idx=lease.end_idx,
+            job_id=lease.job_id,
+        )
+        spec_sealed = conn.execute(_SPEC, at).scalar_one_or_none()
+        if spec_sealed is None:  # row-level security shows nothing without a live lease
+            raise LeaseLost
+        found = list(conn.execute(_ROWS, {**at, "bytes": limit}))
+        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row.body_sealed for row in found if row.body_sealed is not None)])
+        try:
+            job_sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
+            file_sealer = store.keyring.sealer(conn, lease.tenant_id, "file", lease.file_id)
+        except NotFound:  # the lease ended between two statements, or the key was destroyed: the next holder will know
+            raise LeaseLost from None
+    rows: list[OpenRow] = []
+    for row in found:
+        defect, body = row.defect, None
+        if row.body_sealed is not None and defect is None:
+            try:
+                body = file_sealer.open("rows.body", row.idx, row.body_sealed)
+            except SealError:
+                defect = "seal_broken"
+        rows.append(OpenRow(row.idx, row.line, row.endpoint, defect, body))
+    return ShardWork(open_spec(job_sealer, lease.job_id, spec_sealed), rows)
+
+
+# What writing results shares with releasing.
+
+
+def lock_lease(conn: Connection, lease: Lease) -> Row[Any]:
+    """The shard's row, locked, with ``job_state`` and the database's ``now``. Raises LeaseLost where the lease does not hold."""
+    row = lock_shard(conn, lease)
+    if row is None or row.state != ShardState.LEASED or row.epoch != lease.epoch or not row.unexpired:
+        raise LeaseLost
+    return row
+
+
+def lock_shard(conn: Connection, lease: Lease) -> Row[Any] | None:
+    return conn.execute(_LOCK_LEASE, {"tenant": lease.tenant_id, "shard": lease.shard_id}).one_or_none()
+
+
+def snapshot(row: Row[Any]) -> Shard:
+    """The locked row, for the pure rules."""
+    return Shard(
+        first_idx=row.first_idx,
+        end_idx=row.end_idx,
+        state=ShardState(row.state),
+        epoch=row.epoch,
+        crash_attempts=row.crash_attempts,
+        error_attempts=row.error_attempts,
+        last_error=row.last_error,
+    )
+
+
+def count_open(conn: Connection, lease: Lease) -> int:
+    """How many rows of the shard have no result. The shard must be locked."""
+    at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx}
+    return int(conn.execute(_COUNT_OPEN, at).scalar_one())
+
+
+def free(conn: Connection, store: Store, lease: Lease, following: Shard | Failing) -> None:
+    """Ends the hold on a locked shard. Where it is over for its open rows, each gets its failure."""
+    failed = 0
+    shard = following
+    if isinstance(shard, Failing):
+        at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx}
+        failed = conn.execute(_FAIL_OPEN, {**at, "code": shard.code, "epoch": lease.epoch}).rowcount
+        record(
+            conn,
+            tenant_id=lease.tenant_id,
+            component=store.role.value,
+            action="results.write",
+            object_kind="job",
+            object_id=lease.job_id,
+            first_idx=lease.first_idx,
+            end_idx=lease.end_idx,
+            job_id=lease.job_id,
+        )
+        shard = shard.shard
+    conn.execute(
+        _FREE,
+        {
+            "tenant": lease.tenant_id,
+            "shard": lease.shard_id,
+            "epoch": lease.epoch,
+            "state": shard.state.value,
+            "not_before": shard.not_before,
+            "errors": shard.error_attempts,
+            "last_error": shard.last_error,
+            "failed": failed,
+        },
+    )
+
+
+def _idle(conn: Connection, worker: str) -> bool | None:
+    """Whether the worker holds nothing; None where it holds a suspect and gets nothing else. Claims of one worker wait for each other."""
+    conn.execute(_ONE_AT_A_TIME, {"worker": worker})
+    held = conn.execute(_HELD, {"worker": worker, "max_crashes": MAX_CRASHES}).one()
+    return None if held.suspect else held.shards == 0
+
+
+def _take(conn: Connection, locked: Sequence[Row[Any]], worker: str, lease_seconds: float) -> list[Lease]:
+    """Leases the locked shards, in their order."""
+    if not locked:
+        return []
+    order = {row.shard_id: at for at, row in enumerate(locked)}
+    taken = conn.execute(_TAKE, {"shards": list(order), "worker": worker, "lease": lease_seconds})
+    return sorted((Lease(**row._mapping) for row in taken), key=lambda lease: order[lease.shard_id])

@@ -1,0 +1,36 @@
+from db.settings import Role
+from db.tenants import Actor
+from sqlalchemy import text
+
+from db import bulk
+from tests.db.flow import Stores
+
+_STAGING = bulk.Staging("staged_things", (("small", "smallint"), ("whole", "integer"), ("word", "text"), ("sealed", "bytea")))
+
+
+def test_every_kind_of_value_arrives_as_it_was(stores: Stores, tenant: Actor) -> None:
+    rows = [
+        (1, 2, "a word", b"\x00\xff"),
+        (-32768, -(2**31), "", b""),
+        (32767, 2**31 - 1, "ünïcödé 😀", bytes(range(256)) * 5000),
+        (None, None, None, None),
+    ]
+    with stores(Role.API).transaction(tenant=tenant.tenant_id) as conn:
+        bulk.stage(conn, _STAGING, rows)
+        found = conn.execute(text("SELECT small, whole, word, sealed FROM pg_temp.staged_things")).all()
+    assert [tuple(row) for row in found] == rows
+
+
+def test_a_staging_table_is_empty_in_the_next_transaction_and_after_a_rollback(stores: Stores, tenant: Actor) -> None:
+    store = stores(Role.API)
+    for _ in range(3):
+        try:
+            with store.transaction(tenant=tenant.tenant_id) as conn:
+                bulk.stage(conn, _STAGING, [(1, 1, "x", b"x")] * 3)
+                assert conn.execute(text("SELECT count(*) FROM pg_temp.staged_things")).scalar_one() == 3
+                raise KeyError
+        except KeyError:
+            pass
+        with store.transaction(tenant=tenant.tenant_id) as conn:
+            bulk.stage(conn, _STAGING, [])
+            assert conn.execute(text("SELECT count(*) FROM pg_temp.staged_things")).scalar_one() == 0
