@@ -155,9 +155,10 @@ _UNFIT: Final = _Unfit()
 
 def _scalar_of(raw: Raw) -> str | int | bool | _Unfit | None:
     try:
-        return _scalar.decode(raw)
+        value: str | int | bool | None = _scalar.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return _UNFIT
+    return value
 
 
 def _name_of(fields: dict[str, Raw], names: tuple[str, ...]) -> str | _Unfit | None:

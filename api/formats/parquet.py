@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as types
+from pyarrow.lib import Array, ArrowException, Schema
 
 from api.errors import Refused
 from api.formats.csv import missing_column
@@ -28,7 +29,7 @@ def parquet_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) 
     with _held(chunks, limits.max_parquet_bytes) as held:
         try:
             yield from _rows(held, columns, limits)
-        except (pa.ArrowException, OSError):  # their messages may quote the file
+        except (ArrowException, OSError):  # their messages may quote the file
             raise Refused("invalid_parquet", "The file is not a readable Parquet file.", param="file") from None
 
 
@@ -50,7 +51,7 @@ def _held(chunks: Iterable[bytes], max_bytes: int) -> BinaryIO:
 
 
 def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
-    file = pq.ParquetFile(held, pre_buffer=False)
+    file = pq.ParquetFile(held, pre_buffer=False)  # type: ignore[no-untyped-call]
     schema = file.schema_arrow
     text = _column(schema, "text_column", columns.text_names, required=True)
     row_id = _column(schema, "id_column", columns.id_names, required=columns.id is not None)
@@ -58,7 +59,7 @@ def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewR
     wanted = [name for name in (text, row_id, label) if name is not None]
     _check_row_groups(file, wanted)
     line = 0
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):  # type: ignore[no-untyped-call]
         texts = batch.column(text)
         ids = batch.column(row_id) if row_id is not None else None
         labels = batch.column(label) if label is not None else None
@@ -75,17 +76,17 @@ def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewR
                 yield plain_row(line, value, custom_id, name, label_required=columns.label_required)
 
 
-def _column(schema: pa.Schema, field: str, names: tuple[str, ...], *, required: bool) -> str | None:
+def _column(schema: Schema, field: str, names: tuple[str, ...], *, required: bool) -> str | None:
     name = next((name for name in names if name in schema.names), None)
     if name is None:
         if required:
             raise missing_column(field, names)
         return None
     kind = schema.field(name).type
-    if pa.types.is_dictionary(kind):
+    if types.is_dictionary(kind):
         kind = kind.value_type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if not is_text and (field == "text_column" or not pa.types.is_integer(kind)):
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if not is_text and (field == "text_column" or not types.is_integer(kind)):
         expected = "strings" if field == "text_column" else "strings or whole numbers"
         raise Refused("wrong_column_type", f"The column that {field} names must hold {expected}.", param=field)
     return name
@@ -101,6 +102,6 @@ def _check_row_groups(file: pq.ParquetFile, wanted: list[str]) -> None:
                 raise Refused("file_too_large", message, status=413, param="file")
 
 
-def _cell(column: pa.Array | None, place: int) -> str | None:
+def _cell(column: Array | None, place: int) -> str | None:
     value = None if column is None else column[place].as_py()
     return None if value is None else str(value)

@@ -1,0 +1,80 @@
+"""The HTTP application and its server. ``textmill api`` and ``python -m api.app`` run it."""
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
+import uvicorn
+from fastapi import FastAPI
+
+from api import errors, request_log
+from api.front import Front
+from api.key_cache import KeyCache
+from api.request_log import RequestLog
+from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models
+from api.settings import ApiSettings
+from db.connect import open_store
+from db.settings import Role, StoreSettings
+
+DEFAULT_PORT = 8910
+SHUTDOWN_SECONDS = 10  # an answer that streams may finish; what takes longer is cut
+
+
+def create_app(settings: StoreSettings | None = None) -> FastAPI:
+    """Opens the store when it starts and closes it when it ends. The interactive docs are off: they load scripts from elsewhere."""
+    chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = chosen.store_threads  # plain route functions run there
+        store = open_store(chosen, Role.API, pool_size=chosen.store_threads)
+        app.state.front = Front(
+            settings=chosen,
+            store=store,
+            keys=KeyCache(chosen.key_cache_seconds),
+            uploads=anyio.CapacityLimiter(chosen.max_uploads),
+            store_calls=anyio.CapacityLimiter(chosen.store_threads),
+        )
+        try:
+            yield
+        finally:
+            store.close()
+
+    request_log.quiet()
+    app = FastAPI(title="textmill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(RequestLog)
+    errors.install(app)
+    for resource in (files, batches, models, label_sets, heads, audit, keys, health, metrics):
+        app.include_router(resource.router)
+    return app
+
+
+def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    request_log.set_up()
+    chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
+    uvicorn.run(
+        create_app(chosen),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,  # its lines hold addresses; RequestLog writes ours
+        server_header=False,
+        proxy_headers=bool(chosen.forwarded_from),
+        forwarded_allow_ips=chosen.forwarded_from or None,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m api.app", description="Serves the HTTP API.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    arguments = parser.parse_args()
+    serve(None, arguments.host, arguments.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Files, batches and lists as the OpenAI client reads them. What is absent is null, never ""; times are whole seconds.
+
+The output and error files of a job are not stored: ``file-o<hex of the job>`` and ``file-e<hex of the job>`` are read from its results.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from db.errors import NotFound
+from db.failures import describe
+from db.files import FileRecord
+from db.jobs import JobRecord
+
+Json = dict[str, object]
+Which = Literal["output", "errors"]
+
+MAX_LISTED: Final = 1_000
+
+_FILE: Final = re.compile(r"file-([oe]?)([0-9a-f]{32})")
+_BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
+_LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """What a file id names: an uploaded file (``which`` is None) or one of the two files of a job."""
+
+    id: UUID
+    which: Which | None
+
+
+def parse_file_id(text: str) -> FileRef:
+    """Raises NotFound, as for a file that is not there."""
+    found = _FILE.fullmatch(text)
+    if found is None:
+        raise file_not_found()
+    letter, digits = found.groups()
+    which: Which | None = {"o": "output", "e": "errors"}.get(letter)  # type: ignore[assignment]
+    return FileRef(UUID(digits), which)
+
+
+def parse_batch_id(text: str) -> UUID:
+    """Raises NotFound, as for a batch that is not there."""
+    found = _BATCH.fullmatch(text)
+    if found is None:
+        raise batch_not_found()
+    return UUID(found.group(1))
+
+
+def file_not_found() -> NotFound:
+    return NotFound("There is no file with this id.")
+
+
+def batch_not_found() -> NotFound:
+    return NotFound("There is no batch with this id.")
+
+
+def file_id(id: UUID, which: Which | None = None) -> str:
+    return f"file-{'' if which is None else _LETTERS[which]}{id.hex}"
+
+
+def batch_id(id: UUID) -> str:
+    return f"batch_{id.hex}"
+
+
+def seconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp())
+
+
+def file_object(file: FileRecord) -> Json:
+    return {
+        "id": file_id(file.file_id),
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": seconds(file.created_at),
+        "expires_at": seconds(file.expires_at),
+        "filename": file.name,
+        "purpose": file.purpose,
+        "status": {"uploading": "uploaded"}.get(file.state, file.state),
+        "status_details": None,
+        "textmill": {"rows": file.row_count, "defective_rows": file.defect_count},
+    }
+
+
+def result_file_object(job: JobRecord, which: Which) -> Json:
+    """``bytes`` is 0: the file is made as it is read, so its size is not known before."""
+    return {
+        "id": file_id(job.job_id, which),
+        "object": "file",
+        "bytes": 0,
+        "created_at": seconds(job.created_at),
+        "expires_at": None,
+        "filename": f"{batch_id(job.job_id)}_{'output' if which == 'output' else 'error'}.jsonl",
+        "purpose": "batch_output",
+        "status": "processed",
+        "status_details": None,
+        "textmill": {"complete": job.ended},
+    }
+
+
+def deleted_object(id: str, kind: str) -> Json:
+    return {"id": id, "object": kind, "deleted": True}
+
+
+def list_object(data: Sequence[Mapping[str, object]], *, has_more: bool) -> Json:
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
+def batch_object(job: JobRecord) -> Json:
+    output, errors = result_files(job)
+    return {
+        "id": batch_id(job.job_id),
+        "object": "batch",
+        "endpoint": job.endpoint,
+        "model": job.model,
+        "errors": _errors_object(job),
+        "input_file_id": file_id(job.file_id),
+        "completion_window": window_text(job.completion_window_seconds),
+        "status": job.state,
+        "output_file_id": output if job.ended else None,
+        "error_file_id": errors if job.ended else None,
+        "created_at": seconds(job.created_at),
+        "in_progress_at": seconds(job.in_progress_at),
+        "expires_at": seconds(job.deadline),
+        "finalizing_at": seconds(job.finalizing_at),
+        "completed_at": seconds(job.completed_at),
+        "failed_at": seconds(job.failed_at),
+        "expired_at": seconds(job.expired_at),
+        "cancelling_at": seconds(job.cancelling_at),
+        "cancelled_at": seconds(job.cancelled_at),
+        "request_counts": {"total": job.row_count, "completed": job.completed_count, "failed": job.failed_count},
+        "usage": {
+            "input_tokens": job.input_tokens,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": job.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": job.input_tokens + job.output_tokens,
+        },
+        "metadata": job.metadata,
+        "textmill": {
+            "task": job.task,
+            "priority": job.priority,
+            "output_file_id": output,
+            "error_file_id": errors,
+            "metrics": job.metrics,
+            "shards": job.shards,
+            "rows_per_second": _rows_per_second(job),
+        },
+    }
+
+
+def result_files(job: JobRecord) -> tuple[str | None, str | None]:
+    """Ids of the output and the error file, as far as there is a row for them; they can be read while the job runs."""
+    never_ran = job.state in {"cancelled", "expired"} and job.row_count > job.completed_count + job.failed_count
+    output = file_id(job.job_id, "output") if job.completed_count and job.output_deleted_at is None else None
+    errors = file_id(job.job_id, "errors") if (job.failed_count or never_ran) and job.errors_deleted_at is None else None
+    return output, errors
+
+
+def window_text(window_seconds: int) -> str:
+    """24h, 7d, 30m: the largest unit that divides it, but days only from two on (OpenAI writes 24h)."""
+    for unit, unit_seconds in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if window_seconds % unit_seconds == 0 and (unit != "d" or window_seconds > unit_seconds):
+            return f"{window_seconds // unit_seconds}{unit}"
+    return f"{window_seconds}s"
+
+
+def _errors_object(job: JobRecord) -> Json | None:
+    if not job.errors:
+        return None
+    data = [
+        {"code": fault["code"], "line": fault.get("line"), "message": describe(str(fault["code"])).message, "param": None}
+        for fault in job.errors
+    ]
+    return {"object": "list", "data": data}
+
+
+def _rows_per_second(job: JobRecord) -> float | None:
+    """Over the whole run so far; None before there is a result."""
+    done = job.completed_count + job.failed_count
+    end = job.finalizing_at or job.completed_at or job.cancelled_at or job.expired_at or datetime.now(UTC)
+    if job.in_progress_at is None or not done:
+        return None
+    elapsed_seconds = (end - job.in_progress_at).total_seconds()
+    return round(done / elapsed_seconds, 2) if elapsed_seconds > 0 else None

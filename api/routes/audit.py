@@ -1,0 +1,77 @@
+"""``/v1/audit/events``: who read and wrote what, when, from where."""
+
+import re
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+
+from api.auth import Auditor
+from api.errors import Refused
+from api.front import front_of
+from api.objects import Json, list_object, seconds
+from db.audit.events import AuditEvent, list_events
+
+MAX_LISTED: Final = 1_000
+_PUBLIC_ID: Final = re.compile(r"(?:[a-z]+[-_][oe]?)?([0-9a-f]{32})")
+_PREFIXES: Final = {"file": "file-", "job": "batch_", "key": "key_"}
+
+router = APIRouter(prefix="/v1/audit")
+
+
+@router.get("/events")
+def index(
+    request: Request,
+    actor: Auditor,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
+    after: str | None = None,
+    action: str | None = None,
+    object: str | None = None,
+) -> Json:
+    """Newest first. ``object`` is the id of a file, a batch or a key."""
+    events = list_events(
+        front_of(request).store,
+        actor,
+        limit=limit + 1,
+        after=_uuid(after, "after"),
+        action=action,
+        object_id=_uuid(object, "object"),
+    )
+    return list_object([_object(event) for event in events[:limit]], has_more=len(events) > limit)
+
+
+def _uuid(text: str | None, param: str) -> UUID | None:
+    if text is None:
+        return None
+    found = _PUBLIC_ID.fullmatch(text)
+    if found is None:
+        raise Refused("invalid_field", f"The parameter {param} is not an id.", param=param)
+    return UUID(found.group(1))
+
+
+def _object(event: AuditEvent) -> Json:
+    return {
+        "id": f"audit_{event.event_id.hex}",
+        "object": "audit.event",
+        "created_at": seconds(event.at),
+        "at": event.at.isoformat(),
+        "component": event.component,
+        "principal_id": _hex(event.principal_id),
+        "key_id": None if event.key_id is None else f"key_{event.key_id.hex}",
+        "action": event.action,
+        "outcome": event.outcome,
+        "object_kind": event.object_kind,
+        "object_id": None if event.object_id is None else f"{_PREFIXES.get(event.object_kind or '', '')}{event.object_id.hex}",
+        "first_idx": event.first_idx,
+        "end_idx": event.end_idx,
+        "batch_id": None if event.job_id is None else f"batch_{event.job_id.hex}",
+        "request_id": event.request_id,
+        "origin": None if event.origin is None else str(event.origin),
+        "model_version": event.model_version,
+        "row_count": event.row_count,
+        "digest": None if event.digest is None else event.digest.hex(),
+    }
+
+
+def _hex(id: UUID | None) -> str | None:
+    return None if id is None else id.hex

@@ -1,0 +1,63 @@
+"""``/v1/batches``: a job as OpenAI's batch."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from api.auth import Manager, Submitter, Watcher
+from api.batch_requests import BatchRequest, batch_job
+from api.errors import Refused
+from api.front import front_of
+from api.json_body import json_of
+from api.objects import Json, batch_object, list_object, parse_batch_id
+from db.connect import Store
+from db.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, list_jobs
+from db.tenants import Actor
+
+MAX_LISTED = 100
+MAX_IDEMPOTENCY_CHARS = 255
+# Of two requests under one Idempotency-Key. Not the sealed defaults: to read them back would be an access of its own.
+COMPARED = ("file_id", "endpoint", "model", "priority", "completion_window_seconds", "metadata")
+
+router = APIRouter(prefix="/v1/batches")
+
+
+@router.post("")
+def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Depends(json_of(BatchRequest))]) -> Json:
+    store, idempotency_key = front_of(request).store, idempotency_key_of(request)
+    return batch_object(create_once(request, store, actor, batch_job(store, actor, body, idempotency_key)))
+
+
+@router.get("")
+def index(request: Request, actor: Watcher, limit: Annotated[int, Query(ge=1)] = 20, after: str | None = None) -> Json:
+    last: UUID | None = None if after is None else parse_batch_id(after)
+    jobs, has_more = list_jobs(front_of(request).store, actor, limit=min(limit, MAX_LISTED), after=last)
+    return list_object([batch_object(job) for job in jobs], has_more=has_more)
+
+
+@router.get("/{batch_id}")
+def show(request: Request, actor: Watcher, batch_id: str) -> Json:
+    return batch_object(get_job(front_of(request).store, actor, parse_batch_id(batch_id)))
+
+
+@router.post("/{batch_id}/cancel")
+def cancel(request: Request, actor: Manager, batch_id: str) -> Json:
+    return batch_object(cancel_job(front_of(request).store, actor, parse_batch_id(batch_id)))
+
+
+def create_once(request: Request, store: Store, actor: Actor, new: NewJob) -> JobRecord:
+    """A create that a client sends again (it saw a timeout, we may have seen the request) gives the job that is there already."""
+    sent_again = request.headers.get("x-stainless-retry-count", "0") not in {"", "0"}
+    idempotent = idempotency_key_of(request) is not None
+    job = create_job(store, actor, new, find_twin=sent_again or idempotent)
+    if idempotent and any(getattr(job, name) != getattr(new, name) for name in COMPARED):
+        raise Refused("idempotency_key_reused", "This Idempotency-Key came with another request before.", status=409)
+    return job
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_CHARS:
+        raise Refused("invalid_idempotency_key", f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_CHARS} characters.")
+    return key

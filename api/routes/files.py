@@ -1,0 +1,81 @@
+"""``/v1/files``: upload, list, show, read, delete; for uploaded files and for the output and error files of jobs."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from api.auth import Manager, Reader, Submitter, Watcher
+from api.downloads import Download, download, input_lines, result_lines
+from api.front import Front, front_of
+from api.objects import (
+    MAX_LISTED,
+    Json,
+    deleted_object,
+    file_not_found,
+    file_object,
+    list_object,
+    parse_file_id,
+    result_file_object,
+    result_files,
+)
+from api.uploads import receive_upload
+from db.files import delete_file, get_file, list_files
+from db.jobs import delete_outputs, get_job
+
+router = APIRouter(prefix="/v1/files")
+
+
+@router.post("")
+async def create(request: Request, actor: Submitter) -> Json:
+    return file_object(await receive_upload(request, actor))
+
+
+@router.get("")
+def index(
+    request: Request,
+    actor: Watcher,
+    limit: Annotated[int, Query(ge=1)] = MAX_LISTED,
+    after: str | None = None,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> Json:
+    """Uploaded files; those of jobs are named by their batch."""
+    last = None if after is None else parse_file_id(after).id
+    store = front_of(request).store
+    files, has_more = list_files(store, actor, limit=min(limit, MAX_LISTED), after=last, order=order, purpose=purpose)
+    return list_object([file_object(file) for file in files], has_more=has_more)
+
+
+@router.get("/{file_id}")
+def show(request: Request, actor: Watcher, file_id: str) -> Json:
+    store, ref = front_of(request).store, parse_file_id(file_id)
+    if ref.which is None:
+        return file_object(get_file(store, actor, ref.id))
+    job = get_job(store, actor, ref.id)
+    if file_id not in result_files(job):
+        raise file_not_found()
+    return result_file_object(job, ref.which)
+
+
+@router.get("/{file_id}/content")
+async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)]) -> Download:
+    ref = parse_file_id(file_id)
+    if ref.which is None:
+        return await download(front, input_lines(front.store, actor, ref.id))
+    job = await run_in_threadpool(get_job, front.store, actor, ref.id)
+    if job.ended and file_id not in result_files(job):
+        raise file_not_found()  # before the end it may be empty still
+    return await download(front, result_lines(front.store, actor, ref.id, ref.which))
+
+
+@router.delete("/{file_id}")
+def delete(request: Request, actor: Manager, file_id: str) -> Json:
+    store, ref = front_of(request).store, parse_file_id(file_id)
+    if ref.which is None:
+        delete_file(store, actor, ref.id)
+    else:
+        if file_id not in result_files(get_job(store, actor, ref.id)):
+            raise file_not_found()
+        delete_outputs(store, actor, ref.id, ref.which)
+    return deleted_object(file_id, "file")

@@ -1,0 +1,48 @@
+"""``/v1/heads``: classifiers trained on a tenant's own examples. Training is a job; ``head:<name>`` then names a model."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from api.auth import Manager, Submitter, Watcher
+from api.batch_requests import HeadRequest, head_job
+from api.front import front_of
+from api.json_body import json_of
+from api.objects import Json, batch_object, deleted_object, list_object, seconds
+from api.routes.batches import create_once, idempotency_key_of
+from db.heads import HeadRecord, delete_head, list_heads
+
+router = APIRouter(prefix="/v1/heads")
+
+
+@router.post("")
+def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depends(json_of(HeadRequest))]) -> Json:
+    """The batch that trains it."""
+    store = front_of(request).store
+    return batch_object(create_once(request, store, actor, head_job(store, actor, body, idempotency_key_of(request))))
+
+
+@router.get("")
+def index(request: Request, actor: Watcher) -> Json:
+    return list_object([head_object(head) for head in list_heads(front_of(request).store, actor)], has_more=False)
+
+
+@router.delete("/{name}")
+def delete(request: Request, actor: Manager, name: str) -> Json:
+    name = name.removeprefix("head:")
+    delete_head(front_of(request).store, actor, name)
+    return deleted_object(f"head:{name}", "head")
+
+
+def head_object(head: HeadRecord) -> Json:
+    return {
+        "id": f"head:{head.name}",
+        "object": "head",
+        "name": head.name,
+        "base": head.base,
+        "version": head.version,
+        "created_at": seconds(head.created_at),
+        "labels": head.card.get("labels"),
+        "examples": head.card.get("examples"),
+        "metrics": head.card.get("metrics"),
+    }

@@ -1,0 +1,21 @@
+"""``/healthz`` (the process answers), ``/readyz`` (the store does too). Without a key, and not audited: they tell nothing but that."""
+
+from fastapi import APIRouter, Request
+from sqlalchemy import text
+
+from api.front import front_of
+from api.objects import Json
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def alive() -> Json:
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def ready(request: Request) -> Json:
+    with front_of(request).store.engine.connect() as connection:
+        connection.execute(text("select 1"))
+    return {"status": "ok"}

@@ -1,0 +1,82 @@
+"""``/v1/keys``: API keys of the tenant. A key is shown once, when it is made; the store keeps its hash."""
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from uuid import UUID, uuid4
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+
+from api.auth import Administrator
+from api.errors import Refused
+from api.front import front_of
+from api.json_body import json_of
+from api.objects import Json, deleted_object, list_object, seconds
+from db.errors import NotFound
+from db.tenants import SCOPES, ApiKeyRecord, create_api_key, list_api_keys, revoke_api_key
+
+MAX_NAME_CHARS: Final = 256
+MAX_LIFE_SECONDS: Final = 10 * 366 * 86_400
+_KEY_ID: Final = re.compile(r"key_([0-9a-f]{32})")
+
+router = APIRouter(prefix="/v1/keys")
+
+
+class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``expires_at`` in Unix seconds; null: until it is revoked."""
+
+    name: str
+    scopes: list[str]
+    expires_at: int | None = None
+
+
+@router.get("")
+def index(request: Request, actor: Administrator) -> Json:
+    return list_object([_object(key) for key in list_api_keys(front_of(request).store, actor)], has_more=False)
+
+
+@router.post("")
+def create(request: Request, actor: Administrator, body: Annotated[KeyRequest, Depends(json_of(KeyRequest))]) -> Json:
+    """For a new principal: whoever gets this key."""
+    if not 0 < len(body.name) <= MAX_NAME_CHARS:
+        raise Refused("invalid_name", f"A key's name has 1 to {MAX_NAME_CHARS} characters.", param="name")
+    scopes = frozenset(body.scopes)
+    if not scopes or not scopes <= frozenset(SCOPES):
+        raise Refused("invalid_scopes", f"Scopes are one or more of {', '.join(SCOPES)}.", param="scopes")
+    if body.expires_at is not None and not 0 < body.expires_at - time.time() <= MAX_LIFE_SECONDS:
+        raise Refused("invalid_field", "A key expires in the future, ten years from now at most.", param="expires_at")
+    expires_at = None if body.expires_at is None else datetime.fromtimestamp(body.expires_at, UTC)
+    key_id, secret = create_api_key(front_of(request).store, actor.tenant_id, uuid4(), body.name, scopes, expires_at)
+    return {
+        "id": f"key_{key_id.hex}",
+        "object": "api_key",
+        "name": body.name,
+        "scopes": sorted(scopes),
+        "expires_at": body.expires_at,
+        "key": secret,
+    }
+
+
+@router.delete("/{key_id}")
+def revoke(request: Request, actor: Administrator, key_id: str) -> Json:
+    found = _KEY_ID.fullmatch(key_id)
+    if found is None:
+        raise NotFound("There is no such key.", code="key_not_found")
+    front = front_of(request)
+    revoke_api_key(front.store, actor, UUID(found.group(1)))
+    front.keys.clear()
+    return deleted_object(key_id, "api_key")
+
+
+def _object(key: ApiKeyRecord) -> Json:
+    return {
+        "id": f"key_{key.key_id.hex}",
+        "object": "api_key",
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "created_at": seconds(key.created_at),
+        "expires_at": seconds(key.expires_at),
+        "revoked_at": seconds(key.revoked_at),
+    }

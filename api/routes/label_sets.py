@@ -1,0 +1,65 @@
+"""``/v1/label_sets``: named lists of labels, with templates, for rows and defaults to name."""
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+
+from api.auth import Manager, Watcher
+from api.batch_requests import check_name
+from api.errors import Refused
+from api.front import front_of
+from api.json_body import json_of
+from api.objects import Json, deleted_object, list_object, seconds
+from db.errors import NotFound
+from db.failures import describe
+from db.label_sets import LabelSetRecord, delete_label_set, list_label_sets, put_label_set
+from workers.requests import check_defaults
+
+router = APIRouter(prefix="/v1/label_sets")
+
+
+class LabelSetRequest(msgspec.Struct, forbid_unknown_fields=True):
+    labels: list[str]
+    templates: list[str] | None = None
+
+
+@router.put("/{name}")
+def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetRequest, Depends(json_of(LabelSetRequest))]) -> Json:
+    """Makes the set or replaces it; jobs that run take the new one from their next shard on."""
+    check_name(name)
+    code = check_defaults("classify", "/v1/classifications", {"labels": body.labels, "templates": body.templates})
+    if code is not None:
+        kind, _, field = code.partition(":")
+        raise Refused(kind, describe(code).message, param="templates" if field == "templates" else "labels")
+    return _object(put_label_set(front_of(request).store, actor, name, body.labels, body.templates))
+
+
+@router.get("")
+def index(request: Request, actor: Watcher) -> Json:
+    return list_object([_object(found) for found in list_label_sets(front_of(request).store, actor)], has_more=False)
+
+
+@router.get("/{name}")
+def show(request: Request, actor: Watcher, name: str) -> Json:
+    for found in list_label_sets(front_of(request).store, actor):
+        if found.name == name:
+            return _object(found)
+    raise NotFound("There is no label set of this name.")
+
+
+@router.delete("/{name}")
+def delete(request: Request, actor: Manager, name: str) -> Json:
+    delete_label_set(front_of(request).store, actor, name)
+    return deleted_object(name, "label_set")
+
+
+def _object(found: LabelSetRecord) -> Json:
+    return {
+        "id": found.name,
+        "object": "label_set",
+        "name": found.name,
+        "labels": found.labels,
+        "templates": found.templates,
+        "created_at": seconds(found.created_at),
+    }

@@ -1,0 +1,55 @@
+"""``/v1/models``: what a request may name as its model; the registry's, and the tenant's own heads."""
+
+from fastapi import APIRouter, Request
+
+from api.auth import Watcher
+from api.front import front_of
+from api.objects import Json, list_object, seconds
+from db.errors import NotFound
+from db.heads import HeadRecord, list_heads
+from workers.models import registry
+from workers.models.registry import ModelCard
+from workers.requests import HEAD_PREFIX
+
+router = APIRouter(prefix="/v1/models")
+
+
+@router.get("")
+def index(request: Request, actor: Watcher) -> Json:
+    heads = list_heads(front_of(request).store, actor)
+    return list_object([*map(_registry_model, registry.all_models()), *map(_head_model, heads)], has_more=False)
+
+
+@router.get("/{model_id}")
+def show(request: Request, actor: Watcher, model_id: str) -> Json:
+    if model_id.startswith(HEAD_PREFIX):
+        wanted = model_id.removeprefix(HEAD_PREFIX)
+        for head in list_heads(front_of(request).store, actor):
+            if head.name == wanted:
+                return _head_model(head)
+        raise NotFound("There is no such model.", code="model_not_found")
+    for card in registry.all_models():
+        if card.id == model_id:
+            return _registry_model(card)
+    raise NotFound("There is no such model.", code="model_not_found")
+
+
+def _registry_model(card: ModelCard) -> Json:
+    """``created`` is 0: the registry does not know when a model was made."""
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": card.upstream.partition("/")[0] or "textmill",
+        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens},
+    }
+
+
+def _head_model(head: HeadRecord) -> Json:
+    return {
+        "id": f"{HEAD_PREFIX}{head.name}",
+        "object": "model",
+        "created": seconds(head.created_at),
+        "owned_by": "tenant",
+        "textmill": {"tasks": ["classify"], "base": head.base, "version": head.version},
+    }

@@ -1,0 +1,255 @@
+"""`/v1/files`: what is uploaded, shown, listed, read back and deleted."""
+
+import io
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import func, select
+
+from db.connect import Store
+from db.schema import files, rows
+from db.settings import Role
+from tests.api.conftest import Served
+from tests.api.hand_worker import cut, run_one_shard
+from tests.api.lines import CLASSIFY, ROWS, classify_file, classify_line
+
+Stores = Callable[[Role], Store]
+
+
+def count_of(stores: Stores, served: Served) -> tuple[int, int]:
+    """Files and rows of the tenant."""
+    with stores(Role.API).transaction(tenant=served.actor.tenant_id) as connection:
+        return tuple(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in (files, rows))  # type: ignore[return-value]
+
+
+def error_of(response: httpx.Response) -> tuple[int, str, str | None]:
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return response.status_code, error["code"], error["param"]
+
+
+def test_an_uploaded_file_is_shown_as_it_was(api: Served) -> None:
+    data = classify_file(3) + b"broken\n"
+    created = api.upload(data, "my texts.jsonl").json()
+    assert (created["filename"], created["bytes"], created["status"], created["object"]) == (
+        "my texts.jsonl",
+        len(data),
+        "processed",
+        "file",
+    )
+    assert created["textmill"] == {"rows": 4, "defective_rows": 1}
+    assert abs(created["created_at"] - time.time()) < 60
+    assert created["expires_at"] is None
+    assert api.http().get(f"/v1/files/{created['id']}").json() == created
+
+
+def test_a_file_is_read_back_line_by_line(api: Served) -> None:
+    lines = [classify_line("a"), b'{"custom_id": 7}\n', b"not json\n", classify_line("a", "twice")]
+    file_id = api.upload(b"\n".join(lines)).json()["id"]
+    response = api.http().get(f"/v1/files/{file_id}/content")
+    assert response.headers["content-type"] == "application/jsonl"
+    got = response.text.splitlines()
+    assert [json.loads(line) for line in (got[0], got[3])] == [json.loads(line) for line in (lines[0], lines[3])]
+    assert got[1:3] == ['{"custom_id": 7}', "not json"]
+
+
+def test_plain_rows_are_read_back_as_json_lines(api: Served) -> None:
+    file_id = api.upload(b"id,text,label\n1,hello,x\n2\n,world,\n", "a.csv", purpose="rows").json()["id"]
+    lines = [json.loads(line) for line in api.http().get(f"/v1/files/{file_id}/content").text.splitlines()]
+    assert lines[0] == {"id": "1", "input": "hello", "label": "x"}
+    assert (lines[1]["line"], lines[1]["error"]["code"]) == (3, "invalid_record")
+    assert lines[2] == {"input": "world"}
+
+
+def test_the_format_follows_the_name_or_the_field(api: Served) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"]}), sink)
+    uploads = [
+        api.upload(b"text\na\nb\n", "x.csv", purpose="rows"),
+        api.upload(b"text\tid\na\t1\nb\t2\n", "x.tsv", purpose="rows"),
+        api.upload(b"wer;was\na;b\nb;c\n", "x", purpose="rows", format="csv", delimiter=";", text_column="was"),
+        api.upload(sink.getvalue(), "x.parquet", purpose="rows"),
+        api.upload(sink.getvalue(), "x", purpose="rows", format="parquet"),
+        api.upload(b'{"text":"a"}\n{"input":"b"}', "x.jsonl", purpose="rows"),
+        api.upload(b'{"text":"a","label":"x"}\n{"text":"b","label":"y"}', "x", purpose="train"),
+    ]
+    assert [(response.status_code, response.json()["textmill"]) for response in uploads] == [(200, {"rows": 2, "defective_rows": 0})] * 7
+
+
+def test_fields_after_the_file_are_taken_when_they_change_nothing(api: Served) -> None:
+    def form(*parts: tuple[str, bytes]) -> httpx.Response:
+        body = b"".join(b'--b\r\nContent-Disposition: form-data; name="%b\r\n\r\n%b\r\n' % (name.encode(), data) for name, data in parts)
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        return api.http().post("/v1/files", content=body + b"--b--\r\n", headers=headers)
+
+    file = ('file"; filename="a.jsonl"', classify_file())
+    assert form(file, ('purpose"', b"batch")).status_code == 200
+    assert error_of(form(file, ('purpose"', b"rows"))) == (400, "fields_after_file", "purpose")
+    assert error_of(form(file)) == (400, "missing_field", "purpose")
+    assert error_of(form(('purpose"', b"batch"))) == (400, "missing_file", "file")
+    assert error_of(form(('purpose"', b"batch"), file, file)) == (400, "invalid_form", "file")
+
+
+def test_a_file_may_expire(api: Served) -> None:
+    created = api.upload(classify_file(), **{"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}).json()
+    assert abs(created["expires_at"] - created["created_at"] - 3600) <= 2
+    for wrong in ("3599", "2592001", "-1", "soon", "9" * 400):
+        assert error_of(api.upload(classify_file(), **{"expires_after[seconds]": wrong}))[:2] == (400, "invalid_field")
+
+
+def test_a_form_that_asks_for_the_impossible_is_refused_and_leaves_nothing(api: Served, stores: Stores) -> None:
+    impossible: list[tuple[dict[str, str], str]] = [
+        ({"purpose": "fine-tune"}, "invalid_purpose"),
+        ({"format": "xml"}, "invalid_format"),
+        ({"format": "csv"}, "invalid_format"),
+        ({"purpose": "rows", "format": "csv", "delimiter": "xx"}, "invalid_delimiter"),
+        ({"surprise": "1"}, "unknown_field"),
+    ]
+    for fields, code in impossible:
+        assert error_of(api.upload(classify_file(), **fields))[:2] == (400, code)
+    assert count_of(stores, api) == (0, 0)
+
+
+def test_a_file_without_rows_is_refused_and_leaves_nothing(api: Served, stores: Stores) -> None:
+    for data in (b"", b"\n", b"\n" * 1_000_000, b"\xef\xbb\xbf", b"  \r\n \n"):
+        assert error_of(api.upload(data))[:2] == (400, "empty_file")
+    assert count_of(stores, api) == (0, 0)
+
+
+def test_lists_are_paged_ordered_and_filtered(api: Served) -> None:
+    made = [api.upload(classify_file()).json()["id"] for _ in range(3)]
+    made.append(api.upload(b'{"text":"a"}', purpose="rows").json()["id"])
+    http = api.http()
+    first = http.get("/v1/files", params={"limit": 3}).json()
+    assert [file["id"] for file in first["data"]] == made[:0:-1]
+    assert (first["object"], first["has_more"], first["first_id"], first["last_id"]) == ("list", True, made[3], made[1])
+    rest = http.get("/v1/files", params={"limit": 3, "after": first["last_id"]}).json()
+    assert ([file["id"] for file in rest["data"]], rest["has_more"]) == ([made[0]], False)
+    oldest_first = http.get("/v1/files", params={"order": "asc", "purpose": "batch"}).json()
+    assert [file["id"] for file in oldest_first["data"]] == made[:3]
+    empty = http.get("/v1/files", params={"purpose": "train"}).json()
+    assert (empty["data"], empty["first_id"], empty["last_id"], empty["has_more"]) == ([], None, None, False)
+    assert error_of(http.get("/v1/files", params={"after": "file-nonsense"}))[0] == 404
+    assert error_of(http.get("/v1/files", params={"limit": "many"})) == (400, "invalid_field", "limit")
+    assert error_of(http.get("/v1/files", params={"order": "sideways"})) == (400, "invalid_field", "order")
+
+
+def test_a_file_in_use_is_not_deleted(api: Served) -> None:
+    file_id = api.upload(classify_file()).json()["id"]
+    http = api.http()
+    http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).raise_for_status()
+    response = http.delete(f"/v1/files/{file_id}")
+    assert error_of(response)[:2] == (409, "file_in_use")
+    assert response.headers["x-should-retry"] == "false"
+    assert http.get(f"/v1/files/{file_id}").status_code == 200
+
+
+def test_a_deleted_file_is_gone_with_its_rows(api: Served, stores: Stores) -> None:
+    file_id = api.upload(classify_file()).json()["id"]
+    http = api.http()
+    assert http.delete(f"/v1/files/{file_id}").json() == {"id": file_id, "object": "file", "deleted": True}
+    for response in (http.get(f"/v1/files/{file_id}"), http.get(f"/v1/files/{file_id}/content"), http.delete(f"/v1/files/{file_id}")):
+        assert error_of(response)[0] == 404
+    assert count_of(stores, api)[1] == 0
+
+
+def test_results_can_be_read_while_the_job_runs(api: Served, stores: Stores) -> None:
+    file_id = api.upload(classify_file(ROWS)).json()["id"]
+    http = api.http()
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    output = batch["id"].replace("batch_", "file-o")
+    assert http.get(f"/v1/files/{output}/content").content == b""
+    cut(stores, shard_chars=1)
+    run_one_shard(stores)
+    lines = http.get(f"/v1/files/{output}/content").text.splitlines()
+    assert 0 < len(lines) < ROWS
+    running = http.get(f"/v1/batches/{batch['id']}").json()
+    assert (running["status"], running["output_file_id"]) == ("in_progress", None)
+    assert running["textmill"]["output_file_id"] == output
+    assert running["request_counts"]["completed"] == len(lines)
+    assert http.get(f"/v1/files/{output}").json()["textmill"] == {"complete": False}
+
+
+@pytest.mark.parametrize("length_known", [True, False])
+def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(serve: Callable[..., Served], stores: Stores, length_known: bool) -> None:
+    api = serve(max_upload_bytes=2_000_000)
+    head = (
+        b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for _ in range(30):
+            yield classify_file(1000)
+
+    content = b"".join(body()) if length_known else body()
+    response = api.http().post("/v1/files", content=content, headers={"content-type": "multipart/form-data; boundary=b"})
+    assert error_of(response)[:2] == (413, "file_too_large")
+    assert count_of(stores, api) == (0, 0)
+
+
+def test_an_upload_that_is_cut_leaves_nothing(api: Served, stores: Stores) -> None:
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    head = (
+        f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        'Content-Length: 100000000\r\n\r\n--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+    )
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + classify_file(5000))
+        wait_until(lambda: count_of(stores, api)[1] > 0)
+    wait_until(lambda: count_of(stores, api) == (0, 0))
+
+
+def test_an_upload_that_stands_still_is_ended(serve: Callable[..., Served], stores: Stores) -> None:
+    api = serve(upload_idle_seconds=0.2)
+
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        time.sleep(1)
+        yield b"--b--\r\n"
+
+    response = api.http().post("/v1/files", content=body(), headers={"content-type": "multipart/form-data; boundary=b"})
+    assert error_of(response)[:2] == (408, "upload_idle")
+    assert count_of(stores, api) == (0, 0)
+
+
+def test_too_many_uploads_are_asked_to_come_back(serve: Callable[..., Served]) -> None:
+    api = serve(max_uploads=1)
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall((head + "Content-Length: 1000\r\n\r\n--b\r\n").encode())
+        wait_until(lambda: api.app.state.front.uploads.borrowed_tokens == 1)
+        response = api.upload(classify_file())
+    assert error_of(response)[:2] == (429, "too_many_uploads")
+    assert int(response.headers["retry-after"]) > 0
+    wait_until(lambda: api.upload(classify_file()).status_code == 200)
+
+
+def test_a_compressed_body_is_refused(api: Served) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b", "content-encoding": "gzip"}
+    assert error_of(api.http().post("/v1/files", content=b"x", headers=headers))[:2] == (415, "compressed_body")
+
+
+def test_a_reader_that_goes_away_ends_the_read(api: Served, stores: Stores) -> None:
+    file_id = api.upload(b"".join(classify_line(str(number), "x" * 2000) for number in range(20_000))).json()["id"]
+    with api.http().stream("GET", f"/v1/files/{file_id}/content") as response:
+        next(response.iter_bytes())
+    engine = api.app.state.front.store.engine
+    wait_until(lambda: engine.pool.checkedout() == 0 and api.app.state.front.store_calls.borrowed_tokens == 0)
+    assert api.http().get("/healthz").status_code == 200
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
