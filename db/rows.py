@@ -46,12 +46,16 @@ _MOVE: Final = text(
     """
 )
 _LOCK: Final = text("SELECT row_count FROM files WHERE tenant_id = :tenant AND file_id = :file AND state = 'uploading' FOR UPDATE")
+# The array makes it one index look-up for each double: without statistics, which a new file has none of, a join may be planned as
+# every row with every row.
 _MARK_DUPLICATES: Final = text(
     """
     UPDATE rows SET defect = 'duplicate_custom_id'
-    FROM (SELECT idx, row_number() OVER (PARTITION BY custom_id_hmac ORDER BY idx) AS seen
-          FROM rows WHERE tenant_id = :tenant AND file_id = :file AND custom_id_hmac IS NOT NULL) AS known
-    WHERE rows.tenant_id = :tenant AND rows.file_id = :file AND rows.idx = known.idx AND known.seen > 1 AND rows.defect IS NULL
+    WHERE tenant_id = :tenant AND file_id = :file AND defect IS NULL AND idx = ANY(ARRAY(
+        SELECT idx FROM (
+            SELECT idx, row_number() OVER (PARTITION BY custom_id_hmac ORDER BY idx) AS seen
+            FROM rows WHERE tenant_id = :tenant AND file_id = :file AND custom_id_hmac IS NOT NULL) AS known
+        WHERE seen > 1))
     """
 )
 _FINISH: Final = text(

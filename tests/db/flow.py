@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import text
+
 from db.connect import Store
 from db.files import FileRecord, create_file
 from db.jobs import JobRecord, NewJob, create_job, cut_validating_jobs, get_job
@@ -12,7 +14,6 @@ from db.rows import NewRow, RowWriter
 from db.settings import Role
 from db.shards import Lease, claim_any
 from db.tenants import SCOPES, Actor, create_tenant
-from sqlalchemy import text
 
 Stores = Callable[[Role], Store]
 

@@ -2,13 +2,13 @@ import time
 import uuid
 
 import pytest
+
+from db import rows as rows_module
 from db.errors import Conflict, NotFound, SealError, StoreError
 from db.files import create_file, delete_file, get_file
 from db.rows import NewRow, RowWriter, iter_rows
 from db.settings import Role
 from db.tenants import Actor
-
-from db import rows as rows_module
 from tests.db.flow import Flow, Stores, plain
 
 
@@ -147,14 +147,15 @@ def test_no_plaintext_is_in_the_table(flow: Flow, tenant: Actor) -> None:
         assert word.hex() not in str(stored)
 
 
-def test_twenty_thousand_rows_are_written_well_within_a_second_or_two(flow: Flow, tenant: Actor) -> None:
+def test_twenty_thousand_rows_are_written_in_seconds(flow: Flow, tenant: Actor) -> None:
     rows = [plain(at, body=bytes(300), size=300) for at in range(20_000)]
     writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="n", purpose="batch"))
     started = time.perf_counter()
-    for first in range(0, len(rows), 4096):
-        writer.append(rows[first : first + 4096])
-    seconds = time.perf_counter() - started
-    print(f"{len(rows) / seconds:,.0f} rows/s, {seconds / len(rows) * 1e6:.1f} µs a row")
-    assert seconds < 10  # a hundred times what it takes: a guard against row-by-row writing, not a benchmark
-    assert writer.finish(1).row_count == len(rows)
-    assert flow.stores(Role.API) is flow.api
+    writer.append(rows)
+    written = time.perf_counter()
+    file = writer.finish(1)
+    finished = time.perf_counter()
+    print(f"{len(rows) / (written - started):,.0f} rows/s; finished in {finished - written:.2f} s")
+    assert file.row_count == len(rows)
+    # Some ten times what it takes: a guard against row-by-row writing and against a plan that compares every row with every row.
+    assert finished - started < 10

@@ -1,0 +1,153 @@
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from db.errors import Conflict, NotFound
+from db.files import create_file, delete_file, get_file, list_files, purge_stale_uploads
+from db.jobs import cancel_job, delete_outputs, finalize_jobs
+from db.results import iter_results
+from db.rows import RowWriter
+from db.tenants import Actor
+from tests.db.flow import Flow, Stores, plain
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def _counts(flow: Flow, actor: Actor) -> tuple[int, int, int]:
+    """(files, rows, keys of files) in the tables."""
+    found = flow.execute(
+        actor,
+        "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM rows), (SELECT count(*) FROM data_keys WHERE owner_kind = 'file')",
+    )
+    files, rows, keys = found[0]
+    assert isinstance(files, int)
+    assert isinstance(rows, int)
+    assert isinstance(keys, int)
+    return files, rows, keys
+
+
+def test_a_file_shows_what_it_was_made_with(flow: Flow, tenant: Actor) -> None:
+    expires_at = datetime.now(UTC) + timedelta(days=1)
+    created = create_file(flow.api, tenant, name="ünï cödé.jsonl", purpose="batch", expires_at=expires_at)
+    assert created.state == "uploading"
+    assert get_file(flow.api, tenant, created.file_id) == created
+    assert (created.name, created.expires_at) == ("ünï cödé.jsonl", expires_at)
+
+
+def test_lists_page_newest_first_by_id_and_say_whether_more_follow(flow: Flow, tenant: Actor) -> None:
+    made = [create_file(flow.api, tenant, name=str(at), purpose="train" if at == 3 else "batch") for at in range(5)]
+    create_file(flow.api, flow.new_tenant(), name="foreign", purpose="batch")
+    seen, after, pages = [], None, 0
+    while True:
+        page, has_more = list_files(flow.api, tenant, limit=2, after=after)
+        seen += page
+        pages += 1
+        if not has_more:
+            break
+        after = page[-1].file_id
+    assert [file.name for file in seen] == ["4", "3", "2", "1", "0"]
+    assert pages == 3
+    assert [file.name for file in list_files(flow.api, tenant, limit=2, order="asc", after=made[1].file_id)[0]] == ["2", "3"]
+    assert [file.name for file in list_files(flow.api, tenant, limit=9, purpose="train")[0]] == ["3"]
+    assert list_files(flow.api, tenant, limit=5) == (seen, False)
+
+
+def test_a_list_after_an_unknown_or_foreign_id_is_not_found(flow: Flow, tenant: Actor) -> None:
+    foreign = create_file(flow.api, flow.new_tenant(), name="n", purpose="batch")
+    for after in (uuid.uuid4(), foreign.file_id):
+        with pytest.raises(NotFound):
+            list_files(flow.api, tenant, limit=2, after=after)
+
+
+def test_another_tenants_file_is_not_found_and_the_attempt_is_on_record(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(flow.new_tenant(), 1)
+    for act in (get_file, delete_file):
+        with pytest.raises(NotFound):
+            act(flow.api, tenant, file.file_id)
+    denied = flow.execute(tenant, "SELECT action, object_id FROM audit_events WHERE outcome = 'denied' ORDER BY at")
+    assert denied == [("file.read", file.file_id), ("file.delete", file.file_id)]
+
+
+def test_an_expired_file_is_gone_for_its_owner(flow: Flow, tenant: Actor) -> None:
+    file = create_file(flow.api, tenant, name="n", purpose="batch", expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(NotFound):
+        get_file(flow.api, tenant, file.file_id)
+    assert list_files(flow.api, tenant, limit=5) == ([], False)
+
+
+def test_a_deleted_file_leaves_nothing_where_no_job_used_it(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 5)
+    delete_file(flow.api, tenant, file.file_id)
+    assert _counts(flow, tenant) == (0, 0, 0)
+    with pytest.raises(NotFound):
+        delete_file(flow.api, tenant, file.file_id)
+
+
+def test_a_file_cannot_be_deleted_while_a_job_that_lives_reads_it(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 5)
+    job = flow.submit(tenant, file)
+    for _ in range(2):
+        with pytest.raises(Conflict) as refused:
+            delete_file(flow.api, tenant, file.file_id)
+        assert refused.value.code == "file_in_use"
+        cancel_job(flow.api, tenant, job.job_id)
+    finalize_jobs(flow.dispatcher)
+    delete_file(flow.api, tenant, file.file_id)
+    with pytest.raises(NotFound):
+        get_file(flow.api, tenant, file.file_id)
+
+
+def test_outputs_keep_their_custom_ids_when_the_input_is_deleted_and_take_them_along_at_their_end(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    delete_file(flow.api, tenant, job.file_id)
+
+    assert flow.execute(tenant, "SELECT count(body_sealed) FROM rows") == [(0,)]
+    assert [line.custom_id for line in iter_results(flow.api, tenant, job.job_id, which="output")] == [f"id-{at}" for at in range(5)]
+    assert list_files(flow.api, tenant, limit=5) == ([], False)
+    delete_outputs(flow.api, tenant, job.job_id, "output")
+    assert _counts(flow, tenant) == (1, 5, 1)
+    delete_outputs(flow.api, tenant, job.job_id, "errors")
+    assert _counts(flow, tenant) == (1, 0, 0)
+
+
+def test_stale_uploads_are_purged_and_others_are_not(flow: Flow, tenant: Actor) -> None:
+    writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="stale", purpose="batch"))
+    writer.append([plain(0)])
+    flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours'")
+    create_file(flow.api, tenant, name="fresh", purpose="batch")
+    processed = flow.upload(tenant, 2)
+    flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours' WHERE file_id = :file", file=processed.file_id)
+
+    assert purge_stale_uploads(flow.dispatcher, 3600) == 1
+    assert purge_stale_uploads(flow.dispatcher, 3600) == 0
+    assert {file.name for file in list_files(flow.api, tenant, limit=5)[0]} == {"fresh", "a file"}
+    with pytest.raises(Conflict):
+        writer.append([plain(1)])
+    assert _counts(flow, tenant) == (2, 2, 2)
+
+
+def test_expired_files_are_purged_once_no_job_reads_them(flow: Flow, tenant: Actor) -> None:
+    alone, used = flow.upload(tenant, 2), flow.upload(tenant, 2)
+    job = flow.submit(tenant, used)
+    flow.execute(tenant, "UPDATE files SET expires_at = now()")
+    assert purge_stale_uploads(flow.dispatcher, 3600) == 1
+    cancel_job(flow.api, tenant, job.job_id)
+    finalize_jobs(flow.dispatcher)
+    assert purge_stale_uploads(flow.dispatcher, 3600) == 1
+    assert flow.execute(tenant, "SELECT file_id, state, name_sealed FROM files") == [(used.file_id, "deleted", b"")]
+    assert alone.file_id != used.file_id
+
+
+def test_what_is_done_to_a_file_is_on_record(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 3)
+    delete_file(flow.api, tenant, file.file_id)
+    recorded = flow.execute(
+        tenant, "SELECT action, first_idx, end_idx FROM audit_events WHERE object_id = :file ORDER BY at", file=file.file_id
+    )
+    assert recorded == [("file.create", None, None), ("file.write", 0, 3), ("file.delete", None, None)]

@@ -1,0 +1,270 @@
+import threading
+import uuid
+
+import pytest
+
+from db.errors import Conflict, NotFound, StoreError
+from db.files import create_file
+from db.jobs import (
+    JobRecord,
+    cancel_job,
+    cancel_shards,
+    create_job,
+    delete_outputs,
+    expire_jobs,
+    finalize_jobs,
+    get_job,
+    list_jobs,
+    read_spec,
+)
+from db.results import has_results, iter_results
+from db.shards import release, renew
+from db.tenants import Actor
+from tests.db.flow import Flow, Stores, new_job, plain
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def _pass_deadline(flow: Flow, job: JobRecord) -> None:
+    flow.execute(
+        Actor(job.tenant_id, job.principal_id, None, frozenset()),
+        "UPDATE jobs SET deadline = now() - interval '1 second' WHERE job_id = :job",
+        job=job.job_id,
+    )
+
+
+def test_a_job_shows_what_it_was_made_with(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 3)
+    job = create_job(flow.api, tenant, new_job(file.file_id, priority=7, metadata={"a": "ü"}))
+    assert (job.state, job.row_count, job.priority, job.metadata, job.file_id) == ("validating", 3, 7, {"a": "ü"}, file.file_id)
+    assert (job.deadline - job.created_at).total_seconds() == 3600
+    assert get_job(flow.api, tenant, job.job_id) == job
+    assert read_spec(flow.api, tenant, job.job_id) == {"defaults": {"labels": ["a", "b"]}}
+
+
+def test_a_job_needs_a_file_of_its_own_tenant_that_is_complete(flow: Flow, tenant: Actor) -> None:
+    foreign = flow.upload(flow.new_tenant(), 1)
+    for file_id in (foreign.file_id, uuid.uuid4()):
+        with pytest.raises(NotFound):
+            create_job(flow.api, tenant, new_job(file_id))
+    unfinished = create_file(flow.api, tenant, name="n", purpose="batch")
+    with pytest.raises(Conflict) as refused:
+        create_job(flow.api, tenant, new_job(unfinished.file_id))
+    assert (refused.value.code, refused.value.status) == ("file_not_processed", 409)
+    assert flow.execute(tenant, "SELECT FROM jobs") == []
+
+
+def test_a_spec_that_is_no_json_is_refused_without_quoting_it(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 1)
+    new = new_job(file.file_id)
+    with pytest.raises(StoreError) as refused:
+        create_job(flow.api, tenant, type(new)(**{**{name: getattr(new, name) for name in new.__slots__}, "spec": {"x": float("nan")}}))
+    assert (refused.value.code, refused.value.status) == ("invalid_spec", 400)
+    assert refused.value.__cause__ is None
+
+
+def test_the_same_request_again_finds_its_job(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 1)
+    request = new_job(file.file_id, request_digest=b"one request")
+    first = create_job(flow.api, tenant, request, find_twin=True)
+    assert create_job(flow.api, tenant, request, find_twin=True).job_id == first.job_id
+    assert create_job(flow.api, tenant, request).job_id != first.job_id
+    assert create_job(flow.api, tenant, new_job(file.file_id, request_digest=b"another"), find_twin=True).job_id != first.job_id
+    flow.execute(tenant, "UPDATE jobs SET created_at = now() - interval '11 minutes'")
+    assert create_job(flow.api, tenant, request, find_twin=True).job_id != first.job_id
+
+
+def test_one_request_sent_many_times_at_once_makes_one_job(flow: Flow, tenant: Actor) -> None:
+    request = new_job(flow.upload(tenant, 1).file_id, request_digest=b"one request")
+    made: list[uuid.UUID] = []
+    threads = [threading.Thread(target=lambda: made.append(create_job(flow.api, tenant, request, find_twin=True).job_id)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 6
+    assert len(set(made)) == 1
+
+
+def test_lists_page_newest_first_by_id(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 1)
+    made = [flow.submit(tenant, file).job_id for _ in range(5)]
+    seen: list[uuid.UUID] = []
+    pages = 0
+    has_more = True
+    while has_more:
+        page, has_more = list_jobs(flow.api, tenant, limit=2, after=seen[-1] if seen else None)
+        seen += [job.job_id for job in page]
+        pages += 1
+    assert (seen, pages) == (made[::-1], 3)
+
+
+def test_a_list_after_an_unknown_or_foreign_id_is_not_found(flow: Flow, tenant: Actor) -> None:
+    foreign = flow.job(flow.new_tenant(), 1)
+    for after in (uuid.uuid4(), foreign.job_id):
+        with pytest.raises(NotFound):
+            list_jobs(flow.api, tenant, limit=2, after=after)
+
+
+def test_another_tenants_job_is_not_found_anywhere(flow: Flow, tenant: Actor) -> None:
+    foreign = flow.job(flow.new_tenant(), 1).job_id
+    for act in (
+        lambda: get_job(flow.api, tenant, foreign),
+        lambda: cancel_job(flow.api, tenant, foreign),
+        lambda: read_spec(flow.api, tenant, foreign),
+        lambda: delete_outputs(flow.api, tenant, foreign, "output"),
+        lambda: has_results(flow.api, tenant, foreign),
+        lambda: iter_results(flow.api, tenant, foreign, which="output"),
+    ):
+        with pytest.raises(NotFound):
+            act()
+    assert list_jobs(flow.api, tenant, limit=5) == ([], False)
+    assert len(flow.execute(tenant, "SELECT FROM audit_events WHERE outcome = 'denied'")) == 6
+
+
+def test_counts_are_live_while_a_job_runs_and_exact_at_its_end(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 25)
+    assert job.state == "in_progress"
+    assert job.shards == {"ready": 3}
+    lease = flow.claim()
+    flow.answer(lease, [0, 1, 2], finish=False)
+    job = get_job(flow.api, tenant, job.job_id)
+    assert (job.completed_count, job.input_tokens, job.shards) == (3, 9, {"ready": 2, "leased": 1})
+    flow.answer(lease, range(3, 10))
+    for _ in range(2):
+        flow.answer(flow.claim())
+    assert finalize_jobs(flow.dispatcher) == 2  # two moves
+    assert finalize_jobs(flow.dispatcher) == 0
+    job = get_job(flow.api, tenant, job.job_id)
+    assert (job.state, job.completed_count, job.failed_count, job.input_tokens, job.shards) == ("completed", 25, 0, 75, {})
+    assert job.metrics == {"tokens": 8.0}
+    assert job.in_progress_at is not None
+    assert job.finalizing_at is not None
+    assert job.completed_at is not None
+    assert job.created_at <= job.in_progress_at <= job.finalizing_at <= job.completed_at
+    assert job.ended
+    assert list_jobs(flow.api, tenant, limit=1)[0] == [job]
+
+
+def test_cancelling_keeps_what_is_done_and_ends_once_the_holders_have_let_go(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 30)
+    done, held = flow.claim("a"), flow.claim("b")
+    flow.answer(done)
+    flow.answer(held, [10, 11], finish=False)
+    assert cancel_job(flow.api, tenant, job.job_id).state == "cancelling"
+    again = cancel_job(flow.api, tenant, job.job_id)
+    assert again.state == "cancelling"
+    assert cancel_shards(flow.dispatcher) == 1
+    assert cancel_shards(flow.dispatcher) == 0
+    assert finalize_jobs(flow.dispatcher) == 0
+    assert renew(flow.worker, [held]) == {held.shard_id: "cancelled"}
+    release(flow.worker, held, code=None, kind="drain")
+    assert finalize_jobs(flow.dispatcher) == 1
+    job = get_job(flow.api, tenant, job.job_id)
+    assert (job.state, job.completed_count, job.failed_count) == ("cancelled", 12, 0)
+    assert job.cancelling_at == again.cancelling_at
+    assert job.completed_at is None
+    assert cancel_job(flow.api, tenant, job.job_id).state == "cancelled"
+    never = list(iter_results(flow.api, tenant, job.job_id, which="errors"))
+    assert [line.idx for line in never] == list(range(12, 30))
+    assert {line.code for line in never} == {"batch_cancelled"}
+    assert never[0].custom_id == "id-12"
+
+
+def test_a_job_cancelled_before_it_was_cut_ends_without_having_run(flow: Flow, tenant: Actor) -> None:
+    job = flow.submit(tenant, flow.upload(tenant, 3))
+    cancel_job(flow.api, tenant, job.job_id)
+    assert flow.cut() == 0
+    assert finalize_jobs(flow.dispatcher) == 1
+    assert get_job(flow.api, tenant, job.job_id).state == "cancelled"
+    assert has_results(flow.api, tenant, job.job_id) == (False, True)
+    assert len(list(iter_results(flow.api, tenant, job.job_id, which="errors", page=2))) == 3
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 1)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    with pytest.raises(Conflict) as refused:
+        cancel_job(flow.api, tenant, job.job_id)
+    assert (refused.value.code, refused.value.status) == ("cannot_cancel", 400)
+
+
+def test_a_deadline_keeps_what_is_done_and_fences_the_holders(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 30)
+    held = flow.claim()
+    flow.answer(held, [0, 1], finish=False)
+    assert expire_jobs(flow.dispatcher) == 0
+    _pass_deadline(flow, job)
+    assert expire_jobs(flow.dispatcher) == 1
+    assert expire_jobs(flow.dispatcher) == 0
+    assert renew(flow.worker, [held]) == {held.shard_id: "lost"}
+    job = get_job(flow.api, tenant, job.job_id)
+    assert (job.state, job.completed_count, job.row_count) == ("expired", 2, 30)
+    errors = list(iter_results(flow.api, tenant, job.job_id, which="errors"))
+    assert (len(errors), {line.code for line in errors}) == (28, {"batch_expired"})
+    assert len(list(iter_results(flow.api, tenant, job.job_id, which="output"))) == 2
+
+
+def test_a_job_that_was_done_before_its_deadline_completes_after_it(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    flow.answer(flow.claim())
+    _pass_deadline(flow, job)
+    assert expire_jobs(flow.dispatcher) == 0
+    finalize_jobs(flow.dispatcher)
+    assert get_job(flow.api, tenant, job.job_id).state == "completed"
+
+
+def test_outputs_can_be_deleted_after_the_end_and_once(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, [plain(0), plain(1)])
+    with pytest.raises(Conflict) as refused:
+        delete_outputs(flow.api, tenant, job.job_id, "output")
+    assert refused.value.code == "job_not_ended"
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    assert has_results(flow.api, tenant, job.job_id) == (True, False)
+    delete_outputs(flow.api, tenant, job.job_id, "output")
+    assert flow.execute(tenant, "SELECT FROM results") == []
+    assert has_results(flow.api, tenant, job.job_id) == (False, False)
+    for act in (
+        lambda: delete_outputs(flow.api, tenant, job.job_id, "output"),
+        lambda: iter_results(flow.api, tenant, job.job_id, which="output"),
+    ):
+        with pytest.raises(NotFound):
+            act()
+    assert get_job(flow.api, tenant, job.job_id).completed_count == 2
+
+
+def test_deleted_answers_of_a_cancelled_job_do_not_turn_into_rows_that_never_ran(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    flow.answer(flow.claim())
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    delete_outputs(flow.api, tenant, job.job_id, "output")
+    assert flow.execute(tenant, "SELECT count(*), count(payload_sealed) FROM results") == [(10, 0)]
+    assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="errors")] == list(range(10, 20))
+    delete_outputs(flow.api, tenant, job.job_id, "errors")
+    assert flow.execute(tenant, "SELECT FROM results") == []
+
+
+def test_what_is_done_to_a_job_is_on_record(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 1)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    delete_outputs(flow.api, tenant, job.job_id, "output")
+    recorded = flow.execute(
+        tenant,
+        "SELECT component, action FROM audit_events WHERE job_id = :job AND action <> 'job.read' ORDER BY at",
+        job=job.job_id,
+    )
+    assert recorded == [
+        ("api", "job.create"),
+        ("dispatcher", "job.start"),
+        ("worker", "results.write"),
+        ("dispatcher", "job.completed"),
+        ("api", "results.delete.output"),
+    ]
