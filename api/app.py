@@ -15,11 +15,11 @@ from api.key_cache import KeyCache
 from api.request_log import RequestLog
 from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models
 from api.settings import ApiSettings
+from api.upload_slots import UploadSlots
 from db.connect import open_store
 from db.settings import Role, StoreSettings
 
 DEFAULT_PORT = 8910
-SHUTDOWN_SECONDS = 10  # an answer that streams may finish; what takes longer is cut
 
 
 def create_app(settings: StoreSettings | None = None) -> FastAPI:
@@ -30,16 +30,17 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = chosen.store_threads  # plain route functions run there
         store = open_store(chosen, Role.API, pool_size=chosen.store_threads)
-        app.state.front = Front(
+        app.state.front = front = Front(
             settings=chosen,
             store=store,
             keys=KeyCache(chosen.key_cache_seconds),
-            uploads=anyio.CapacityLimiter(chosen.max_uploads),
+            uploads=UploadSlots(chosen.max_uploads, chosen.upload_idle_seconds),
             store_calls=anyio.CapacityLimiter(chosen.store_threads),
         )
         try:
             yield
         finally:
+            await front.uploads.close()
             store.close()
 
     request_log.quiet()
@@ -55,6 +56,7 @@ def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: 
     """Runs until SIGTERM or SIGINT."""
     request_log.set_up()
     chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
+    request_log.log.info("serving", extra={"fields": {"host": host, "port": port}})
     uvicorn.run(
         create_app(chosen),
         host=host,
@@ -64,7 +66,7 @@ def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: 
         server_header=False,
         proxy_headers=bool(chosen.forwarded_from),
         forwarded_allow_ips=chosen.forwarded_from or None,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=chosen.shutdown_seconds,
     )
 
 

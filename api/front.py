@@ -8,17 +8,18 @@ from fastapi import Request
 
 from api.key_cache import KeyCache
 from api.settings import ApiSettings
+from api.upload_slots import UploadSlots
 from db.connect import Store
 
 
 @dataclass(slots=True)
 class Front:
-    """``uploads`` bounds the uploads in flight; ``store_calls`` the blocking calls that async code makes."""
+    """``store_calls`` bounds the blocking calls that async code makes."""
 
     settings: ApiSettings
     store: Store
     keys: KeyCache
-    uploads: anyio.CapacityLimiter
+    uploads: UploadSlots
     store_calls: anyio.CapacityLimiter
 
 

@@ -24,6 +24,7 @@ class ApiSettings(StoreSettings):
     max_uploads: int = Field(default=32, ge=1)
     store_threads: int = Field(default=16, ge=1, le=128)
     upload_idle_seconds: float = Field(default=60.0, gt=0)  # an upload that sends nothing for so long is ended
+    shutdown_seconds: int = Field(default=10, ge=1)  # what requests get to finish once the server is asked to end
     key_cache_seconds: float = Field(default=3.0, ge=0, le=5)  # a revoked key works so long at most
     forwarded_from: str = ""
     metrics_from_anywhere: bool = False

@@ -4,15 +4,13 @@ The event loop receives; one thread an upload parses and writes. The thread pull
 holds back the sender and not the memory. A thread holds no database connection while it waits for the network.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Final
 
-import anyio
 import anyio.from_thread
-import anyio.to_thread
 from fastapi import Request
 
 from api import metrics
@@ -24,12 +22,13 @@ from api.formats.multipart import Form, Part
 from api.formats.parquet import parquet_rows
 from api.front import front_of
 from api.settings import ApiSettings
+from api.upload_slots import UploadSlots
 from db.connect import Store
 from db.files import FileRecord, create_file
 from db.rows import NewRow, RowWriter
 from db.tenants import Actor
 
-BATCH_ROWS: Final = 2_000  # rows a transaction: enough to share the commit, few enough to hold
+BATCH_ROWS: Final = 4_096  # rows a transaction: enough to share the commit, few enough to hold
 BATCH_BYTES: Final = 4 << 20
 MAX_NAME_CHARS: Final = 512
 EXPIRES_SECONDS: Final = (3_600, 2_592_000)  # OpenAI's bounds
@@ -59,38 +58,27 @@ async def receive_upload(request: Request, actor: Actor) -> FileRecord:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > settings.max_upload_bytes:
         raise _too_large(settings)
-    if front.uploads.available_tokens < 1:
-        raise Refused("too_many_uploads", "Too many uploads are running. Try again in a moment.", status=429, retry_after=2)
-    body = _Body(request, settings)
+    body = _Body(request.stream(), front.uploads, settings)
     content_type = request.headers.get("content-type", "")
     with metrics.uploads_in_flight.track_inprogress():
-        return await anyio.to_thread.run_sync(_store_form, front.store, actor, content_type, body, settings, limiter=front.uploads)
+        return await front.uploads.run(lambda: _store_form(front.store, actor, content_type, body, settings))
 
 
 class _Body:
     """The body's chunks, for the thread of the upload."""
 
-    def __init__(self, request: Request, settings: ApiSettings) -> None:
-        self._stream = request.stream()
+    def __init__(self, stream: AsyncIterator[bytes], slots: UploadSlots, settings: ApiSettings) -> None:
+        self._stream = stream
+        self._slots = slots
         self._settings = settings
         self._size_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        while chunk := anyio.from_thread.run(self._next):
+        while chunk := anyio.from_thread.run(self._slots.next_chunk, self._stream):
             self._size_bytes += len(chunk)
             if self._size_bytes > self._settings.max_upload_bytes:
                 raise _too_large(self._settings)
             yield chunk
-
-    async def _next(self) -> bytes:
-        try:
-            with anyio.fail_after(self._settings.upload_idle_seconds):
-                async for chunk in self._stream:
-                    if chunk:
-                        return chunk
-        except TimeoutError:
-            raise Refused("upload_idle", "The upload stood still for too long. Nothing was kept; send it again.", status=408) from None
-        return b""
 
 
 def _store_form(store: Store, actor: Actor, content_type: str, body: Iterable[bytes], settings: ApiSettings) -> FileRecord:

@@ -67,12 +67,16 @@ FLEETING: Final = {
 class EmbeddedPostgres:
     """One server over ``<home>/postgres``. ``durable=False`` is for tests. Not thread-safe: its owner starts and stops it."""
 
+    name = "postgres"
+    grace_seconds = STOP_SECONDS
+
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         self._home = Home(home)
         self._durable = durable
         self._unprivileged = Unprivileged()
         self._password = ""
         self._socket_dir: Path | None = None
+        self._log_start = 0
         self.child: Child | None = None
 
     @property
@@ -100,18 +104,28 @@ class EmbeddedPostgres:
         except OSError as error:
             raise folder_refusal(self._home.path, error) from None
         with open_log(self.log) as log:
-            since = log.tell()
+            self._log_start = log.tell()
             # SIGINT is Postgres' fast stop: should we die in whatever way, sessions end and the data is left consistent.
             self.child = spawn([str(binary("postgres")), "-D", str(self.data)], signal.SIGINT, prefix=self._unprivileged.prefix, output=log)
-        self._await_ready(since)
+        self._await_ready()
+
+    def is_ready(self) -> bool:
+        return True  # start() returns no sooner
+
+    def signal_end(self, *, hurry: bool) -> None:
+        """Fast stop: sessions end, the data is consistent. ``hurry`` skips the last checkpoint; the next start replays the log."""
+        if self.child is not None:
+            self.child.signal(signal.SIGQUIT if hurry else signal.SIGINT)
 
     def stop(self, *, hurry: bool = False) -> None:
-        """Fast stop: sessions end, the data is consistent. ``hurry`` skips the last checkpoint; the next start replays the log."""
-        if self.child is None:
-            return
-        self.child.end(signal.SIGQUIT if hurry else signal.SIGINT, 2.0 if hurry else STOP_SECONDS)
-        self.child = None
+        """As :meth:`signal_end`, and waits for the end."""
+        if self.child is not None:
+            self.child.end(signal.SIGQUIT if hurry else signal.SIGINT, 2.0 if hurry else self.grace_seconds)
+            self.child = None
         self._drop_socket_dir()
+
+    def last_words(self) -> str:
+        return _last_fatal(self.log, self._log_start)
 
     def superuser_url(self, database: str = "postgres") -> URL:
         return URL.create("postgresql", SUPERUSER, self._password, database=database, query={"host": str(self.socket_dir)})
@@ -219,7 +233,9 @@ class EmbeddedPostgres:
         self._unprivileged.give(path)
 
     def _choose_socket_dir(self) -> Path:
-        """``<home>/run``, or a short folder elsewhere where the kernel's limit on socket paths does not allow that."""
+        """``<home>/run``, or a short folder elsewhere where the kernel's limit on socket paths does not allow that. Once chosen, it stays."""
+        if self._socket_dir is not None:
+            return self._socket_dir
         if len(os.fsencode(self._home.run)) <= MAX_SOCKET_PATH:
             return self._home.run
         made = Path(tempfile.mkdtemp(prefix="textmill-", dir=_short_folder()))
@@ -231,14 +247,13 @@ class EmbeddedPostgres:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
         self._socket_dir = None
 
-    def _await_ready(self, since: int) -> None:
+    def _await_ready(self) -> None:
         assert self.child is not None
         until = time.monotonic() + START_SECONDS
         status = self.data / "postmaster.pid"
         while time.monotonic() < until:
             if self.child.exit_code() is not None:
-                self._drop_socket_dir()
-                raise StackError(f"Postgres did not start: {_last_line(self.log, since)} (its log: {self.log})", code="postgres_failed")
+                raise StackError(f"Postgres did not start: {self.last_words()} (its log: {self.log})", code="postgres_failed")
             try:
                 lines = status.read_text().split("\n")
             except OSError:
@@ -273,7 +288,7 @@ def _short_folder() -> str | None:
     return None
 
 
-def _last_line(log: Path, since: int) -> str:
+def _last_fatal(log: Path, since: int) -> str:
     with log.open("rb") as file:
         file.seek(since)
         lines = [line for line in file.read().decode(errors="replace").split("\n") if "FATAL" in line or "PANIC" in line]

@@ -19,7 +19,10 @@ MAX_MEMORY_MIB: Final = 256  # a window of claim checks and Celery's own book-ke
 
 
 class EmbeddedValkey:
-    """One server. ``port`` 0 takes a free one. ``program`` is another server of the same family, such as Debian's redis-server."""
+    """One server. ``port`` 0 takes a free one, and keeps it. ``program`` is another of the family, such as Debian's redis-server."""
+
+    name = "valkey"
+    grace_seconds = STOP_SECONDS
 
     def __init__(self, home: Path, *, port: int = 0, program: Path | None = None) -> None:
         self._home = Home(home)
@@ -27,6 +30,7 @@ class EmbeddedValkey:
         self._program = program
         self._password = ""
         self.port = 0
+        self._log_start = 0
         self.child: Child | None = None
 
     @property
@@ -41,27 +45,42 @@ class EmbeddedValkey:
     def start(self) -> None:
         """Returns when the server answers. StackError with the reason else."""
         program = self._program or binary()
-        for attempt in range(ATTEMPTS):
-            self.port = self._wanted_port or free_port()
+        fixed = self._wanted_port or self.port  # after a crash its clients still ask at the same port
+        for attempt in range(1 if fixed else ATTEMPTS):
+            self.port = fixed or free_port()
             try:
                 self._password = read_or_make(self._home.secrets / "redis")
                 self._configure()
                 with open_log(self.log) as log:
-                    since = log.tell()
+                    self._log_start = log.tell()
                     self.child = spawn([str(program), str(self._config)], signal.SIGTERM, output=log)
             except OSError as error:
                 raise folder_refusal(self._home.path, error) from None
             if self._await_ready():
                 return
-            reason = self._reason(since)
+            reason = self.last_words()
             self.stop()
-            if self._wanted_port or "listening on port" not in reason or attempt == ATTEMPTS - 1:
+            if fixed or "listening on port" not in reason or attempt == ATTEMPTS - 1:
                 raise StackError(f"Valkey did not start: {reason} (its log: {self.log})", code="valkey_failed")
+
+    def is_ready(self) -> bool:
+        return True  # start() returns no sooner
+
+    def signal_end(self, *, hurry: bool) -> None:
+        if self.child is not None:
+            self.child.signal(signal.SIGKILL if hurry else signal.SIGTERM)
 
     def stop(self, *, hurry: bool = False) -> None:
         if self.child is not None:
-            self.child.end(signal.SIGTERM, 1.0 if hurry else STOP_SECONDS)
+            self.child.end(signal.SIGTERM, 1.0 if hurry else self.grace_seconds)
             self.child = None
+
+    def last_words(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = [line.strip() for line in file.read().decode(errors="replace").split("\n")]
+        told = [line for line in lines if " # " in line and "WARNING" not in line]
+        return told[-1].partition(" # ")[2] if told else "it ended without a word"
 
     @property
     def _config(self) -> Path:
@@ -97,13 +116,6 @@ class EmbeddedValkey:
                 return True
             time.sleep(0.01)
         return False
-
-    def _reason(self, since: int) -> str:
-        with self.log.open("rb") as file:
-            file.seek(since)
-            lines = [line.strip() for line in file.read().decode(errors="replace").split("\n")]
-        told = [line for line in lines if " # " in line and "WARNING" not in line]
-        return told[-1].partition(" # ")[2] if told else f"it was not ready after {START_SECONDS:.0f} s"
 
 
 def answers(port: int, password: str) -> bool:

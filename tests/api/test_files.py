@@ -227,7 +227,7 @@ def test_too_many_uploads_are_asked_to_come_back(serve: Callable[..., Served]) -
     head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall((head + "Content-Length: 1000\r\n\r\n--b\r\n").encode())
-        wait_until(lambda: api.app.state.front.uploads.borrowed_tokens == 1)
+        wait_until(lambda: api.app.state.front.uploads.in_flight == 1)
         response = api.upload(classify_file())
     assert error_of(response)[:2] == (429, "too_many_uploads")
     assert int(response.headers["retry-after"]) > 0
