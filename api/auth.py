@@ -31,10 +31,11 @@ def needs(*scopes: str) -> Callable[[Request], Awaitable[Actor]]:
         if _KEY_IN_URL.search(request.scope["query_string"]) or _KEY_IN_URL.search(request.scope["path"].encode()):
             raise Refused("key_in_url", "An API key goes in the Authorization header, never in the address. Revoke this key.")
         presented = _presented(request)
+        request_id, origin = request.state.request_id, request.client.host if request.client else None
         actor = front.keys.get(presented)
         if actor is None:
-            actor = await anyio.to_thread.run_sync(_authenticate, front, presented, limiter=front.store_calls)
-        actor = replace(actor, request_id=request.state.request_id, origin=request.client.host if request.client else None)
+            actor = await anyio.to_thread.run_sync(_authenticate, front, presented, request_id, origin, limiter=front.store_calls)
+        actor = replace(actor, request_id=request_id, origin=origin)
         if actor.scopes.isdisjoint(scopes):
             await anyio.to_thread.run_sync(_record_missing_scope, front, actor, limiter=front.store_calls)
             raise Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
@@ -51,8 +52,8 @@ def _presented(request: Request) -> str:
     return key
 
 
-def _authenticate(front: Front, presented: str) -> Actor:
-    actor = authenticate(front.store, presented)
+def _authenticate(front: Front, presented: str, request_id: str, origin: str | None) -> Actor:
+    actor = authenticate(front.store, presented, request_id=request_id, origin=origin)
     front.keys.put(presented, actor)
     return actor
 

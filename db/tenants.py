@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, select, update
 
-from db.audit.events import record, record_digest
+from db.audit.events import record, record_denied, record_digest
 from db.connect import Store
 from db.errors import Denied, NotFound, StoreError
 from db.schema import api_keys, tenants
@@ -107,8 +107,11 @@ def create_api_key(
     return key_id, presented
 
 
-def authenticate(store: Store, presented: str) -> Actor:
-    """Who holds this key; Denied (401) for a wrong, expired or revoked one. The key itself never leaves this function."""
+def authenticate(store: Store, presented: str, *, request_id: str | None = None, origin: str | None = None) -> Actor:
+    """Who holds this key; Denied (401) for a wrong, expired or revoked one. The key itself never leaves this function.
+
+    The use of an expired or revoked key is on record. A wrong key belongs to no tenant, so there is no record to put it in.
+    """
     with store.transaction(key_hash=_hash_of(presented)) as conn:
         found = conn.execute(
             select(
@@ -122,6 +125,18 @@ def authenticate(store: Store, presented: str) -> Actor:
         ).one_or_none()
     if found is None:
         raise Denied("This API key is not valid.", code="invalid_api_key", status=401)
+    if found.revoked or found.expired:
+        record_denied(
+            store,
+            found.tenant_id,
+            action="key.use",
+            principal_id=found.principal_id,
+            key_id=found.key_id,
+            object_kind="api_key",
+            object_id=found.key_id,
+            request_id=request_id,
+            origin=origin,
+        )
     if found.revoked:
         raise Denied("This API key was revoked.", code="revoked_api_key", status=401)
     if found.expired:

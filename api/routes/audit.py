@@ -14,7 +14,7 @@ from db.audit.events import AuditEvent, list_events
 
 MAX_LISTED: Final = 1_000
 _PUBLIC_ID: Final = re.compile(r"(?:[a-z]+[-_][oe]?)?([0-9a-f]{32})")
-_PREFIXES: Final = {"file": "file-", "job": "batch_", "key": "key_"}
+_PREFIXES: Final = {"file": "file-", "job": "batch_", "api_key": "key_"}
 
 router = APIRouter(prefix="/v1/audit")
 

@@ -81,7 +81,10 @@ def test_expired_and_revoked_keys_are_told_apart(api: Served, stores: Stores) ->
     key_id, revoked = create_api_key(store, api.actor.tenant_id, uuid4(), "gone", SCOPES)
     revoke_api_key(store, api.actor, key_id)
     assert error_of(api.http(expired).get("/v1/models"))[:2] == (401, "expired_api_key")
-    assert error_of(api.http(revoked).get("/v1/models"))[:2] == (401, "revoked_api_key")
+    refused = api.http(revoked).get("/v1/models")
+    assert error_of(refused)[:2] == (401, "revoked_api_key")
+    [event] = api.http().get("/v1/audit/events", params={"object": f"key_{key_id.hex}", "action": "key.use"}).json()["data"]
+    assert (event["outcome"], event["request_id"], event["origin"]) == ("denied", refused.headers["x-request-id"], "127.0.0.1")
 
 
 def test_a_key_revoked_elsewhere_stops_within_the_cache_time(serve: Callable[..., Served], stores: Stores) -> None:
