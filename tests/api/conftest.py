@@ -16,6 +16,7 @@ from api.settings import ApiSettings
 from db.connect import Store
 from db.settings import Role, StoreSettings
 from db.tenants import SCOPES, Actor, create_api_key
+from tests.api.mill import Mill
 
 START_SECONDS = 20
 
@@ -75,6 +76,14 @@ def serve(settings: StoreSettings, stores: Callable[[Role], Store], tenant: Acto
         server.should_exit = True
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def mill(stores: Callable[[Role], Store], settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mill]:
+    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
+    running = Mill(stores, settings)
+    yield running
+    running.close()
 
 
 @pytest.fixture

@@ -10,21 +10,21 @@ import pyarrow.parquet as pq
 from db.connect import Store
 from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.hand_worker import run_all
 from tests.api.lines import CLASSIFY, classify_line
+from tests.api.mill import Mill
 from tests.api.test_files import error_of
 
 Stores = Callable[[Role], Store]
 GOOD = [classify_line("first", "a text"), classify_line("last", "another")]
 
 
-def outcomes(served: Served, stores: Stores, data: bytes, **upload: str) -> dict[int, str]:
+def outcomes(served: Served, mill: Mill, data: bytes, **upload: str) -> dict[int, str]:
     """Line → "ok" or the failure's code, after a whole run."""
     defaults = {"labels": ["a", "b"]} if upload.get("purpose") == "rows" else {}
     file_id = served.upload(data, **upload).raise_for_status().json()["id"]
     http = served.http()
     batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "defaults": defaults}).raise_for_status().json()
-    run_all(stores)
+    mill.run_all()
     batch = http.get(f"/v1/batches/{batch['id']}").json()
     assert batch["status"] == "completed"
     found = {}
@@ -35,7 +35,7 @@ def outcomes(served: Served, stores: Stores, data: bytes, **upload: str) -> dict
     return found
 
 
-def test_bad_lines_fail_each_with_its_code_and_their_neighbours_are_answered(api: Served, stores: Stores) -> None:
+def test_bad_lines_fail_each_with_its_code_and_their_neighbours_are_answered(api: Served, mill: Mill) -> None:
     bad: list[tuple[bytes, str]] = [
         (b'{"custom_id":"ID","method":"POST","url":"/v1/classifications","body":{"input":"\xff"}}\n', "invalid_utf8"),
         (b'{"custom_id":"\xff","method":"POST","url":"/v1/classifications","body":{"input":"a"}}\n', "invalid_utf8"),
@@ -72,31 +72,31 @@ def test_bad_lines_fail_each_with_its_code_and_their_neighbours_are_answered(api
         data += classify_line(f"good-{number}") + line.replace(b'"ID', b'"bad-%d' % number)
         expected[2 * number + 1] = "ok"
         expected[2 * number + 2] = code
-    assert outcomes(api, stores, data + classify_line("last")) == {**expected, 2 * len(bad) + 1: "ok"}
+    assert outcomes(api, mill, data + classify_line("last")) == {**expected, 2 * len(bad) + 1: "ok"}
 
 
-def test_a_line_of_a_hundred_megabytes_fails_alone(api: Served, stores: Stores) -> None:
+def test_a_line_of_a_hundred_megabytes_fails_alone(api: Served, mill: Mill) -> None:
     huge = b'{"custom_id":"bad","method":"POST","url":"/v1/classifications","body":{"input":"' + b"x" * 100_000_000 + b'"}}\n'
-    assert outcomes(api, stores, GOOD[0] + huge + GOOD[1]) == {1: "ok", 2: "line_too_long", 3: "ok"}
+    assert outcomes(api, mill, GOOD[0] + huge + GOOD[1]) == {1: "ok", 2: "line_too_long", 3: "ok"}
 
 
-def test_what_is_unusual_and_right_is_answered(api: Served, stores: Stores) -> None:
+def test_what_is_unusual_and_right_is_answered(api: Served, mill: Mill) -> None:
     for data in (
         b"".join(GOOD).rstrip(b"\n"),
         b"".join(GOOD).replace(b"\n", b"\r\n"),
         b"\xef\xbb\xbf" + b"".join(GOOD),
         GOOD[0] + classify_line("last", labels=[f"label {number}" for number in range(5000)]),
     ):
-        assert outcomes(api, stores, data) == {1: "ok", 2: "ok"}
+        assert outcomes(api, mill, data) == {1: "ok", 2: "ok"}
 
 
-def test_blank_lines_between_do_not_matter(api: Served, stores: Stores) -> None:
-    assert outcomes(api, stores, b"\n" * 100_000 + GOOD[0] + b"\n" * 100_000 + GOOD[1]) == {100_001: "ok", 200_002: "ok"}
+def test_blank_lines_between_do_not_matter(api: Served, mill: Mill) -> None:
+    assert outcomes(api, mill, b"\n" * 100_000 + GOOD[0] + b"\n" * 100_000 + GOOD[1]) == {100_001: "ok", 200_002: "ok"}
 
 
-def test_a_csv_file_keeps_quotes_and_newlines(api: Served, stores: Stores) -> None:
+def test_a_csv_file_keeps_quotes_and_newlines(api: Served, mill: Mill) -> None:
     data = b'id,text\r\n1,"say ""hi"",\r\nplease"\r\n2,\r\n3,"open\r\n4,d\r\n'
-    found = outcomes(api, stores, data, purpose="rows", name="a.csv")
+    found = outcomes(api, mill, data, purpose="rows", name="a.csv")
     assert found == {2: "ok", 4: "empty_input", 5: "invalid_record", 6: "ok"}
 
 
@@ -121,7 +121,7 @@ def test_a_parquet_file_of_the_wrong_type_is_refused(api: Served) -> None:
     assert error_of(api.upload(sink.getvalue(), "a.parquet", purpose="rows")) == (400, "wrong_column_type", "text_column")
 
 
-def test_nothing_of_a_bad_line_is_in_its_error(api: Served, stores: Stores) -> None:
+def test_nothing_of_a_bad_line_is_in_its_error(api: Served, mill: Mill) -> None:
     secret = "my-own-words"
     bad = [
         f"{{broken {secret}\n".encode(),
@@ -133,7 +133,7 @@ def test_nothing_of_a_bad_line_is_in_its_error(api: Served, stores: Stores) -> N
     file_id = api.upload(b"".join([*bad, *GOOD])).json()["id"]
     http = api.http()
     batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY}).json()
-    run_all(stores)
+    mill.run_all()
     text = http.get(f"/v1/files/{batch['id'].replace('batch_', 'file-e')}/content").text
     assert len(text.splitlines()) == len(bad)
     assert secret not in text

@@ -16,8 +16,8 @@ from db.connect import Store
 from db.schema import files, rows
 from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.hand_worker import cut, run_one_shard
 from tests.api.lines import CLASSIFY, ROWS, classify_file, classify_line
+from tests.api.mill import Mill
 
 Stores = Callable[[Role], Store]
 
@@ -34,7 +34,7 @@ def error_of(response: httpx.Response) -> tuple[int, str, str | None]:
     return response.status_code, error["code"], error["param"]
 
 
-def test_an_uploaded_file_is_shown_as_it_was(api: Served) -> None:
+def test_an_uploaded_file_is_shown_as_it_was(api: Served, mill: Mill) -> None:
     data = classify_file(3) + b"broken\n"
     created = api.upload(data, "my texts.jsonl").json()
     assert (created["filename"], created["bytes"], created["status"], created["object"]) == (
@@ -67,7 +67,7 @@ def test_plain_rows_are_read_back_as_json_lines(api: Served) -> None:
     assert lines[2] == {"input": "world"}
 
 
-def test_the_format_follows_the_name_or_the_field(api: Served) -> None:
+def test_the_format_follows_the_name_or_the_field(api: Served, mill: Mill) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": ["a", "b"]}), sink)
     uploads = [
@@ -159,14 +159,14 @@ def test_a_deleted_file_is_gone_with_its_rows(api: Served, stores: Stores) -> No
     assert count_of(stores, api)[1] == 0
 
 
-def test_results_can_be_read_while_the_job_runs(api: Served, stores: Stores) -> None:
+def test_results_can_be_read_while_the_job_runs(api: Served, mill: Mill) -> None:
     file_id = api.upload(classify_file(ROWS)).json()["id"]
     http = api.http()
     batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
     output = batch["id"].replace("batch_", "file-o")
     assert http.get(f"/v1/files/{output}/content").content == b""
-    cut(stores, shard_chars=1)
-    run_one_shard(stores)
+    mill.cut(shard_chars=1)
+    mill.run_one_shard()
     lines = http.get(f"/v1/files/{output}/content").text.splitlines()
     assert 0 < len(lines) < ROWS
     running = http.get(f"/v1/batches/{batch['id']}").json()

@@ -1,6 +1,8 @@
 """`/v1/label_sets`: named labels."""
 
 from tests.api.conftest import Served
+from tests.api.lines import CLASSIFY
+from tests.api.mill import Mill
 from tests.api.test_files import error_of
 
 
@@ -20,6 +22,17 @@ def test_a_label_set_is_made_replaced_listed_and_deleted(api: Served) -> None:
     assert http.delete("/v1/label_sets/news desk").json() == {"id": "news desk", "object": "label_set", "deleted": True}
     assert error_of(http.get("/v1/label_sets/news desk"))[0] == 404
     assert error_of(http.delete("/v1/label_sets/news desk"))[0] == 404
+
+
+def test_a_batch_takes_its_labels_from_a_set(api: Served, mill: Mill) -> None:
+    http = api.http()
+    http.put("/v1/label_sets/desk", json={"labels": ["sport", "politics"]}).raise_for_status()
+    file_id = api.upload(b'{"text":"a"}', purpose="rows").json()["id"]
+    request = {"input_file_id": file_id, "endpoint": CLASSIFY, "defaults": {"label_set": "desk"}}
+    batch = http.post("/v1/batches", json=request).raise_for_status().json()
+    mill.run_all()
+    answer = http.get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content").json()
+    assert set(answer["response"]["body"]["scores"]) == {"sport", "politics"}
 
 
 def test_a_bad_label_set_names_its_field(api: Served) -> None:

@@ -1,5 +1,6 @@
 """`/v1/models` and `/v1/heads`: what a request may name as its model."""
 
+import json
 from collections.abc import Callable
 
 from sqlalchemy import select
@@ -8,6 +9,8 @@ from db.connect import Store
 from db.schema import jobs
 from db.settings import Role
 from tests.api.conftest import Served
+from tests.api.lines import CLASSIFY
+from tests.api.mill import Mill
 from tests.api.test_files import error_of
 
 Stores = Callable[[Role], Store]
@@ -55,6 +58,33 @@ def test_a_head_that_cannot_be_trained_names_the_field(api: Served) -> None:
     for changes, code, param in impossible:
         response = api.http().post("/v1/heads", json={"name": "h", "training_file": file_id, **changes})
         assert error_of(response) == (400, code, param)
+
+
+def test_a_trained_head_is_a_model_that_labels(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(EXAMPLES, "examples.csv", purpose="train").json()["id"]
+    training = http.post("/v1/heads", json={"name": "my head", "training_file": file_id}).json()
+    mill.run_all()
+    assert http.get(f"/v1/batches/{training['id']}").json()["status"] == "completed"
+    [head] = http.get("/v1/heads").json()["data"]
+    assert (head["id"], head["name"], head["base"], head["labels"]) == ("head:my head", "my head", "fake-encoder", ["a", "b"])
+    assert head["metrics"]
+    assert http.get("/v1/models/head:my%20head").json()["owned_by"] == "tenant"
+    assert "head:my head" in [model["id"] for model in http.get("/v1/models").json()["data"]]
+
+    texts = api.upload(b"text\nfirst\nsecond\n", "texts.csv", purpose="rows").json()["id"]
+    request = {"input_file_id": texts, "endpoint": CLASSIFY, "defaults": {"model": "head:my head"}}
+    batch = http.post("/v1/batches", json=request).raise_for_status().json()
+    assert "my head" not in json.dumps(batch)
+    mill.run_all()
+    batch = http.get(f"/v1/batches/{batch['id']}").json()
+    assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    answers = [json.loads(line) for line in http.get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()]
+    assert all(answer["response"]["body"]["label"] in {"a", "b"} for answer in answers)
+
+    assert http.delete("/v1/heads/my head").json() == {"id": "head:my head", "object": "head", "deleted": True}
+    assert http.get("/v1/heads").json()["data"] == []
+    assert error_of(http.post("/v1/batches", json=request)) == (400, "unknown_model", "defaults.model")
 
 
 def test_heads_are_listed_and_a_missing_one_is_not_found(api: Served) -> None:

@@ -9,13 +9,13 @@ import pytest
 from db.connect import Store
 from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.hand_worker import cut, end_jobs, run_all, run_one_shard
 from tests.api.lines import CHAT, CLASSIFY, ROWS, classify_file, classify_line
+from tests.api.mill import Mill
 
 Stores = Callable[[Role], Store]
 
 
-def test_a_batch_of_classifications_from_upload_to_delete(api: Served, stores: Stores) -> None:
+def test_a_batch_of_classifications_from_upload_to_delete(api: Served, mill: Mill) -> None:
     client = api.openai()
     file = client.files.create(file=("texts.jsonl", classify_file(4) + classify_line("bad", "")), purpose="batch")
     assert (file.object, file.filename, file.purpose) == ("file", "texts.jsonl", "batch")
@@ -28,20 +28,20 @@ def test_a_batch_of_classifications_from_upload_to_delete(api: Served, stores: S
         endpoint=CLASSIFY,  # type: ignore[arg-type]
         completion_window="1h",  # type: ignore[arg-type]
         metadata={"team": "news"},
-        extra_body={"priority": 3, "defaults": {"model": "minilm-l6-v2"}},
+        extra_body={"priority": 3, "defaults": {"model": "fake-encoder"}},
     )
     assert (batch.object, batch.status, batch.endpoint, batch.completion_window) == ("batch", "validating", CLASSIFY, "1h")
     assert batch.metadata == {"team": "news"}
     assert (batch.output_file_id, batch.error_file_id, batch.errors) == (None, None, None)
     assert batch.expires_at == batch.created_at + 3600
 
-    run_all(stores)
+    mill.run_all()
     batch = client.batches.retrieve(batch.id)
     assert batch.status == "completed"
     assert batch.request_counts is not None
     assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (5, 4, 1)
     assert batch.usage is not None
-    assert batch.usage.total_tokens == 16
+    assert batch.usage.total_tokens == batch.usage.input_tokens > 0
     for moment in (batch.in_progress_at, batch.finalizing_at, batch.completed_at):
         assert isinstance(moment, int)
     assert (batch.failed_at, batch.expired_at, batch.cancelling_at, batch.cancelled_at) == (None, None, None, None)
@@ -70,16 +70,16 @@ def test_a_batch_of_classifications_from_upload_to_delete(api: Served, stores: S
         client.files.retrieve(file.id)
 
 
-def test_a_batch_of_chat_completions(api: Served, stores: Stores) -> None:
+def test_a_batch_of_chat_completions(api: Served, mill: Mill) -> None:
     client = api.openai()
     line = {"custom_id": "a", "method": "POST", "url": CHAT, "body": {"messages": [{"role": "user", "content": "Hello"}]}}
     file = client.files.create(file=("chat.jsonl", json.dumps(line).encode()), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
-    run_all(stores)
+    mill.run_all()
     batch = client.batches.retrieve(batch.id)
     assert batch.output_file_id is not None
     [answer] = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
-    assert answer["response"]["body"]["choices"][0]["message"]["content"] == "an answer"
+    assert answer["response"]["body"]["choices"][0]["message"]["content"]
 
 
 def test_five_batches_two_a_page_take_three_requests(api: Served) -> None:
@@ -92,16 +92,16 @@ def test_five_batches_two_a_page_take_three_requests(api: Served) -> None:
     assert [batch.id for batch in client.batches.list(limit=2)] == made[::-1]
 
 
-def test_a_cancelled_batch_keeps_its_rows_and_names_the_others(api: Served, stores: Stores) -> None:
+def test_a_cancelled_batch_keeps_its_rows_and_names_the_others(api: Served, mill: Mill) -> None:
     client = api.openai()
     file = client.files.create(file=("a.jsonl", classify_file(ROWS)), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=CLASSIFY, completion_window="24h")  # type: ignore[arg-type]
-    cut(stores, shard_chars=1)
-    assert run_one_shard(stores)
+    mill.cut(shard_chars=1)
+    assert mill.run_one_shard()
     cancelled = client.batches.cancel(batch.id)
     assert cancelled.status in {"cancelling", "cancelled"}
     assert client.batches.cancel(batch.id).status in {"cancelling", "cancelled"}
-    end_jobs(stores)
+    mill.settle()
     batch = client.batches.retrieve(batch.id)
     assert batch.status == "cancelled"
     assert batch.cancelled_at is not None
@@ -114,11 +114,11 @@ def test_a_cancelled_batch_keeps_its_rows_and_names_the_others(api: Served, stor
     assert all(line["response"] is None and line["error"]["code"] == "batch_cancelled" for line in never)
 
 
-def test_cancelling_what_has_ended_is_refused_once(api: Served, stores: Stores) -> None:
+def test_cancelling_what_has_ended_is_refused_once(api: Served, mill: Mill) -> None:
     client = api.openai()
     file = client.files.create(file=("a.jsonl", classify_file()), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=CLASSIFY, completion_window="24h")  # type: ignore[arg-type]
-    run_all(stores)
+    mill.run_all()
     with pytest.raises(openai.BadRequestError) as refusal:
         client.batches.cancel(batch.id)
     assert refusal.value.code == "cannot_cancel"

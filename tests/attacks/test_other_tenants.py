@@ -9,9 +9,9 @@ import pytest
 from db.connect import Store
 from db.settings import Role
 from db.tenants import SCOPES, create_api_key, create_tenant
-from tests.api.conftest import Served, api, serve  # noqa: F401
-from tests.api.hand_worker import run_all
+from tests.api.conftest import Served, api, mill, serve  # noqa: F401
 from tests.api.lines import CLASSIFY, classify_file, classify_line
+from tests.api.mill import Mill
 
 Stores = Callable[[Role], Store]
 MISSING = "0" * 32
@@ -19,12 +19,12 @@ SECRET = "owner-only-text"
 
 
 @pytest.fixture
-def owned(api: Served, stores: Stores) -> dict[str, str]:  # noqa: F811
+def owned(api: Served, mill: Mill) -> dict[str, str]:  # noqa: F811
     """Ids of all kinds of things that belong to the first tenant."""
     http = api.http()
     file_id = api.upload(classify_line("a", SECRET) + classify_line("b", ""), f"{SECRET}.jsonl").json()["id"]
     batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "metadata": {"k": SECRET}}).json()["id"]
-    run_all(stores)
+    mill.run_all()
     http.put(f"/v1/label_sets/{SECRET}", json={"labels": [SECRET, "b"]}).raise_for_status()
     key = http.post("/v1/keys", json={"name": SECRET, "scopes": ["read"]}).json()["id"]
     event = http.get("/v1/audit/events").json()["data"][0]["id"]
