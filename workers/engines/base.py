@@ -92,9 +92,6 @@ class EncoderEngine(Engine, Protocol):
     def run(self, packed: "Packed") -> Vectors:
         """[n, dimensions], unit length, in the order before packing. Raises OutOfMemory; a row the model spoilt holds NaN."""
 
-    def embed(self, batch: Sequence[Ids]) -> Vectors:
-        """`run` of the batch, packed here and now: for one-off calls and the bare loop that the batcher is measured against."""
-
 
 class DecoderEngine(Engine, Protocol):
     @property

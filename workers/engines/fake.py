@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Message, OutOfMemory, Tokens, Vectors
-from workers.engines.packing import Packed, pack
+from workers.engines.packing import Packed
 from workers.zero_shot import TEMPLATES, prototypes, written
 
 DIMENSIONS = 32
@@ -74,9 +74,6 @@ class FakeEncoder:
         for place, text in zip(packed.order, texts, strict=True):
             vectors[place] = np.nan if MARKS["nan"] in text else vector_of(text)
         return vectors
-
-    def embed(self, batch: Sequence[Ids]) -> Vectors:
-        return self.run(pack(batch))
 
 
 class FakeDecoder:

@@ -1,7 +1,7 @@
 """How a model is run on this machine: device, number format, lanes, batch policy. Decided from facts, before any model is loaded.
 
-CPU: one lane a core with one thread each (measured for the encoder: two lanes of one thread gave 34 % more than one lane of two). bf16 only where the CPU
-multiplies it in hardware: without avx512_bf16 or amx_bf16 it is several times slower than fp32. GPU: one lane, bf16.
+CPU: one lane a core with one thread each (measured for the encoder: two lanes of one thread gave 34 % more than one lane of two). bf16
+only where the CPU multiplies it in hardware: without avx512_bf16 or amx_bf16 it is several times slower than fp32. GPU: one lane, bf16.
 """
 
 import os

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engines.base import Ids, Tokens, Vectors
-from workers.engines.packing import Packed, pack
+from workers.engines.base import Tokens, Vectors
+from workers.engines.packing import Packed
 from workers.engines.plan import Format
 from workers.engines.torch_errors import translated
 from workers.models.registry import ModelCard
@@ -96,9 +96,6 @@ class TorchEncoder:
         if len(ids) <= self.max_tokens:
             return Tokens(np.array(ids, dtype=np.int32), truncated=False)
         return Tokens(np.array([*ids[: self.max_tokens - 1], ids[-1]], dtype=np.int32), truncated=True)
-
-    def embed(self, batch: Sequence[Ids]) -> Vectors:
-        return self.run(pack(batch))
 
     def run(self, packed: Packed) -> Vectors:
         with torch.inference_mode(), translated():
