@@ -33,10 +33,10 @@ class CommandError(TextmillError):
         self.exit_code = exit_code
 
 
-def exit_code_of(error: TextmillError) -> ExitCode:
-    """Where the error is not the CLI's own: by its HTTP status."""
-    if isinstance(error, CommandError):
-        return error.exit_code
+def exit_code_of(error: TextmillError) -> int:
+    """What the error itself says (the CLI's own and the local stack's do), else by its HTTP status."""
+    if isinstance(exit_code := getattr(error, "exit_code", None), int):
+        return exit_code
     if error.code == "unreachable" or error.status >= 500:
         return ExitCode.UNREACHABLE
     if error.status in (401, 403):
@@ -46,7 +46,7 @@ def exit_code_of(error: TextmillError) -> ExitCode:
     return ExitCode.ROWS_FAILED
 
 
-def report(error: TextmillError, *, as_json: bool) -> ExitCode:
+def report(error: TextmillError, *, as_json: bool) -> int:
     """Says it on stderr. With --json as one JSON line, so that a script need not parse a sentence."""
     from api.cli.terminal import say, shown
 

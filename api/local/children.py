@@ -1,6 +1,7 @@
 """The processes of the stack: how each is started, so that none outlives its parent, and how each is ended."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,3 +81,11 @@ def open_log(path: Path) -> IO[bytes]:
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_name(f"{path.name}.1"))
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def trim_log(path: Path) -> None:
+    """Keeps a log that is being written below MAX_LOG_BYTES: what there is goes to ``<name>.1``. A line in between may be lost."""
+    with suppress(OSError):
+        if path.stat().st_size > MAX_LOG_BYTES:
+            shutil.copyfile(path, path.with_name(f"{path.name}.1"))  # its writer appends: it goes on at the new end
+            os.truncate(path, 0)

@@ -233,7 +233,7 @@ class EmbeddedPostgres:
         self._unprivileged.give(path)
 
     def _choose_socket_dir(self) -> Path:
-        """``<home>/run``, or a short folder elsewhere where the kernel's limit on socket paths does not allow that. Once chosen, it stays."""
+        """``<home>/run``, or a short folder elsewhere where the kernel's limit on socket paths forbids that. Once chosen, it stays."""
         if self._socket_dir is not None:
             return self._socket_dir
         if len(os.fsencode(self._home.run)) <= MAX_SOCKET_PATH:

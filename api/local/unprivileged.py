@@ -21,12 +21,13 @@ class Unprivileged:
     def __init__(self) -> None:
         self._owner: tuple[int, int] | None = None
         self.prefix: list[str] = []
+        self.how = "as this user"
         if os.geteuid() != 0:
             return
         user = _ordinary_user()
         namespace = ["unshare", "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--"]
         if _works(tuple(namespace)):
-            self.prefix = namespace
+            self.prefix, self.how = namespace, "in a user namespace"
             return
         become = [
             "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
@@ -38,7 +39,7 @@ class Unprivileged:
                 "ordinary user, or set TEXTMILL_DATABASE_URL to a server of yours.",
                 code="root_refused",
             )
-        self.prefix = become
+        self.prefix, self.how = become, f"as the system user {user.pw_name}"
         self._owner = (user.pw_uid, user.pw_gid)
 
     def give(self, path: Path) -> None:

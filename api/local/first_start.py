@@ -1,0 +1,95 @@
+"""What must be there before the parts start: the key file, login roles, tables, and a tenant with a key for whoever sits at this machine.
+
+Every step looks first and may be cut off anywhere: the next start goes on from there.
+"""
+
+import os
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from sqlalchemy import URL
+from sqlalchemy.exc import OperationalError
+
+from api.local.home import Home
+from api.local.refusals import StackError, StackExit
+from api.local.secret_files import read_or_make, write_private
+from db.connect import open_store
+from db.errors import Denied, NotFound, SettingsError
+from db.keyring import LocalKeyFile
+from db.migrate import bootstrap, current_revision, migrate
+from db.settings import Role, StoreSettings
+from db.tenants import SCOPES, authenticate, create_api_key, create_tenant
+
+LOCAL_TENANT = "local"
+
+
+def role_passwords(home: Home) -> dict[Role, str]:
+    """Of the login roles, from where every part looks for them; made where they are missing. Raises OSError."""
+    return {role: os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or read_or_make(home.secrets / f"db-{role.value}") for role in Role}
+
+
+def make_roles(home: Home, superuser_url: URL) -> None:
+    """Login roles and the database, on a server where we are superuser."""
+    bootstrap(superuser_url, role_passwords(home))
+
+
+def make_tables(settings: StoreSettings) -> None:
+    """The key file where the database is new, then the migrations. StackError says what to do where it cannot be done."""
+    url = settings.database_url_for(Role.OWNER)
+    try:
+        made_before = current_revision(url) is not None
+        _make_key_file(settings.kek_path, made_before)
+        migrate(url)
+    except OperationalError:
+        raise StackError(
+            f"The database at {url.render_as_string()} does not let its owner in: make the login roles with `textmill db bootstrap`, and "
+            "give their passwords in TEXTMILL_DB_PASSWORD_OWNER, _API, _WORKER and _DISPATCHER or in the secrets folder of the home.",
+            code="database_refused",
+        ) from None
+    except SettingsError as error:
+        newer = error.code == "newer_home"
+        raise StackError(error.message, StackExit.NEWER_HOME if newer else StackExit.FAILED, code=error.code) from None
+
+
+def make_local_key(home: Home, settings: StoreSettings) -> None:
+    """The tenant of this home and its API key in ``secrets/api-key``, unless the one that is there is still good."""
+    key_file = home.secrets / "api-key"
+    with closing(open_store(settings, Role.API, pool_size=1)) as store:
+        if key_file.exists():
+            try:
+                authenticate(store, key_file.read_text().strip())
+                return
+            except Denied:
+                pass  # of another database, revoked, or expired
+        principal_id = uuid4()
+        tenant_id = _tenant_of(home)
+        if tenant_id is not None:
+            try:
+                _, secret = create_api_key(store, tenant_id, principal_id, "this machine", SCOPES)
+            except NotFound:
+                tenant_id = None
+        if tenant_id is None:
+            tenant_id = create_tenant(store, LOCAL_TENANT)
+            write_private(home.path / "tenant", str(tenant_id))
+            _, secret = create_api_key(store, tenant_id, principal_id, "this machine", SCOPES)
+    write_private(key_file, secret)
+
+
+def _make_key_file(path: Path, database_made_before: bool) -> None:
+    if path.exists():
+        return
+    if database_made_before:
+        # A new key would open nothing of what is stored, and hide that the old one is lost.
+        raise StackError(
+            f"The key file {path} is missing, and this database is sealed with it: put it back from your backup, or set TEXTMILL_KEK_FILE.",
+            code="key_file_missing",
+        )
+    LocalKeyFile.create(path)
+
+
+def _tenant_of(home: Home) -> UUID | None:
+    try:
+        return UUID((home.path / "tenant").read_text().strip())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,26 @@
+"""When a part that died is started again: policy alone, with the clock passed in."""
+
+from dataclasses import dataclass
+from typing import Final
+
+FIRST_DELAY_SECONDS: Final = 0.5
+MAX_DELAY_SECONDS: Final = 30.0
+HEALTHY_SECONDS: Final = 60.0  # who ran so long did not die of its start: count from the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """Crashes in a row of one part. ``total`` is what a person sees; ``in_a_row`` sets the delay."""
+
+    total: int = 0
+    in_a_row: int = 0
+
+    def after_crash(self, ran_seconds: float) -> "Restarts":
+        return Restarts(self.total + 1, 1 if ran_seconds >= HEALTHY_SECONDS else self.in_a_row + 1)
+
+    @property
+    def delay_seconds(self) -> float:
+        """Doubles with every crash in a row: a part that cannot run must not eat the machine, one that stumbled is back at once."""
+        if self.in_a_row == 0:
+            return 0.0
+        return min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(self.in_a_row - 1, 16))
