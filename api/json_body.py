@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import anyio
 import msgspec
 from fastapi import Request
 
@@ -11,6 +12,7 @@ from api.errors import Refused
 from api.formats.json_text import is_deep
 from api.front import front_of
 
+BODY_SECONDS: Final = 60.0
 _PATH: Final = re.compile(r"`\$\.(\w+)[^`]*`$")
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -29,10 +31,14 @@ async def _bounded(request: Request, max_bytes: int) -> bytes:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused("compressed_body", "Send the body uncompressed.", status=415)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise Refused("body_too_large", f"The body of this request may have {max_bytes >> 10} KiB.", status=413)
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise Refused("body_too_large", f"The body of this request may have {max_bytes >> 10} KiB.", status=413)
+    except TimeoutError:
+        raise Refused("body_too_slow", "The body of this request did not arrive in time.", status=408) from None
     return bytes(body)
 
 

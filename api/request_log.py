@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
 from api.errors import response_to
+from workers import logs
 
 CLIENT_CLOSED: Final = 499  # nginx's status for a client that went away
 log: Final = logging.getLogger("textmill.api")
@@ -71,14 +72,17 @@ class RequestLog:
 
 
 class JsonLines(logging.Formatter):
-    """Foreign records keep their template only: what would be put into it may be content."""
+    """Records of libraries say where they come from and not what they say: asyncio, for one, puts an exception's message into its own.
+
+    uvicorn's templates are constants; what would be put into them is left out.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+            "event": _event(record),
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = type(record.exc_info[1]).__name__
@@ -89,8 +93,17 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
+def _event(record: logging.LogRecord) -> str:
+    if record.name.partition(".")[0] == "textmill":
+        return record.getMessage()
+    if record.name.partition(".")[0] == "uvicorn" and isinstance(record.msg, str):
+        return record.msg
+    return f"message of a library at {record.module}:{record.lineno}"
+
+
 def set_up() -> None:
-    """For the main function of the process: all loggers write JSON lines to standard error."""
+    """For the main function of the process: all loggers write JSON lines to standard error, and a crash tells no values."""
+    logs.set_up(logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()

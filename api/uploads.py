@@ -5,6 +5,7 @@ holds back the sender and not the memory. A thread holds no database connection 
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -12,6 +13,7 @@ from typing import Final
 
 import anyio.from_thread
 from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
 
 from api import metrics
 from api.errors import Refused
@@ -102,7 +104,8 @@ def _store_form(store: Store, actor: Actor, content_type: str, body: Iterable[by
         return upload.finish()
     except BaseException:
         if upload is not None:
-            upload.abort()
+            with suppress(SQLAlchemyError):  # a store that is away: the reconciler purges what is left
+                upload.abort()
         raise
 
 

@@ -25,7 +25,7 @@ def index(
     actor: Auditor,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
     after: str | None = None,
-    action: str | None = None,
+    action: Annotated[str | None, Query(pattern=r"^[a-z_.]{1,64}$")] = None,
     object: str | None = None,
 ) -> Json:
     """Newest first. ``object`` is the id of a file, a batch or a key."""

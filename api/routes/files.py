@@ -38,7 +38,7 @@ def index(
     limit: Annotated[int, Query(ge=1)] = MAX_LISTED,
     after: str | None = None,
     order: Literal["asc", "desc"] = "desc",
-    purpose: str | None = None,
+    purpose: Annotated[str | None, Query(pattern=r"^[a-z_-]{1,64}$")] = None,
 ) -> Json:
     """Uploaded files; those of jobs are named by their batch."""
     last = None if after is None else parse_file_id(after).id

@@ -103,7 +103,7 @@ def test_the_log_tells_the_route_and_never_the_address(api: Served, log_lines: l
     http = api.http()
     http.put(f"/v1/label_sets/{SECRET}", json={"labels": [SECRET, "b"]})
     http.get(f"/v1/label_sets/{SECRET}")
-    http.get("/v1/audit/events", params={"action": SECRET})
+    http.get("/v1/audit/events", params={"action": SECRET.replace("-", "_")})
     http.get(f"/{SECRET}")
     http.get("/v1/models", headers={"user-agent": SECRET})
     api.upload(classify_line(SECRET, SECRET) + SECRET.encode(), f"{SECRET}.jsonl")
@@ -135,6 +135,20 @@ def test_a_store_that_is_away_is_told_as_such(api: Served, monkeypatch: pytest.M
     assert error_of(response) == (503, "store_unavailable", None)
     assert response.headers["retry-after"] == "1"
     assert SECRET not in response.text
+
+
+def test_what_libraries_log_is_told_without_their_words(log_lines: list[str]) -> None:
+    logging.getLogger("asyncio").error(f"Task exception was never retrieved: ValueError('{SECRET}')")
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logging.getLogger("some.library").exception("failed on %s", SECRET)
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received from %s", SECRET)
+    first, second, third = map(json.loads, log_lines)
+    assert str(first["event"]).startswith("message of a library at test_errors:")
+    assert second["error"] == "ValueError"
+    assert third["event"] == "Invalid HTTP request received from %s"
+    assert SECRET not in "".join(log_lines)
 
 
 def test_a_broken_seal_is_a_constant_500() -> None:
