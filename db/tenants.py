@@ -72,8 +72,10 @@ def create_api_key(
     name: str,
     scopes: frozenset[str] | set[str] | list[str],
     expires_at: datetime | None = None,
+    *,
+    by: Actor | None = None,
 ) -> tuple[UUID, str]:
-    """Makes a key and returns its id and the secret, which is shown this once only."""
+    """Makes a key and returns its id and the secret, which is shown this once only. ``by``: who asked; None: the key's own principal."""
     if unknown := set(scopes) - SCOPES:
         raise StoreError(
             f"{len(unknown)} of the scopes do not exist; the scopes are {', '.join(sorted(SCOPES))}.", code="unknown_scope", status=400
@@ -100,9 +102,12 @@ def create_api_key(
             tenant_id=tenant_id,
             component=store.role.value,
             action="key.create",
-            principal_id=principal_id,
+            principal_id=principal_id if by is None else by.principal_id,
+            key_id=None if by is None else by.key_id,
             object_kind="api_key",
             object_id=key_id,
+            request_id=None if by is None else by.request_id,
+            origin=None if by is None else by.origin,
         )
     return key_id, presented
 

@@ -48,7 +48,7 @@ def create(request: Request, actor: Administrator, body: Annotated[KeyRequest, D
     if body.expires_at is not None and not 0 < body.expires_at - time.time() <= MAX_LIFE_SECONDS:
         raise Refused("invalid_field", "A key expires in the future, ten years from now at most.", param="expires_at")
     expires_at = None if body.expires_at is None else datetime.fromtimestamp(body.expires_at, UTC)
-    key_id, secret = create_api_key(front_of(request).store, actor.tenant_id, uuid4(), body.name, scopes, expires_at)
+    key_id, secret = create_api_key(front_of(request).store, actor.tenant_id, uuid4(), body.name, scopes, expires_at, by=actor)
     return {
         "id": f"key_{key_id.hex}",
         "object": "api_key",

@@ -52,6 +52,13 @@ def test_a_read_is_on_record_with_who_what_and_which_request(api: Served) -> Non
     assert len(events[0]["digest"]) == 64
 
 
+def test_who_made_a_key_is_on_record(api: Served) -> None:
+    http = api.http()
+    made = http.post("/v1/keys", json={"name": "reader", "scopes": ["read"]})
+    [event] = http.get("/v1/audit/events", params={"object": made.json()["id"], "action": "key.create"}).json()["data"]
+    assert (event["request_id"], event["principal_id"]) == (made.headers["x-request-id"], api.actor.principal_id.hex)
+
+
 def test_a_page_is_on_record_before_its_rows_leave(api: Served) -> None:
     file_id = api.upload(b"".join(b'{"text": "%d %b"}\n' % (number, b"x" * 5000) for number in range(5000)), purpose="rows").json()["id"]
     http = api.http()
