@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging as transformers_logging
 
 from db.errors import TextmillError
 from workers.engines import chat
@@ -33,6 +34,7 @@ class TorchDecoder:
         if card.chat == "none":
             raise TextmillError(f"{card.id}: the registry does not say how to chat with it.", code="bad_registry")
         torch.set_num_threads(1)
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a log is no terminal
         self.model_version = f"{card.id}@{card.files['model.safetensors'][:12]}+transformers-{number_format}"
         self.max_tokens = card.max_tokens
         self.chat_stop = chat.stop_strings(card.chat)
