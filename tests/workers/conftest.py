@@ -12,7 +12,7 @@ from workers.models import registry
 from workers.models.provision import ensure
 from workers.runtime import Runtime
 
-ARTICLES_PER_LABEL = 60
+ARTICLES_PER_LABEL = 40
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ Fitting is deterministic: the same embeddings and labels give the same bytes, an
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from db.errors import TextmillError
@@ -52,19 +53,16 @@ class LoadedHead:
         return logits
 
 
-def load_head(weights: bytes, card: dict[str, object]) -> LoadedHead:
-    """Raises TextmillError "invalid_head" where the two do not belong together."""
-    tensors = load(weights)
-    labels = card.get("labels")
-    coefficients, intercepts = tensors.get("coefficients"), tensors.get("intercepts")
-    if (
-        not isinstance(labels, list)
-        or coefficients is None
-        or intercepts is None
-        or not len(labels) == len(coefficients) == len(intercepts)
-    ):
-        raise TextmillError("The stored head is damaged: its labels and its weights differ in number. Train it again.", code="invalid_head")
-    return LoadedHead(tuple(str(label) for label in labels), coefficients, intercepts)
+def load_head(weights: bytes, card: Mapping[str, object]) -> LoadedHead:
+    """Raises TextmillError "invalid_head" where the two are damaged or do not belong together."""
+    try:
+        tensors = load(weights)
+        coefficients, intercepts, labels = tensors["coefficients"], tensors["intercepts"], card["labels"]
+    except (SafetensorError, KeyError):
+        raise TextmillError("The stored head is damaged; train it again.", code="invalid_head") from None
+    if not isinstance(labels, list) or not len(labels) == len(coefficients) == len(intercepts):
+        raise TextmillError("The stored head's labels and weights differ in number; train it again.", code="invalid_head")
+    return LoadedHead(tuple(map(str, labels)), coefficients, intercepts)
 
 
 def fit_head(embeddings: Vectors, labels: Sequence[str]) -> TrainedHead:
@@ -79,7 +77,8 @@ def fit_head(embeddings: Vectors, labels: Sequence[str]) -> TrainedHead:
     targets = np.array([position[label] for label in labels])
     quality = _cross_validated(embeddings, targets, folds=min(MAX_FOLDS, *counts.values()))
     coefficients, intercepts = _fit(embeddings, targets, len(names))
-    weights = save({"coefficients": coefficients, "intercepts": intercepts})
+    # safetensors writes an array's memory as it lies, and scikit-learn's coefficients lie column by column.
+    weights = save({"coefficients": np.ascontiguousarray(coefficients), "intercepts": intercepts})
     card: dict[str, object] = {
         "kind": "logistic",
         "labels": names,
