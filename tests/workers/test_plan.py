@@ -1,0 +1,38 @@
+import pytest
+
+from workers.engines.plan import cores, cpu_flags, plan
+
+AVX2, ZEN4, SAPPHIRE = frozenset({"avx2"}), frozenset({"avx2", "avx512_bf16"}), frozenset({"avx2", "amx_bf16"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "number_format"), [(AVX2, "float32"), (frozenset(), "float32"), (ZEN4, "bfloat16"), (SAPPHIRE, "bfloat16")]
+)
+def test_bf16_is_used_on_a_cpu_only_where_the_cpu_multiplies_it(flags: frozenset[str], number_format: str) -> None:
+    assert plan("encoder", device="cpu", cpu_flags=flags, cores=2).format == number_format
+
+
+def test_a_cpu_gets_a_lane_for_each_core_and_small_batches() -> None:
+    made = plan("encoder", device="cpu", cpu_flags=ZEN4, cores=6)
+    assert (made.device, made.lanes, made.policy.budget_tokens, made.policy.padded) == ("cpu", 6, 1024, False)
+
+
+def test_a_gpu_gets_one_lane_bf16_and_large_batches() -> None:
+    made = plan("encoder", device="cuda", cpu_flags=AVX2, cores=16)
+    assert (made.device, made.lanes, made.format, made.policy.budget_tokens) == ("cuda", 1, "bfloat16", 16_384)
+
+
+def test_a_decoder_is_padded_and_has_fewer_rows_a_batch() -> None:
+    made = plan("decoder", device="cpu", cpu_flags=ZEN4, cores=2)
+    assert made.policy.padded
+    assert made.policy.max_rows <= 64
+
+
+def test_settings_override_what_suits_the_device() -> None:
+    made = plan("encoder", device="cpu", cpu_flags=ZEN4, cores=2, lanes=5, budget_tokens=4096)
+    assert (made.lanes, made.policy.budget_tokens) == (5, 4096)
+
+
+def test_this_machine_has_cores_and_flags() -> None:
+    assert cores() >= 1
+    assert isinstance(cpu_flags(), frozenset)
