@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from api.local.refusals import StackError
+
 MAX_LOG_BYTES: Final = 16 << 20  # at a start; a longer log becomes <name>.1 and the one before that goes
 LAUNCHER: Final = Path(__file__).with_name("launch.py")
 
@@ -61,15 +63,19 @@ def spawn(
     """Starts ``command`` behind :mod:`api.local.launch`, in a session of its own (Ctrl-C in the terminal is for us alone).
 
     The kernel sends it ``death_signal`` when the *thread* that calls this ends: call it from a thread that lives as long as the process.
+    Raises StackError.
     """
-    popen = subprocess.Popen(  # noqa: S603 -- a list, and no shell
-        [*prefix, sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        env=None if environment is None else dict(environment),
-        start_new_session=True,
-    )
+    try:
+        popen = subprocess.Popen(  # noqa: S603 -- a list, and no shell
+            [*prefix, sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=None if environment is None else dict(environment),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise StackError(f"{(*prefix, sys.executable)[0]} cannot be run: {error.strerror}.", code="no_process") from None
     if niceness:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, popen.pid, niceness)

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,13 +13,14 @@ from typing import IO, Final, Protocol
 
 from api.local.children import Child, open_log, spawn
 from api.local.home import Home
-from api.local.ports import LOOPBACK
+from api.local.ports import LOOPBACK, free_port
 from api.local.secret_files import read_or_make, write_private
 from db.settings import Role
 
 FLOWER_USER: Final = "textmill"
 WORKER_NICENESS: Final = 5  # models take every core they get; the API and Postgres must still answer at once
 PROBE_SECONDS: Final = 0.5
+ROUTINE: Final = re.compile(r'^\S+ \S+ INFO |"level": "info"|^\[I ')
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -32,8 +34,8 @@ class Part(Protocol):
     def start(self) -> None:
         """Raises StackError or OSError where it cannot."""
 
-    def is_ready(self) -> bool | None:
-        """Whether it answers; None where there is nothing to ask, and being alive must do."""
+    def is_ready(self) -> bool:
+        """Whether it answers. Returns soon."""
 
     def signal_end(self, *, hurry: bool) -> None:
         """Tells it to end; returns at once."""
@@ -52,7 +54,7 @@ class Program:
     name: str
     log: Path
     make: Callable[[], tuple[list[str], dict[str, str]]]
-    ready: Callable[[], bool] | None = None
+    ready: Callable[[], bool]
     grace_seconds: float = 10.0
     niceness: int = 0
     child: Child | None = field(default=None, init=False)
@@ -65,8 +67,8 @@ class Program:
             # SIGKILL, should we die: Postgres goes with us, so there is nothing left to drain into. Leases bring the work back.
             self.child = spawn(command, signal.SIGKILL, output=log, environment=environment, niceness=self.niceness)
 
-    def is_ready(self) -> bool | None:
-        return None if self.ready is None else self.ready()
+    def is_ready(self) -> bool:
+        return self.ready()
 
     def signal_end(self, *, hurry: bool) -> None:
         if self.child is not None:
@@ -112,25 +114,43 @@ def api_program(home: Home, port: int) -> Program:
     )
 
 
-def dispatcher_program(home: Home, metrics_port: Callable[[], int]) -> Program:
+class MetricsPorts:
+    """The port on which each part without an address of its own serves /metrics: a free one at each of its starts. Answering there is how
+    such a part shows that it is up."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, int] = {}
+
+    def choose(self, name: str) -> str:
+        self.of[name] = free_port()
+        return str(self.of[name])
+
+    def answers(self, name: str) -> bool:
+        return listens(self.of[name])
+
+
+def dispatcher_program(home: Home, metrics: MetricsPorts) -> Program:
+    name = "dispatcher"
     return Program(
-        "dispatcher",
+        name,
         home.logs / "dispatcher.log",
         lambda: (
             python("workers.dispatcher"),
-            environment_for(home, Role.DISPATCHER, {"TEXTMILL_METRICS_PORT": str(metrics_port())}),
+            environment_for(home, Role.DISPATCHER, {"TEXTMILL_METRICS_PORT": metrics.choose(name)}),
         ),
+        ready=lambda: metrics.answers(name),
     )
 
 
-def worker_program(home: Home, name: str, device: str, drain_seconds: float, metrics_port: Callable[[], int]) -> Program:
+def worker_program(home: Home, name: str, device: str, drain_seconds: float, metrics: MetricsPorts) -> Program:
     return Program(
         name,
         home.logs / f"{name}.log",
         lambda: (
             python("workers.worker"),
-            environment_for(home, Role.WORKER, {"TEXTMILL_DEVICE": device, "TEXTMILL_METRICS_PORT": str(metrics_port())}),
+            environment_for(home, Role.WORKER, {"TEXTMILL_DEVICE": device, "TEXTMILL_METRICS_PORT": metrics.choose(name)}),
         ),
+        ready=lambda: metrics.answers(name),
         grace_seconds=drain_seconds + 10.0,
         niceness=WORKER_NICENESS,
     )
@@ -176,16 +196,17 @@ def listens(port: int) -> bool:
 
 
 def last_line(log: Path, since: int) -> str:
-    """The last line after ``since`` that says something; our logs hold no content."""
+    """The last line after ``since`` that tells of a fault; our logs hold no content."""
     try:
         with log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(since, end - 8192))
-            lines = _text_lines(file)
+            lines = _faults(file)
     except OSError:
         return ""
     return lines[-1][:300] if lines else ""
 
 
-def _text_lines(file: IO[bytes]) -> list[str]:
-    return [line.strip() for line in file.read().decode(errors="replace").split("\n") if line.strip()]
+def _faults(file: IO[bytes]) -> list[str]:
+    lines = [line.strip() for line in file.read().decode(errors="replace").split("\n")]
+    return [line for line in lines if line and not ROUTINE.search(line)]

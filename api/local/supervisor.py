@@ -14,7 +14,6 @@ from api.local.refusals import StackError
 from api.local.restarts import Restarts
 from db.errors import TextmillError
 
-SETTLE_SECONDS: Final = 1.0  # a part that cannot be asked counts as running when it has lived so long
 START_ATTEMPTS: Final = 3  # before the stack has ever been up: then it is not a crash but a wrong set-up
 
 
@@ -104,10 +103,8 @@ class Supervisor:
             code = watched.part.child.exit_code() if watched.part.child else None
             if code is not None:
                 self._died(watched, ended_how(code, watched.part.last_words()))
-            elif watched.state is State.STARTING:
-                ready = watched.part.is_ready()
-                if ready or (ready is None and now - watched.since >= SETTLE_SECONDS):
-                    self._move(watched, State.RUNNING)
+            elif watched.state is State.STARTING and watched.part.is_ready():
+                self._move(watched, State.RUNNING)
 
     def _start_again(self, watched: Watched) -> None:
         try:

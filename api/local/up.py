@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
@@ -88,7 +87,7 @@ class Stack:
         self._ports = {"api": options.port or free_port()}
         if options.flower_port is not None:
             self._ports["flower"] = options.flower_port or free_port()
-        self._metrics_ports: dict[str, int] = {}
+        self._metrics = parts.MetricsPorts()
         self._workers = [name for name, _ in workers_on(devices(), options.workers)]
         self._settings: StoreSettings | None = None
         self._postgres: EmbeddedPostgres | None = None
@@ -140,20 +139,13 @@ class Stack:
         drain_seconds = float(os.environ.get("TEXTMILL_DRAIN_SECONDS") or 25.0)
         programs = [
             parts.api_program(self._home, self._ports["api"]),
-            parts.dispatcher_program(self._home, self._metrics_port("dispatcher")),
+            parts.dispatcher_program(self._home, self._metrics),
         ]
         for name, device in workers_on(devices(), self._options.workers):
-            programs.append(parts.worker_program(self._home, name, device, drain_seconds, self._metrics_port(name)))
+            programs.append(parts.worker_program(self._home, name, device, drain_seconds, self._metrics))
         if "flower" in self._ports:
             programs.append(parts.flower_program(self._home, self._ports["flower"]))
         return programs
-
-    def _metrics_port(self, name: str) -> Callable[[], int]:
-        def choose() -> int:
-            self._metrics_ports[name] = free_port()
-            return self._metrics_ports[name]
-
-        return choose
 
     # Watch
 
@@ -211,7 +203,7 @@ class Stack:
                 "flower": f"http://{LOOPBACK}:{self._ports['flower']}" if "flower" in self._ports else None,
                 "postgres": self._postgres_place(),
                 "redis": self._redis_place(),
-                "metrics": {name: f"http://{LOOPBACK}:{port}/metrics" for name, port in self._metrics_ports.items()},
+                "metrics": {name: f"http://{LOOPBACK}:{port}/metrics" for name, port in self._metrics.of.items()},
                 "children": {each.name: each.pid for each in watched if each.pid},
                 "parts": [
                     {"name": each.name, "state": each.state.value, "pid": each.pid, "restarts": each.restarts.total, "note": each.note}

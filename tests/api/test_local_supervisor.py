@@ -1,0 +1,190 @@
+"""Restarts, the supervisor's order of things, and which devices get a worker: with a clock in hand and no process."""
+
+import signal
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.local.children import Child
+from api.local.devices import devices, workers_on
+from api.local.instance import ProcessName
+from api.local.refusals import StackError
+from api.local.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
+from api.local.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
+
+
+class Process:
+    """Stands for a child: lives until it is told not to."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+
+    def exit_code(self) -> int | None:
+        return self.code
+
+
+class Puppet:
+    """A part whose life the test plays."""
+
+    grace_seconds = 0.0
+
+    def __init__(self, name: str, *, ready: bool = True, obeys: bool = True) -> None:
+        self.name = name
+        self.ready = ready
+        self.obeys = obeys
+        self.starts = 0
+        self.refuses = False
+        self.signals: list[str] = []
+        self.process: Process | None = None
+
+    @property
+    def child(self) -> Child | None:
+        return cast("Child | None", self.process)
+
+    @child.setter
+    def child(self, value: Child | None) -> None: ...
+
+    def start(self) -> None:
+        if self.refuses:
+            raise StackError("the port is taken")
+        self.starts += 1
+        self.process = Process(1000 + self.starts)
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def signal_end(self, *, hurry: bool) -> None:
+        self.signals.append("hurry" if hurry else "end")
+        if self.obeys and self.process is not None:
+            self.process.code = 0
+
+    def stop(self, *, hurry: bool) -> None:
+        self.signals.append("killed" if hurry else "waited")
+        if self.process is not None:
+            self.process.code = -9
+
+    def last_words(self) -> str:
+        return "its last words"
+
+    def die(self, code: int = 1) -> None:
+        assert self.process is not None
+        self.process.code = code
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_part_runs_once_it_answers(clock: Clock) -> None:
+    supervisor, part = Supervisor(lambda line: None, clock=clock), Puppet("worker", ready=False)
+    supervisor.start(part)
+    supervisor.tick()
+    assert supervisor.watched[0].state is State.STARTING
+    part.ready = True
+    supervisor.tick()
+    assert supervisor.all_running
+
+
+def test_a_crash_is_told_with_its_reason_and_mended_after_a_pause(clock: Clock) -> None:
+    told: list[str] = []
+    supervisor, part = Supervisor(told.append, clock=clock), Puppet("worker")
+    supervisor.start(part)
+    supervisor.tick()
+    part.die(70)
+    supervisor.tick()
+    assert told[-1] == "worker died: it ended with exit code 70 (its last words) · starting it again in 0.5 s"
+    supervisor.tick()
+    assert part.starts == 1
+    clock.now += FIRST_DELAY_SECONDS
+    supervisor.tick()
+    supervisor.tick()
+    assert (part.starts, supervisor.watched[0].state, supervisor.watched[0].restarts.total) == (2, State.RUNNING, 1)
+
+
+def test_a_part_that_cannot_be_started_again_is_tried_again_later(clock: Clock) -> None:
+    supervisor, part = Supervisor(lambda line: None, clock=clock), Puppet("valkey")
+    supervisor.start(part)
+    part.die()
+    part.refuses = True
+    for _ in range(START_ATTEMPTS + 1):
+        supervisor.tick()
+        clock.now += MAX_DELAY_SECONDS
+    assert supervisor.watched[0].note == "the port is taken"
+    assert supervisor.hopeless() is supervisor.watched[0]
+    part.refuses = False
+    supervisor.tick()
+    supervisor.tick()
+    assert supervisor.all_running
+
+
+def test_stages_end_one_after_the_other_and_who_overstays_is_killed(clock: Clock) -> None:
+    supervisor = Supervisor(lambda line: None, clock=clock)
+    good, stubborn, last = Puppet("api"), Puppet("worker", obeys=False), Puppet("postgres")
+    for part in (good, stubborn, last):
+        supervisor.start(part)
+    supervisor.stop([["api", "worker"], ["postgres"]], lambda: False)
+    assert (good.signals, stubborn.signals, last.signals) == (["end", "waited"], ["end", "killed"], ["end", "waited"])
+    assert {each.state for each in supervisor.watched} == {State.STOPPED}
+    assert supervisor.watched[1].note == "did not end in time, killed"
+
+
+def test_a_second_wish_to_stop_hurries_every_part(clock: Clock) -> None:
+    supervisor, part = Supervisor(lambda line: None, clock=clock), Puppet("worker", obeys=False)
+    supervisor.start(part)
+    supervisor.stop([["worker"]], lambda: True)
+    assert part.signals == ["hurry", "killed"]
+
+
+@given(st.lists(st.floats(0, 2 * HEALTHY_SECONDS), max_size=40))
+def test_the_pause_grows_with_crashes_in_a_row_and_never_beyond_its_limit(lives: list[float]) -> None:
+    restarts = Restarts()
+    for ran_seconds in lives:
+        before, restarts = restarts, restarts.after_crash(ran_seconds)
+        assert FIRST_DELAY_SECONDS <= restarts.delay_seconds <= MAX_DELAY_SECONDS
+        if ran_seconds >= HEALTHY_SECONDS:
+            assert restarts.delay_seconds == FIRST_DELAY_SECONDS
+        else:
+            assert restarts.delay_seconds >= before.delay_seconds
+    assert restarts.total == len(lives)
+
+
+def test_how_a_process_ended_is_said_in_words() -> None:
+    assert ended_how(-signal.SIGSEGV, "") == "killed by SIGSEGV"
+    assert ended_how(-signal.SIGKILL, "") == "killed by SIGKILL, perhaps for want of memory"
+    assert ended_how(2, "no such database") == "it ended with exit code 2 (no such database)"
+
+
+def test_every_gpu_gets_a_worker_and_a_machine_without_one_gets_one_on_the_cpu(tmp_path: Path) -> None:
+    for address in ("0000:3b:00.0", "0000:5e:00.0", "0000:86:00.0"):
+        (tmp_path / address).mkdir()
+    assert devices({}, tmp_path) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert devices({"CUDA_VISIBLE_DEVICES": "2,0"}, tmp_path) == ["cuda:0", "cuda:1"]
+    assert devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == ["cpu"]
+    assert devices({"TEXTMILL_DEVICE": "cuda:1"}, tmp_path) == ["cuda:1"]
+    assert devices({}, tmp_path / "none") == ["cpu"]
+    assert workers_on(["cuda:0", "cuda:1"], None) == [("worker-cuda0", "cuda:0"), ("worker-cuda1", "cuda:1")]
+    assert workers_on(["cpu"], 2) == [("worker-cpu", "cpu"), ("worker-cpu-2", "cpu")]
+    assert workers_on(["cpu"], 0) == []
+
+
+def test_a_process_is_known_by_more_than_its_number() -> None:
+    us = ProcessName.of(1)
+    assert us is not None
+    assert ProcessName.parse(str(us)) == us
+    assert us.lives
+    assert not ProcessName(us.pid, us.start_ticks + 1, us.boot).lives
+    assert not ProcessName(us.pid, us.start_ticks, "another boot").lives
+    for wrong in ("", "12", "x 1 y", "1 2"):
+        assert ProcessName.parse(wrong) is None
