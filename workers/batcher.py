@@ -303,6 +303,8 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         if self._observe is not None:
             self._observe(BatchReport(len(rows), tokens, padding, budget_tokens, seconds))
         for row, answer in zip(rows, answers, strict=True):
+            if not row.call.live():  # stopped while it ran, and its answer may be half of one
+                continue
             part = row.length / tokens
             row.call.settle(row.index, answer, BatchShare(row.length, padding * part, budget_tokens * part, part))
 

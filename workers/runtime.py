@@ -219,7 +219,7 @@ class Runtime:
         asked: list[int] = []
         items: list[GenerateItem] = []
         for index, request in enumerate(prompts):
-            item = _item(decoder.engine, request)
+            item = _item(decoder.engine, request, stop)
             if item is not None:
                 asked.append(index)
                 items.append(item)
@@ -310,7 +310,7 @@ def _by_label_list(
     return groups
 
 
-def _item(engine: DecoderEngine, request: GenerateRequest) -> GenerateItem | None:
+def _item(engine: DecoderEngine, request: GenerateRequest, stop: threading.Event | None) -> GenerateItem | None:
     """The prompt as the engine takes it, or None where it leaves no room for a single new token."""
     chat = request.prompt is None
     ids = engine.tokenize_chat(request.messages) if request.prompt is None else engine.tokenize_prompt(request.prompt)
@@ -318,8 +318,8 @@ def _item(engine: DecoderEngine, request: GenerateRequest) -> GenerateItem | Non
     if room < 1:
         return None
     wanted = request.max_tokens if request.max_tokens is not None else DEFAULT_OUTPUT_TOKENS
-    stop = request.stop + engine.chat_stop if chat else request.stop
-    return GenerateItem(ids, min(wanted, room), request.temperature, request.top_p, request.seed, stop)
+    ends = request.stop + engine.chat_stop if chat else request.stop
+    return GenerateItem(ids, min(wanted, room), request.temperature, request.top_p, request.seed, ends, stop)
 
 
 @lru_cache(maxsize=64)

@@ -214,6 +214,17 @@ def test_a_stopped_call_ends_before_its_next_batch_and_its_neighbour_goes_on(mak
     assert len(engine.batches) == 2, "nothing of the stopped call ran after its first batch"
 
 
+def test_a_call_stopped_while_its_last_batch_ran_brings_no_answers(make: Make, engine: PretendedEngine) -> None:
+    stop = threading.Event()
+    engine.let_go.clear()
+    future = make().submit([1, 2], [1, 1], stop)
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    stop.set()
+    engine.let_go.set()
+    with pytest.raises(Stopped):
+        future.result(WAIT_SECONDS)
+
+
 def test_a_drain_runs_what_waits_and_takes_no_more(make: Make, engine: PretendedEngine) -> None:
     batcher = make(lanes=2, budget_tokens=3)
     future = batcher.submit(list(range(50)), ones(range(50)))

@@ -1,5 +1,6 @@
 """The real Gemma, in fp32 so that the tokens are the same on every CPU."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_a_seed_repeats_a_sample_whatever_runs_beside_it(decoder: TorchDecoder) 
     first, second, again = decoder.generate([item(1), item(2), item(1)])
     assert said(first).ids == said(again).ids != said(second).ids
     assert said(decoder.generate([item(2)])[0]).ids == said(second).ids
+
+
+def test_an_abandoned_row_gives_up_its_place_at_the_next_step(decoder: TorchDecoder) -> None:
+    gone = threading.Event()
+    gone.set()
+    ids = [decoder.tokenize_prompt(prompt) for prompt in KNOWN]
+    outcomes = decoder.generate([GenerateItem(ids[0], 5), GenerateItem(ids[1], 3000, abandoned=gone)])
+    assert said(outcomes[0]).ids == said(decoder.generate([GenerateItem(ids[0], 5)])[0]).ids
+    assert said(outcomes[1]).ids == []
 
 
 def test_a_chat_answer_is_short_and_says_something(decoder: TorchDecoder) -> None:

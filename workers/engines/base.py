@@ -4,6 +4,7 @@ An engine turns token ids into vectors (encoder) or more token ids (decoder). It
 state between batches, and may be called from several lanes at once. Everything here is light: no torch.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -53,7 +54,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerateItem:
-    """One prompt, tokenised, and how to continue it. `temperature` 0 is greedy; `seed` makes sampling repeatable for this row alone."""
+    """One prompt, tokenised, and how to continue it. `temperature` 0 is greedy; `seed` makes sampling repeatable for this row alone.
+
+    A batch of long answers takes minutes, so an engine looks at `abandoned` between steps and gives the row up once it is set; what it then
+    answers for the row is not read.
+    """
 
     ids: Ids
     max_tokens: int
@@ -61,6 +66,7 @@ class GenerateItem:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    abandoned: threading.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

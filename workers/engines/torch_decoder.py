@@ -115,6 +115,9 @@ class TorchDecoder:
         highest, likeliest = logits.max(dim=1)
         sound, greedy = highest.isfinite().tolist(), likeliest.tolist()
         for place, row in enumerate(rows):
+            if row.item.abandoned is not None and row.item.abandoned.is_set():
+                row.ending = "abandoned"
+                continue
             if not sound[place]:
                 row.ending = "non_finite"
                 continue
@@ -133,7 +136,7 @@ class _Row:
     random: np.random.Generator
     ids: list[int] = field(default_factory=list)
     blank: bool = True  # nothing but space so far
-    ending: str | None = None  # stop | length | non_finite
+    ending: str | None = None  # stop | length | non_finite | abandoned
 
     def take(self, token: int, end_ids: Sequence[int], tokenizer: Tokenizer) -> None:
         if token in end_ids:
