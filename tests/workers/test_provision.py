@@ -88,7 +88,10 @@ def test_a_file_that_is_not_the_registrys_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_changed_after_it_was_checked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "copied_model" / "model"
-    shutil.copytree(ensure(MINILM, tmp_path), package)
+    shutil.copytree(ensure(MINILM, tmp_path), package, copy_function=os.symlink)
+    original = (package / "tokenizer.json").read_bytes()
+    (package / "tokenizer.json").unlink()
+    (package / "tokenizer.json").write_bytes(original)
     (package.parent / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     card = dataclasses.replace(MINILM, source_package="copied-model")
