@@ -1,4 +1,4 @@
-"""README.md is run: its shell blocks and its Python block, against a real stack with the real encoder; and its table of settings is complete."""
+"""README.md is run: its shell and Python blocks, against a real stack with the real encoder. Its table of settings is complete."""
 
 import os
 import re
