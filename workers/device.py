@@ -13,6 +13,7 @@ from typing import Final
 from db.errors import SettingsError
 
 NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
+NVIDIA_NODES: Final = Path("/dev")
 PCI_DEVICES: Final = Path("/sys/bus/pci/devices")
 CGROUP_CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
 QUIET: Final = {
@@ -36,7 +37,7 @@ class Pinned:
     threads_per_lane: int
 
 
-def pin(device: str, lanes: int | None = None, *, gpus: Path = NVIDIA_GPUS, pci: Path = PCI_DEVICES) -> Pinned:
+def pin(device: str, lanes: int | None = None, *, gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_NODES, pci: Path = PCI_DEVICES) -> Pinned:
     """Sets the environment (and, for a GPU, the CPU affinity) of this process.
 
     ``device`` is auto, cpu or cuda:N. On a CPU there is one lane a core by default, each of one thread: measured faster than one lane of
@@ -44,18 +45,18 @@ def pin(device: str, lanes: int | None = None, *, gpus: Path = NVIDIA_GPUS, pci:
     """
     if "torch" in sys.modules:
         raise SettingsError("The device must be pinned before torch is imported: CUDA and OpenMP read their environment once.")
-    addresses = _gpu_addresses(gpus)
+    names = _gpus(gpus, nodes)
     if device == "auto":
-        device = "cuda:0" if addresses and os.environ.get("CUDA_VISIBLE_DEVICES", "0") != "" else "cpu"
+        device = "cuda:0" if names and os.environ.get("CUDA_VISIBLE_DEVICES", "0") != "" else "cpu"
     os.environ.update(QUIET)
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
         index = int(device.removeprefix("cuda:"))
-        if index >= len(addresses):
-            raise SettingsError(f"TEXTMILL_DEVICE names {device}, and this machine shows {len(addresses)} NVIDIA GPU(s).")
+        if index >= len(names):
+            raise SettingsError(f"TEXTMILL_DEVICE names {device}, and this machine shows {len(names)} NVIDIA GPU(s).")
         os.environ["CUDA_VISIBLE_DEVICES"] = _visible(os.environ, index)
-        _move_near(pci / addresses[index] / "local_cpulist")
+        _move_near(pci / names[index] / "local_cpulist")
     cores = available_cores()
     lane_count = lanes or (cores if device == "cpu" else 1)
     threads = max(1, cores // lane_count)
@@ -85,24 +86,25 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(flags.split()) & wanted
 
 
-def describe(pinned: Pinned, *, gpus: Path = NVIDIA_GPUS) -> str:
+def describe(pinned: Pinned, *, gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_NODES) -> str:
     """One line for the log and for people: what this process runs on."""
     if pinned.device == "cpu":
         flags = " ".join(sorted(cpu_flags())) or "no known flags"
         return f"cpu ({pinned.cores} cores, {pinned.lanes} lanes of {pinned.threads_per_lane}; {flags})"
-    address = _gpu_addresses(gpus)[int(pinned.device.removeprefix("cuda:"))]
-    return f"{pinned.device} ({_gpu_name(gpus / address)}, {pinned.cores} cores near it)"
+    name = _gpus(gpus, nodes)[int(pinned.device.removeprefix("cuda:"))]
+    return f"{pinned.device} ({_gpu_model(gpus / name)}, {pinned.cores} cores near it)"
 
 
-def _gpu_addresses(gpus: Path) -> list[str]:
-    """PCI addresses in the order of PCI_BUS_ID."""
+def _gpus(gpus: Path, nodes: Path) -> list[str]:
+    """PCI addresses in the order of PCI_BUS_ID; in a container that hides them, the names of the device nodes."""
     try:
-        return sorted(entry.name for entry in gpus.iterdir())
+        found = sorted(entry.name for entry in gpus.iterdir())
     except OSError:
-        return []
+        found = []
+    return found or sorted(entry.name for entry in nodes.glob("nvidia[0-9]*"))
 
 
-def _gpu_name(gpu: Path) -> str:
+def _gpu_model(gpu: Path) -> str:
     try:
         lines = (gpu / "information").read_text().splitlines()
     except OSError:

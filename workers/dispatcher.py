@@ -21,16 +21,18 @@ from redis.exceptions import RedisError
 from db import jobs
 from db.connect import Store, open_store
 from db.settings import Role
+from db.speeds import recent_speeds
 from workers import app as messages
 from workers import logs, metrics
 from workers.leader import Leadership
 from workers.logs import place_of
 from workers.reconciler import Reconciler
 from workers.settings import DispatcherSettings, load
-from workers.sizing import shard_chars
+from workers.sizing import Speeds, shard_chars
 
 BROKER_PAUSE_SECONDS: Final = 2.0  # after a failure: a connect that times out must not slow the steps that need only Postgres
 STANDBY_SECONDS: Final = 2.0
+SPEEDS_SECONDS: Final = 30.0  # how long measured speeds are believed
 BROKER_ERRORS: Final = (KombuError, RedisError, OSError)
 
 log = logging.getLogger("textmill.dispatcher")
@@ -89,6 +91,8 @@ class Dispatcher:
         self._broker_down = False
         self._no_publish_before = 0.0
         self._failing: set[str] = set()
+        self._speeds: Speeds = {}
+        self._speeds_until = -1.0
 
     def tick(self) -> bool:
         """One round of all steps. True where something moved, and the next round should come soon."""
@@ -102,7 +106,9 @@ class Dispatcher:
         return any(moved)
 
     def _shard_chars(self, model: str | None, task: str) -> int:
-        return shard_chars(model, task, seconds=self._settings.shard_seconds)
+        if self._clock() >= self._speeds_until:
+            self._speeds, self._speeds_until = recent_speeds(self._store), self._clock() + SPEEDS_SECONDS
+        return shard_chars(model, task, seconds=self._settings.shard_seconds, measured=self._speeds)
 
     def _step(self, name: str, step: Callable[[], object]) -> bool:
         """A step that fails is told once, and the others go on: a bug in one must not stop every tenant."""

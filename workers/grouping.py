@@ -27,7 +27,8 @@ class Asked:
     """A row that a model will see. ``labels`` and ``templates`` are resolved: what the row, the job or a label set brought."""
 
     idx: int
-    size: int
+    size: int  # of the body, in bytes: near enough to the characters that shards are cut by
+    cost: int  # of those, what the model sees at most
     request: Request
     labels: list[str]
     templates: list[str] | None
@@ -57,7 +58,8 @@ def read_rows(lease: Lease, work: ShardWork, *, max_labels: int) -> tuple[list[A
         if isinstance(answer, str):
             bad.append((row.idx, answer))
         else:
-            asked.append(Asked(row.idx, len(row.body or b""), answer, [], None))
+            size = len(row.body or b"")
+            asked.append(Asked(row.idx, size, size, answer, [], None))
     return asked, bad
 
 
@@ -105,7 +107,7 @@ class Resolver:
             if isinstance(found, str):
                 return found
             labels, templates = found
-        return group, Asked(row.idx, _cost(row, group.model), request, labels, templates)
+        return group, Asked(row.idx, row.size, _cost(row, group.model), request, labels, templates)
 
     def _find_model(self, name: str) -> Group | str:
         head: Head | None = None

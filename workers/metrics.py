@@ -4,6 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from db.errors import SettingsError
 from workers.batcher import BatchReport
 
 HOST: Final = "127.0.0.1"
@@ -42,5 +43,8 @@ def observe_batch(model: str, report: BatchReport) -> None:
 
 
 def serve(port: int) -> None:
-    """Serves /metrics on the loopback address only: it is not authenticated."""
-    start_http_server(port, addr=HOST)
+    """Serves /metrics on the loopback address only: it is not authenticated. Raises SettingsError where the port is taken."""
+    try:
+        start_http_server(port, addr=HOST)
+    except OSError:
+        raise SettingsError(f"TEXTMILL_METRICS_PORT: port {port} on {HOST} is taken; each process needs one of its own.") from None

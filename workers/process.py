@@ -29,6 +29,7 @@ from db.settings import Role
 from db.shards import Lease
 from workers import app as messages
 from workers import metrics
+from workers.batcher import BatchReport
 from workers.intake import Intake
 from workers.lease import LeaseKeeper
 from workers.logs import place_of
@@ -37,6 +38,7 @@ from workers.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard_task import End, ShardTask
 from workers.slots import Slots
+from workers.watchdog import Watchdog
 
 EX_SOFTWARE: Final = 70
 CONSUMER_PAUSE_SECONDS: Final = 1.0
@@ -68,8 +70,9 @@ class Worker:
             heartbeat_seconds=settings.heartbeat_seconds,
             margin_seconds=settings.fence_margin_seconds,
         )
-        self._runtime = Runtime(settings, observe=metrics.observe_batch)
-        self._task = ShardTask(self._store, self._runtime, self._keeper, settings, self._is_draining)
+        self._watchdog = Watchdog(settings.hang_seconds)
+        self._runtime = Runtime(settings, observe=self._observe)
+        self._task = ShardTask(self._store, self._runtime, self._keeper, self._watchdog, settings, self._is_draining)
         self._poller = Poller(
             self._store,
             self._slots,
@@ -86,6 +89,7 @@ class Worker:
         signal.signal(signal.SIGINT, self._on_signal)
         self._warm()
         self._keeper.start()
+        self._watchdog.start()
         self._poller.start()
         messages.run_with(self._on_message)
         threading.Thread(target=self._drain_when_told, name="drain", daemon=True).start()
@@ -117,6 +121,10 @@ class Worker:
         if self._task.run(lease, claimed_at) is End.BROKEN:
             self._exit_code = EX_SOFTWARE
             self._draining = True
+
+    def _observe(self, model: str, report: BatchReport) -> None:
+        self._watchdog.beat()
+        metrics.observe_batch(model, report)
 
     # Messages: Celery, started again whenever it ends by itself.
 

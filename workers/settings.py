@@ -31,6 +31,7 @@ class WorkerSettings(StoreSettings):
     poll_seconds: float = Field(default=POLL_SECONDS, gt=0)
     drain_seconds: float = Field(default=25.0, ge=0)  # below the 30 s most supervisors wait before SIGKILL
     chunk_seconds: float = Field(default=2.0, gt=0)  # work between two writes of a shard: what a crash costs at most
+    hang_seconds: float = Field(default=1800.0, gt=0)  # longer than any one micro-batch: a full batch of the longest generations
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     max_labels: int = Field(default=MAX_LABELS, ge=2)
 
@@ -66,7 +67,7 @@ class DispatcherSettings(StoreSettings):
     tick_seconds: float = Field(default=0.25, gt=0)  # while there is work; a shard is seconds of work, so this is no idle time for a worker
     idle_tick_seconds: float = Field(default=1.0, gt=0)  # what a new job waits at most
     window: int = Field(default=64, ge=1)  # messages in Redis at once: enough for 16 workers, few enough that fairness is decided late
-    shard_seconds: float = Field(default=4.0, gt=0)  # of one worker's work in a shard: claiming and writing it takes some 20 ms
+    shard_seconds: float = Field(default=8.0, gt=0)  # of one worker thread's work in a shard: claiming and writing it takes some 20 ms
     reap_seconds: float = Field(default=1.0, gt=0)
     stale_upload_seconds: float = Field(default=24 * 3600.0, ge=60)  # an upload that stood still for a day will not be finished
     metrics_port: int | None = Field(default=None, ge=1, le=65535)

@@ -29,10 +29,11 @@ from workers.grouping import Asked, BadRow, Group, group_rows, read_rows
 from workers.lease import Held, LeaseKeeper
 from workers.logs import place_of
 from workers.models import registry
-from workers.pace import Pace
+from workers.pace import DECODER_ROWS, Pace
 from workers.requests import HEAD_PREFIX, ClassifyRequest, EmbedRequest, GenerationRequest, TrainingExample
 from workers.runtime import GenerateRequest, Runtime
 from workers.settings import WorkerSettings
+from workers.watchdog import Watchdog
 
 COMPLETED: Final = 1
 FAILED: Final = 2
@@ -53,23 +54,38 @@ class End(StrEnum):
     BROKEN = "broken"  # the device is lost, and so is this process
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunk:
-    """What a call of the runtime brought for some rows."""
+    """What a call of the runtime brought for some rows, and what it took: ``seconds`` for ``chars`` of row bodies."""
 
     results: list[NewResult]
     share: BatchShare
     model: str
     model_version: str
+    seconds: float = 0.0
+    chars: int = 0
+
+    def metrics(self) -> dict[str, float] | None:
+        """What is added to the shard's sums; None where no model ran."""
+        return {**self.share.as_dict(), "seconds": self.seconds, "chars": float(self.chars)} if self.model != NO_MODEL else None
 
 
 class ShardTask:
-    """Parameters: ``store`` (role worker), the process's runtime and lease keeper, and ``draining``, asked between chunks."""
+    """Parameters: ``store`` (role worker), the process's runtime, lease keeper and watchdog, and ``draining``, asked between chunks."""
 
-    def __init__(self, store: Store, runtime: Runtime, keeper: LeaseKeeper, settings: WorkerSettings, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runtime: Runtime,
+        keeper: LeaseKeeper,
+        watchdog: Watchdog,
+        settings: WorkerSettings,
+        draining: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._runtime = runtime
         self._keeper = keeper
+        self._watchdog = watchdog
         self._settings = settings
         self._draining = draining
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
@@ -125,11 +141,12 @@ class ShardTask:
                     self._write(held, pending, finish=False)
                 if self._draining() or held.is_set():
                     raise Stopped
-                count = pace.take([row.size for row in rows])
+                count = pace.take([row.cost for row in rows])
                 taken, rows = rows[:count], rows[count:]
                 started = time.monotonic()
                 pending = self._answer(held, group, taken)
-                pace.report(sum(row.size for row in taken), time.monotonic() - started)
+                pending.seconds, pending.chars = time.monotonic() - started, sum(row.size for row in taken)
+                pace.report(sum(row.cost for row in taken), pending.seconds)
         self._write(held, pending, finish=True)
         return End.DONE
 
@@ -137,17 +154,20 @@ class ShardTask:
 
     def _pace_of(self, model: str) -> Pace:
         if model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
-            self._paces[model] = Pace(self._settings.chunk_seconds, registry.get(model).speed_chars_per_second / self._settings.threads)
+            card = registry.get(model)
+            least_rows = DECODER_ROWS if card.kind == "decoder" else 1
+            self._paces[model] = Pace(self._settings.chunk_seconds, card.speed_chars_per_second / self._settings.threads, least_rows)
         return self._paces[model]
 
     def _answer(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
-        match held.lease.task:
-            case "classify":
-                return self._classify(held, group, rows)
-            case "embed":
-                return self._embed(held, group, rows)
-            case _:
-                return self._generate(held, group, rows)
+        with self._watchdog.watch():
+            match held.lease.task:
+                case "classify":
+                    return self._classify(held, group, rows)
+                case "embed":
+                    return self._embed(held, group, rows)
+                case _:
+                    return self._generate(held, group, rows)
 
     def _classify(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
         requests = [row.request for row in rows if isinstance(row.request, ClassifyRequest)]
@@ -241,9 +261,10 @@ class ShardTask:
         failures = [_failure(idx, code) for idx, code in bad]
         examples = [row.request for row in asked if isinstance(row.request, TrainingExample)]
         try:
-            trained = self._runtime.train_head(
-                model, [example.text for example in examples], [example.label for example in examples], stop=held
-            )
+            with self._watchdog.watch():
+                trained = self._runtime.train_head(
+                    model, [example.text for example in examples], [example.label for example in examples], stop=held
+                )
         except TextmillError as error:
             if error.code not in TRAINING_FAILURES:
                 raise
@@ -295,7 +316,7 @@ class ShardTask:
                     chunk.results,
                     finish=finish,
                     model_version=chunk.model_version,
-                    metrics=chunk.share.as_dict(),
+                    metrics=chunk.metrics(),
                 )
                 break
             except DBAPIError as error:
@@ -340,4 +361,4 @@ def _count(lease: Lease, chunk: Chunk) -> None:
     for result in chunk.results:
         by_outcome[result.outcome] += 1
     for outcome, count in by_outcome.items():
-        metrics.rows.labels(lease.task, chunk.model, "completed" if outcome == COMPLETED else "failed").inc(count)
+        metrics.rows.labels(lease.task, chunk.model or "none", "completed" if outcome == COMPLETED else "failed").inc(count)

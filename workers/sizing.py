@@ -1,28 +1,35 @@
-"""How large a shard is: some seconds of one worker's work, by the model's speed. Pure.
+"""How large a shard is: some seconds of one of a worker's threads, by the speed that was measured lately. Pure.
 
 Too small, and claiming, opening and writing (some 20 ms a shard) show; too large, and a job of a few thousand rows has too few shards to
 spread over the workers, and fairness between tenants comes in big steps.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from db.errors import TextmillError
 from workers.models import registry
 
-GENERATE_FACTOR: Final = 2.0  # generated rows are slow and few: a shard below the decoder's batch would leave its slots empty
+# Of a model's speed on one core that one shard gets: four in flight on the two lanes of a small machine. Only until something is measured.
+SHARE: Final = 0.5
 MIN_CHARS: Final = 4_000
 MAX_CHARS: Final = 8_000_000  # a shard is opened in memory, several at once
 WHOLE: Final = 2**40  # train: one shard, however large
-UNKNOWN_SPEED: Final = 20_000  # rows that name their models themselves
+UNKNOWN_SPEED: Final = 10_000  # characters per second, where the registry does not know the model
+
+Speeds = Mapping[tuple[str, str], float]
 
 
-def shard_chars(model: str | None, task: str, *, seconds: float) -> int:
-    """Characters of row bodies in one shard of this job, for ``seconds`` of one worker's work."""
+def shard_chars(model: str | None, task: str, *, seconds: float, measured: Speeds) -> int:
+    """Characters of row bodies in one shard of this job, for ``seconds`` of work. ``measured``: by (task, model), of one shard."""
     if task == "train":
         return WHOLE
+    speed = measured.get((task, model)) if model is not None else None
+    return max(MIN_CHARS, min(MAX_CHARS, int((speed or _guess(model)) * seconds)))
+
+
+def _guess(model: str | None) -> float:
     try:
-        speed = registry.get(model).speed_chars_per_second if model else UNKNOWN_SPEED
-    except TextmillError:  # a head, or a model that every row will be told is unknown
-        speed = UNKNOWN_SPEED
-    factor = GENERATE_FACTOR if task == "generate" else 1.0
-    return max(MIN_CHARS, min(MAX_CHARS, int(speed * seconds * factor)))
+        return registry.get(model).speed_chars_per_second * SHARE if model is not None else UNKNOWN_SPEED
+    except TextmillError:
+        return UNKNOWN_SPEED

@@ -16,7 +16,8 @@ from workers.app import QUEUE, RUN_SHARD
 ROWS = 1_000
 
 
-def test_a_flushed_broker_loses_no_row(house: House) -> None:
+def test_a_flushed_broker_loses_no_row(house: House, broker_url: str) -> None:
+    house.broker_url = broker_url
     documents = texts(ROWS)
     job_id = house.submit(documents)
     house.start_dispatcher()
@@ -59,7 +60,8 @@ def test_a_broker_that_was_never_there_stops_nothing(house: House) -> None:
     assert worker.drain() == 0
 
 
-def test_messages_delivered_twenty_times_are_worked_on_once(house: House) -> None:
+def test_messages_delivered_twenty_times_are_worked_on_once(house: House, broker_url: str) -> None:
+    house.broker_url = broker_url
     documents = texts(ROWS)
     job_id = house.submit(documents)
     dispatcher = house.start_dispatcher()
@@ -95,7 +97,8 @@ def test_bytes_that_are_no_message_do_not_hurt(house: House, raw: str) -> None:
     _runs_as_usual(house)
 
 
-def test_forged_messages_run_nothing_and_are_not_quoted(house: House, tmp_path: Path) -> None:
+def test_forged_messages_run_nothing_and_are_not_quoted(house: House, broker_url: str, tmp_path: Path) -> None:
+    house.broker_url = broker_url
     import pickle
 
     canary, bait = "zebra-quartz-canary", tmp_path / "exploited"

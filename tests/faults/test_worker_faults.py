@@ -6,6 +6,7 @@ from db.results import iter_results
 from tests.conftest import Server
 from tests.faults.house import House, texts
 from workers.engines.fake import MARKS
+from workers.watchdog import EX_HANG
 
 ROWS = 2_000
 
@@ -88,6 +89,14 @@ def test_a_row_that_kills_its_worker_is_found_and_the_others_are_done(house: Hou
     (failure,) = iter_results(house.api, house.actor, job_id, which="errors")
     assert (failure.idx, failure.code) == (poison, "crashed_worker")
     assert deaths <= 12
+
+
+def test_a_model_that_never_comes_back_ends_the_process(house: House) -> None:
+    job_id = house.submit([*texts(7), MARKS["hang"]])
+    house.start_dispatcher()
+    worker = house.start_worker(TEXTMILL_HANG_SECONDS="1")
+    assert worker.popen.wait(20) == EX_HANG
+    house.wait_for(lambda: any(shard.crash_attempts for shard in house.shards(job_id)), "the hang counts as a crash")
 
 
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN ('textmill-worker', 'textmill-dispatcher')"

@@ -56,6 +56,17 @@ def test_a_scheduler_that_hides_gpus_is_obeyed(two_gpus: tuple[Path, Path]) -> N
     assert pinned_in_a_process("cuda:0", *two_gpus, CUDA_VISIBLE_DEVICES="1")[1] == "1"
 
 
+def test_a_container_that_hides_pci_shows_its_gpus_as_device_nodes(tmp_path: Path) -> None:
+    (tmp_path / "nvidia0").touch()
+    (tmp_path / "nvidiactl").touch()
+    script = (
+        "import sys; from pathlib import Path; from workers.device import pin; "
+        "print(pin('auto', gpus=Path('/no'), nodes=Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "device='cuda:0'" in done.stdout
+
+
 def test_a_gpu_that_is_not_there_is_a_sentence(two_gpus: tuple[Path, Path]) -> None:
     script = "import sys; from pathlib import Path; from workers.device import pin; pin('cuda:9', gpus=Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", script, str(two_gpus[0])], capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ from db.rows import NewRow
 from db.schema import results as results_table
 from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
+from db.speeds import recent_speeds
 from db.tenants import Actor
 from tests.workers.submitting import LABELS, row, submit
 from workers.engines.fake import MARKS, expected_label, expected_text
@@ -24,6 +25,7 @@ from workers.lease import LeaseKeeper
 from workers.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard_task import End, ShardTask
+from workers.watchdog import Watchdog
 
 Stores = Callable[[Role], Store]
 
@@ -38,7 +40,7 @@ class Bench:
         self.draining = False
         self.keeper = LeaseKeeper(self.worker, lease_seconds=30, heartbeat_seconds=5, margin_seconds=5)
         self.runtime = Runtime(settings)
-        self.task = ShardTask(self.worker, self.runtime, self.keeper, settings, lambda: self.draining)
+        self.task = ShardTask(self.worker, self.runtime, self.keeper, Watchdog(1800), settings, lambda: self.draining)
 
     def submit(self, new_rows: Sequence[NewRow], **job: Any) -> UUID:
         job_id = submit(self.api, self.actor, new_rows, **job)
@@ -86,6 +88,19 @@ def test_every_row_gets_the_answer_to_its_text(bench: Bench) -> None:
     assert {line.model_version for line in answers} == {"fake-encoder@1"}
     assert bench.shard(job_id).state == "done"
     assert bench.shard(job_id).metrics["batches"] > 0
+    jobs.finalize_jobs(bench.dispatcher)
+    assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
+    assert recent_speeds(bench.dispatcher) == {}, "too short a job says nothing about speed"
+
+
+def test_what_shards_took_becomes_the_speed_that_later_jobs_are_cut_by(bench: Bench) -> None:
+    job_id = bench.submit([row(0, {"input": "x" * 93})])
+    (lease,) = shards.claim_any(bench.worker, "test:1", limit=1)
+    done = [results.NewResult(0, 2, "engine_error", None, 0, 0)]
+    results.write_results(bench.worker, lease, done, finish=True, model_version="", metrics={"chars": 5000.0, "seconds": 10.0})
+    jobs.finalize_jobs(bench.dispatcher)
+    assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
+    assert recent_speeds(bench.dispatcher) == {("classify", "fake-encoder"): 500.0}
 
 
 def test_bad_rows_fail_with_their_code_and_their_neighbours_go_on(bench: Bench) -> None:

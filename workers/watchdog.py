@@ -1,0 +1,65 @@
+"""Ends a process whose model never comes back.
+
+A thread inside a native call cannot be stopped, and holds its lane for ever. So when work is under way and no micro-batch has ended for
+``hang_seconds``, the process ends at once: its leases run out, the store counts a crash and finds the row to blame, and a supervisor starts
+the process again.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+EX_HANG: Final = 75
+CHECK_SECONDS: Final = 1.0
+
+log = logging.getLogger("textmill.watchdog")
+
+
+class Watchdog:
+    """``beat`` is called after each micro-batch, ``watch`` surrounds each call of the runtime; a real ``end`` does not return."""
+
+    def __init__(
+        self, hang_seconds: float, *, clock: Callable[[], float] = time.monotonic, end: Callable[[int], object] = os._exit
+    ) -> None:
+        self._hang_seconds = hang_seconds
+        self._clock = clock
+        self._end = end
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._last_sign = clock()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
+    def beat(self) -> None:
+        with self._lock:
+            self._last_sign = self._clock()
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        with self._lock:
+            if self._calls == 0:
+                self._last_sign = self._clock()
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                self._last_sign = self._clock()
+
+    def check(self) -> None:
+        with self._lock:
+            hangs = self._calls > 0 and self._clock() - self._last_sign > self._hang_seconds
+        if hangs:
+            log.critical("no micro-batch has ended for %.0f s: the model hangs, and this process ends", self._hang_seconds)
+            self._end(EX_HANG)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(min(CHECK_SECONDS, self._hang_seconds / 4))
+            self.check()
