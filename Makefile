@@ -20,7 +20,7 @@ setup: $(VENV)/.installed ## make the virtual environment with every locked pack
 # The stamp is written last: a set-up that was cut off is done again.
 $(VENV)/.installed: pyproject.toml deploy/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "textmill needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r deploy/requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
@@ -39,14 +39,17 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Containerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/shellcheck .ci/run deploy/make-secrets
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest tests/test_house.py tests/deploy
 
 bench: setup ## end to end against the bare model loop; writes bench-report.json
 	$(BIN)/python -m tests.benchmarks.end_to_end
 
-lock: setup ## write deploy/requirements.lock anew from pyproject.toml (needs pip-tools)
-	$(PYTHON) deploy/lock.py
+lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE=1 takes newer versions
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet pip-tools==7.6.2
+	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.json

@@ -1,19 +1,24 @@
-"""Writes deploy/requirements.lock from pyproject.toml, by version and hash, without torch. Needs pip-tools in the running Python's PATH.
+"""Writes the lock files from pyproject.toml, by version and hash: ``requirements.lock`` for development, ``container.lock`` for
+the image. Needs pip-tools. Pins that still fit stay; ``--upgrade`` looks for newer ones.
 
-torch is left out because its CPU and CUDA builds share a version and differ in hash: the Makefile installs it first, pinned by version.
+torch is left out because its CPU and CUDA builds share a version and differ in hash: whoever installs takes it first, pinned by version.
 """
 
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-EXTRAS: Final = ("embedded", "models", "demo", "dev")
+LOCKS: Final = {
+    "requirements.lock": ["--extra", "embedded", "--extra", "models", "--extra", "demo", "--extra", "dev"],
+    "container.lock": ["--extra", "models", "--build-deps-for", "wheel"],
+}
 HEAD: Final = """\
-# Every package of a development set-up, by version and hash: `make lock` writes this file from pyproject.toml.
-# torch is not in it: its builds (CPU, CUDA) share a version and differ in hash, so the Makefile installs it first, pinned by version.
+# Written by `make lock` from pyproject.toml: every package by version and hash.
+# torch is not in it: its builds (CPU, CUDA) share a version and differ in hash, so it is installed first, pinned by version.
 """
 
 
@@ -36,16 +41,22 @@ def without(name: str, lock: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        constraint, raw = Path(folder, "constraint.txt"), Path(folder, "lock.txt")
-        constraint.write_text(f"torch=={torch_version()}\n")
-        command = ["pip-compile", "--quiet", "--generate-hashes", "--strip-extras", "--allow-unsafe", "--no-header", "--no-annotate"]
-        command += ["--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--constraint", str(constraint)]
-        command += [part for extra in EXTRAS for part in ("--extra", extra)]
-        subprocess.run([*command, "--output-file", str(raw), "pyproject.toml"], cwd=HERE.parent, check=True)
-        (HERE / "requirements.lock").write_text(HEAD + without("torch", raw.read_text()))
+def main(arguments: list[str]) -> None:
+    pinned = HERE / "requirements.lock"
+    for name, chosen in LOCKS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            constraints, raw = Path(folder, "constraints.txt"), Path(folder, "lock.txt")
+            # The image gets the versions that development has tested.
+            known = re.findall(r"^[\w.-]+==\S+", pinned.read_text(), re.MULTILINE) if name != pinned.name else []
+            constraints.write_text("\n".join([f"torch=={torch_version()}", *known]) + "\n")
+            if "--upgrade" not in arguments and (HERE / name).exists():
+                raw.write_text((HERE / name).read_text())
+            command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--strip-extras", "--allow-unsafe"]
+            command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"]
+            command += ["--constraint", str(constraints), *chosen, "--output-file", str(raw), "pyproject.toml"]
+            subprocess.run(command, cwd=HERE.parent, check=True)  # noqa: S603 -- our own words
+            (HERE / name).write_text(HEAD + without("torch", raw.read_text()))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -194,9 +194,32 @@ def bootstrap() -> int:
     except (KeyError, ArgumentError):
         raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.") from None
     home = _home()
-    home.prepare()
+    if not home.secrets.is_dir():  # where the secrets are laid down beforehand, the home may be read-only
+        home.prepare()
     make_roles(home, url)
     say("The login roles and the database are there; `textmill db migrate` makes the tables.")
+    return StackExit.OK
+
+
+@db_app.command("tenant")
+def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people; it is stored sealed.")]) -> int:
+    """Make a tenant and its first API key, with every scope, and print the key. It is shown this once and kept nowhere.
+
+    For servers of your own; `textmill up` makes a tenant for this machine by itself. Needs the key file and the password of the API's role.
+    """
+    from contextlib import closing
+    from uuid import uuid4
+
+    from api.cli.terminal import answer, say
+    from db.connect import open_store
+    from db.settings import Role, StoreSettings
+    from db.tenants import SCOPES, create_api_key, create_tenant
+
+    with closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
+        tenant_id = create_tenant(store, name)
+        _, secret = create_api_key(store, tenant_id, uuid4(), "first key", SCOPES)
+    say(f"Made tenant {tenant_id}. Its key, shown this once:")
+    answer(secret)
     return StackExit.OK
 
 
