@@ -2,18 +2,19 @@
 
 A sealed value is ``version (1) | algorithm (1) | key id (16) | salt (16) | commitment (16) | ciphertext and tag``.
 
-Each value has its own key: HKDF-Expand (RFC 5869, SHA-256) of the data key over the random salt gives 32 bytes of AES-256-GCM key, 12 of
-nonce and 16 of key commitment. The commitment is compared before decryption, so that a ciphertext opens under one key only (GCM alone does
-not promise that: Albertini et al., "How to Abuse and Fix Authenticated Encryption Without Key Commitment", USENIX Security 2022).
+Each value has its own key: one block of HKDF-Expand (RFC 5869, SHA-512) of the data key over the random salt gives 32 bytes of
+AES-256-GCM key, 12 of nonce and 16 of key commitment. The commitment is compared before decryption, so that a ciphertext opens under one
+key only (GCM alone does not promise that: Albertini et al., "How to Abuse and Fix Authenticated Encryption Without Key Commitment",
+USENIX Security 2022).
 
 The additional data bind the value to its cell: format version, algorithm, tenant, owner, key id, key epoch, column and row, each with its
 length in front so that no two cells share an encoding.
 """
 
 import hashlib
-import hmac
 import os
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Final
 from uuid import UUID
 
@@ -29,9 +30,16 @@ ALGORITHM_NONE: Final = 0  # the canary sweep's control run; never opened unless
 _PREFIX_SIZE: Final = 2 + 16
 _SALT_SIZE: Final = 16
 _COMMITMENT_SIZE: Final = 16
-_NONCE_SIZE: Final = 12
 _HEADER_SIZE: Final = _PREFIX_SIZE + _SALT_SIZE + _COMMITMENT_SIZE
 _TAG_SIZE: Final = 16
+
+# HKDF-Expand of up to 64 bytes is HMAC(key, info | 1): a data key is uniformly random already, so nothing needs extracting.
+_FIRST_BLOCK: Final = b"\x01"
+_VALUE_INFO: Final = b"textmill value 1"
+_LOOKUP_INFO: Final = b"textmill lookup 1" + _FIRST_BLOCK
+_BLOCK_SIZE: Final = 128  # of SHA-512
+_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,8 @@ class Sealer:
     def __init__(self, owner: KeyOwner, key_id: UUID, key_epoch: int, data_key: bytes, *, sealing_off: bool = False) -> None:
         self.owner = owner
         self.key_id = key_id
-        self._data_key = data_key
-        self._lookup_key = _expand(data_key, b"textmill lookup", 32)
+        self._derive = _Hmac(data_key)
+        self._lookup = _Hmac(self._derive.digest(_LOOKUP_INFO)[:32])
         self._off = sealing_off
         algorithm = ALGORITHM_NONE if sealing_off else ALGORITHM_AES_256_GCM
         self._prefix = bytes((VERSION, algorithm)) + key_id.bytes
@@ -74,18 +82,17 @@ class Sealer:
 
     def seal_with_salt(self, column: str, row: int | UUID, plaintext: bytes, salt: bytes) -> bytes:
         """As :meth:`seal` with a given salt: for known-answer vectors. A salt must never serve twice under one data key."""
-        key, nonce, commitment = _value_keys(self._data_key, salt)
+        key, nonce, commitment = self._value_keys(salt)
         return self._prefix + salt + commitment + AESGCM(key).encrypt(nonce, plaintext, self._cell(column, row))
 
     def open(self, column: str, row: int | UUID, sealed: bytes) -> bytes:
         """The plaintext of a value sealed for this very cell; SealError where anything at all is off."""
         if self._off and sealed[:_PREFIX_SIZE] == self._prefix:
             return bytes(sealed[_PREFIX_SIZE:])
-        if len(sealed) < _HEADER_SIZE + _TAG_SIZE or not hmac.compare_digest(sealed[:_PREFIX_SIZE], self._prefix):
+        if len(sealed) < _HEADER_SIZE + _TAG_SIZE or sealed[:_PREFIX_SIZE] != self._prefix:
             raise SealError
-        salt = sealed[_PREFIX_SIZE : _PREFIX_SIZE + _SALT_SIZE]
-        key, nonce, commitment = _value_keys(self._data_key, salt)
-        if not hmac.compare_digest(sealed[_PREFIX_SIZE + _SALT_SIZE : _HEADER_SIZE], commitment):
+        key, nonce, commitment = self._value_keys(sealed[_PREFIX_SIZE : _PREFIX_SIZE + _SALT_SIZE])
+        if not compare_digest(sealed[_PREFIX_SIZE + _SALT_SIZE : _HEADER_SIZE], commitment):
             raise SealError
         try:
             return AESGCM(key).decrypt(nonce, sealed[_HEADER_SIZE:], self._cell(column, row))
@@ -94,30 +101,36 @@ class Sealer:
 
     def hmac(self, purpose: str, value: bytes) -> bytes:
         """16 bytes by which equal values of one owner are found without being readable (keyed, one key per data key)."""
-        return hmac.digest(self._lookup_key, _counted(purpose.encode()) + value, "sha256")[:16]
+        return self._lookup.digest(_counted(purpose.encode()) + value)[:16]
+
+    def _value_keys(self, salt: bytes) -> tuple[bytes, bytes, bytes]:
+        material = self._derive.digest(_VALUE_INFO + salt + _FIRST_BLOCK)
+        return material[:32], material[32:44], material[44:60]
 
     def _cell(self, column: str, row: int | UUID) -> bytes:
         where = row.bytes if isinstance(row, UUID) else row.to_bytes(8, "big")
         return self._bound + _counted(column.encode()) + _counted(where)
 
 
+class _Hmac:
+    """HMAC-SHA-512 (RFC 2104) under one key of at most 128 bytes. The two keyed states are made once and copied for each message: a third
+    of what ``hmac.digest`` takes, which sets up the key again each time. Thread-safe: the states themselves are never updated."""
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(_BLOCK_SIZE, b"\0")
+        self._inner = hashlib.sha512(padded.translate(_INNER_PAD))
+        self._outer = hashlib.sha512(padded.translate(_OUTER_PAD))
+
+    def digest(self, message: bytes) -> bytes:
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 def _counted(part: bytes) -> bytes:
     return len(part).to_bytes(4, "big") + part
-
-
-def _expand(key: bytes, info: bytes, size: int) -> bytes:
-    """HKDF-Expand of RFC 5869 with SHA-256; ``key`` is uniformly random already, so nothing needs extracting."""
-    out, block, counter = b"", b"", 1
-    while len(out) < size:
-        block = hmac.digest(key, block + info + bytes((counter,)), "sha256")
-        out += block
-        counter += 1
-    return out[:size]
-
-
-def _value_keys(data_key: bytes, salt: bytes) -> tuple[bytes, bytes, bytes]:
-    material = _expand(data_key, b"textmill value 1" + salt, 32 + _NONCE_SIZE + _COMMITMENT_SIZE)
-    return material[:32], material[32 : 32 + _NONCE_SIZE], material[32 + _NONCE_SIZE :]
 
 
 def digest_of(values: list[bytes]) -> bytes:
