@@ -12,6 +12,8 @@ from db.settings import Role, StoreSettings
 
 LOCK_TIMEOUT_MS: Final = 5_000  # a lock held by an admin must not outlast a lease silently
 STATEMENT_TIMEOUT_MS: Final = 300_000  # duplicates of a million-row file are found in one statement
+# A network that swallows packets must end a statement within a lease, not after the kernel's quarter of an hour. TCP only; in ms and s.
+SILENT_NETWORK: Final = {"tcp_user_timeout": 15_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 
 # In one statement, so that a transaction has its context before anything else runs. `true` ends it with the transaction.
 _CONTEXT: Final = text(
@@ -36,6 +38,7 @@ class Store:
             connect_args={
                 "application_name": f"textmill-{role.value}",
                 "connect_timeout": 10,
+                **SILENT_NETWORK,
                 "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
             },
         )
