@@ -1,0 +1,140 @@
+import pytest
+
+from db.jobs import cancel_job, cancel_shards, finalize_jobs, get_job, reap_leases
+from db.lifecycle import MAX_CRASHES
+from db.recovery import _EXPIRED, _reap
+from db.results import iter_results
+from db.shards import claim_any, open_shard, release
+from db.tenants import Actor
+from tests.db.flow import Flow, Stores
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def _crash(flow: Flow) -> list[object]:
+    flow.end_leases()
+    return list(reap_leases(flow.dispatcher))
+
+
+def test_a_lease_that_ran_out_makes_its_shard_ready_again(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    lease = flow.claim()
+    assert reap_leases(flow.dispatcher) == []
+    assert _crash(flow) == [lease.shard_id]
+    assert reap_leases(flow.dispatcher) == []
+    assert flow.shards(job)[0] == (0, 10, "ready", 1, 0, 0, 1, 0)
+    assert flow.claim().epoch == 2
+
+
+def test_a_shard_whose_rows_were_all_written_is_done_though_its_holder_died(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    flow.answer(flow.claim(), finish=False)
+    _crash(flow)
+    assert flow.shards(job) == [(0, 10, "done", 1, 10, 0, 0, 0)]
+
+
+def test_a_row_that_kills_its_worker_is_found_by_halving_and_fails_alone(flow: Flow, tenant: Actor) -> None:
+    """The holder answers row by row and dies at row 37 of 64: few deaths, one failure, every other row answered once."""
+    job = flow.job(tenant, 64, shard_chars=640)
+    deaths = 0
+    for worker in range(50):
+        claimed = claim_any(flow.worker, f"host:{worker}")
+        if not claimed:
+            break
+        rows = [row.idx for row in open_shard(flow.worker, claimed[0]).rows]
+        if 37 in rows:
+            deaths += 1
+            _crash(flow)
+        else:
+            flow.answer(claimed[0])
+    assert deaths <= MAX_CRASHES + 1 + 6
+    finalize_jobs(flow.dispatcher)
+    done = get_job(flow.api, tenant, job.job_id)
+    assert (done.state, done.completed_count, done.failed_count) == ("completed", 63, 1)
+    (failure,) = iter_results(flow.api, tenant, job.job_id, which="errors")
+    assert (failure.idx, failure.code, failure.custom_id) == (37, "crashed_worker", "id-37")
+    assert sorted(flow.execute(tenant, "SELECT min(first_idx), max(end_idx), sum(end_idx - first_idx) FROM shards")) == [(0, 64, 64)]
+
+
+def test_several_rows_that_kill_workers_are_all_found_and_nobody_else_is_blamed(flow: Flow, tenant: Actor) -> None:
+    poison = {0, 15, 31}
+    job = flow.job(tenant, 32, shard_chars=80)
+    for worker in range(200):
+        claimed = claim_any(flow.worker, f"host:{worker}", limit=4)
+        if not claimed:
+            break
+        held = {lease.shard_id: [row.idx for row in open_shard(flow.worker, lease).rows] for lease in claimed}
+        if any(poison & set(rows) for rows in held.values()):
+            _crash(flow)  # the process takes all its shards along
+        else:
+            for lease in claimed:
+                flow.answer(lease, held[lease.shard_id])
+    finalize_jobs(flow.dispatcher)
+    done = get_job(flow.api, tenant, job.job_id)
+    assert (done.state, done.completed_count, done.failed_count) == ("completed", 29, 3)
+    assert {line.idx for line in iter_results(flow.api, tenant, job.job_id, which="errors")} == poison
+
+
+def test_only_open_rows_are_halved(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 64, shard_chars=640)
+    flow.answer(flow.claim(), range(60), finish=False)
+    flow.change_shards("crash_attempts = :crashes", crashes=MAX_CRASHES)
+    _crash(flow)
+    assert [shard[:7] for shard in flow.shards(job)] == [(0, 62, "ready", 1, 60, 0, MAX_CRASHES), (62, 64, "ready", 0, 0, 0, MAX_CRASHES)]
+    for _ in range(2):
+        lease = flow.claim()
+        flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease).rows])
+    assert [shard[2] for shard in flow.shards(job)] == ["done", "done"]
+
+
+def test_a_single_row_that_was_not_alone_in_its_worker_is_tried_again(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 11)
+    first, second = sorted(claim_any(flow.worker, "host:1", limit=2), key=lambda lease: lease.first_idx)
+    assert (first.end_idx, second.first_idx, second.end_idx) == (10, 10, 11)
+    flow.change_shards("crash_attempts = :crashes WHERE first_idx = 10", crashes=MAX_CRASHES)
+    _crash(flow)
+    assert flow.shards(job)[1][2:] == ("ready", 1, 0, 0, MAX_CRASHES + 1, 0)
+    (alone,) = [lease for lease in (flow.claim("host:2"), flow.claim("host:3")) if lease.first_idx == 10]
+    assert alone.end_idx == 11
+    _crash(flow)
+    assert flow.shards(job)[1][2:6] == ("done", 2, 0, 1)
+
+
+def test_a_dead_holder_of_a_cancelled_job_leaves_a_cancelled_shard(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    flow.answer(flow.claim(), [0], finish=False)
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    _crash(flow)
+    assert flow.shards(job)[0][2] == "cancelled"
+    finalize_jobs(flow.dispatcher)
+    assert get_job(flow.api, tenant, job.job_id).state == "cancelled"
+
+
+def test_a_reconciler_that_looked_too_early_changes_nothing(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    flow.claim()
+    flow.end_leases()
+    with flow.dispatcher.transaction() as conn:
+        stale = conn.execute(_EXPIRED, {"limit": 1}).one()
+    assert reap_leases(flow.dispatcher) == [stale.shard_id]
+    living = flow.claim()
+    assert not _reap(flow.dispatcher, stale)
+    flow.answer(living)
+    assert flow.shards(job) == [(0, 10, "done", 2, 10, 0, 1, 0)]
+
+
+def test_what_is_reaped_is_on_record(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    lease = flow.claim()
+    _crash(flow)
+    release(flow.worker, flow.claim(), code=None, kind="drain")
+    recorded = flow.execute(
+        tenant,
+        "SELECT component, action, object_id, first_idx, end_idx FROM audit_events WHERE job_id = :job AND action LIKE 'shard.%'",
+        job=job.job_id,
+    )
+    assert recorded == [("dispatcher", "shard.reap", lease.shard_id, 0, 10)]

@@ -1,0 +1,307 @@
+import random
+import threading
+import uuid
+
+import pytest
+from sqlalchemy import event, text
+
+from db import shards as shards_module
+from db.errors import LeaseLost
+from db.jobs import cancel_job, cancel_shards, get_job, pick_dispatchable
+from db.lifecycle import MAX_CRASHES, MAX_ERRORS
+from db.results import iter_results
+from db.shards import Lease, claim, claim_any, open_shard, release, renew
+from db.tenants import Actor
+from tests.db.flow import Flow, Stores, plain
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def _offered(flow: Flow, limit: int = 100) -> list[tuple[uuid.UUID, int]]:
+    return pick_dispatchable(flow.dispatcher, limit)
+
+
+def test_a_claim_check_is_good_once(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    ((shard_id, epoch),) = _offered(flow)
+    lease = claim(flow.worker, shard_id, epoch, "host:1")
+    assert lease is not None
+    assert (lease.job_id, lease.file_id, lease.tenant_id) == (job.job_id, job.file_id, tenant.tenant_id)
+    assert (lease.epoch, lease.first_idx, lease.end_idx) == (epoch + 1, 0, 10)
+    assert (lease.task, lease.endpoint, lease.model, lease.head_id) == ("classify", "/v1/classifications", "fake-encoder", None)
+    assert claim(flow.worker, shard_id, epoch, "host:2") is None
+    assert claim(flow.worker, shard_id, epoch + 1, "host:2") is None
+
+
+def test_forged_late_and_foreign_claim_checks_claim_nothing(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    (first, epoch), (second, _) = _offered(flow)
+    assert claim(flow.worker, uuid.uuid4(), 0, "host:1") is None
+    assert claim(flow.worker, first, epoch + 7, "host:1") is None
+    assert claim(flow.worker, first, -1, "host:1") is None
+    lease = claim(flow.worker, first, epoch, "host:1")
+    assert lease is not None
+    flow.answer(lease)
+    assert claim(flow.worker, first, lease.epoch, "host:1") is None
+    cancel_job(flow.api, tenant, job.job_id)
+    assert claim(flow.worker, second, epoch, "host:1") is None
+
+
+def test_two_workers_cannot_claim_one_shard(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 200)
+    checks = _offered(flow)
+    assert len(checks) == 20
+    won: list[Lease] = []
+    barrier = threading.Barrier(8)
+
+    def work(name: str) -> None:
+        mine = random.Random(name).sample(checks, len(checks))
+        barrier.wait()
+        for shard_id, epoch in mine:
+            lease = claim(flow.worker, shard_id, epoch, name)
+            if lease is not None:
+                won.append(lease)
+
+    threads = [threading.Thread(target=work, args=(f"host:{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == len({lease.shard_id for lease in won}) == 20
+    assert {lease.epoch for lease in won} == {1}
+
+
+def test_polling_workers_share_the_shards_and_take_none_twice(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 300)
+    won: list[Lease] = []
+    barrier = threading.Barrier(6)
+
+    def work(name: str) -> None:
+        barrier.wait()
+        while claimed := claim_any(flow.worker, name, limit=2):
+            assert len(claimed) <= 2
+            won.extend(claimed)
+
+    threads = [threading.Thread(target=work, args=(f"host:{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == len({lease.shard_id for lease in won}) == 30
+
+
+@pytest.mark.parametrize("setting", ["enable_hashjoin", "enable_nestloop", "enable_mergejoin", "enable_indexscan"])
+def test_claims_never_exceed_their_limit_whatever_the_plan(flow: Flow, tenant: Actor, setting: str) -> None:
+    def switch_off(connection: object, _record: object) -> None:
+        with connection.cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute(f"SET {setting} = off")
+        connection.commit()  # type: ignore[attr-defined]
+
+    for store in (flow.worker, flow.dispatcher):
+        event.listen(store.engine, "connect", switch_off)
+        store.engine.dispose()
+    with flow.worker.transaction() as conn:
+        assert conn.execute(text(f"SHOW {setting}")).scalar_one() == "off"
+    flow.job(tenant, 300)
+    assert len(_offered(flow, 4)) == 4
+    assert len(claim_any(flow.worker, "host:1", limit=3)) == 3
+    assert len(claim_any(flow.worker, "host:2", limit=1)) == 1
+    assert claim_any(flow.worker, "host:2", limit=0) == []
+
+
+def test_a_shard_put_off_or_past_its_deadline_is_not_claimed(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 10)
+    flow.change_shards("not_before = now() + interval '1 minute'")
+    assert claim_any(flow.worker, "host:1") == []
+    assert _offered(flow) == []
+    flow.change_shards("not_before = NULL, deadline = now()")
+    assert claim_any(flow.worker, "host:1") == []
+    assert _offered(flow) == []
+
+
+def test_a_heartbeat_tells_held_lost_and_cancelled_apart(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 20)
+    other = flow.new_tenant()
+    doomed_job = flow.job(other, 10)
+    leases = claim_any(flow.worker, "host:1", limit=3)
+    held, lost = (lease for lease in leases if lease.tenant_id == tenant.tenant_id)
+    (doomed,) = (lease for lease in leases if lease.tenant_id == other.tenant_id)
+    flow.change_shards("lease_expires_at = now() WHERE shard_id = :shard", shard=lost.shard_id)
+    cancel_job(flow.api, other, doomed_job.job_id)
+    assert renew(flow.worker, [held, lost, doomed]) == {held.shard_id: "held", lost.shard_id: "lost", doomed.shard_id: "cancelled"}
+    assert renew(flow.worker, []) == {}
+
+
+def test_a_heartbeat_puts_the_end_of_the_lease_off(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 10)
+    lease = flow.claim()
+    flow.change_shards("lease_expires_at = now() + interval '1 second'")
+    assert renew(flow.worker, [lease], lease_seconds=60)[lease.shard_id] == "held"
+    left = flow.execute(tenant, "SELECT extract(epoch FROM lease_expires_at - now())::float8 FROM shards")[0][0]
+    assert isinstance(left, float)
+    assert 55 < left <= 60
+
+
+def test_opening_brings_the_rows_without_a_result(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, [plain(0), plain(1, defect="invalid_json"), plain(2, endpoint="/v1/embeddings"), plain(3, body=None), plain(4)])
+    lease = flow.claim()
+    work = open_shard(flow.worker, lease)
+    assert work.spec == {"defaults": {"labels": ["a", "b"]}}
+    assert [(row.idx, row.line, row.endpoint, row.defect, row.body) for row in work.rows] == [
+        (0, 1, None, None, b'{"input":"text 0"}'),
+        (1, 2, None, "invalid_json", None),
+        (2, 3, "/v1/embeddings", None, b'{"input":"text 2"}'),
+        (3, 4, None, None, None),
+        (4, 5, None, None, b'{"input":"text 4"}'),
+    ]
+    flow.answer(lease, [1, 2], finish=False)
+    assert [row.idx for row in open_shard(flow.worker, lease).rows] == [0, 3, 4]
+
+
+def test_opening_is_on_record_with_its_digest(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 30)
+    claim_any(flow.worker, "host:1")
+    open_shard(flow.worker, flow.claim())
+    recorded = flow.execute(
+        tenant,
+        "SELECT component, object_id, first_idx, end_idx, job_id, row_count FROM audit_events"
+        " JOIN audit_digests USING (tenant_id, event_id) WHERE action = 'rows.read'",
+    )
+    assert recorded == [("worker", job.file_id, 10, 20, job.job_id, 11)]
+
+
+def test_a_lost_lease_opens_nothing_and_leaves_no_trace_of_a_read(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 10)
+    lease = flow.claim()
+    flow.end_leases()
+    for act in (
+        lambda: open_shard(flow.worker, lease),
+        lambda: flow.answer(lease),
+        lambda: release(flow.worker, lease, code=None, kind="drain"),
+        lambda: release(flow.worker, lease, code="engine_error", kind="error"),
+    ):
+        with pytest.raises(LeaseLost):
+            act()
+    assert flow.execute(tenant, "SELECT FROM audit_events WHERE action IN ('rows.read', 'results.write')") == []
+
+
+def test_a_worker_without_a_lease_reads_nothing(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 20)
+    lease = flow.claim()
+    looks = (
+        "SELECT count(*) FROM rows",
+        "SELECT count(*) FROM job_specs",
+        "SELECT count(*) FROM data_keys",
+        "SELECT count(*) FROM tenant_keys",
+        "SELECT count(idx) FROM results",
+    )
+
+    def seen(**context: object) -> list[int]:
+        with flow.worker.transaction(tenant=tenant.tenant_id, **context) as conn:  # type: ignore[arg-type]
+            return [conn.execute(text(look)).scalar_one() for look in looks]
+
+    assert seen(shard=lease.shard_id, epoch=lease.epoch) == [10, 1, 3, 1, 0]
+    assert seen() == [0] * 5
+    assert seen(shard=lease.shard_id, epoch=lease.epoch - 1) == [0] * 5
+    assert seen(shard=uuid.uuid4(), epoch=lease.epoch) == [0] * 5
+    flow.end_leases()
+    assert seen(shard=lease.shard_id, epoch=lease.epoch) == [0] * 5
+
+
+def test_a_huge_shard_comes_in_parts_and_ends(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "OPEN_BYTES", 1000)
+    job = flow.job(tenant, [plain(at, body=bytes(400)) for at in range(8)])
+    claims = 0
+    while claimed := claim_any(flow.worker, "host:1"):
+        claims += 1
+        flow.answer(claimed[0], [row.idx for row in open_shard(flow.worker, claimed[0]).rows])
+    assert claims == 3
+    assert flow.shards(job) == [(0, 8, "done", 3, 8, 0, 0, 0)]
+
+
+def test_a_tampered_row_fails_alone(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 3)
+    flow.execute(tenant, "UPDATE rows SET body_sealed = overlay(body_sealed PLACING '\\x00' FROM 60) WHERE idx = 1")
+    rows = open_shard(flow.worker, flow.claim()).rows
+    assert [(row.defect, row.body is None) for row in rows] == [(None, False), ("seal_broken", True), (None, False)]
+
+
+def test_a_drain_gives_the_shard_back_at_once_and_costs_nothing(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    lease = flow.claim()
+    flow.answer(lease, [0, 1], finish=False)
+    release(flow.worker, lease, code=None, kind="drain")
+    assert flow.shards(job) == [(0, 10, "ready", 1, 2, 0, 0, 0)]
+    assert _offered(flow) == [(lease.shard_id, 1)]
+    with pytest.raises(LeaseLost):
+        flow.answer(lease, [2])
+
+
+def test_errors_put_a_shard_off_and_at_last_fail_its_open_rows_only(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    for attempt in range(1, MAX_ERRORS + 2):
+        lease = flow.claim()
+        if attempt == 1:
+            flow.answer(lease, [4], finish=False)
+        release(flow.worker, lease, code="out_of_memory", kind="error")
+        assert claim_any(flow.worker, "host:1") == []
+        assert flow.shards(job)[0][7] == attempt
+        flow.change_shards("not_before = NULL")
+    assert flow.shards(job) == [(0, 10, "done", MAX_ERRORS + 1, 1, 9, 0, MAX_ERRORS + 1)]
+    errors = list(iter_results(flow.api, tenant, job.job_id, which="errors"))
+    assert [line.idx for line in errors] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert {line.code for line in errors} == {"out_of_memory"}
+    assert (get_job(flow.api, tenant, job.job_id).completed_count, get_job(flow.api, tenant, job.job_id).failed_count) == (1, 9)
+
+
+def test_a_shard_of_a_cancelled_job_that_is_given_back_goes_to_nobody(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    leases = claim_any(flow.worker, "host:1", limit=2)
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    release(flow.worker, leases[0], code=None, kind="drain")
+    release(flow.worker, leases[1], code="engine_error", kind="error")
+    assert [shard[2] for shard in flow.shards(job)] == ["cancelled", "cancelled"]
+
+
+def test_a_suspect_runs_alone_in_its_worker(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 40)
+    flow.change_shards("crash_attempts = :crashes, not_before = now() WHERE first_idx = 0", crashes=MAX_CRASHES)
+    (busy,) = claim_any(flow.worker, "busy", limit=1)
+    assert busy.first_idx == 0
+    release(flow.worker, busy, code=None, kind="drain")
+    flow.change_shards("not_before = now() WHERE first_idx = 0")
+
+    (alone,) = claim_any(flow.worker, "free", limit=3)
+    assert alone.first_idx == 0
+    assert claim_any(flow.worker, "free", limit=3) == []
+    others = claim_any(flow.worker, "other", limit=2)
+    assert [lease.first_idx for lease in others] == [10, 20]
+    release(flow.worker, alone, code=None, kind="drain")
+    flow.change_shards("not_before = now() WHERE first_idx = 0")
+    check = next((shard_id, epoch) for shard_id, epoch in _offered(flow) if shard_id == alone.shard_id)
+    assert claim(flow.worker, *check, "other") is None
+    assert [lease.first_idx for lease in claim_any(flow.worker, "other", limit=2)] == [30]
+    flow.change_shards("not_before = now() - interval '1 minute' WHERE first_idx = 0")
+    assert claim(flow.worker, *check, "other") is not None
+
+
+def test_an_overdue_lease_is_taken_over_where_there_is_no_reconciler_and_counts_as_a_crash(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    dead = flow.claim("dead:1")
+    assert claim_any(flow.worker, "host:1") == []
+    flow.end_leases()
+    (lease,) = claim_any(flow.worker, "host:1")
+    assert (lease.shard_id, lease.epoch) == (dead.shard_id, dead.epoch + 1)
+    assert flow.shards(job)[0][6] == 1
+    with pytest.raises(LeaseLost):
+        flow.answer(dead)
+    flow.end_leases()
+    taken = claim(flow.worker, lease.shard_id, lease.epoch, "host:2")
+    assert taken is not None
+    flow.end_leases()
+    assert claim(flow.worker, taken.shard_id, taken.epoch, "host:3") is None  # a suspect's: the reconciler halves it
+    assert claim_any(flow.worker, "host:3") == []
