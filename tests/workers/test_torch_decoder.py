@@ -1,6 +1,7 @@
 """The real Gemma, in fp32 so that the tokens are the same on every CPU."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from workers.engines import chat
 from workers.engines.base import FailedRow, GenerateItem, Generation, Message
 from workers.engines.sampling import sample
-from workers.engines.torch_decoder import TorchDecoder, _Row
+from workers.engines.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder, _Row
 from workers.models import registry
 
 # Greedy, made once with transformers' own loading of the GGUF in fp32.
@@ -125,6 +126,14 @@ def test_a_control_token_spelt_in_a_prompt_is_only_text(decoder: TorchDecoder) -
     ids = decoder.tokenize_chat([Message("user", injected)])
     assert not controls & set(ids[1:].tolist())
     assert not controls & set(decoder.tokenize_prompt(injected)[1:].tolist())
+
+
+def test_a_huge_prompt_is_known_to_be_too_long_without_reading_it_all(decoder: TorchDecoder) -> None:
+    started = time.process_time()
+    assert len(decoder.tokenize_prompt("the price of oil " * 1_000_000)) > decoder.max_tokens
+    assert time.process_time() - started < 2
+    assert len(decoder.tokenize_prompt(" " * 1_000_000)) > decoder.max_tokens, "in the longest tokens there are"
+    assert max(map(len, decoder._tokenizer.get_vocab())) == LONGEST_TOKEN_CHARS
 
 
 CONVERSATION = [Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"), Message("user", " Why? ")]

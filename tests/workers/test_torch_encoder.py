@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,16 @@ def test_a_long_text_is_cut_at_the_model_and_says_so(fp32: TorchEncoder) -> None
     assert (len(over.ids), over.truncated) == (256, True)
     assert (len(long.ids), long.truncated) == (256, True)
     assert fits.ids[-1] == over.ids[-1] == long.ids[-1], "the end token stays"
+
+
+def test_only_the_head_of_a_huge_text_is_tokenised_unless_it_says_too_little(fp32: TorchEncoder) -> None:
+    started = time.process_time()
+    huge, spaced = fp32.tokenize(["the price of oil " * 1_000_000, " " * 100_000 + "the price of oil"])
+    assert time.process_time() - started < 2
+    assert np.array_equal(huge.ids, fp32.tokenize(["the price of oil " * 100])[0].ids)
+    assert huge.truncated
+    assert np.array_equal(spaced.ids, fp32.tokenize(["the price of oil"])[0].ids)
+    assert not spaced.truncated
 
 
 def test_an_empty_text_is_its_two_special_tokens(fp32: TorchEncoder) -> None:

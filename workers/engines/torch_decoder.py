@@ -24,6 +24,7 @@ from workers.engines.sampling import sample
 from workers.engines.torch_errors import translated
 from workers.models.registry import ModelCard
 
+LONGEST_TOKEN_CHARS = 31  # of Gemma's vocabulary; they are runs of spaces, tabs and line ends
 END_TOKENS = ("<eos>", chat.END_OF_TURN.token)
 
 
@@ -69,7 +70,9 @@ class TorchDecoder:
         return number
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Of a text that is certain to be too long, the ids of its head: still too long, and not minutes of work."""
+        head = text[: self.max_tokens * LONGEST_TOKEN_CHARS + 1]
+        ids: list[int] = self._tokenizer.encode(head, add_special_tokens=False).ids
         return ids
 
     def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:

@@ -23,6 +23,10 @@ from workers.engines.plan import Format
 from workers.engines.torch_errors import translated
 from workers.models.registry import ModelCard
 
+# Of a text of megabytes only the head is tokenised. Words are tokenised one by one, so where the head fills the model the ids are the same;
+# where it does not (a novel's worth of spaces), the whole text is.
+HEAD_CHARS_PER_TOKEN = 64
+
 
 @dataclass(frozen=True, slots=True)
 class _Affine:
@@ -89,8 +93,14 @@ class TorchEncoder:
         ]
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        return [self._tokens(encoding.ids) for encoding in encodings]
+        head_chars = self.max_tokens * HEAD_CHARS_PER_TOKEN
+        encodings = self._tokenizer.encode_batch_fast([text[:head_chars] for text in texts])
+        return [
+            self._tokens(
+                self._tokenizer.encode(text).ids if len(text) > head_chars and len(encoding.ids) <= self.max_tokens else encoding.ids
+            )
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
 
     def _tokens(self, ids: list[int]) -> Tokens:
         if len(ids) <= self.max_tokens:
