@@ -6,6 +6,7 @@ message is looked at first; one that is not a plain claim check is dropped with 
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from celery.worker.consumer import Consumer
 
 from workers.app import RUN_SHARD, read_claim_check
 
+SILENCE_SECONDS: Final = 60.0  # a flood of forged messages must not become a flood of log lines
 FORBIDDEN_HEADERS: Final = ("eta", "expires", "group", "shadow", "stamps", "stamped_headers", "compression")
 
 log = logging.getLogger("textmill.intake")
@@ -20,6 +22,9 @@ log = logging.getLogger("textmill.intake")
 
 class Intake(Consumer):
     """Celery's consumer behind a guard."""
+
+    dropped = 0
+    tell_after = float("-inf")
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         parent: Any = super()
@@ -29,10 +34,16 @@ class Intake(Consumer):
             if is_claim_check(message):
                 hand_on(message)
             else:
-                log.warning("dropped a message that is not a claim check")
-                message.reject_log_error(log, self.connection_errors)
+                self._drop(message)
 
         return on_message
+
+    def _drop(self, message: Any) -> None:
+        message.reject_log_error(log, self.connection_errors)
+        self.dropped += 1
+        if time.monotonic() >= self.tell_after:
+            log.warning("dropped %d message(s) that are no claim checks", self.dropped)
+            self.dropped, self.tell_after = 0, time.monotonic() + SILENCE_SECONDS
 
 
 def is_claim_check(message: Any) -> bool:
