@@ -1,11 +1,10 @@
 """The tree of commands."""
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from api.cli import files, generate, jobs, keys, label, label_sets, train
+from api.cli import files, generate, jobs, keys, label, label_sets, stack, train
 from api.cli.exits import EPILOG
 
 
@@ -30,10 +29,7 @@ def build() -> typer.Typer:
     app.add_typer(label_sets.app, name="label-sets")
     app.add_typer(keys.app, name="keys")
     app.add_typer(keys.audit_app, name="audit")
-    if find_spec("api.cli.stack") is not None:
-        from api.cli.stack import register
-
-        register(app)
+    stack.register(app)
     return app
 
 

@@ -39,7 +39,7 @@ class Done:
         return value
 
     @property
-    def list(self) -> list[dict[str, object]]:
+    def items(self) -> list[dict[str, object]]:
         value = json.loads(self.out)
         assert isinstance(value, list)
         return value
@@ -229,7 +229,7 @@ def test_a_job_can_be_left_and_come_back_to(textmill: Callable[..., Done], rows:
     results = textmill("results", job, "-o", "-")
     assert [row["id"] for row in results.lines] == [f"r{number}" for number in range(len(TEXTS))]
     assert textmill("results", job, "--errors", "-o", "-").out == ""
-    assert job in [one["id"] for one in textmill("jobs", "list", "--json").list]
+    assert job in [one["id"] for one in textmill("jobs", "list", "--json").items]
 
 
 def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., Done]) -> None:
@@ -260,7 +260,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
         stderr=subprocess.PIPE,
         text=True,
     )
-    job = wait_for(lambda: next((one for one in textmill("jobs", "list", "--json").list if one["status"] == "in_progress"), None))
+    job = wait_for(lambda: next((one for one in textmill("jobs", "list", "--json").items if one["status"] == "in_progress"), None))
     labelling.send_signal(signal.SIGINT)
     _, said = labelling.communicate(timeout=30)
     assert labelling.returncode == 130
@@ -319,7 +319,7 @@ def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., D
     assert trained.exit_code == 0, trained.err
     assert "40 examples" in trained.err
     assert "accuracy" in trained.err
-    assert "my head" in [head["name"] for head in textmill("heads", "list", "--json").list]
+    assert "my head" in [head["name"] for head in textmill("heads", "list", "--json").items]
     labelled = textmill("label", str(rows), "--head", "my head", "-o", "-")
     assert labelled.exit_code == 0, labelled.err
     assert {row["label"] for row in labelled.lines} <= {"good", "bad"}
@@ -330,7 +330,7 @@ def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., D
 def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\ufeffgood\nbad\n\nugly\n")
     assert textmill("label-sets", "put", "mood", "--labels-file", str(tmp_path / "labels.txt")).exit_code == 0
-    assert [one["labels"] for one in textmill("label-sets", "list", "--json").list if one["name"] == "mood"] == [LABELS]
+    assert [one["labels"] for one in textmill("label-sets", "list", "--json").items if one["name"] == "mood"] == [LABELS]
     labelled = textmill("label", str(rows), "--label-set", "mood", "-o", "-")
     assert [row["label"] for row in labelled.lines] == [expected_label(text, LABELS) for text in TEXTS]
     assert textmill("label-sets", "delete", "mood").exit_code == 0
@@ -340,7 +340,7 @@ def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], r
 def test_a_key_works_until_it_is_revoked(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
     made = textmill("keys", "create", "for the archive", "--scopes", "submit,read", "--expires-days", "7", "--json").json
     assert str(made["key"]).startswith("tm_")
-    listed = next(one for one in textmill("keys", "list", "--json").list if one["id"] == made["id"])
+    listed = next(one for one in textmill("keys", "list", "--json").items if one["id"] == made["id"])
     assert listed["name"] == "for the archive"
     assert made["key"] not in textmill("keys", "list", "--json").out
     with monkeypatch.context() as other:
@@ -354,7 +354,7 @@ def test_a_key_works_until_it_is_revoked(textmill: Callable[..., Done], monkeypa
 
 def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path) -> None:
     textmill("label", str(rows), "--labels", "x,y", "-o", "-")
-    newest = textmill("files", "list", "--limit", "1", "--json").list[0]
+    newest = textmill("files", "list", "--limit", "1", "--json").items[0]
     assert newest["filename"] == "rows.jsonl"
     assert textmill("files", "delete", str(newest["id"])).exit_code == 0
     gone = textmill("files", "delete", str(newest["id"]))
@@ -368,10 +368,10 @@ def test_models_are_listed(textmill: Callable[..., Done]) -> None:
 
 def test_the_record_of_accesses_is_readable(textmill: Callable[..., Done], rows: Path) -> None:
     job = str(textmill("label", str(rows), "--labels", "x,y", "-o", os.devnull, "--json").json["job"])
-    events = textmill("audit", "list", "--limit", "500", "--json").list
+    events = textmill("audit", "list", "--limit", "500", "--json").items
     actions = {event["action"] for event in events if event["batch_id"] == job}
     assert {"results.write", "results.read"} <= actions
-    only = textmill("audit", "list", "--action", "results.read", "--limit", "3", "--json").list
+    only = textmill("audit", "list", "--action", "results.read", "--limit", "3", "--json").items
     assert [event["action"] for event in only] == ["results.read"] * len(only)
     assert textmill("audit", "list", "--limit", "2").out.count("\n") == 3
 
