@@ -1,0 +1,60 @@
+import pytest
+
+from db.errors import NotFound
+from db.label_sets import delete_label_set, get_label_set_for_worker, list_label_sets, put_label_set
+from db.tenants import Actor
+from tests.db.flow import Flow, Stores
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def test_a_label_set_comes_back_as_it_was(flow: Flow, tenant: Actor) -> None:
+    put = put_label_set(flow.api, tenant, "ünï cödé", ["a", "ü"], ["This is {}."])
+    assert (put.name, put.labels, put.templates) == ("ünï cödé", ["a", "ü"], ["This is {}."])
+    plain = put_label_set(flow.api, tenant, "plain", ["x", "y"])
+    assert plain.templates is None
+    assert list_label_sets(flow.api, tenant) == [plain, put]
+
+
+def test_the_same_name_again_replaces_the_set(flow: Flow, tenant: Actor) -> None:
+    put_label_set(flow.api, tenant, "colours", ["red", "green"])
+    put_label_set(flow.api, tenant, "colours", ["blue", "black"])
+    assert [found.labels for found in list_label_sets(flow.api, tenant)] == [["blue", "black"]]
+
+
+def test_a_deleted_set_is_gone_and_a_foreign_one_was_never_there(flow: Flow, tenant: Actor) -> None:
+    other = flow.new_tenant()
+    put_label_set(flow.api, other, "colours", ["red", "green"])
+    assert list_label_sets(flow.api, tenant) == []
+    with pytest.raises(NotFound):
+        delete_label_set(flow.api, tenant, "colours")
+    delete_label_set(flow.api, other, "colours")
+    assert list_label_sets(flow.api, other) == []
+
+
+def test_a_worker_finds_the_sets_of_the_tenant_whose_shard_it_holds(flow: Flow, tenant: Actor) -> None:
+    put_label_set(flow.api, flow.new_tenant(), "foreign", ["red", "green"])
+    put_label_set(flow.api, tenant, "colours", ["red", "green"], ["{} it is"])
+    flow.job(tenant, 3)
+    lease = flow.claim()
+    assert get_label_set_for_worker(flow.worker, lease, "colours") == {
+        "name": "colours",
+        "labels": ["red", "green"],
+        "templates": ["{} it is"],
+    }
+    assert get_label_set_for_worker(flow.worker, lease, "foreign") is None
+    reads = (
+        "SELECT component, job_id, row_count FROM audit_events LEFT JOIN audit_digests USING (tenant_id, event_id) WHERE action = :action"
+    )
+    assert set(flow.execute(tenant, reads, action="label_set.read")) == {("worker", lease.job_id, 1), ("worker", lease.job_id, None)}
+    flow.end_leases()
+    assert get_label_set_for_worker(flow.worker, lease, "colours") is None
+
+
+def test_names_and_labels_are_not_readable_in_the_table(flow: Flow, tenant: Actor) -> None:
+    put_label_set(flow.api, tenant, "canary-name", ["canary-label", "b"])
+    (stored,) = flow.execute(tenant, "SELECT name_hmac, body_sealed FROM label_sets")
+    assert not any(b"canary" in value for value in stored if isinstance(value, bytes))
