@@ -54,10 +54,14 @@ class LocalKeyFile:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise SettingsError(f"The key file {path} exists already; it is never overwritten.") from None
-        with os.fdopen(handle, "w") as file:
-            json.dump({"version": 1, "kek_id": kek_id, "key": base64.b64encode(key).decode()}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump({"version": 1, "kek_id": kek_id, "key": base64.b64encode(key).decode()}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)  # a full disk: half a file would be taken for a damaged key ever after
+            raise
         return cls(kek_id, key)
 
     @classmethod
@@ -65,7 +69,7 @@ class LocalKeyFile:
         """Reads a key file; refuses one that others may read or that is not ours."""
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
-            text = path.read_text()
+            content = path.read_bytes()
         except FileNotFoundError:
             raise SettingsError(f"No key file at {path}: `textmill up` makes one, or set TEXTMILL_KEK_FILE.") from None
         except OSError:
@@ -73,7 +77,7 @@ class LocalKeyFile:
         if mode & 0o077:
             raise SettingsError(f"The key file {path} may be read by others (mode {mode:04o}): run `chmod 600 {path}`.")
         try:
-            document = json.loads(text)
+            document = json.loads(content)
             if document["version"] != 1:
                 raise SettingsError(f"The key file {path} is of a newer version than this textmill knows.")
             key = base64.b64decode(document["key"], validate=True)

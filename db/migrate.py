@@ -42,9 +42,11 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
             name = sql.Identifier(role.login)
             known = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.login,)).fetchone()
             verb = sql.SQL("ALTER" if known else "CREATE")
+            # Hashed here: a server that logs statements must not log a password.
+            verifier = conn.pgconn.encrypt_password(password.encode(), role.login.encode(), b"scram-sha-256").decode()
             conn.execute(
                 sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT PASSWORD {}").format(
-                    verb, name, sql.Literal(password)
+                    verb, name, sql.Literal(verifier)
                 )
             )
             for setting, value in _QUIET.items():

@@ -58,7 +58,7 @@ class StoreSettings(BaseSettings):
             raise SettingsError("No database: set TEXTMILL_DATABASE_URL, or start the embedded one with `textmill up`.")
         try:
             url = make_url(text)
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # ValueError: the port is no number; it quotes what stands there, perhaps of a password
             raise SettingsError("TEXTMILL_DATABASE_URL is not a database address; it looks like postgresql://host:5432/textmill.") from None
         password = (
             os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or _read(self.home_path / "secrets" / f"db-{role.value}") or url.password
