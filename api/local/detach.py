@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from api.local.children import open_log
@@ -51,7 +52,7 @@ def start(home: Home, options: UpOptions) -> dict[str, object]:
                 with log_path.open("rb") as log:
                     log.seek(since)
                     said = log.read().decode(errors="replace")
-                raise _refused(code, said)
+                raise _refused(code, said, log_path)
             time.sleep(0.05)
     except BaseException:
         child.terminate()
@@ -93,7 +94,7 @@ def _python_path() -> str:
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def _refused(code: int, said: str) -> StackError:
+def _refused(code: int, said: str, log: Path) -> StackError:
     lines = [line.removeprefix("textmill: ") for line in said.split("\n") if line.startswith("textmill: ")]
-    message = lines[-1] if lines else f"The stack ended while it started (exit code {code})."
+    message = lines[-1] if lines else f"The stack ended while it started (exit code {code}; its log: {log})."
     return StackError(message, StackExit(code) if code in set(StackExit) and code else StackExit.FAILED)
