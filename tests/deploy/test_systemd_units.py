@@ -1,0 +1,110 @@
+"""deploy/systemd: the units parse, are sandboxed, and start what is there. systemd's own checks are asked where it is installed."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import DEPLOY
+
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+BIN = Path(sys.executable).parent
+MOST_EXPOSED = {"textmill-worker@.service": 2.0}  # a GPU's driver and torch's compilers need devices and memory that is written and run
+EXPOSED = 1.5
+SANDBOX = {
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "ProtectProc": "invisible",
+    "ProtectKernelTunables": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectControlGroups": "yes",
+    "RestrictNamespaces": "yes",
+    "RestrictSUIDSGID": "yes",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "LockPersonality": "yes",
+    "SystemCallArchitectures": "native",
+    "UMask": "0077",
+    "LimitCORE": "0",
+}
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    """What a unit sets, name by name. Raises ValueError where a line is no setting."""
+    found: dict[str, list[str]] = {}
+    for line in unit.read_text().splitlines():
+        if not line or line.startswith(("#", "[")):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not re.fullmatch(r"[A-Z]\w+", name):
+            raise ValueError(f"{unit.name}: {line}")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def test_there_is_a_unit_for_every_part() -> None:
+    assert {unit.name for unit in UNITS} == {
+        "textmill-api.service",
+        "textmill-dispatcher.service",
+        "textmill-flower.service",
+        "textmill-migrate.service",
+        "textmill-worker@.service",
+    }
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_is_sandboxed_and_keeps_to_its_own_secrets(unit: Path) -> None:
+    found = settings(unit)
+    assert {name: found[name][-1] for name in SANDBOX} == SANDBOX
+    part = found["User"][0].removeprefix("textmill-")
+    assert f"TEXTMILL_HOME=/etc/textmill/{part} " in found["Environment"][0]
+    hidden = set(found["InaccessiblePaths"][0].split())
+    others = {"api", "worker", "dispatcher", "flower", "migrate"} - {part}
+    assert hidden == {f"-/etc/textmill/{other}" for other in others}
+
+
+def test_every_unit_has_its_user() -> None:
+    users = set(re.findall(r"^u (\S+)", (DEPLOY / "systemd" / "textmill.sysusers").read_text(), re.MULTILINE))
+    assert users == {settings(unit)["User"][0] for unit in UNITS}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_starts_a_program_that_there_is(unit: Path) -> None:
+    program, *words = settings(unit)["ExecStart"][0].split()
+    command = [str(BIN / Path(program).name), *(word for word in words if not word.startswith("--"))]
+    if "textmill" in command[0]:
+        command = [word for word in command if word not in {"%I", "8910", "127.0.0.1"}]
+        assert subprocess.run([*command, "--help"], capture_output=True, check=False).returncode == 0
+    else:
+        assert words[:3] == ["-A", "workers.app:app", "flower"]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The units as on a machine where textmill lies in this environment."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for unit in UNITS:
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/textmill/bin", str(BIN)))
+    return tmp_path
+
+
+def test_systemd_finds_no_fault_in_the_units(installed: Path) -> None:
+    command = ["systemd-analyze", "verify", "--man=no", *(str(installed / unit.name) for unit in UNITS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    faults = [line for line in (done.stdout + done.stderr).splitlines() if "textmill" in line]
+    assert faults == []
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_counts_a_small_exposure(unit: Path, installed: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(installed / unit.name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    if level is None:
+        pytest.skip("this systemd does not count without a running one")
+    assert float(level[1]) <= MOST_EXPOSED.get(unit.name, EXPOSED)
