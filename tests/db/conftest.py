@@ -1,6 +1,6 @@
 """What the tests of the store share: the database as its superuser sees it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -21,7 +21,7 @@ def as_superuser(server: Server, settings: StoreSettings) -> AsSuperuser:
     assert database is not None
     dsn = server.postgres.superuser_url(database).render_as_string(hide_password=False)
 
-    def execute(statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def execute(statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with psycopg.connect(dsn, autocommit=True) as conn:
             found = conn.execute(statement.encode(), parameters)
             return found.fetchall() if found.description else []

@@ -1,0 +1,201 @@
+"""What the catalogue says of roles, grants and policies, and that the metadata the queries are written against is what is there.
+
+How the roles fare in practice: tests/attacks/test_row_level_security.py.
+"""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from db.connect import Store
+from db.schema import metadata
+from db.settings import Role, StoreSettings
+from tests.db.conftest import AsSuperuser
+
+Stores = Callable[[Role], Store]
+LOGINS = {role.login for role in Role}
+# Lives beside the tables: which migration the database is at. No data of anybody.
+BOOKKEEPING = {"alembic_version"}
+
+
+def test_every_table_is_under_row_level_security_and_its_owner_too(as_superuser: AsSuperuser) -> None:
+    found = as_superuser(
+        "SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p')"
+    )
+    names = {name for name, _, _ in found} - BOOKKEEPING
+    assert {name for name, enabled, forced in found if not (enabled and forced)} == BOOKKEEPING
+    partitions = {f"{parent}_p{part}" for parent in ("rows", "results") for part in range(8)}
+    assert names == set(metadata.tables) | partitions
+
+
+def test_a_partition_grants_nothing(as_superuser: AsSuperuser) -> None:
+    """Whoever reads a partition by its name is under that partition's policies, not the parent's."""
+    granted = as_superuser(
+        "SELECT c.relname, coalesce(r.rolname, 'PUBLIC'), a.privilege_type FROM pg_class c"
+        " CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
+        " WHERE c.relispartition AND a.grantee <> c.relowner"
+    )
+    by_column = as_superuser(
+        "SELECT c.relname FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid WHERE c.relispartition AND t.attacl IS NOT NULL"
+    )
+    assert granted == []
+    assert by_column == []
+
+
+def test_a_component_is_nobody_special(as_superuser: AsSuperuser) -> None:
+    found = as_superuser(
+        "SELECT rolname, rolcanlogin, rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR rolinherit"
+        " FROM pg_roles WHERE rolname LIKE 'textmill%'"
+    )
+    assert {name for name, _, _ in found} == LOGINS
+    assert all(may_log_in and not special for _, may_log_in, special in found)
+
+
+def test_no_component_is_a_member_of_anything(as_superuser: AsSuperuser) -> None:
+    """Else SET ROLE would lead from one to another."""
+    members = as_superuser(
+        "SELECT m.rolname, r.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles r ON r.oid = a.roleid"
+        " WHERE m.rolname LIKE 'textmill%' OR r.rolname LIKE 'textmill%'"
+    )
+    assert members == []
+
+
+def test_passwords_are_kept_as_scram_verifiers(as_superuser: AsSuperuser) -> None:
+    kept = as_superuser("SELECT rolname, rolpassword FROM pg_authid WHERE rolname LIKE 'textmill%'")
+    assert len(kept) == len(LOGINS)
+    assert all(password.startswith("SCRAM-SHA-256$") for _, password in kept)
+
+
+def test_the_public_may_nothing(as_superuser: AsSuperuser) -> None:
+    on_tables = as_superuser(
+        "SELECT c.relname, a.privilege_type FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE n.nspname = 'public' AND a.grantee = 0"
+    )
+    on_columns = as_superuser(
+        "SELECT t.attrelid::regclass::text, t.attname FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL aclexplode(t.attacl) a"
+        " WHERE n.nspname = 'public' AND a.grantee = 0"
+    )
+    on_schema = as_superuser(
+        "SELECT a.privilege_type FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'public' AND a.grantee = 0"
+    )
+    on_database = as_superuser(
+        "SELECT a.privilege_type FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database() AND a.grantee = 0"
+    )
+    functions = as_superuser("SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'public'")
+    assert (on_tables, on_columns, on_schema, on_database, functions) == ([], [], [], [], [])
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.OWNER])
+def test_a_component_makes_nothing_in_the_database(as_superuser: AsSuperuser, role: Role) -> None:
+    may = as_superuser(
+        "SELECT has_schema_privilege(%(role)s, 'public', 'CREATE'), has_database_privilege(%(role)s, current_database(), 'CREATE'),"
+        " has_database_privilege(%(role)s, current_database(), 'TEMPORARY')",
+        {"role": role.login},
+    )
+    assert may == [(False, False, role in (Role.API, Role.WORKER))]
+
+
+def test_nobody_but_the_owner_truncates_refers_or_hangs_triggers(as_superuser: AsSuperuser) -> None:
+    """TRUNCATE is not under row-level security, a foreign key tells whether a value exists, a trigger sees every row."""
+    found = as_superuser(
+        "SELECT c.relname, r.rolname, a.privilege_type, a.is_grantable FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " CROSS JOIN LATERAL aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee"
+        " WHERE n.nspname = 'public' AND a.grantee <> c.relowner"
+    )
+    assert {right for _, _, right, _ in found} <= {"SELECT", "INSERT", "UPDATE", "DELETE"}
+    assert not any(grantable for *_, grantable in found)
+
+
+def test_every_policy_names_its_roles(as_superuser: AsSuperuser) -> None:
+    assert as_superuser("SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'public' AND 'public' = ANY(roles)") == []
+
+
+def test_whoever_holds_keys_is_held_to_one_tenant_wherever_there_is_content(as_superuser: AsSuperuser) -> None:
+    """A RESTRICTIVE policy can be widened by no other policy, however one is added later."""
+    restricted = set(
+        as_superuser(
+            "SELECT tablename, unnest(roles)::text FROM pg_policies WHERE permissive = 'RESTRICTIVE' AND qual LIKE '%textmill.tenant%'"
+        )
+    )
+    of_tenants = {name for name, table in metadata.tables.items() if "tenant_id" in table.columns}
+    assert {(name, "textmill_api") for name in of_tenants} <= restricted
+    readable = {name for (name,) in as_superuser("SELECT tablename FROM pg_policies WHERE 'textmill_worker' = ANY(roles)")}
+    assert {(name, "textmill_worker") for name in readable - {"jobs", "shards"}} <= restricted
+    sealed_or_keys = {
+        name
+        for name, table in metadata.tables.items()
+        if any(column.name.endswith("_sealed") or column.name == "wrapped" for column in table.columns)
+    }
+    assert not sealed_or_keys & {"jobs", "shards"}
+
+
+def rights_on_columns(as_superuser: AsSuperuser, role: Role, right: str) -> set[tuple[str, str]]:
+    return set(
+        as_superuser(
+            "SELECT c.relname::text, t.attname::text FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND t.attnum > 0 AND c.relkind IN ('r', 'p')"
+            " AND NOT t.attisdropped AND has_column_privilege(%s, c.oid, t.attnum, %s)",
+            [role.login, right],
+        )
+    )
+
+
+@pytest.mark.parametrize("role", [Role.DISPATCHER, Role.AUDITOR])
+def test_who_holds_no_keys_reads_no_ciphertext(as_superuser: AsSuperuser, role: Role) -> None:
+    readable = rights_on_columns(as_superuser, role, "SELECT")
+    assert readable
+    assert not {
+        (table, column)
+        for table, column in readable
+        if re.search(r"_sealed$|_hmac$|^wrapped$|^key_hash$", column) and column != "request_hmac"
+    }
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.OWNER])
+def test_the_record_is_append_only(as_superuser: AsSuperuser, role: Role) -> None:
+    changeable = rights_on_columns(as_superuser, role, "UPDATE")
+    assert not {table for table, _ in changeable if table.startswith("audit_")}
+    for table in ("audit_events", "audit_digests", "audit_unsealed", "audit_leaves", "audit_checkpoints"):
+        assert as_superuser("SELECT has_table_privilege(%s, %s, 'DELETE')", [role.login, table]) == [(False,)]
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.OWNER])
+def test_nobody_moves_a_row_to_another_tenant_or_cell(as_superuser: AsSuperuser, role: Role) -> None:
+    """Whole-row UPDATE rights are on tables whose policy checks the tenant; the big tables give single columns."""
+    changeable = rights_on_columns(as_superuser, role, "UPDATE")
+    assert not {
+        (table, column)
+        for table, column in changeable
+        if table in {"rows", "results"} and column not in {"defect", "body_sealed", "payload_sealed"}
+    }
+    assert not {column for table, column in changeable if table == "tenant_keys"} - {"state"}
+    assert not {column for table, column in changeable if table in {"data_keys", "job_specs"}}
+
+
+def test_the_metadata_says_what_is_there(settings: StoreSettings) -> None:
+    """Columns, types, nullability, indexes, unique and foreign keys. Partitions are in the database only."""
+    engine = create_engine(settings.database_url_for(Role.OWNER))
+    try:
+        with engine.connect() as conn:
+            context = MigrationContext.configure(conn, opts={"compare_type": True, "include_object": _described})
+            assert compare_metadata(context, metadata) == []
+            # Which autogeneration does not compare.
+            there = inspect(conn)
+            for name, table in metadata.tables.items():
+                assert there.get_pk_constraint(name)["constrained_columns"] == [column.name for column in table.primary_key.columns]
+                assert [column["name"] for column in there.get_columns(name)] == [column.name for column in table.columns]
+                defaults = {column["name"] for column in there.get_columns(name) if column["default"] is not None}
+                assert defaults == {column.name for column in table.columns if column.server_default is not None}
+            assert conn.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+    finally:
+        engine.dispose()
+
+
+def _described(_object: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
+    return not (kind == "table" and re.fullmatch(r"(rows|results)_p\d", name or ""))
