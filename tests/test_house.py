@@ -1,0 +1,119 @@
+"""The rules of the house that no linter knows: what lies at the top, what `api` may load, and that the documents tell of what is there."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("db", "workers", "api")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")
+AT_THE_TOP = {
+    "pyproject.toml",
+    *PACKAGES,
+    "tests",
+    "deploy",
+    "README.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    ".ci",
+    ".editorconfig",
+    ".gitignore",
+    ".gitattributes",
+}
+STEPS = ("upload", "seal", "shard", "dispatch", "claim", "batch", "run", "seal", "store", "read")
+HEAVY = ("torch", "transformers", "sklearn", "scipy")
+LIGHT_MODULES = (
+    "api",
+    "api.app",
+    "api.cli",
+    "api.cli.stack",
+    "api.client",
+    "api.local.up",
+    "workers.app",
+    "workers.dispatcher",
+    "workers.settings",
+    "workers.models.registry",
+)
+
+
+def module(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("name", LIGHT_MODULES)
+def test_what_the_front_imports_loads_no_torch(name: str) -> None:
+    code = f"import sys, {name}; print([heavy for heavy in {HEAVY} if heavy in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {name.split("/")[0] for name in listed} <= AT_THE_TOP
+
+
+def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
+    for path in (*SOURCES, *(ROOT / "tests").rglob("*.py")):
+        assert path.stem.strip("_") not in {"util", "utils", "helper", "helpers", "common", "misc"}, module(path)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_a_module_says_what_it_is_and_is_finished(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "no docstring"
+    assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", text)
+
+
+def test_files_stay_short_enough_to_be_about_one_thing() -> None:
+    long = {module(path): lines for path in SOURCES if (lines := path.read_text().count("\n")) > 480}
+    assert long == {}
+
+
+def test_the_walk_through_the_house_names_files_for_each_of_the_ten_steps() -> None:
+    rows = re.findall(r"^\| (\d+) (\w+) \|.*\| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert [(int(number), step) for number, step, _ in rows] == list(enumerate(STEPS, 1))
+    for _, step, where in rows:
+        assert re.findall(r"`([^`]+)`", where), step
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_path_that_a_document_names_exists(name: str) -> None:
+    document = ROOT / name
+    text = document.read_text()
+    paths = re.findall(r"`((?:db|workers|api|tests|deploy)/[\w./@*-]*)`", text)
+    missing = [path for path in paths if not list(ROOT.glob(path.rstrip("/")))]
+    assert missing == []
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heads[0] == version
+
+
+def test_make_help_tells_of_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
+    assert {"setup", "demo", "test", "check", "bench", "clean", "help"} <= targets
+    assert set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE)) == targets
+
+
+def test_the_licence_is_the_one_that_is_declared() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
