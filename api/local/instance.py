@@ -70,6 +70,8 @@ class Instance:
             os.close(lock)
             refuse_second(self._home)
             raise _already_runs(self._home, "just starting") from None
+        except OSError:  # a network disk without locks: the pid file must do
+            refuse_second(self._home)
         self._lock = lock
         pid_file = self._home.run / "up.pid"
         stale = pid_file.exists()

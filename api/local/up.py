@@ -100,6 +100,8 @@ class Stack:
         began = time.monotonic()
         if self._instance.acquire():
             self._display.tell(f"the stack before this one ended without a word: its pid file {self._home.run / 'up.pid'} is replaced")
+        if StoreSettings().unsafe_sealing_off:
+            self._display.tell("TEXTMILL_UNSAFE_SEALING_OFF is set: everything stored from now on can be read by whoever gets the database")
         try:
             refuse_taken(self._ports)
             self._start()

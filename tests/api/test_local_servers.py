@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import redis
 
+from api.local import unprivileged
 from api.local.home import Home
 from api.local.postgres import MAX_SOCKET_PATH, EmbeddedPostgres
 from api.local.refusals import StackError, StackExit
@@ -157,6 +158,24 @@ def test_a_killed_postgres_starts_again(home: Path) -> None:
         assert ask(again, "SELECT 1") == 1
     finally:
         again.stop()
+
+
+def test_where_user_namespaces_are_refused_root_runs_postgres_as_another_user(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    works = unprivileged._works(("setpriv", "--reuid=65534", "--inh-caps=-all,+dac_override", "--ambient-caps=+dac_override", "--"))
+    if os.geteuid() != 0 or not works:
+        pytest.skip("not root, or nobody else may be")
+    monkeypatch.setattr(unprivileged, "_works", lambda prefix: prefix[0] == "setpriv")
+    postgres = EmbeddedPostgres(home, durable=False)
+    for _ in range(2):
+        postgres.start()
+        assert postgres.child is not None
+        assert psutil.Process(postgres.child.pid).uids().effective != 0
+        assert ask(postgres, "SELECT 1") == 1
+        postgres.stop()
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    monkeypatch.setattr(unprivileged, "_works", lambda prefix: False)
+    with pytest.raises(StackError, match="ordinary user"):
+        EmbeddedPostgres(home)
 
 
 def test_nothing_survives_a_parent_that_is_killed(home: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 ALPHABET = string.ascii_letters + string.digits
 LENGTH = 24
 FRAGMENT = 8  # between two control bytes, Postgres' own compression keeps up to eight letters together
@@ -38,17 +40,36 @@ class Search:
     """Looks for all of ``canaries`` (name → value)."""
 
     def __init__(self, canaries: Mapping[str, str]) -> None:
-        self._needles = [(name, form, needle) for name, value in canaries.items() for form, needle in forms(value)]
+        self._needles: dict[int, list[tuple[str, str, bytes]]] = {}  # by their first four bytes
+        for name, value in canaries.items():
+            for form, needle in forms(value):
+                self._needles.setdefault(int.from_bytes(needle[:4], "little"), []).append((name, form, needle))
+        self._quads = np.array(list(self._needles), dtype=np.uint32)
+        self._pairs = np.zeros(1 << 16, dtype=bool)
+        self._pairs[self._quads & 0xFFFF] = True
         self._plain = [(name, value.encode()) for name, value in canaries.items()]
         self.searched_bytes = 0
 
     def in_bytes(self, data: bytes, place: str) -> set[Hit]:
         self.searched_bytes += len(data)
         data = data.rstrip(b"\0")  # the unused rest of a log segment
-        hits = {Hit(name, form, place) for name, form, needle in self._needles if needle in data}
+        hits = {Hit(name, form, place) for name, form in self._found_in(data)}
         for inflated in inflations(data):
             hits |= {Hit(name, "compressed", place) for name, needle in self._plain if needle in inflated}
         return hits
+
+    def _found_in(self, data: bytes) -> Iterator[tuple[str, str]]:
+        """Hundreds of needles in one pass: where two bytes may begin one, then where four do, then by comparison."""
+        letters = np.frombuffer(data, dtype=np.uint8)
+        if len(letters) < FRAGMENT:
+            return
+        at = np.flatnonzero(self._pairs[letters[:-3] | letters[1:-2].astype(np.uint16) << 8])
+        quads = sum(letters[at + offset].astype(np.uint32) << (8 * offset) for offset in range(4))
+        likely = np.isin(quads, self._quads)
+        for position, quad in zip(at[likely].tolist(), quads[likely].tolist(), strict=True):
+            for name, form, needle in self._needles[quad]:
+                if data.startswith(needle, position):
+                    yield name, form
 
     def in_folder(self, folder: Path, *, without: Iterable[str] = ()) -> set[Hit]:
         """Names and bytes of everything below; ``without`` names entries directly below that are left out."""
