@@ -7,7 +7,7 @@ from sqlalchemy import event, text
 
 from db import shards as shards_module
 from db.errors import LeaseLost
-from db.jobs import cancel_job, cancel_shards, get_job, pick_dispatchable
+from db.jobs import cancel_job, cancel_shards, get_job, pick_dispatchable, reap_leases
 from db.lifecycle import MAX_CRASHES, MAX_ERRORS
 from db.results import iter_results
 from db.shards import Lease, claim, claim_any, open_shard, release, renew
@@ -238,6 +238,24 @@ def test_a_drain_gives_the_shard_back_at_once_and_costs_nothing(flow: Flow, tena
     assert _offered(flow) == [(lease.shard_id, 1)]
     with pytest.raises(LeaseLost):
         flow.answer(lease, [2])
+
+
+def test_a_zombie_cannot_give_back_or_open_the_shard_of_its_successor(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    zombie = flow.claim("zombie:1")
+    flow.end_leases()
+    reap_leases(flow.dispatcher)
+    living = flow.claim("host:2")
+    for act in (
+        lambda: release(flow.worker, zombie, code=None, kind="drain"),
+        lambda: release(flow.worker, zombie, code="engine_error", kind="error"),
+        lambda: open_shard(flow.worker, zombie),
+    ):
+        with pytest.raises(LeaseLost):
+            act()
+    assert renew(flow.worker, [zombie]) == {zombie.shard_id: "lost"}
+    assert renew(flow.worker, [living]) == {living.shard_id: "held"}
+    assert flow.shards(job) == [(0, 10, "leased", 2, 0, 0, 1, 0)]
 
 
 def test_errors_put_a_shard_off_and_at_last_fail_its_open_rows_only(flow: Flow, tenant: Actor) -> None:
