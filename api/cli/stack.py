@@ -6,6 +6,8 @@ Exit codes of the first four: 0 done · 1 something needs mending · 2 the comma
 a newer textmill · 130 the stop was hurried by a second Ctrl-C.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -168,7 +170,8 @@ def migrate() -> int:
     from db.migrate import migrate as run_migrations
     from db.settings import Role, StoreSettings
 
-    run_migrations(StoreSettings().database_url_for(Role.OWNER))
+    with _database_answers():
+        run_migrations(StoreSettings().database_url_for(Role.OWNER))
     say(f"The database is at revision {head_revision()}.")
     return StackExit.OK
 
@@ -196,7 +199,8 @@ def bootstrap() -> int:
     home = _home()
     if not home.secrets.is_dir():  # where the secrets are laid down beforehand, the home may be read-only
         home.prepare()
-    make_roles(home, url)
+    with _database_answers():
+        make_roles(home, url)
     say("The login roles and the database are there; `textmill db migrate` makes the tables.")
     return StackExit.OK
 
@@ -215,12 +219,27 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
     from db.settings import Role, StoreSettings
     from db.tenants import SCOPES, create_api_key, create_tenant
 
-    with closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
+    with _database_answers(), closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
         tenant_id = create_tenant(store, name)
         _, secret = create_api_key(store, tenant_id, uuid4(), "first key", SCOPES)
     say(f"Made tenant {tenant_id}. Its key, shown this once:")
     answer(secret)
     return StackExit.OK
+
+
+@contextmanager
+def _database_answers() -> Iterator[None]:
+    """A server that is away, or that lets us not in, becomes a sentence."""
+    import psycopg
+    from sqlalchemy.exc import OperationalError
+
+    from api.local.refusals import StackError
+
+    try:
+        yield
+    except (OperationalError, psycopg.OperationalError) as error:
+        said = str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
+        raise StackError(f"The database cannot be used: {said}.", code="database_refused") from None
 
 
 def _home() -> "Home":

@@ -174,7 +174,7 @@ def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue) -> 
 
 
 def test_a_part_has_no_secret_of_another(house: House) -> None:
-    with pytest.raises(AssertionError, match=r"password|key file"):
+    with pytest.raises(AssertionError, match="No key file at"):
         house.run("dispatcher", "db", "tenant", "acme")
-    with pytest.raises(AssertionError, match="password"):
+    with pytest.raises(AssertionError, match=r"The database cannot be used: .*no password supplied"):
         house.run("worker", "db", "migrate")
