@@ -36,6 +36,7 @@ HEAD: Final = "bbc-demo"
 EXAMPLES_PER_LABEL: Final = 50
 SEED: Final = 20_250_101
 PHRASES: Final = 20
+SAMPLES: Final = 10
 LEAST_ZERO_SHOT: Final = 0.84  # what this encoder reaches with label names only; less means that something is broken
 LEAST_HEAD: Final = 0.95
 
@@ -82,6 +83,7 @@ def main(arguments: list[str]) -> int:
             raise TextmillError("The models could not be put in place; see above.", code="model_not_installed")
         title("Stack")
         stack = stacks.ensure()
+        answer(f"  {'started' if stack.started else 'already up'}: API {stack.state.get('api')}, home {stack.home.path}")
         checks = Checks()
         try:
             demonstrate(stack, articles, checks)
@@ -137,16 +139,16 @@ def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: l
             ("padding waste", "unknown" if waste is None else f"{waste:.2%}"),
             ("mean fill of a micro-batch", "unknown" if fill is None else f"{fill:.2%}"),
             ("audit events of this job", f"{audited:,}"),
-            ("Flower", f"{stack.flower}  (user textmill, password in {stack.home / 'secrets' / 'flower'})"),
+            ("Flower", f"{stack.flower}  (user textmill, password in {stack.home.secrets / 'flower'})"),
             ("workers in Flower", ", ".join(listed) or "none"),
         ]
     )
     texts = {article.id: article for article in articles}
-    answer("")
-    for outcome in outcomes[:: max(1, len(outcomes) // 10)][:10]:
+    for outcome in outcomes[:: max(1, len(outcomes) // SAMPLES)][:SAMPLES]:
         article = texts[outcome.id or ""]
-        told = outcome.values.get("label") or outcome.code
-        answer(f"  {shown(told):<14} {outcome.values.get('score') or 0:5.2f}   {shortened(article.text, 84)}")
+        told = shown(outcome.values.get("label") or outcome.code)
+        verdict = "right" if told == article.label else f"filed under {article.label}"
+        answer(f"  {told:<14} {outcome.values.get('score') or 0:.2f}  {verdict:<25}  {shortened(article.text, 60)}")
     answer("")
     checks.expect(batch.status == "completed" and len(outcomes) == len(articles), f"{len(articles):,} rows in, {len(outcomes):,} out")
     checks.expect(judged.accuracy >= LEAST_ZERO_SHOT, f"zero-shot accuracy {judged.accuracy:.4f} ≥ {LEAST_ZERO_SHOT}")
@@ -161,19 +163,17 @@ def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: l
 
 def show_secrecy(stack: Stack, settings: StoreSettings, file: FileInfo, wanted: list[bytes], redis: "Redis", checks: Checks) -> None:
     title("The same articles, as Postgres and Redis hold them")
-    key = (stack.home / "secrets" / "api-key").read_text().strip()
-    sealed = read_sealed_body(settings, key, file.id)
+    sealed = read_sealed_body(settings, stack.key, file.id)
     answer(f"  the first row of the file, {len(sealed):,} bytes sealed: {sealed[:48].hex()}…")
     answer(f"  looking for {len(wanted)} phrases of the articles, such as “{shown(wanted[0].decode())}”")
     if settings.database_url is None:
-        folder = stack.home / "postgres"
-        control = search_files(folder, [sealed[40:72]])
+        control = search_files(stack.home.postgres, [sealed[40:72]])
         checks.expect(control.hits > 0, f"the search works: it finds the sealed bytes of that row in {control.hits} places on disk")
-        found = search_files(folder, wanted)
+        found = search_files(stack.home.postgres, wanted)
         checks.expect(
             found.hits == 0, f"no phrase in Postgres' folder: {found.places:,} files, {found.size_bytes / 1e6:,.0f} MB, WAL included"
         )
-        rest = search_files(stack.home, wanted, skip=("postgres", "models"))
+        rest = search_files(stack.home.path, wanted, skip=("postgres", "models"))
         checks.expect(rest.hits == 0, f"no phrase in logs, Valkey's folder or anything else of the home: {rest.places:,} files")
     else:
         answer("  Postgres runs elsewhere (TEXTMILL_DATABASE_URL): its files cannot be searched from here.")
@@ -259,7 +259,7 @@ def show_table(rows: list[tuple[str, str]]) -> None:
     drawn = Table(box=box.SIMPLE, show_header=False)
     for name, value in rows:
         drawn.add_row(Text(name), Text(shown(value)))
-    console().print(drawn)
+    console().print(drawn, width=120, soft_wrap=False)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def phrases(articles: Sequence[Article], count: int, seed: int, *, chars: int = 
     chance = random.Random(seed)  # noqa: S311 - a fair draw, not a secret
     found: list[bytes] = []
     for article in chance.sample(articles, len(articles)):
-        middle = len(article.text) // 2
+        middle = article.text.find(" ", len(article.text) // 2) + 1
         phrase = article.text[middle : middle + chars]
         plain = phrase.isascii() and phrase.isprintable() and not set(phrase) & {'"', "\\"}  # JSON would write those two otherwise
         if len(phrase) == chars and plain and sum(phrase in other.text for other in articles) == 1:

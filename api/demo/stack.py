@@ -1,11 +1,8 @@
-"""The stack under the demo: found running, or started and stopped again. And what Flower says about it."""
+"""The stack under the demo and the benchmarks: found running, or started and stopped again. And what Flower says about it."""
 
 import os
-import subprocess
-import sys
 from base64 import b64encode
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import httpx
@@ -13,41 +10,58 @@ import msgspec
 
 from api.cli.connection import api_key, home, server_url
 from api.client import Client
-from api.local import ports
+from api.local import detach
+from api.local.home import Home
+from api.local.instance import find_running, read_state
+from api.local.parts import FLOWER_USER
+from api.local.ports import is_free
+from api.local.up import UpOptions
 from db.errors import TextmillError
 
-START_SECONDS: Final = 180.0
-STOP_SECONDS: Final = 60.0
-DEFAULT_PORTS: Final = {"--port": 8910, "--flower-port": 5555}
+API_PORT: Final = 8910
+FLOWER_PORT: Final = 5555
+FREE: Final = 0  # lets the stack take any
+FLOWER_SECONDS: Final = 30.0  # it asks every worker and waits for the slow ones
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """``started``: by us, so ours to stop."""
+    """``started``: by us, so ours to stop. ``state`` is what it published when it was ready."""
 
-    home: Path
+    home: Home
+    state: dict[str, object]
     started: bool
 
     @property
     def flower(self) -> str | None:
-        address = read_state(self.home).get("flower")
+        address = self.state.get("flower")
         return address if isinstance(address, str) else None
 
+    @property
+    def children(self) -> dict[str, int]:
+        """Process ids by the names of the parts."""
+        return msgspec.convert(self.state.get("children", {}), dict[str, int])
+
+    @property
+    def key(self) -> str:
+        return api_key(self.home.path, server_url(self.home.path))
+
     def connect(self) -> Client:
-        url = server_url(self.home)
-        return Client(url, api_key(self.home, url))
+        return Client(server_url(self.home.path), self.key)
 
     def stop(self) -> None:
-        subprocess.run([*command(), "down"], check=False, timeout=STOP_SECONDS)  # noqa: S603 - our own program
+        detach.stop(self.home)
 
     def workers_in_flower(self) -> list[str]:
         """Names of the workers that Flower has just asked. Empty where it lists none."""
         if self.flower is None:
             return []
-        password = (self.home / "secrets" / "flower").read_text().strip()
-        headers = {"authorization": "Basic " + b64encode(f"textmill:{password}".encode()).decode()}
+        password = (self.home.secrets / "flower").read_text().strip()
+        headers = {"authorization": "Basic " + b64encode(f"{FLOWER_USER}:{password}".encode()).decode()}
         try:
-            answer = httpx.get(f"{self.flower}/api/workers", params={"refresh": "1"}, headers=headers, timeout=30.0, trust_env=False)
+            answer = httpx.get(
+                f"{self.flower}/api/workers", params={"refresh": "1"}, headers=headers, timeout=FLOWER_SECONDS, trust_env=False
+            )
             workers = msgspec.json.decode(answer.content) if answer.is_success else None
         except (httpx.HTTPError, msgspec.DecodeError):
             return []
@@ -55,47 +69,18 @@ class Stack:
 
 
 def ensure() -> Stack:
-    """Raises TextmillError where the stack cannot be started."""
-    where = home()
-    if is_up(where):
-        return Stack(where, started=False)
-    started = subprocess.run(  # noqa: S603 - our own program
-        [*command(), "up", "--detach", *free_ports()], check=False, timeout=START_SECONDS
-    )
-    if started.returncode != 0 or not is_up(where):
-        raise TextmillError("The stack did not start; `textmill doctor` tells what is wrong.", code="stack_not_started")
-    return Stack(where, started=True)
-
-
-def command() -> list[str]:
-    return [sys.executable, "-m", "api.cli"]
-
-
-def is_up(where: Path) -> bool:
-    address = read_state(where).get("api")
-    if not isinstance(address, str):
-        return False
-    try:
-        return httpx.get(f"{address}/healthz", timeout=5.0, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def read_state(where: Path) -> dict[str, object]:
-    try:
-        state = msgspec.json.decode((where / "run" / "state.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
-def free_ports() -> list[str]:
-    """Options for the ports whose default another program has."""
-    taken = [option for option, port in DEFAULT_PORTS.items() if not ports.is_free(port)]
-    return [word for option in taken for word in (option, str(ports.free_port()))]
+    """The stack of this home, started where none runs; on other ports where the usual ones are taken. Raises TextmillError."""
+    where = Home(home().absolute())
+    if find_running(where) is not None:
+        state = read_state(where)
+        if state.get("ready") is not True:
+            raise TextmillError("A stack is starting or ending in this home; look at `textmill status`, then try again.", code="not_ready")
+        return Stack(where, state, started=False)
+    options = UpOptions(API_PORT if is_free(API_PORT) else FREE, FLOWER_PORT if is_free(FLOWER_PORT) else FREE, None)
+    return Stack(where, detach.start(where, options), started=True)
 
 
 def own_environment() -> None:
-    """The demo speaks to its own home's stack, whatever server the shell is set to."""
+    """Speaks to its own home's stack, whatever server the shell is set to."""
     for name in ("TEXTMILL_API_URL", "TEXTMILL_API_KEY"):
         os.environ.pop(name, None)

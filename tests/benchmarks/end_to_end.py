@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         stack = stacks.ensure()
         try:
             with BareLoop() as bare, stack.connect() as client:
-                report = measure(bare, client, articles, turns, cast("dict[str, int]", stacks.read_state(stack.home).get("children", {})))
+                report = measure(bare, client, articles, turns, stack.children)
         finally:
             stack.stop()
     report = {"benchmark": "end_to_end", "machine": describe_machine(), "model": ENCODER, **report}

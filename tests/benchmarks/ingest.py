@@ -65,8 +65,7 @@ def main(arguments: list[str]) -> int:
         os.environ["TEXTMILL_HOME"] = home
         stack = stacks.ensure()
         try:
-            children = cast("dict[str, int]", stacks.read_state(stack.home).get("children", {}))
-            watched = {name: pid for name, pid in children.items() if name in WATCHED}
+            watched = {name: pid for name, pid in stack.children.items() if name in WATCHED}
             assert watched, f"run/state.json names none of {WATCHED}"
             with stack.connect() as client:
                 run(client, WARM_UP_BYTES, watched)
