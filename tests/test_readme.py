@@ -4,10 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from api.cli.commands import build
 from api.local.ports import free_port
 from api.settings import ApiSettings
 from db.settings import StoreSettings
@@ -53,3 +57,16 @@ def test_every_setting_is_in_the_readme_with_its_default(settings: type[StoreSet
 def test_the_readme_names_no_setting_that_does_not_exist() -> None:
     known = {f"TEXTMILL_{name.upper()}" for settings in (ApiSettings, WorkerSettings, DispatcherSettings) for name in settings.model_fields}
     assert set(re.findall(r"^\| `(TEXTMILL_\w+)`", README, re.MULTILINE)) == known
+
+
+def commands(command: Any, path: str) -> Iterator[tuple[str, str]]:
+    """(command, the first paragraph of its help) of all below."""
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, f"{path} {name}")
+    if not hasattr(command, "commands"):
+        yield path, (command.help or "").partition("\n\n")[0].strip()
+
+
+def test_the_table_of_commands_is_the_program_s_own_help() -> None:
+    listed = re.findall(r"^\| `(textmill [^`]+)` \| (.*) \|$", README, re.MULTILINE)
+    assert listed == list(commands(get_command(build()), "textmill"))
