@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, create_engine, text
 
 from db.errors import SettingsError
@@ -114,7 +115,9 @@ def _config() -> Config:
 
 
 def _dsn(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    """For psycopg itself. Not as a URL: its parser refuses a space in a password, and quotes the password in the error."""
+    options = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    return make_conninfo("", **url.translate_connect_args(username="user", database="dbname"), **options)
 
 
 if __name__ == "__main__":
