@@ -4,6 +4,7 @@ An event says who, what, which rows, why, when and from where, never content. ``
 where the Merkle sealer takes it.
 """
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +63,10 @@ def record(
     origin: str | None = None,
     model_version: str | None = None,
 ) -> UUID:
-    """Appends an event in the caller's transaction and returns its id. It fails where the record cannot be written: no event, no data."""
+    """Appends an event in the caller's transaction and returns its id. It fails where the record cannot be written: no event, no data.
+
+    ``origin``: the address the request came from; what is no address (a socket's peer has none) is left out.
+    """
     event_id = uuid4()
     conn.execute(
         insert(audit_events).values(
@@ -79,7 +83,7 @@ def record(
             end_idx=end_idx,
             job_id=job_id,
             request_id=request_id,
-            origin=origin,
+            origin=_address(origin),
             model_version=model_version,
         )
     )
@@ -177,3 +181,13 @@ def list_events(
         )
         for row in found
     ]
+
+
+def _address(origin: str | None) -> str | None:
+    """As Postgres takes it. A link-local address names its interface (``fe80::1%eth0``), which Postgres does not take."""
+    if origin is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(origin.partition("%")[0]))
+    except ValueError:
+        return None
