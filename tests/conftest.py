@@ -28,6 +28,7 @@ from db.migrate import bootstrap, migrate
 from db.settings import Role, StoreSettings
 from db.tenants import SCOPES, Actor, create_tenant
 
+PREFIX = "textmill-tests-"
 TEMPLATE = "textmill_template"
 ROLES_THAT_STAGE = (Role.OWNER, Role.API, Role.WORKER)  # as db.migrate.bootstrap grants it
 
@@ -82,8 +83,12 @@ def no_textmill_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def servers_home() -> Iterator[Path]:
-    """Where this run's servers live."""
-    path = Path(tempfile.mkdtemp(prefix="textmill-tests-"))
+    """Where this run's servers live. A run that was killed could not remove its own; the next one does."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     Home(path).prepare()
     yield path
     shutil.rmtree(path, ignore_errors=True)
