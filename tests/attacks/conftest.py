@@ -1,0 +1,5 @@
+"""The attacks look at the store as its own tests do."""
+
+from tests.db.conftest import as_superuser
+
+__all__ = ["as_superuser"]
