@@ -1,173 +1,166 @@
-"""A database comes from nothing to this version in one step or not at all, and login roles come back to what they must be."""
+"""Bringing a database up: twice changes nothing, two at once wait for each other, a later version's database is left alone."""
 
-import os
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
 
 from db.errors import SettingsError
-from db.migrate import _dsn, bootstrap, current_revision, head_revision, migrate
+from db.migrate import _LOCK, bootstrap, current_revision, head_revision, migrate
 from db.schema import metadata
-from db.settings import Role, StoreSettings
+from db.settings import Role
 from tests.conftest import Server
-
-TABLES = (
-    "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p')"
-)
-
-
-def run(url: URL, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(_dsn(url), autocommit=True) as conn:
-        found = conn.execute(statement.encode())
-        return found.fetchall() if found.description else []
 
 
 @pytest.fixture
 def empty(server: Server) -> Iterator[str]:
-    """A bootstrapped database that holds nothing yet."""
-    name = f"empty_{uuid4().hex[:8]}"
+    """The name of a database with roles and nothing in it."""
+    name = f"empty_{next(server.names)}"
     bootstrap(server.postgres.superuser_url(), server.passwords, name)
     yield name
     server.drop_database(name)
 
 
-@pytest.fixture
-def as_owner(server: Server, empty: str) -> URL:
-    owner = server.postgres.superuser_url(empty).set(username=Role.OWNER.login, password=server.passwords[Role.OWNER])
-    return owner.set(drivername="postgresql+psycopg")
+def as_role(server: Server, database: str, role: Role) -> URL:
+    return server.postgres.superuser_url(database).set(
+        drivername="postgresql+psycopg", username=role.login, password=server.passwords[role]
+    )
 
 
-def test_an_empty_database_comes_to_this_version_and_stays_there(as_owner: URL) -> None:
-    assert current_revision(as_owner) is None
-    migrate(as_owner)
-    assert current_revision(as_owner) == head_revision()
-    there = run(as_owner, TABLES)
-    assert set(metadata.tables) <= {name for (name,) in there}
-    migrate(as_owner)
-    assert current_revision(as_owner) == head_revision()
-    assert run(as_owner, TABLES) == there
+def as_superuser(server: Server, database: str) -> psycopg.Connection:
+    return psycopg.connect(server.postgres.superuser_url(database).render_as_string(hide_password=False), autocommit=True)
 
 
-def test_several_processes_may_migrate_at_once(as_owner: URL) -> None:
-    failed: list[BaseException] = []
+def tables(server: Server, database: str) -> set[str]:
+    with as_superuser(server, database) as conn:
+        return {name for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
 
-    def work() -> None:
+
+def catalogue(server: Server, database: str) -> list[tuple[object, ...]]:
+    with as_superuser(server, database) as conn:
+        return (
+            conn.execute(
+                "SELECT c.oid, c.relname, c.relacl::text, c.relrowsecurity FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = 'public' ORDER BY c.oid"
+            ).fetchall()
+            + conn.execute("SELECT polname, polrelid, polqual::text FROM pg_policy ORDER BY oid").fetchall()
+        )
+
+
+def test_an_empty_database_is_brought_to_the_head(server: Server, empty: str) -> None:
+    owner = as_role(server, empty, Role.OWNER)
+    assert current_revision(owner) is None
+    migrate(owner)
+    assert current_revision(owner) == head_revision()
+    assert set(metadata.tables) < tables(server, empty)
+
+
+def test_a_second_time_changes_nothing(server: Server, empty: str) -> None:
+    owner = as_role(server, empty, Role.OWNER)
+    migrate(owner)
+    before = catalogue(server, empty)
+    migrate(owner)
+    bootstrap(server.postgres.superuser_url(), server.passwords, empty)
+    assert catalogue(server, empty) == before
+
+
+def test_two_at_once_wait_for_each_other(server: Server, empty: str) -> None:
+    owner, failed = as_role(server, empty, Role.OWNER), []
+
+    def run() -> None:
         try:
-            migrate(as_owner)
-        except BaseException as error:
+            migrate(owner)
+        except Exception as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(2)]
+    with as_superuser(server, empty) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        for thread in threads:
+            thread.start()
+        wait_for_two(holder)
+        assert tables(server, empty) == set()
+        holder.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+        for thread in threads:
+            thread.join(60)
     assert failed == []
-    assert run(as_owner, "SELECT version_num FROM alembic_version") == [(head_revision(),)]
+    assert not any(thread.is_alive() for thread in threads)
+    assert current_revision(owner) == head_revision()
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing(as_owner: URL) -> None:
-    run(as_owner, "CREATE TABLE shards (in_the_way int)")
-    with pytest.raises(DBAPIError, match="already exists"):
-        migrate(as_owner)
-    assert run(as_owner, TABLES) == [("shards",)]
-    run(as_owner, "DROP TABLE shards")
-    migrate(as_owner)
-    assert current_revision(as_owner) == head_revision()
+def wait_for_two(conn: psycopg.Connection) -> None:
+    query = (
+        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+        " WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
+    )
+    until = time.monotonic() + 60
+    while conn.execute(query).fetchone() != (2,):
+        assert time.monotonic() < until, "they did not wait"
+        time.sleep(0.01)
 
 
-def test_a_database_of_a_newer_version_is_left_alone(as_owner: URL) -> None:
-    migrate(as_owner)
-    run(as_owner, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SettingsError, match="newer textmill") as caught:
-        migrate(as_owner)
+def test_a_migration_that_fails_leaves_nothing(server: Server, empty: str) -> None:
+    with as_superuser(server, empty) as conn:
+        conn.execute("CREATE TABLE shards ()")  # in the way of the tenth statement
+    with pytest.raises(Exception, match="shards"):
+        migrate(as_role(server, empty, Role.OWNER))
+    assert tables(server, empty) == {"shards"}
+    with as_superuser(server, empty) as conn:
+        conn.execute("DROP TABLE shards")
+    migrate(as_role(server, empty, Role.OWNER))
+
+
+def test_the_database_of_a_later_version_is_left_alone(server: Server, empty: str) -> None:
+    owner = as_role(server, empty, Role.OWNER)
+    migrate(owner)
+    with as_superuser(server, empty) as conn:
+        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = catalogue(server, empty)
+    with pytest.raises(SettingsError, match="made by a newer textmill: upgrade textmill, or restore an older backup") as caught:
+        migrate(owner)
     assert caught.value.code == "newer_home"
-    assert current_revision(as_owner) == "9999"
+    assert catalogue(server, empty) == before
+    assert current_revision(owner) == "9999"
 
 
-def test_the_module_migrates_the_database_of_the_settings(settings: StoreSettings, as_owner: URL) -> None:
-    environment = {
-        **os.environ,
-        "TEXTMILL_HOME": str(settings.home),
-        "TEXTMILL_DATABASE_URL": as_owner.render_as_string(hide_password=False),
-    }
-    done = subprocess.run([sys.executable, "-m", "db.migrate"], env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert current_revision(as_owner) == head_revision()
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.OWNER])
+def test_only_the_owner_migrates(server: Server, empty: str, role: Role) -> None:
+    with pytest.raises(Exception, match="permission denied"):
+        migrate(as_role(server, empty, role))
+    assert tables(server, empty) == set()
 
 
-# Login roles
-
-
-def test_to_bootstrap_again_changes_nothing(server: Server, empty: str, as_owner: URL) -> None:
-    migrate(as_owner)
-    superuser = server.postgres.superuser_url(empty)
-    rights = "SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
-    of_database = f"SELECT datacl::text, pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{empty}'"
-    before = run(superuser, rights), run(superuser, of_database)
-    bootstrap(server.postgres.superuser_url(), server.passwords, empty)
-    assert (run(superuser, rights), run(superuser, of_database)) == before
-
-
-def test_a_role_that_was_raised_is_brought_down_again(server: Server, empty: str) -> None:
-    superuser = server.postgres.superuser_url(empty)
-    run(superuser, "ALTER ROLE textmill_worker SUPERUSER BYPASSRLS CREATEROLE INHERIT")
-    run(superuser, "ALTER ROLE textmill_worker SET log_statement = 'all'")
-    run(superuser, f"GRANT ALL ON DATABASE {empty} TO PUBLIC")
-    run(superuser, "GRANT ALL ON SCHEMA public TO PUBLIC")
-    bootstrap(server.postgres.superuser_url(), server.passwords, empty)
-    assert run(
-        superuser,
-        "SELECT rolsuper, rolbypassrls, rolcreaterole, rolinherit, 'log_statement=none' = ANY(rolconfig)"
-        " FROM pg_roles WHERE rolname = 'textmill_worker'",
-    ) == [(False, False, False, False, True)]
-    assert run(superuser, "SELECT has_database_privilege('public', current_database(), 'CONNECT')") == [(False,)]
-    assert run(superuser, "SELECT has_schema_privilege('public', 'public', 'USAGE')") == [(False,)]
-
-
-def test_a_new_password_replaces_the_old_one(server: Server, empty: str) -> None:
-    url = server.postgres.superuser_url(empty).set(username=Role.AUDITOR.login)
-    old = server.passwords[Role.AUDITOR]
+def test_bootstrap_changes_a_password_and_never_sends_it(server: Server, empty: str) -> None:
+    """A server that logs statements would keep it."""
+    new = "a new password with ' and %"
+    talkative = server.postgres.superuser_url().update_query_dict({"options": "-c log_statement=all"})
+    address = server.postgres.superuser_url(empty).set(username=Role.AUDITOR.login, password="")
     try:
-        bootstrap(server.postgres.superuser_url(), {Role.AUDITOR: "it's \\new' --"}, empty)
-        assert run(url.set(password="it's \\new' --"), "SELECT 1") == [(1,)]
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            run(url.set(password=old), "SELECT 1")
+        bootstrap(talkative, {**server.passwords, Role.AUDITOR: new}, empty)
+        with psycopg.connect(address.render_as_string(), password=new) as conn:
+            assert conn.execute("SELECT current_user").fetchone() == (Role.AUDITOR.login,)
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(address.render_as_string(), password=server.passwords[Role.AUDITOR])
     finally:
-        bootstrap(server.postgres.superuser_url(), {Role.AUDITOR: old}, empty)
-    assert run(url.set(password=old), "SELECT 1") == [(1,)]
+        bootstrap(server.postgres.superuser_url(), server.passwords, empty)
+    log = server.postgres.log.read_bytes()
+    assert b'ALTER ROLE "textmill_auditor"' in log
+    assert b"a new password" not in log
 
 
-def test_what_a_role_sends_is_never_logged_by_the_server(server: Server, empty: str) -> None:
-    """Set on the roles, which they cannot change: on a server that others set up, its own settings would quote a failing statement."""
-    found = dict(run(server.postgres.superuser_url(empty), "SELECT rolname, rolconfig FROM pg_roles WHERE rolname LIKE 'textmill%'"))
-    assert set(found) == {role.login for role in Role}
-    for configured in found.values():
-        assert {
-            "log_statement=none",
-            "log_min_error_statement=panic",
-            "log_min_duration_statement=-1",
-            "log_parameter_max_length=0",
-            "log_parameter_max_length_on_error=0",
-            "log_error_verbosity=terse",
-        } <= set(configured)  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize("role", list(Role))
-def test_a_role_gets_into_its_database_and_into_no_schema_of_others(server: Server, empty: str, role: Role) -> None:
-    url = server.postgres.superuser_url(empty).set(username=role.login, password=server.passwords[role])
-    assert run(url, "SELECT current_user") == [(role.login,)]
-    made = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(f"of_{role}")).as_string()
-    if role is Role.OWNER:
-        run(url, made)
-    else:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            run(url, made)
+def test_bootstrap_takes_away_what_was_given_too_much(server: Server, empty: str) -> None:
+    login = sql.Identifier(Role.AUDITOR.login)
+    with as_superuser(server, empty) as conn:
+        conn.execute(sql.SQL("ALTER ROLE {} CREATEDB CREATEROLE BYPASSRLS").format(login))
+        conn.execute(sql.SQL("GRANT ALL ON SCHEMA public TO PUBLIC"))
+        bootstrap(server.postgres.superuser_url(), server.passwords, empty)
+        found = conn.execute(
+            "SELECT rolcreatedb OR rolcreaterole OR rolbypassrls, has_schema_privilege('public', 'public', 'CREATE')"
+            " FROM pg_roles WHERE rolname = %s",
+            [Role.AUDITOR.login],
+        ).fetchone()
+    assert found == (False, False)
