@@ -4,7 +4,6 @@ An API key is ``tm_`` and 256 random bits in URL-safe base64. Only its SHA-256 i
 """
 
 import base64
-import binascii
 import hashlib
 import os
 from dataclasses import dataclass
@@ -83,7 +82,7 @@ def create_api_key(
     if not scopes:
         raise StoreError("A key without a scope can do nothing: give at least one.", code="unknown_scope", status=400)
     key_id, secret = uuid4(), os.urandom(_SECRET_SIZE)
-    presented = _PREFIX + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+    presented = _presented(secret)
     with store.transaction(tenant=tenant_id) as conn:
         sealer = store.keyring.sealer(conn, tenant_id, "tenant", tenant_id)
         conn.execute(
@@ -187,12 +186,23 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
             .where(api_keys.c.tenant_id == actor.tenant_id, api_keys.c.key_id == key_id)
             .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
         )
-        if moved.rowcount == 0:
-            raise NotFound("There is no API key with this id.")
-        record(
-            conn,
-            tenant_id=actor.tenant_id,
-            component=store.role.value,
+        if moved.rowcount == 1:
+            record(
+                conn,
+                tenant_id=actor.tenant_id,
+                component=store.role.value,
+                action="key.revoke",
+                principal_id=actor.principal_id,
+                key_id=actor.key_id,
+                object_kind="api_key",
+                object_id=key_id,
+                request_id=actor.request_id,
+                origin=actor.origin,
+            )
+    if moved.rowcount == 0:
+        record_denied(
+            store,
+            actor.tenant_id,
             action="key.revoke",
             principal_id=actor.principal_id,
             key_id=actor.key_id,
@@ -201,14 +211,21 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
             request_id=actor.request_id,
             origin=actor.origin,
         )
+        raise NotFound("There is no API key with this id.")
 
 
 def _hash_of(presented: str) -> bytes:
-    """SHA-256 of the secret in a presented key; of something no key has where the form is wrong, so that both take the same path."""
-    body = presented.removeprefix(_PREFIX)
+    """SHA-256 of the secret in a presented key; of something no key has where the form is wrong, so that both take the same path.
+
+    A key has one spelling: base64 would take several (spare bits in the last letter, padding, letters it skips).
+    """
     try:
-        secret = base64.urlsafe_b64decode(body.encode("ascii") + b"=" * (-len(body) % 4))
-    except (binascii.Error, ValueError):
+        secret = base64.urlsafe_b64decode(presented.removeprefix(_PREFIX).encode("ascii") + b"=")
+    except ValueError:
         secret = b""
-    well_formed = presented.startswith(_PREFIX) and len(secret) == _SECRET_SIZE
+    well_formed = len(secret) == _SECRET_SIZE and _presented(secret) == presented
     return hashlib.sha256(secret if well_formed else b"textmill: no key").digest()
+
+
+def _presented(secret: bytes) -> str:
+    return _PREFIX + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
