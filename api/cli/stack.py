@@ -196,11 +196,8 @@ def bootstrap() -> int:
         url = make_url(os.environ["TEXTMILL_SUPERUSER_URL"])
     except (KeyError, ArgumentError):
         raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.") from None
-    home = _home()
-    if not home.secrets.is_dir():  # where the secrets are laid down beforehand, the home may be read-only
-        home.prepare()
     with _database_answers():
-        make_roles(home, url)
+        make_roles(_home(), url)
     say("The login roles and the database are there; `textmill db migrate` makes the tables.")
     return StackExit.OK
 

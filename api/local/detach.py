@@ -23,7 +23,7 @@ STOP_SECONDS: Final = 120.0
 def start(home: Home, options: UpOptions) -> dict[str, object]:
     """Returns the published state when everything runs. StackError with the reason else."""
     check_environment()
-    home.prepare()
+    home.prepare(holds_database=not os.environ.get("TEXTMILL_DATABASE_URL"))
     refuse_second(home)
     refuse_taken({name: port for name, port in (("api", options.port), ("flower", options.flower_port)) if port})
     log_path = home.logs / "up.log"

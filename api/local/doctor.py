@@ -155,7 +155,8 @@ def folder(home: Home) -> Iterator[Finding]:
 def disk(home: Home) -> Iterator[Finding]:
     place = next(path for path in (home.path, *home.path.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    needed = WARM_BYTES if (home.postgres / "PG_VERSION").exists() else FRESH_BYTES
+    makes_database = not os.environ.get("TEXTMILL_DATABASE_URL") and not (home.postgres / "PG_VERSION").exists()
+    needed = FRESH_BYTES if makes_database else WARM_BYTES
     yield Finding(
         "disk", free >= needed, f"{free >> 20:,} MiB free", "" if free >= needed else f"Make room: {needed >> 20} MiB are needed to start."
     )

@@ -26,7 +26,10 @@ LOCAL_TENANT = "local"
 
 def role_passwords(home: Home) -> dict[Role, str]:
     """Of the login roles, from where every part looks for them; made where they are missing. Raises OSError."""
-    return {role: os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or read_or_make(home.secrets / f"db-{role.value}") for role in Role}
+    passwords = {role: os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") for role in Role}
+    if not all(passwords.values()):
+        home.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {role: given or read_or_make(home.secrets / f"db-{role.value}") for role, given in passwords.items()}
 
 
 def make_roles(home: Home, superuser_url: URL) -> None:

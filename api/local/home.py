@@ -52,7 +52,7 @@ class Home:
     def version_file(self) -> Path:
         return self.path / "version"
 
-    def prepare(self) -> None:
+    def prepare(self, *, holds_database: bool = True) -> None:
         """Makes the folders, mode 0700. StackError where the home cannot be used or is of a newer layout."""
         self.refuse_newer()
         try:
@@ -69,7 +69,7 @@ class Home:
                 StackExit.BAD_HOME,
                 code="bad_home",
             )
-        self._refuse_full()
+        self._refuse_full(FRESH_BYTES if holds_database and not (self.postgres / "PG_VERSION").exists() else WARM_BYTES)
 
     def refuse_newer(self) -> None:
         try:
@@ -85,9 +85,8 @@ class Home:
                 code="newer_home",
             )
 
-    def _refuse_full(self) -> None:
-        fresh = not (self.postgres / "PG_VERSION").exists()
-        needed, free = (FRESH_BYTES if fresh else WARM_BYTES), shutil.disk_usage(self.path).free
+    def _refuse_full(self, needed: int) -> None:
+        free = shutil.disk_usage(self.path).free
         if free < needed:
             raise StackError(
                 f"{self.path} has {free >> 20} MiB of free disk and needs {needed >> 20} MiB to start: make room, or set TEXTMILL_HOME.",

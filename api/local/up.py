@@ -264,7 +264,7 @@ def run(home: Home, options: UpOptions, display: Display) -> StackExit:
     check_environment()
     stop = Stop()
     stop.install()
-    home.prepare()
+    home.prepare(holds_database=not os.environ.get("TEXTMILL_DATABASE_URL"))
     return Stack(home, options, display, stop).run()
 
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import redis
 
+from api import cli
 from api.local import unprivileged
 from api.local.home import Home
 from api.local.postgres import MAX_SOCKET_PATH, EmbeddedPostgres
@@ -231,3 +232,29 @@ def test_the_brokers_answer(broker_url: str) -> None:
     with redis.Redis.from_url(broker_url) as client:
         assert client.ping()
         assert client.dbsize() == 0
+
+
+def test_roles_are_made_on_a_server_of_ones_own_with_the_passwords_given(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres = EmbeddedPostgres(home, durable=False)
+    postgres.start()
+    try:
+        address = postgres.superuser_url()
+        monkeypatch.setenv("TEXTMILL_HOME", str(tmp_path / "other"))
+        monkeypatch.setenv("TEXTMILL_SUPERUSER_URL", address.render_as_string(hide_password=False))
+        monkeypatch.setenv("TEXTMILL_DB_PASSWORD_API", "of-the-api")
+        assert cli.run(["db", "bootstrap"]) == 0
+        assert {path.name for path in (tmp_path / "other" / "secrets").iterdir()} == {f"db-{role}" for role in Role if role != Role.API}
+        monkeypatch.setenv("TEXTMILL_DATABASE_URL", postgres.address("textmill"))
+        assert cli.run(["db", "migrate"]) == 0
+        assert cli.run(["db", "migrate"]) == 0
+        with psycopg.connect(StoreSettings().database_url_for(Role.API).set(drivername="postgresql").render_as_string(False)) as conn:
+            assert conn.execute("SELECT current_user").fetchone() == ("textmill_api",)
+    finally:
+        postgres.stop()
+
+
+def test_bootstrap_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["db", "bootstrap"]) == 2
+    assert "TEXTMILL_SUPERUSER_URL" in capsys.readouterr().err
