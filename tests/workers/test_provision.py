@@ -75,6 +75,11 @@ def test_gemmas_tokenizer_gives_every_text_back(gemma_folder: Path) -> None:
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
+def test_a_home_under_the_users_own_folder_is_found(gemma_folder: Path, models_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(models_home.parent))
+    assert ensure(GEMMA, Path("~") / models_home.name) == gemma_folder
+
+
 def test_a_file_that_is_not_the_registrys_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "models" / GEMMA.id
     folder.mkdir(parents=True)

@@ -31,7 +31,7 @@ def ensure(card: ModelCard, home: Path) -> Path:
     if not card.source_sha256:
         folder = package / "model"
     else:
-        folder = home / "models" / card.id
+        folder = home.expanduser() / "models" / card.id
         if not folder.is_dir():
             _convert_once(card, package, folder)
     _check(card, folder)
