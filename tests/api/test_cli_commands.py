@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -275,12 +277,32 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
     assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == list(range(1, 3001))
 
 
+@pytest.mark.parametrize(("answer", "state"), [(b"n\n", "cancelled"), (b"\n", "completed")])
+def test_an_interrupt_at_a_terminal_asks_what_becomes_of_the_job(
+    environment: dict[str, str], textmill: Callable[..., Done], tmp_path: Path, answer: bytes, state: str
+) -> None:
+    source = tmp_path / "many.jsonl"
+    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(4000)))
+    terminal = Terminal(["label", str(source), "--labels", "x,y", "-o", str(tmp_path / "out.jsonl")], environment)
+    terminal.read_until(b"of 4,000")  # the live bar; the job has begun
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.read_until(b"Leave the job running? [Y/n]")
+    terminal.write(answer)
+    assert terminal.end() == 130
+    told = re.search(r"textmill results (batch_\w+)", terminal.seen.decode())
+    assert told
+    job = told[1]
+    assert textmill("jobs", "watch", job, "--json").json["status"] == state
+
+
 def test_a_terminal_gets_no_control_characters_from_data(environment: dict[str, str], textmill: Callable[..., Done]) -> None:
     stdin = json.dumps({"id": "\x9b31m\u202eid", "text": "some text"}).encode() + b"\n"
     job = textmill("label", "-", "--labels", "x\x9b2J,y", "--detach", "-q", "--metadata", "k=\x1b[2J", stdin=stdin).out.strip()
     assert textmill("jobs", "watch", job, "-q").exit_code == 0
     for command in (["results", job, "-o", "-", "-q"], ["jobs", "show", job], ["jobs", "show", job, "--json"]):
-        seen = on_a_terminal([sys.executable, "-m", "api.cli", *command], environment)
+        terminal = Terminal(command, environment)
+        assert terminal.end() == 0
+        seen = terminal.seen.decode()
         assert "\x9b" not in seen
         assert "\u202e" not in seen
         assert "\x1b[2J" not in seen
@@ -391,20 +413,39 @@ def wait_for(look: Callable[[], dict[str, object] | None], seconds: float = 30.0
     raise AssertionError("it did not come to pass")
 
 
-def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
-    """Everything the program sends to a terminal that is its stdout."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=follower, stderr=subprocess.DEVNULL)
-    os.close(follower)
-    seen = b""
-    while True:
+class Terminal:
+    """The program with a terminal for stdin, stdout and stderr. ``seen``: every byte it sent there."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self._leader, follower = pty.openpty()
+        environment = {**environment, "TERM": "xterm", "COLUMNS": "160"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", *arguments], env=environment, stdin=follower, stdout=follower, stderr=follower
+        )
+        os.close(follower)
+        self.seen = b""
+
+    def write(self, keys: bytes) -> None:
+        os.write(self._leader, keys)
+
+    def read_until(self, wanted: bytes, seconds: float = 30.0) -> None:
+        until = time.monotonic() + seconds
+        while wanted not in self.seen:
+            ready, _, _ = select.select([self._leader], [], [], max(0.0, until - time.monotonic()))
+            assert ready, f"{wanted!r} did not come"
+            assert self._read(), f"the program ended before {wanted!r}"
+
+    def end(self) -> int:
+        """Reads to the end. Returns the exit code."""
+        while self._read():
+            pass
+        os.close(self._leader)
+        return self.process.wait(timeout=30)
+
+    def _read(self) -> bool:
         try:
-            chunk = os.read(leader, 65536)
+            chunk = os.read(self._leader, 65536)
         except OSError:  # the last writer is gone
-            break
-        if not chunk:
-            break
-        seen += chunk
-    os.close(leader)
-    assert process.wait(timeout=30) == 0
-    return seen.decode()
+            return False
+        self.seen += chunk
+        return bool(chunk)
