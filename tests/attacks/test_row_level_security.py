@@ -36,15 +36,15 @@ Stores = Callable[[Role], Store]
 # A small letter: some columns only, listed below. -: refused, or it finds nothing.
 MATRIX = """
                     api    worker  dispatcher  auditor  owner
-tenants             SIU-   ----    ----        ----     ----
-api_keys            SIU-   ----    ----        ----     ----
+tenants             SIu-   ----    ----        ----     ----
+api_keys            SIu-   ----    ----        ----     ----
 tenant_keys         SIu-   S---    ----        ----     ----
 data_keys           SI-D   S---    s--D        ----     ----
 files               SIUD   ----    s-uD        ----     ----
 rows                SIuD   S---    s-uD        ----     ----
-jobs                SIUD   S---    S-U-        ----     ----
-job_specs           SI-D   S---    ----        ----     ----
-shards              S-UD   S-u-    SIU-        ----     ----
+jobs                SIUD   S---    S-u-        ----     ----
+job_specs           SI--   S---    ----        ----     ----
+shards              S---   S-u-    SIu-        ----     ----
 results             S-uD   sI--    si--        ----     ----
 label_sets          SIUD   S---    ----        ----     ----
 models              S--D   SIu-    ----        ----     ----
@@ -56,6 +56,8 @@ audit_leaves        S---   ----    ----        S---     ----
 audit_checkpoints   S---   ----    ----        S---     ----
 """
 SOME_COLUMNS = {
+    ("api", "tenants", "u"): "name_sealed",
+    ("api", "api_keys", "u"): "revoked_at",
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed",
     ("api", "results", "u"): "payload_sealed",
@@ -72,6 +74,10 @@ SOME_COLUMNS = {
     ("dispatcher", "files", "u"): "state name_sealed",
     ("dispatcher", "rows", "s"): "tenant_id file_id idx line endpoint defect size",
     ("dispatcher", "rows", "u"): "body_sealed",
+    ("dispatcher", "jobs", "u"): "state completed_count failed_count input_tokens output_tokens errors metrics in_progress_at finalizing_at"
+    " completed_at failed_at expired_at cancelled_at",
+    ("dispatcher", "shards", "u"): "end_idx state epoch priority deadline not_before dispatched_at lease_expires_at worker crash_attempts"
+    " error_attempts last_error completed_count failed_count input_tokens output_tokens metrics",
     ("dispatcher", "results", "s"): "tenant_id job_id idx outcome code epoch",
     ("dispatcher", "results", "i"): "tenant_id job_id idx outcome code epoch",
 }
@@ -293,7 +299,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "jobs": {"job_id": uuid.uuid4()},
         "job_specs": {"job_id": uuid.uuid4()},
         "shards": {"shard_id": uuid.uuid4()},
-        "results": {"idx": 5, "job_id": scene.job.job_id},
+        "results": {"idx": 5, "job_id": scene.job.job_id, "outcome": 2},
         "label_sets": {"label_set_id": uuid.uuid4(), "name_hmac": os.urandom(16)},
         "models": {"model_id": scene.job.head_id, "name_hmac": os.urandom(16)},
         "schedules": {"schedule_id": uuid.uuid4()},
@@ -370,6 +376,15 @@ def test_a_worker_writes_no_result_outside_its_range(scene: Scene) -> None:
         written = {idx: attempt(conn, insert(results).values({**row, "idx": idx})) for idx in (-1, 5, 6, 99)}
         assert written == {-1: 0, 5: 1, 6: 0, 99: 0}
         assert attempt(conn, insert(results).values({**row, "idx": 5, "job_id": uuid.uuid4()})) == 0
+
+
+def test_the_dispatcher_stores_failures_and_no_answers(scene: Scene) -> None:
+    results = metadata.tables["results"]
+    row = {"tenant_id": scene.own.tenant_id, "job_id": scene.job.job_id, "idx": 5, "epoch": 1}
+    with scene.as_role(Role.DISPATCHER) as conn:
+        assert attempt(conn, insert(results).values({**row, "outcome": 2, "code": "crashed_worker"}))
+        assert not attempt(conn, insert(results).values({**row, "outcome": 1}))
+        assert not attempt(conn, insert(results).values({**row, "outcome": 2, "payload_sealed": b"\x01"}))
 
 
 def test_the_lease_costs_a_look_up_a_statement_and_not_one_a_row(scene: Scene) -> None:

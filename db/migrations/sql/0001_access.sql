@@ -38,7 +38,7 @@ BEGIN
     END LOOP;
 
     -- The dispatcher and the reconciler look across tenants, at coordination only: their column grants leave out every sealed column.
-    FOREACH name IN ARRAY ARRAY['files', 'rows', 'jobs', 'shards', 'results', 'data_keys', 'audit_events', 'audit_digests', 'audit_unsealed'] LOOP
+    FOREACH name IN ARRAY ARRAY['files', 'rows', 'jobs', 'shards', 'data_keys', 'audit_events', 'audit_digests', 'audit_unsealed'] LOOP
         EXECUTE format('CREATE POLICY dispatcher ON %I TO textmill_dispatcher USING (true) WITH CHECK (true)', name);
     END LOOP;
 
@@ -49,6 +49,10 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Of results the dispatcher writes failures only: rows that nobody could run.
+CREATE POLICY dispatcher_reads ON results FOR SELECT TO textmill_dispatcher USING (true);
+CREATE POLICY dispatcher_fails ON results FOR INSERT TO textmill_dispatcher WITH CHECK (outcome = 2);
 
 -- API keys are looked up before the tenant is known: by the hash of what was presented, and by nothing else.
 CREATE POLICY api_of_tenant ON api_keys AS RESTRICTIVE TO textmill_api
@@ -103,15 +107,18 @@ CREATE POLICY worker_retrains ON models FOR UPDATE TO textmill_worker USING (ten
     AND model_id = (SELECT j.head_id FROM jobs j JOIN leased_shard l ON j.tenant_id = l.tenant_id AND j.job_id = l.job_id));
 
 -- Rights on the partitioned parents only, never on a partition.
-GRANT SELECT, INSERT, UPDATE ON tenants, api_keys TO textmill_api;
+GRANT SELECT, INSERT ON tenants, api_keys TO textmill_api;
+GRANT UPDATE (name_sealed) ON tenants TO textmill_api;
+GRANT UPDATE (revoked_at) ON api_keys TO textmill_api;
 GRANT SELECT, INSERT ON tenant_keys TO textmill_api;
 GRANT UPDATE (state) ON tenant_keys TO textmill_api;
 GRANT SELECT, INSERT, DELETE ON data_keys TO textmill_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON files, jobs, label_sets, schedules TO textmill_api;
-GRANT SELECT, INSERT, DELETE ON rows, job_specs TO textmill_api;
+GRANT SELECT, INSERT, DELETE ON rows TO textmill_api;
+GRANT SELECT, INSERT ON job_specs TO textmill_api;
 GRANT UPDATE (defect, body_sealed) ON rows TO textmill_api;
 GRANT UPDATE (payload_sealed) ON results TO textmill_api;
-GRANT SELECT, UPDATE, DELETE ON shards TO textmill_api;
+GRANT SELECT ON shards TO textmill_api;
 GRANT SELECT, DELETE ON results, models TO textmill_api;
 GRANT SELECT ON audit_events, audit_digests, audit_unsealed, audit_leaves, audit_checkpoints TO textmill_api;
 GRANT SELECT ON audit_checkpoints TO textmill_auditor;
@@ -129,8 +136,12 @@ GRANT DELETE ON files, rows, data_keys TO textmill_dispatcher;
 GRANT UPDATE (state, name_sealed) ON files TO textmill_dispatcher;
 GRANT UPDATE (body_sealed) ON rows TO textmill_dispatcher;
 GRANT SELECT (tenant_id, file_id, idx, line, endpoint, defect, size) ON rows TO textmill_dispatcher;
-GRANT SELECT, UPDATE ON jobs TO textmill_dispatcher;
-GRANT SELECT, INSERT, UPDATE ON shards TO textmill_dispatcher;
+GRANT SELECT ON jobs TO textmill_dispatcher;
+GRANT UPDATE (state, completed_count, failed_count, input_tokens, output_tokens, errors, metrics, in_progress_at, finalizing_at, completed_at,
+              failed_at, expired_at, cancelled_at) ON jobs TO textmill_dispatcher;
+GRANT SELECT, INSERT ON shards TO textmill_dispatcher;
+GRANT UPDATE (end_idx, state, epoch, priority, deadline, not_before, dispatched_at, lease_expires_at, worker, crash_attempts, error_attempts,
+              last_error, completed_count, failed_count, input_tokens, output_tokens, metrics) ON shards TO textmill_dispatcher;
 GRANT SELECT (tenant_id, job_id, idx, outcome, code, epoch) ON results TO textmill_dispatcher;
 GRANT INSERT (tenant_id, job_id, idx, outcome, code, epoch) ON results TO textmill_dispatcher;
 GRANT SELECT (tenant_id, key_id, owner_kind, owner_id) ON data_keys TO textmill_dispatcher;
