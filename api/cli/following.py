@@ -56,8 +56,8 @@ def ended_well(batch: "Batch") -> ExitCode:
 
 
 def say_why(batch: "Batch") -> None:
-    """For a job that did not complete."""
-    if batch.status == "completed":
+    """For a job that ended and did not complete."""
+    if batch.status == "completed" or not batch.ended:
         return
     say(f"Job {batch.id} ended as {batch.status}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
     faults = batch.errors.data if batch.errors is not None else []

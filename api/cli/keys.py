@@ -1,5 +1,6 @@
 """`textmill keys`: who may do what. `textmill audit`: who did what."""
 
+import time
 from itertools import islice
 from typing import Annotated
 
@@ -58,7 +59,9 @@ def list_keys(as_json: Json = False) -> int:
     rows = []
     for key in keys:
         scopes = key.get("scopes")
-        state = "revoked" if key.get("revoked_at") else "active"
+        expires_at = key.get("expires_at")
+        expired = isinstance(expires_at, int) and expires_at <= time.time()
+        state = "revoked" if key.get("revoked_at") else "expired" if expired else "active"
         named = ", ".join(map(str, scopes)) if isinstance(scopes, list) else ""
         rows.append((key.get("id", ""), key.get("name") or "", named, state, when(key.get("created_at")), when(key.get("expires_at"))))
     table(("KEY", "NAME", "SCOPES", "STATE", "CREATED", "EXPIRES"), rows)

@@ -46,8 +46,12 @@ def train_head(
             return let_go(client, batch, None)
         say_why(batch)
         if batch.status != "completed":
+            if as_json:
+                answer_json({"job": batch.id, "status": batch.status, "head": None})
             return ExitCode.JOB_ENDED_BADLY
-        head = next((one for one in client.pages("/v1/heads") if one.get("name") == name), None)
+        # Where no example was good, a head of this name is the one from before.
+        made = batch.counts.failed < batch.counts.total
+        head = next((one for one in client.pages("/v1/heads") if one.get("name") == name), None) if made else None
     if head is None:
         raise CommandError(
             f"The head was not made: all of its {batch.counts.total:,} examples failed. See why: textmill results {batch.id} --errors -o -",

@@ -272,6 +272,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
     assert not out.exists()
     early = textmill("results", str(job["id"]), "-o", "-")
     assert early.exit_code in (0, 1)
+    assert "ended as" not in early.err
     assert textmill("jobs", "watch", str(job["id"])).exit_code == 0
     assert textmill("results", str(job["id"]), "-o", str(out), "--json").json["rows"] == 3000
     assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == list(range(1, 3001))
@@ -349,6 +350,25 @@ def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., D
     assert textmill("label", str(rows), "--head", "my head", "-o", "-").exit_code == 2
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
+    textmill: Callable[..., Done], tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    good, bad, unlabelled = tmp_path / "good.jsonl", tmp_path / "bad.jsonl", tmp_path / "unlabelled.jsonl"
+    good.write_text("".join(json.dumps({"text": text, "label": LABELS[place % 2]}) + "\n" for place, text in enumerate(TEXTS)))
+    bad.write_text('{"text": "one label makes no head", "label": "good"}\n')
+    unlabelled.write_text('{"text": "no label at all"}\n')
+    assert textmill("train", "head", "kept", str(good)).exit_code == 0
+    again = textmill("train", "head", "kept", str(bad), *flags)
+    assert again.exit_code == 5, again.err
+    assert "The head was not made" in again.out + again.err
+    assert "40 examples" not in again.err
+    failed = textmill("train", "head", "kept", str(unlabelled), *flags)
+    assert failed.exit_code == 5, failed.err
+    assert not flags or failed.json["head"] is None
+    assert textmill("heads", "delete", "kept").exit_code == 0
+
+
 def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\ufeffgood\nbad\n\nugly\n")
     assert textmill("label-sets", "put", "mood", "--labels-file", str(tmp_path / "labels.txt")).exit_code == 0
@@ -372,6 +392,21 @@ def test_a_key_works_until_it_is_revoked(textmill: Callable[..., Done], monkeypa
     assert textmill("keys", "revoke", str(made["id"])).exit_code == 0
     monkeypatch.setenv("TEXTMILL_API_KEY", str(made["key"]))
     assert textmill("jobs", "list").exit_code == 4
+
+
+def test_a_key_that_has_expired_is_not_called_active(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = textmill("keys", "create", "for a week", "--scopes", "read", "--expires-days", "7", "--json").json
+
+    def state() -> str:
+        return next(line for line in textmill("keys", "list").out.splitlines() if line.startswith(str(made["id"]))).split("\t")[3]
+
+    assert state() == "active"
+    later = time.time() + 8 * 86_400
+    with monkeypatch.context() as clock:
+        clock.setattr("api.cli.keys.time.time", lambda: later)
+        assert state() == "expired"
+    assert textmill("keys", "revoke", str(made["id"])).exit_code == 0
+    assert state() == "revoked"
 
 
 def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path) -> None:
