@@ -12,6 +12,10 @@ from db.settings import Role, StoreSettings
 
 LOCK_TIMEOUT_MS: Final = 5_000  # a lock held by an admin must not outlast a lease silently
 STATEMENT_TIMEOUT_MS: Final = 300_000  # duplicates of a million-row file are found in one statement
+# A worker that is stopped in the middle of a transaction keeps its locks, which the reconciler steps around. While it copies rows the
+# server waits in a statement, else between two: both end within about a lease. No transaction of ours waits for anything but the database.
+WORKER_STATEMENT_TIMEOUT_MS: Final = 30_000
+IDLE_IN_TRANSACTION_MS: Final = 10_000
 # A network that swallows packets must end a statement within a lease, not after the kernel's quarter of an hour. TCP only; in ms and s.
 SILENT_NETWORK: Final = {"tcp_user_timeout": 15_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 
@@ -28,6 +32,7 @@ class Store:
     def __init__(self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8) -> None:
         self.role = role
         self.keyring = keyring
+        statement_timeout_ms = WORKER_STATEMENT_TIMEOUT_MS if role is Role.WORKER else STATEMENT_TIMEOUT_MS
         self.engine: Engine = create_engine(
             url,
             pool_size=pool_size,
@@ -39,7 +44,8 @@ class Store:
                 "application_name": f"textmill-{role.value}",
                 "connect_timeout": 10,
                 **SILENT_NETWORK,
-                "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+                "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={statement_timeout_ms}"
+                f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC",
             },
         )
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
+from db import connect
 from db.connect import LOCK_TIMEOUT_MS, Store, open_store
 from db.errors import SettingsError
 from db.settings import Role, StoreSettings
@@ -137,11 +138,29 @@ def test_a_component_logs_in_as_itself_with_limits_that_hold(stores: Stores, rol
     with stores(role).transaction() as conn:
         found = conn.execute(
             text(
-                "SELECT session_user, current_setting('lock_timeout'), current_setting('statement_timeout'), current_setting('timezone'),"
+                "SELECT session_user, current_setting('lock_timeout'), current_setting('statement_timeout'),"
+                " current_setting('idle_in_transaction_session_timeout'), current_setting('timezone'),"
                 " current_setting('application_name'), current_setting('log_error_verbosity'), current_setting('log_min_error_statement')"
             )
         ).one()
-    assert tuple(found) == (role.login, f"{LOCK_TIMEOUT_MS // 1000}s", "5min", "UTC", f"textmill-{role.value}", "terse", "panic")
+    longest = "30s" if role is Role.WORKER else "5min"
+    assert tuple(found) == (role.login, f"{LOCK_TIMEOUT_MS // 1000}s", longest, "10s", "UTC", f"textmill-{role.value}", "terse", "panic")
+
+
+def test_who_stops_within_a_transaction_keeps_no_lock(settings: StoreSettings, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process is not a dead one: its connections live on, and what they have locked nobody else can touch."""
+    monkeypatch.setattr(connect, "IDLE_IN_TRANSACTION_MS", 200)
+    lock = text("SELECT FROM tenants WHERE tenant_id = :tenant FOR UPDATE")
+    with closing(open_store(settings, Role.API)) as stopped, closing(open_store(settings, Role.API)) as other:
+        with stopped.engine.connect() as conn:
+            conn.execute(text("SELECT set_config('textmill.tenant', :tenant, true)"), {"tenant": str(tenant.tenant_id)})
+            assert conn.execute(lock, {"tenant": tenant.tenant_id}).rowcount == 1
+            with other.transaction(tenant=tenant.tenant_id) as waiting:
+                assert waiting.execute(lock, {"tenant": tenant.tenant_id}).rowcount == 1
+            with pytest.raises(DBAPIError):
+                conn.execute(text("SELECT 1"))
+        with stopped.transaction(tenant=tenant.tenant_id) as conn:
+            assert conn.execute(lock, {"tenant": tenant.tenant_id}).rowcount == 1
 
 
 @pytest.mark.parametrize("role", [Role.API, Role.WORKER, Role.OWNER])
