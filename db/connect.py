@@ -1,5 +1,6 @@
 """The one way to Postgres: a pool per process, logged in as the component's own role, and transactions that say for whom they act."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -9,6 +10,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, text
 
 from db.keyring import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
+
+log = logging.getLogger("textmill.store")
 
 LOCK_TIMEOUT_MS: Final = 5_000  # a lock held by an admin must not outlast a lease silently
 STATEMENT_TIMEOUT_MS: Final = 300_000  # duplicates of a million-row file are found in one statement
@@ -73,6 +76,8 @@ class Store:
 
 def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8) -> Store:
     """Opens the store as ``role``. The dispatcher and the auditor hold no keys: they open nothing."""
+    if settings.unsafe_sealing_off:
+        log.warning("SEALING IS OFF (TEXTMILL_UNSAFE_SEALING_OFF): everything this process stores is readable by whoever gets the database")
     if role in (Role.API, Role.WORKER, Role.OWNER):
         keyring = KeyRing(LocalKeyFile.load(settings.kek_path), sealing_off=settings.unsafe_sealing_off)
     else:

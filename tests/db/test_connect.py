@@ -179,6 +179,15 @@ def test_a_store_that_opens_nothing_does_without_the_key_file(settings: StoreSet
 # Content in the errors of the driver and in the server's log
 
 
+def test_a_store_that_does_not_seal_says_so_loudly(settings: StoreSettings, caplog: pytest.LogCaptureFixture) -> None:
+    open_store(settings, Role.API).close()
+    assert caplog.records == []
+    open_store(settings.model_copy(update={"unsafe_sealing_off": True}), Role.API).close()
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert "SEALING IS OFF" in said.message
+
+
 def test_a_failed_statement_shows_no_values_to_us(narrow: Store, tenant: Actor) -> None:
     for error in failures(narrow, tenant):
         assert CANARY not in str(error)
