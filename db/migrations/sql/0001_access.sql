@@ -50,6 +50,22 @@ BEGIN
 END
 $$;
 
+-- Nobody writes the record in another component's name, or for another time than now.
+CREATE POLICY api_in_its_name ON audit_events AS RESTRICTIVE FOR INSERT TO textmill_api WITH CHECK (component = 'api' AND at = now());
+CREATE POLICY worker_in_its_name ON audit_events AS RESTRICTIVE FOR INSERT TO textmill_worker WITH CHECK (component = 'worker' AND at = now());
+CREATE POLICY dispatcher_in_its_name ON audit_events AS RESTRICTIVE FOR INSERT TO textmill_dispatcher
+    WITH CHECK (component = 'dispatcher' AND at = now());
+
+-- The dispatcher removes uploads that were never finished and files that have expired, and no others.
+CREATE POLICY dispatcher_removes ON files AS RESTRICTIVE FOR DELETE TO textmill_dispatcher USING (state <> 'processed' OR expires_at <= now());
+CREATE POLICY dispatcher_blanks ON files AS RESTRICTIVE FOR UPDATE TO textmill_dispatcher USING (state <> 'processed' OR expires_at <= now());
+CREATE POLICY dispatcher_removes ON rows AS RESTRICTIVE FOR DELETE TO textmill_dispatcher
+    USING (file_id IN (SELECT f.file_id FROM files f WHERE f.state <> 'processed' OR f.expires_at <= now()));
+CREATE POLICY dispatcher_blanks ON rows AS RESTRICTIVE FOR UPDATE TO textmill_dispatcher
+    USING (file_id IN (SELECT f.file_id FROM files f WHERE f.state <> 'processed' OR f.expires_at <= now()));
+CREATE POLICY dispatcher_removes ON data_keys AS RESTRICTIVE FOR DELETE TO textmill_dispatcher
+    USING (owner_kind = 'file' AND owner_id IN (SELECT f.file_id FROM files f WHERE f.state <> 'processed' OR f.expires_at <= now()));
+
 -- Of results the dispatcher writes failures only: rows that nobody could run.
 CREATE POLICY dispatcher_reads ON results FOR SELECT TO textmill_dispatcher USING (true);
 CREATE POLICY dispatcher_fails ON results FOR INSERT TO textmill_dispatcher WITH CHECK (outcome = 2);

@@ -1,0 +1,59 @@
+"""What a taken-over dispatcher or worker cannot do: destroy what is in use, or write the record in another's name."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from db.connect import Store
+from db.files import create_file
+from db.rows import NewRow, RowWriter
+from db.settings import Role
+from db.tenants import Actor
+
+Stores = Callable[[Role], Store]
+
+
+@pytest.fixture
+def file_in_use(stores: Stores, tenant: Actor) -> None:
+    file = create_file(stores(Role.API), tenant, name="letters.jsonl", purpose="rows")
+    writer = RowWriter(stores(Role.API), tenant, file)
+    writer.append([NewRow(line=1, endpoint=None, defect=None, custom_id="a", body=b'{"input":"a letter"}', size=8)])
+    writer.finish(20)
+
+
+@pytest.mark.usefixtures("file_in_use")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM rows",
+        "DELETE FROM files",
+        "DELETE FROM data_keys",
+        "UPDATE rows SET body_sealed = NULL",
+        "UPDATE files SET name_sealed = ''",
+    ],
+)
+def test_the_dispatcher_destroys_nothing_that_is_in_use(stores: Stores, statement: str) -> None:
+    with stores(Role.DISPATCHER).transaction() as conn:
+        assert conn.execute(text(statement)).rowcount == 0
+
+
+FORGED = text(
+    "INSERT INTO audit_events (tenant_id, event_id, at, component, action, outcome) "
+    "VALUES (:tenant, :event, now() + make_interval(days => :days), :component, 'key.create', 'allowed')"
+)
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER, Role.DISPATCHER])
+def test_no_component_writes_the_record_in_anothers_name_or_for_another_day(stores: Stores, tenant: Actor, role: Role) -> None:
+    def write(component: str, days: int) -> None:
+        with stores(role).transaction(tenant=tenant.tenant_id) as conn:
+            conn.execute(FORGED, {"tenant": tenant.tenant_id, "event": uuid4(), "component": component, "days": days})
+
+    write(role.value, 0)
+    other = next(known.value for known in (Role.API, Role.WORKER) if known is not role)
+    for component, days in ((other, 0), (role.value, -365)):
+        with pytest.raises(ProgrammingError, match="row-level security"):
+            write(component, days)
