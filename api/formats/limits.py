@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_ID_CHARS: Final = 512
-TEXT_COLUMNS: Final = ("text", "input")
+TEXT_COLUMNS: Final = ("text", "input", "prompt")
 ID_COLUMNS: Final = ("id", "custom_id")
 LABEL_COLUMNS: Final = ("label",)
 

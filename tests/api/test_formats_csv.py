@@ -33,6 +33,11 @@ def test_columns_are_found_by_their_usual_names() -> None:
     ]
 
 
+def test_a_column_of_prompts_is_found_by_its_usual_name() -> None:
+    [row] = read(b"id,prompt\n1,Write a line.\n")
+    assert row.body == b'{"input":"Write a line."}'
+
+
 def test_columns_are_found_by_given_names() -> None:
     [row] = read(b"a;b;c\n1;hello;x\n", Columns(text="b", id="c", label="a"), ";")
     assert (row.custom_id, row.body) == ("x", b'{"input":"hello","label":"1"}')
