@@ -3,6 +3,7 @@ import uuid
 
 import pytest
 
+from db.endings import _live_jobs, _move
 from db.errors import Conflict, NotFound, StoreError
 from db.files import create_file
 from db.jobs import (
@@ -17,6 +18,7 @@ from db.jobs import (
     list_jobs,
     read_spec,
 )
+from db.lifecycle import JobState
 from db.results import has_results, iter_results
 from db.shards import release, renew
 from db.tenants import Actor
@@ -215,6 +217,19 @@ def test_a_job_that_was_done_before_its_deadline_completes_after_it(flow: Flow, 
     _pass_deadline(flow, job)
     assert expire_jobs(flow.dispatcher) == 0
     finalize_jobs(flow.dispatcher)
+    assert get_job(flow.api, tenant, job.job_id).state == "completed"
+
+
+def test_a_job_whose_last_row_came_while_it_was_found_overdue_completes(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    lease = flow.claim()
+    _pass_deadline(flow, job)
+    (overdue,) = _live_jobs(flow.dispatcher)
+    assert overdue.deadline_passed
+    flow.answer(lease)
+    assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0
+    assert finalize_jobs(flow.dispatcher) == 2
+    assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0
     assert get_job(flow.api, tenant, job.job_id).state == "completed"
 
 

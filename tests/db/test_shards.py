@@ -307,6 +307,26 @@ def test_a_suspect_runs_alone_in_its_worker(flow: Flow, tenant: Actor) -> None:
     assert claim(flow.worker, *check, "other") is not None
 
 
+def test_threads_of_one_worker_that_claim_at_once_leave_a_suspect_alone(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 80)
+    flow.change_shards("crash_attempts = :crashes, not_before = now() WHERE first_idx IN (0, 10)", crashes=MAX_CRASHES)
+    for _ in range(5):
+        won: list[Lease] = []
+        barrier = threading.Barrier(6)
+
+        def work(won: list[Lease] = won, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            won.extend(claim_any(flow.worker, "host:1"))
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [lease.first_idx for lease in won] == [0]
+        release(flow.worker, won[0], code=None, kind="drain")
+
+
 def test_an_overdue_lease_is_taken_over_where_there_is_no_reconciler_and_counts_as_a_crash(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 10)
     dead = flow.claim("dead:1")
