@@ -24,7 +24,7 @@ from tests.benchmarks.watching import cpu_seconds
 
 GOAL = 0.85
 QUICK_ARTICLES = 500
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.25  # each look costs the API some 4 ms of CPU, which is the model's CPU here
 
 
 def main(arguments: list[str]) -> int:
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     options.report.write_text(json.dumps(report, indent=2) + "\n")
     print(
         f"bare {report['bare_docs_per_second']:.1f} docs/s · end to end {report['end_to_end_docs_per_second']:.1f} docs/s · "
-        f"ratio {report['ratio']:.3f} (goal {GOAL}) · {options.report}"
+        f"ratio {report['ratio']:.3f} (goal {GOAL}), by CPU time {report['cpu_ratio']:.3f} · {options.report}"
     )
     return 0 if options.quick or cast("float", report["ratio"]) >= GOAL else 1
 
@@ -69,12 +69,14 @@ def measure(bare: BareLoop, client: Client, articles: list[Article], turns: int,
             if turn:
                 runs[name].append({"docs_per_second": speed, **run})
     medians = {name: statistics.median(cast("float", run["docs_per_second"]) for run in done) for name, done in runs.items()}
+    spent = {name: statistics.median(_cpu_seconds(run) for run in done) for name, done in runs.items()}
     return {
         "articles": len(articles),
         "turns": turns,
         "bare_docs_per_second": medians["bare"],
         "end_to_end_docs_per_second": medians["end_to_end"],
         "ratio": medians["end_to_end"] / medians["bare"],
+        "cpu_ratio": spent["bare"] / spent["end_to_end"],  # all processes of the stack counted; other work on the machine does not blur it
         "goal": GOAL,
         "runs": runs,
     }
@@ -103,6 +105,11 @@ def run_whole(client: Client, articles: list[Article], children: dict[str, int])
         "cpu_seconds": {name: round(total - used.get(name, 0.0), 3) for name, total in cpu_seconds(children).items()},
         "metrics": batch.textmill.metrics if batch.textmill is not None else None,
     }
+
+
+def _cpu_seconds(run: dict[str, object]) -> float:
+    used = run["cpu_seconds"]
+    return sum(used.values()) if isinstance(used, dict) else cast("float", used)
 
 
 def _parts(run: dict[str, object]) -> str:
