@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # C0 and C1 controls with DEL, line and paragraph separators, the marks that change the direction of text, lone surrogates.
 UNSHOWABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+PIPE_COLUMNS: Final = 120  # of what is read later, where no terminal can be asked for its width
 
 
 def shown(value: object) -> str:
@@ -57,7 +58,8 @@ def console(*, stderr: bool = False) -> "Console":
     """Markup, emoji codes and highlighting off: they would read data as commands."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

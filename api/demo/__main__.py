@@ -259,7 +259,7 @@ def show_table(rows: list[tuple[str, str]]) -> None:
     drawn = Table(box=box.SIMPLE, show_header=False)
     for name, value in rows:
         drawn.add_row(Text(name), Text(shown(value)))
-    console().print(drawn, width=120, soft_wrap=False)
+    console().print(drawn)
 
 
 if __name__ == "__main__":
