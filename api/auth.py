@@ -13,9 +13,10 @@ from fastapi import Depends, Request
 
 from api.errors import Refused
 from api.front import Front, front_of
-from db.audit.events import record_denied
+from db.actors import Actor
+from db.audit.acts import record_denied
 from db.errors import Denied
-from db.tenants import Actor, authenticate
+from db.tenants import authenticate
 
 _KEY_IN_URL: Final = re.compile(rb"tm_[A-Za-z0-9_-]{20,}|(?:^|&)(?:api[-_]?key|key|token|access[-_]?token|authorization)=", re.IGNORECASE)
 
@@ -37,7 +38,7 @@ def needs(*scopes: str) -> Callable[[Request], Awaitable[Actor]]:
             actor = await anyio.to_thread.run_sync(_authenticate, front, presented, request_id, origin, limiter=front.store_calls)
         actor = replace(actor, request_id=request_id, origin=origin)
         if actor.scopes.isdisjoint(scopes):
-            await anyio.to_thread.run_sync(_record_missing_scope, front, actor, limiter=front.store_calls)
+            await anyio.to_thread.run_sync(record_denied, front.store, actor, "scope.missing", limiter=front.store_calls)
             raise Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
         return actor
 
@@ -56,18 +57,6 @@ def _authenticate(front: Front, presented: str, request_id: str, origin: str | N
     actor = authenticate(front.store, presented, request_id=request_id, origin=origin)
     front.keys.put(presented, actor)
     return actor
-
-
-def _record_missing_scope(front: Front, actor: Actor) -> None:
-    record_denied(
-        front.store,
-        actor.tenant_id,
-        action="scope.missing",
-        principal_id=actor.principal_id,
-        key_id=actor.key_id,
-        request_id=actor.request_id,
-        origin=actor.origin,
-    )
 
 
 Submitter = Annotated[Actor, Depends(needs("submit"))]

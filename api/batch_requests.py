@@ -10,13 +10,13 @@ import msgspec
 from api.endpoints import HEADS, TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
+from db.actors import Actor
 from db.connect import Store
 from db.errors import TextmillError
 from db.failures import describe
 from db.heads import list_heads
 from db.jobs import NewJob
 from db.label_sets import list_label_sets
-from db.tenants import Actor
 from workers.models import registry
 from workers.requests import HEAD_PREFIX, check_defaults
 

@@ -18,11 +18,11 @@ from starlette.types import Send
 from api import metrics
 from api.front import Front
 from api.objects import Which
+from db.actors import Actor
 from db.connect import Store
 from db.failures import describe
 from db.results import ResultLine, iter_results
 from db.rows import iter_rows
-from db.tenants import Actor
 
 PIECE_BYTES: Final = 64 << 10
 NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from db.tenants import Actor
+from db.actors import Actor
 
 MAX_KEYS: Final = 10_000
 

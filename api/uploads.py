@@ -25,10 +25,10 @@ from api.formats.parquet import parquet_rows
 from api.front import front_of
 from api.settings import ApiSettings
 from api.upload_slots import UploadSlots
+from db.actors import Actor
 from db.connect import Store
 from db.files import FileRecord, create_file
 from db.rows import NewRow, RowWriter
-from db.tenants import Actor
 
 BATCH_ROWS: Final = 4_096  # rows a transaction: enough to share the commit, few enough to hold
 BATCH_BYTES: Final = 4 << 20

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, func, insert, literal, or_, select, text, tuple_, update
 
+from db.actors import Actor
 from db.audit.acts import not_found, record_act
 from db.audit.events import record, record_digest
 from db.connect import Store
@@ -18,7 +19,6 @@ from db.errors import Conflict, NotFound
 from db.lifecycle import LIVE_JOBS
 from db.schema import data_keys, files, jobs, rows
 from db.sealing import Sealer
-from db.tenants import Actor
 
 DELETED: Final = "deleted"
 PURGED_AT_ONCE: Final = 100  # one transaction each; what is left comes at the next round

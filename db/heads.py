@@ -10,14 +10,14 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db import shards
-from db.audit.acts import not_found, record_act
-from db.audit.events import record, record_digest
+from db.actors import Actor
+from db.audit.acts import not_found, record_act, record_work
+from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import LeaseLost, NotFound
 from db.schema import models
 from db.sealing import Sealer
 from db.shards import Lease
-from db.tenants import Actor
 
 _PURPOSE: Final = "models.name"
 
@@ -67,16 +67,7 @@ def store_head(
             .values(tenant_id=lease.tenant_id, kind="head", name_hmac=_hmac(sealer, name), **values)
             .on_conflict_do_update(index_elements=["tenant_id", "name_hmac"], set_={**values, "created_at": func.now()})
         )
-        record(
-            conn,
-            tenant_id=lease.tenant_id,
-            component=store.role.value,
-            action="head.write",
-            object_kind="head",
-            object_id=head_id,
-            job_id=lease.job_id,
-            model_version=version,
-        )
+        record_work(conn, store, lease, "head.write", object_kind="head", object_id=head_id, model_version=version)
 
 
 def list_heads(store: Store, actor: Actor) -> list[HeadRecord]:
@@ -120,14 +111,7 @@ def load_head_for_worker(store: Store, lease: Lease, name: str) -> Head | None:
             sealer = store.keyring.sealer(conn, lease.tenant_id, "tenant", lease.tenant_id)
         except NotFound:
             return None
-        event_id = record(
-            conn,
-            tenant_id=lease.tenant_id,
-            component=store.role.value,
-            action="head.read",
-            object_kind="head",
-            job_id=lease.job_id,
-        )
+        event_id = record_work(conn, store, lease, "head.read", object_kind="head")
         row = conn.execute(
             select(models.c.model_id, models.c.base, models.c.version, models.c.card_sealed, models.c.weights_sealed).where(
                 models.c.tenant_id == lease.tenant_id, models.c.name_hmac == _hmac(sealer, name)

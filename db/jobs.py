@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Row, func, insert, literal, select, text, tuple_, update
 
 from db import files
+from db.actors import Actor
 from db.audit.acts import not_found, record_act
 from db.audit.events import record_digest
 from db.connect import Store
@@ -23,7 +24,6 @@ from db.lifecycle import LIVE_JOBS, JobState, cancelled_job
 from db.recovery import reap_leases
 from db.schema import job_specs, jobs
 from db.sealing import Sealer
-from db.tenants import Actor
 
 __all__ = [
     "JobRecord",

@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.audit.acts import not_found, record_act
-from db.audit.events import record, record_digest
+from db.actors import Actor
+from db.audit.acts import not_found, record_act, record_work
+from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import NotFound
 from db.schema import label_sets
 from db.sealing import Sealer
 from db.shards import Lease
-from db.tenants import Actor
 
 _PURPOSE: Final = "label_sets.name"
 _COLUMN: Final = "label_sets.body"
@@ -92,14 +92,7 @@ def get_label_set_for_worker(store: Store, lease: Lease, name: str) -> dict[str,
             sealer = store.keyring.sealer(conn, lease.tenant_id, "tenant", lease.tenant_id)
         except NotFound:
             return None
-        event_id = record(
-            conn,
-            tenant_id=lease.tenant_id,
-            component=store.role.value,
-            action="label_set.read",
-            object_kind="label_set",
-            job_id=lease.job_id,
-        )
+        event_id = record_work(conn, store, lease, "label_set.read", object_kind="label_set")
         found = conn.execute(
             select(label_sets.c.label_set_id, label_sets.c.body_sealed).where(
                 label_sets.c.tenant_id == lease.tenant_id, label_sets.c.name_hmac == _hmac(sealer, name)

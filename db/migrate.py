@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from alembic import command
@@ -58,18 +58,22 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
                     sql.Identifier(database), sql.Identifier(Role.OWNER.login)
                 )
             )
-        conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
-        for role in Role:
-            # TEMP is for the bulk writers' staging tables; everybody else only connects.
-            rights = "CONNECT, TEMPORARY" if role in (Role.API, Role.WORKER, Role.OWNER) else "CONNECT"
-            conn.execute(
-                sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(rights), sql.Identifier(database), sql.Identifier(role.login))
-            )
+        grant_database(conn, database)
     with psycopg.connect(_dsn(superuser_url.set(database=database)), autocommit=True) as conn:
         conn.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         conn.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(Role.OWNER.login)))
         for role in Role:
             conn.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(sql.Identifier(role.login)))
+
+
+def grant_database(conn: psycopg.Connection[Any], database: str) -> None:
+    """Lets our login roles, and nobody else, into a database. A copy of a template does not bring these grants along."""
+    name = sql.Identifier(database)
+    conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+    for role in Role:
+        # TEMP is for the bulk writers' staging tables; everybody else only connects.
+        rights = sql.SQL("CONNECT, TEMPORARY" if role in (Role.API, Role.WORKER, Role.OWNER) else "CONNECT")
+        conn.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(rights, name, sql.Identifier(role.login)))
 
 
 def migrate(url: URL) -> None:

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db import bulk, shards
-from db.audit.acts import record_act
-from db.audit.events import record, record_digest
+from db.actors import Actor
+from db.audit.acts import record_act, record_work
+from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import LeaseLost, NotFound, StoreError
 from db.jobs import no_such_job
@@ -23,7 +24,6 @@ from db.lifecycle import JobState, ShardState, after_finish
 from db.schema import jobs
 from db.sealing import Sealer
 from db.shards import Lease
-from db.tenants import Actor
 
 COMPLETED: Final = 1
 FAILED: Final = 2
@@ -191,16 +191,15 @@ def _store(conn: Connection, store: Store, lease: Lease, results: Sequence[NewRe
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx, "epoch": lease.epoch}
     stored = conn.execute(_MOVE, {**at, "version": model_version or None}).rowcount
     if stored == len(results):
-        record(
+        record_work(
             conn,
-            tenant_id=lease.tenant_id,
-            component=store.role.value,
-            action="results.write",
+            store,
+            lease,
+            "results.write",
             object_kind="job",
             object_id=lease.job_id,
             first_idx=min(result.idx for result in results),
             end_idx=max(result.idx for result in results) + 1,
-            job_id=lease.job_id,
             model_version=model_version or None,
         )
         return stored

@@ -8,13 +8,13 @@ from uuid import UUID
 from sqlalchemy import Row, text
 
 from db import bulk
+from db.actors import Actor
 from db.audit.acts import record_act
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
 from db.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
 from db.sealing import Sealer
-from db.tenants import Actor
 
 CHUNK_ROWS: Final = 4096
 CHUNK_BYTES: Final = 8 << 20  # sealed rows of a chunk are held in memory, once

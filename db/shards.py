@@ -12,7 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from db.audit.events import record, record_digest
+from db.audit.acts import record_work
+from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import LeaseLost, NotFound, SealError
 from db.jobs import open_spec
@@ -245,16 +246,8 @@ def open_shard(store: Store, lease: Lease) -> ShardWork:
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "file": lease.file_id, "first": lease.first_idx, "end": lease.end_idx}
     limit = OPEN_BYTES if lease.task != "train" else 1 << 62  # a head is fitted to all its rows at once
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
-        event_id = record(
-            conn,
-            tenant_id=lease.tenant_id,
-            component=store.role.value,
-            action="rows.read",
-            object_kind="file",
-            object_id=lease.file_id,
-            first_idx=lease.first_idx,
-            end_idx=lease.end_idx,
-            job_id=lease.job_id,
+        event_id = record_work(
+            conn, store, lease, "rows.read", object_kind="file", object_id=lease.file_id, first_idx=lease.first_idx, end_idx=lease.end_idx
         )
         spec_sealed = conn.execute(_SPEC, at).scalar_one_or_none()
         if spec_sealed is None:  # row-level security shows nothing without a live lease
@@ -319,16 +312,8 @@ def free(conn: Connection, store: Store, lease: Lease, following: Shard | Failin
     if isinstance(shard, Failing):
         at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx}
         failed = conn.execute(_FAIL_OPEN, {**at, "code": shard.code, "epoch": lease.epoch}).rowcount
-        record(
-            conn,
-            tenant_id=lease.tenant_id,
-            component=store.role.value,
-            action="results.write",
-            object_kind="job",
-            object_id=lease.job_id,
-            first_idx=lease.first_idx,
-            end_idx=lease.end_idx,
-            job_id=lease.job_id,
+        record_work(
+            conn, store, lease, "results.write", object_kind="job", object_id=lease.job_id, first_idx=lease.first_idx, end_idx=lease.end_idx
         )
         shard = shard.shard
     conn.execute(

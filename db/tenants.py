@@ -6,33 +6,23 @@ An API key is ``tm_`` and 256 random bits in URL-safe base64. Only its SHA-256 i
 import base64
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, select, update
 
-from db.audit.events import record, record_denied, record_digest
+from db.actors import Actor
+from db.audit.acts import not_found, record_act, record_denied
+from db.audit.events import record, record_digest
 from db.connect import Store
-from db.errors import Denied, NotFound, StoreError
+from db.errors import Denied, StoreError
 from db.schema import api_keys, tenants
 
 SCOPES: Final = frozenset({"submit", "read", "manage", "audit", "admin"})
 _PREFIX: Final = "tm_"
 _SECRET_SIZE: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who acts: a principal of a tenant, known by one of its keys, within one request."""
-
-    tenant_id: UUID
-    principal_id: UUID
-    key_id: UUID | None
-    scopes: frozenset[str]
-    request_id: str | None = None
-    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +86,8 @@ def create_api_key(
                 expires_at=expires_at,
             )
         )
-        record(
-            conn,
-            tenant_id=tenant_id,
-            component=store.role.value,
-            action="key.create",
-            principal_id=principal_id if by is None else by.principal_id,
-            key_id=None if by is None else by.key_id,
-            object_kind="api_key",
-            object_id=key_id,
-            request_id=None if by is None else by.request_id,
-            origin=None if by is None else by.origin,
-        )
+        maker = by or Actor(tenant_id, principal_id, None, frozenset())
+        record_act(conn, store, maker, "key.create", object_kind="api_key", object_id=key_id)
     return key_id, presented
 
 
@@ -116,7 +96,8 @@ def authenticate(store: Store, presented: str, *, request_id: str | None = None,
 
     The use of an expired or revoked key is on record. A wrong key belongs to no tenant, so there is no record to put it in.
     """
-    with store.transaction(key_hash=_hash_of(presented)) as conn:
+    key_hash = _hash_of(presented)
+    with store.transaction(key_hash=key_hash) as conn:
         found = conn.execute(
             select(
                 api_keys.c.tenant_id,
@@ -125,42 +106,24 @@ def authenticate(store: Store, presented: str, *, request_id: str | None = None,
                 api_keys.c.scopes,
                 (api_keys.c.revoked_at.is_not(None)).label("revoked"),
                 (func.coalesce(api_keys.c.expires_at <= func.now(), False)).label("expired"),
-            ).where(api_keys.c.key_hash == _hash_of(presented))
+            ).where(api_keys.c.key_hash == key_hash)
         ).one_or_none()
     if found is None:
         raise Denied("This API key is not valid.", code="invalid_api_key", status=401)
+    actor = Actor(found.tenant_id, found.principal_id, found.key_id, frozenset(found.scopes))
     if found.revoked or found.expired:
-        record_denied(
-            store,
-            found.tenant_id,
-            action="key.use",
-            principal_id=found.principal_id,
-            key_id=found.key_id,
-            object_kind="api_key",
-            object_id=found.key_id,
-            request_id=request_id,
-            origin=origin,
-        )
+        record_denied(store, replace(actor, request_id=request_id, origin=origin), "key.use", object_kind="api_key", object_id=found.key_id)
     if found.revoked:
         raise Denied("This API key was revoked.", code="revoked_api_key", status=401)
     if found.expired:
         raise Denied("This API key has expired.", code="expired_api_key", status=401)
-    return Actor(found.tenant_id, found.principal_id, found.key_id, frozenset(found.scopes))
+    return actor
 
 
 def list_api_keys(store: Store, actor: Actor) -> list[ApiKeyRecord]:
     """The tenant's keys, newest first."""
     with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record(
-            conn,
-            tenant_id=actor.tenant_id,
-            component=store.role.value,
-            action="key.list",
-            principal_id=actor.principal_id,
-            key_id=actor.key_id,
-            request_id=actor.request_id,
-            origin=actor.origin,
-        )
+        event_id = record_act(conn, store, actor, "key.list")
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         found = conn.execute(select(api_keys).where(api_keys.c.tenant_id == actor.tenant_id).order_by(api_keys.c.created_at.desc())).all()
         record_digest(conn, actor.tenant_id, event_id, [row.name_sealed for row in found])
@@ -187,31 +150,9 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
             .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
         )
         if moved.rowcount == 1:
-            record(
-                conn,
-                tenant_id=actor.tenant_id,
-                component=store.role.value,
-                action="key.revoke",
-                principal_id=actor.principal_id,
-                key_id=actor.key_id,
-                object_kind="api_key",
-                object_id=key_id,
-                request_id=actor.request_id,
-                origin=actor.origin,
-            )
+            record_act(conn, store, actor, "key.revoke", object_kind="api_key", object_id=key_id)
     if moved.rowcount == 0:
-        record_denied(
-            store,
-            actor.tenant_id,
-            action="key.revoke",
-            principal_id=actor.principal_id,
-            key_id=actor.key_id,
-            object_kind="api_key",
-            object_id=key_id,
-            request_id=actor.request_id,
-            origin=actor.origin,
-        )
-        raise NotFound("There is no API key with this id.")
+        raise not_found(store, actor, "key.revoke", "api_key", key_id, "There is no API key with this id.")
 
 
 def _hash_of(presented: str) -> bytes:

@@ -22,15 +22,15 @@ from api.local.home import Home
 from api.local.postgres import EmbeddedPostgres
 from api.local.secret_files import write_private
 from api.local.valkey import EmbeddedValkey
+from db.actors import Actor
 from db.connect import Store, open_store
 from db.keyring import LocalKeyFile
-from db.migrate import bootstrap, migrate
+from db.migrate import bootstrap, grant_database, migrate
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, Actor, create_tenant
+from db.tenants import SCOPES, create_tenant
 
 PREFIX = "textmill-tests-"
 TEMPLATE = "textmill_template"
-ROLES_THAT_STAGE = (Role.OWNER, Role.API, Role.WORKER)  # as db.migrate.bootstrap grants it
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,7 @@ class Server:
                     identifier, sql.Identifier(Role.OWNER.login), sql.Identifier(TEMPLATE)
                 )
             )
-            # What is granted on a database itself does not come with the template.
-            conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
-            for role in Role:
-                rights = sql.SQL("CONNECT, TEMPORARY" if role in ROLES_THAT_STAGE else "CONNECT")
-                conn.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(rights, identifier, sql.Identifier(role.login)))
+            grant_database(conn, name)
         return name
 
     def drop_database(self, name: str) -> None:

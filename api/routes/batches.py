@@ -11,9 +11,9 @@ from api.errors import Refused
 from api.front import front_of
 from api.json_body import json_of
 from api.objects import Json, batch_object, list_object, parse_batch_id
+from db.actors import Actor
 from db.connect import Store
 from db.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, list_jobs
-from db.tenants import Actor
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255

@@ -1,13 +1,17 @@
-"""An actor's acts on record: the fields that every event of a request shares, filled in once."""
+"""Acts on record: the fields that every event of a request, or of a shard's lease, shares, filled in once."""
 
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db.audit.events import record, record_denied
+from db.actors import Actor
+from db.audit.events import record
 from db.connect import Store
 from db.errors import NotFound
-from db.tenants import Actor
+
+if TYPE_CHECKING:
+    from db.shards import Lease
 
 
 def record_act(
@@ -16,6 +20,7 @@ def record_act(
     actor: Actor,
     action: str,
     *,
+    outcome: Literal["allowed", "denied"] = "allowed",
     object_kind: str | None = None,
     object_id: UUID | None = None,
     first_idx: int | None = None,
@@ -28,6 +33,7 @@ def record_act(
         tenant_id=actor.tenant_id,
         component=store.role.value,
         action=action,
+        outcome=outcome,
         principal_id=actor.principal_id,
         key_id=actor.key_id,
         object_kind=object_kind,
@@ -40,17 +46,40 @@ def record_act(
     )
 
 
-def not_found(store: Store, actor: Actor, action: str, object_kind: str, object_id: UUID | None, message: str) -> NotFound:
-    """The error to raise for an object that is missing or another tenant's, after the attempt was recorded. Not within a transaction."""
-    record_denied(
-        store,
-        actor.tenant_id,
+def record_work(
+    conn: Connection,
+    store: Store,
+    lease: "Lease",
+    action: str,
+    *,
+    object_kind: str,
+    object_id: UUID | None = None,
+    first_idx: int | None = None,
+    end_idx: int | None = None,
+    model_version: str | None = None,
+) -> UUID:
+    """Records what the holder of ``lease`` does for its job, in the transaction that does it. Returns the event's id."""
+    return record(
+        conn,
+        tenant_id=lease.tenant_id,
+        component=store.role.value,
         action=action,
-        principal_id=actor.principal_id,
-        key_id=actor.key_id,
         object_kind=object_kind,
         object_id=object_id,
-        request_id=actor.request_id,
-        origin=actor.origin,
+        first_idx=first_idx,
+        end_idx=end_idx,
+        job_id=lease.job_id,
+        model_version=model_version,
     )
+
+
+def record_denied(store: Store, actor: Actor, action: str, *, object_kind: str | None = None, object_id: UUID | None = None) -> None:
+    """Records a refused access in a transaction of its own, so that the refusal's rollback does not take the record with it."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        record_act(conn, store, actor, action, outcome="denied", object_kind=object_kind, object_id=object_id)
+
+
+def not_found(store: Store, actor: Actor, action: str, object_kind: str, object_id: UUID | None, message: str) -> NotFound:
+    """The error to raise for an object that is missing or another tenant's, after the attempt was recorded. Not within a transaction."""
+    record_denied(store, actor, action, object_kind=object_kind, object_id=object_id)
     return NotFound(message=message)

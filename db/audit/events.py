@@ -18,8 +18,8 @@ from db.schema import audit_digests, audit_events, audit_unsealed
 from db.sealing import digest_of
 
 if TYPE_CHECKING:
+    from db.actors import Actor
     from db.connect import Store
-    from db.tenants import Actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,35 +95,6 @@ def record_digest(conn: Connection, tenant_id: UUID, event_id: UUID, ciphertexts
     """Appends what the read of ``event_id`` brought out: how many ciphertexts, and SHA-256 over them in order."""
     values = list(ciphertexts)
     conn.execute(insert(audit_digests).values(tenant_id=tenant_id, event_id=event_id, row_count=len(values), digest=digest_of(values)))
-
-
-def record_denied(
-    store: "Store",
-    tenant_id: UUID,
-    *,
-    action: str,
-    principal_id: UUID | None = None,
-    key_id: UUID | None = None,
-    object_kind: str | None = None,
-    object_id: UUID | None = None,
-    request_id: str | None = None,
-    origin: str | None = None,
-) -> None:
-    """Records a refused access in a transaction of its own, so that the refusal's rollback does not take the record with it."""
-    with store.transaction(tenant=tenant_id) as conn:
-        record(
-            conn,
-            tenant_id=tenant_id,
-            component=store.role.value,
-            action=action,
-            outcome="denied",
-            principal_id=principal_id,
-            key_id=key_id,
-            object_kind=object_kind,
-            object_id=object_id,
-            request_id=request_id,
-            origin=origin,
-        )
 
 
 def list_events(

@@ -13,9 +13,10 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.settings import ApiSettings
+from db.actors import Actor
 from db.connect import Store
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, Actor, create_api_key
+from db.tenants import SCOPES, create_api_key
 from tests.api.mill import Mill
 
 START_SECONDS = 20

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from api.key_cache import KeyCache
+from db.actors import Actor
 from db.connect import Store
 from db.settings import Role
-from db.tenants import SCOPES, Actor, create_api_key, revoke_api_key
+from db.tenants import SCOPES, create_api_key, revoke_api_key
 from tests.api.conftest import Served
 from tests.api.test_files import error_of
 

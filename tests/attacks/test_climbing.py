@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+from db.actors import Actor
 from db.connect import Store
 from db.settings import Role, StoreSettings
-from db.tenants import Actor
 from tests.db.conftest import AsSuperuser, as_superuser  # noqa: F401
 from tests.db.flow import Flow
 

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from db.actors import Actor
 from db.connect import Store
 from db.files import create_file
 from db.rows import NewRow, RowWriter
 from db.settings import Role
-from db.tenants import Actor
 
 Stores = Callable[[Role], Store]
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Delete, Insert, Select, Table, Update, delete
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 import db
+from db.actors import Actor
 from db.connect import Store
 from db.files import get_file, list_files
 from db.heads import list_heads, load_head_for_worker, store_head
@@ -26,7 +27,7 @@ from db.schema import metadata
 from db.sealing import Sealer
 from db.settings import Role
 from db.shards import Lease, open_shard
-from db.tenants import Actor, create_api_key, list_api_keys
+from db.tenants import create_api_key, list_api_keys
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, answers, new_job
 

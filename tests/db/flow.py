@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
+from db.actors import Actor
 from db.connect import Store
 from db.files import FileRecord, create_file
 from db.jobs import JobRecord, NewJob, create_job, cut_validating_jobs, get_job
@@ -13,7 +14,7 @@ from db.results import NewResult, write_results
 from db.rows import NewRow, RowWriter
 from db.settings import Role
 from db.shards import Lease, claim_any
-from db.tenants import SCOPES, Actor, create_tenant
+from db.tenants import SCOPES, create_tenant
 
 Stores = Callable[[Role], Store]
 

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from db.audit.acts import not_found, record_act
-from db.audit.events import AuditEvent, list_events, record, record_denied, record_digest
+from db.actors import Actor
+from db.audit.acts import not_found, record_act, record_denied
+from db.audit.events import AuditEvent, list_events, record, record_digest
 from db.errors import NotFound
 from db.rows import iter_rows
 from db.sealing import digest_of
 from db.settings import Role
-from db.tenants import Actor
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores
 
@@ -126,7 +126,7 @@ def test_every_component_that_acts_can_put_it_on_record(stores: Stores, tenant: 
     with store.transaction(tenant=tenant.tenant_id) as conn:
         event_id = record(conn, tenant_id=tenant.tenant_id, component=store.role.value, action="test.act")
         record_digest(conn, tenant.tenant_id, event_id, [])
-    record_denied(store, tenant.tenant_id, action="test.refused")
+    record_denied(store, tenant, "test.refused")
     listed = {event.action: event for event in list_events(stores(Role.API), tenant)}
     assert (listed["test.act"].component, listed["test.act"].row_count, listed["test.act"].digest) == (role.value, 0, digest_of([]))
     assert listed["test.refused"].outcome == "denied"

@@ -1,8 +1,8 @@
 from sqlalchemy import text
 
 from db import bulk
+from db.actors import Actor
 from db.settings import Role
-from db.tenants import Actor
 from tests.db.flow import Stores
 
 _STAGING = bulk.Staging("staged_things", (("small", "smallint"), ("whole", "integer"), ("word", "text"), ("sealed", "bytea")))

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from db import connect
+from db.actors import Actor
 from db.connect import LOCK_TIMEOUT_MS, Store, open_store
 from db.errors import SettingsError
 from db.settings import Role, StoreSettings
-from db.tenants import Actor, create_tenant
+from db.tenants import create_tenant
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
 

@@ -4,11 +4,11 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
+from db.actors import Actor
 from db.dispatch import _VALIDATING, _cut
 from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
 from db.lifecycle import MAX_SHARD_ROWS, MIN_SHARD_ROWS
 from db.shards import claim, claim_any
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores, plain
 
 

@@ -3,12 +3,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from db.actors import Actor
 from db.errors import Conflict, NotFound
 from db.files import create_file, delete_file, get_file, list_files, purge_stale_uploads
 from db.jobs import cancel_job, delete_outputs, finalize_jobs
 from db.results import iter_results
 from db.rows import RowWriter
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores, plain
 
 

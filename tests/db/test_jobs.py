@@ -3,6 +3,7 @@ import uuid
 
 import pytest
 
+from db.actors import Actor
 from db.endings import _live_jobs, _move
 from db.errors import Conflict, NotFound, StoreError
 from db.files import create_file
@@ -21,7 +22,6 @@ from db.jobs import (
 from db.lifecycle import JobState
 from db.results import has_results, iter_results
 from db.shards import release, renew
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores, new_job, plain
 
 

@@ -13,12 +13,13 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from db import keyring
+from db.actors import Actor
 from db.connect import Store
 from db.errors import NotFound, SealError, SettingsError
 from db.keyring import KeyRing, LocalKeyFile
 from db.schema import data_keys, tenant_keys
 from db.settings import Role
-from db.tenants import Actor, create_tenant
+from db.tenants import create_tenant
 
 Stores = Callable[[Role], Store]
 SECRET = b"k" * 32

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from db import lifecycle, shards
+from db.actors import Actor
 from db.errors import LeaseLost
 from db.files import delete_file
 from db.jobs import cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, reap_leases
 from db.lifecycle import LIVE_SHARDS, Failing, JobState, Shard, ShardState, Split
 from db.shards import Lease
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores
 
 ROWS = 24

@@ -1,11 +1,11 @@
 import pytest
 
+from db.actors import Actor
 from db.jobs import cancel_job, cancel_shards, finalize_jobs, get_job, reap_leases
 from db.lifecycle import MAX_CRASHES
 from db.recovery import _EXPIRED, _reap
 from db.results import iter_results
 from db.shards import claim_any, open_shard, release
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores
 
 

@@ -6,11 +6,11 @@ from sqlalchemy import text
 
 from db import results as results_module
 from db import shards as shards_module
+from db.actors import Actor
 from db.errors import LeaseLost, NotFound, SealError, StoreError
 from db.jobs import delete_outputs, finalize_jobs, get_job, reap_leases
 from db.results import NewResult, ResultLine, has_results, iter_results, write_results
 from db.shards import claim, claim_any, open_shard, release
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores, answers, plain
 
 

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import event, text
 
 from db import shards as shards_module
+from db.actors import Actor
 from db.errors import LeaseLost
 from db.jobs import cancel_job, cancel_shards, get_job, pick_dispatchable, reap_leases
 from db.lifecycle import MAX_CRASHES, MAX_ERRORS
 from db.results import iter_results
 from db.shards import Lease, claim, claim_any, open_shard, release, renew
-from db.tenants import Actor
 from tests.db.flow import Flow, Stores, plain
 
 

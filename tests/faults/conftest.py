@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from db.actors import Actor
 from db.connect import Store
 from db.settings import Role, StoreSettings
-from db.tenants import Actor
 from tests.faults.house import House
 
 

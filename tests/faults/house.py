@@ -19,12 +19,12 @@ from uuid import UUID
 from sqlalchemy import Row, func, select
 
 from db import jobs
+from db.actors import Actor
 from db.audit.events import list_events
 from db.connect import Store
 from db.results import iter_results
 from db.schema import results, shards
 from db.settings import StoreSettings
-from db.tenants import Actor
 from tests.workers.submitting import LABELS, row, submit
 from workers.engines.fake import expected_label
 

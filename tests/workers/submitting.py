@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from db import files, jobs
+from db.actors import Actor
 from db.connect import Store
 from db.jobs import NewJob
 from db.rows import NewRow, RowWriter
-from db.tenants import Actor
 
 LABELS = ["sport", "politics", "business", "tech"]
 ENDPOINTS = {"classify": "/v1/classifications", "generate": "/v1/chat/completions", "embed": "/v1/embeddings", "train": "/v1/heads"}

@@ -6,10 +6,10 @@ import redis
 from sqlalchemy import select
 
 from db import jobs
+from db.actors import Actor
 from db.connect import Store
 from db.schema import shards
 from db.settings import Role, StoreSettings
-from db.tenants import Actor
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE

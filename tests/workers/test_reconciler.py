@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import select
 
 from db import files, jobs, shards
+from db.actors import Actor
 from db.connect import Store
 from db.schema import shards as shards_table
 from db.settings import Role
-from db.tenants import Actor
 from tests.workers.submitting import row, submit
 from workers.reconciler import Reconciler
 from workers.settings import DispatcherSettings

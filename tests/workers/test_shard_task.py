@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from db import heads, jobs, label_sets, results, shards
+from db.actors import Actor
 from db.connect import Store
 from db.results import ResultLine, iter_results
 from db.rows import NewRow
@@ -18,7 +19,6 @@ from db.schema import results as results_table
 from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
 from db.speeds import recent_speeds
-from db.tenants import Actor
 from tests.workers.submitting import LABELS, row, submit
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.lease import LeaseKeeper
