@@ -118,8 +118,7 @@ def limits(_home: Home) -> Iterator[Finding]:
     from api.local.postgres import binary
     from api.local.unprivileged import Unprivileged
 
-    binary("postgres")
-    yield Finding("user", True, f"uid {os.geteuid()}: Postgres runs {Unprivileged().how}")
+    yield Finding("user", True, f"uid {os.geteuid()}: Postgres runs {Unprivileged(binary('postgres')).how}")
 
 
 def folder(home: Home) -> Iterator[Finding]:

@@ -73,7 +73,7 @@ class EmbeddedPostgres:
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         self._home = Home(home)
         self._durable = durable
-        self._unprivileged = Unprivileged()
+        self._unprivileged = Unprivileged(binary("initdb"))
         self._password = ""
         self._socket_dir: Path | None = None
         self._log_start = 0

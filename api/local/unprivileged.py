@@ -8,6 +8,7 @@ home folder (CAP_DAC_OVERRIDE), so that no folder of root has to be opened for o
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,12 @@ from api.local.refusals import StackError
 
 
 class Unprivileged:
-    """How a program is started that must not see uid 0. For every other user: as it is."""
+    """How a program is started that must not see uid 0. For every other user: as it is.
 
-    def __init__(self) -> None:
+    ``program``: one of those to be started. Raises StackError where there is no way to.
+    """
+
+    def __init__(self, program: Path) -> None:
         self._owner: tuple[int, int] | None = None
         self.prefix: list[str] = []
         self.how = "as this user"
@@ -39,6 +43,12 @@ class Unprivileged:
                 "ordinary user, or set TEXTMILL_DATABASE_URL to a server of yours.",
                 code="root_refused",
             )
+        if not is_open_to_all(program):  # Postgres' programs look each other up by access(2), which leaves capabilities out
+            raise StackError(
+                f"Postgres does not run as root, user namespaces are refused here, and {program.parent} lies in a folder that no other "
+                "user may enter: install textmill where others may read, start it as an ordinary user, or set TEXTMILL_DATABASE_URL.",
+                code="root_refused",
+            )
         self.prefix, self.how = become, f"as the system user {user.pw_name}"
         self._owner = (user.pw_uid, user.pw_gid)
 
@@ -46,6 +56,11 @@ class Unprivileged:
         """Makes the program the owner of ``path``, where it is another user."""
         if self._owner is not None:
             os.chown(path, *self._owner)
+
+
+def is_open_to_all(program: Path) -> bool:
+    """Whether every user of this machine may start ``program``: it and all the folders above it are open to others."""
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (program, *program.parents))
 
 
 @cache

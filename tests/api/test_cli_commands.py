@@ -261,6 +261,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     job = wait_for(lambda: next((one for one in textmill("jobs", "list", "--json").items if one["status"] == "in_progress"), None))
     labelling.send_signal(signal.SIGINT)
@@ -448,6 +449,11 @@ def wait_for(look: Callable[[], dict[str, object] | None], seconds: float = 30.0
     raise AssertionError("it did not come to pass")
 
 
+def heed_interrupts() -> None:
+    """A shell's background job, as the tests may be one, ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """The program with a terminal for stdin, stdout and stderr. ``seen``: every byte it sent there."""
 
@@ -455,7 +461,12 @@ class Terminal:
         self._leader, follower = pty.openpty()
         environment = {**environment, "TERM": "xterm", "COLUMNS": "160"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", *arguments], env=environment, stdin=follower, stdout=follower, stderr=follower
+            [sys.executable, "-m", "api.cli", *arguments],
+            env=environment,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            preexec_fn=heed_interrupts,
         )
         os.close(follower)
         self.seen = b""

@@ -18,8 +18,9 @@ import redis
 from api import cli
 from api.local import unprivileged
 from api.local.home import Home
-from api.local.postgres import MAX_SOCKET_PATH, EmbeddedPostgres
+from api.local.postgres import MAX_SOCKET_PATH, EmbeddedPostgres, binary
 from api.local.refusals import StackError, StackExit
+from api.local.unprivileged import Unprivileged
 from api.local.valkey import EmbeddedValkey
 from db.connect import Store
 from db.settings import Role, StoreSettings
@@ -165,6 +166,8 @@ def test_where_user_namespaces_are_refused_root_runs_postgres_as_another_user(ho
     works = unprivileged._works(("setpriv", "--reuid=65534", "--inh-caps=-all,+dac_override", "--ambient-caps=+dac_override", "--"))
     if os.geteuid() != 0 or not works:
         pytest.skip("not root, or nobody else may be")
+    if not unprivileged.is_open_to_all(binary("initdb")):
+        pytest.skip("the environment lies in a folder of root's alone: see the refusal below")
     monkeypatch.setattr(unprivileged, "_works", lambda prefix: prefix[0] == "setpriv")
     postgres = EmbeddedPostgres(home, durable=False)
     for _ in range(2):
@@ -177,6 +180,17 @@ def test_where_user_namespaces_are_refused_root_runs_postgres_as_another_user(ho
     monkeypatch.setattr(unprivileged, "_works", lambda prefix: False)
     with pytest.raises(StackError, match="ordinary user"):
         EmbeddedPostgres(home)
+
+
+def test_root_is_told_when_no_other_user_may_enter_the_programs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(unprivileged, "_works", lambda prefix: prefix[0] == "setpriv")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "initdb"
+    program.touch(mode=0o755)
+    with pytest.raises(StackError, match="no other user may enter"):
+        Unprivileged(program)
 
 
 def test_nothing_survives_a_parent_that_is_killed(home: Path) -> None:

@@ -48,7 +48,7 @@ def start(command: list[str], data: Path, folder: Path, password: str, extra: di
     settings = {"port": str(port), "unix_socket_directories": str(folder), "listen_addresses": "127.0.0.1", **SMALL, **extra}
     command = [*command, "-D", str(data), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
     with open_log(log) as output:
-        child = spawn(command, signal.SIGINT, prefix=Unprivileged().prefix, output=output)
+        child = spawn(command, signal.SIGINT, prefix=Unprivileged(Path(command[0])).prefix, output=output)
     running = Running(child, log, port, folder, password)
     until = time.monotonic() + 30
     while time.monotonic() < until and child.exit_code() is None:
@@ -143,7 +143,7 @@ def test_tls_is_on_with_our_certificates_and_needed_to_log_in(secrets_folder: Pa
     tls = (CONF / "tls.conf").read_text().replace("/run/secrets", str(keys))
     (folder / "tls.conf").write_text(tls)
     (folder / "postgresql.conf").write_text("include = 'tls.conf'\npassword_encryption = 'scram-sha-256'\n")
-    initdb = [*Unprivileged().prefix, str(program.with_name("initdb")), f"--pgdata={data}", "--username=postgres", "--no-sync"]
+    initdb = [*Unprivileged(program).prefix, str(program.with_name("initdb")), f"--pgdata={data}", "--username=postgres", "--no-sync"]
     made = subprocess.run(
         [*initdb, f"--pwfile={keys / 'db-superuser'}", "--auth=scram-sha-256"], capture_output=True, text=True, check=False
     )
