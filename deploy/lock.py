@@ -13,8 +13,8 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 LOCKS: Final = {
-    "requirements.lock": ["--extra", "embedded", "--extra", "models", "--extra", "demo", "--extra", "dev"],
-    "container.lock": ["--extra", "models", "--build-deps-for", "wheel"],
+    "requirements.lock": ["--extra", "embedded", "--extra", "models", "--extra", "openvino", "--extra", "demo", "--extra", "dev"],
+    "container.lock": ["--extra", "models", "--extra", "openvino", "--build-deps-for", "wheel"],
 }
 HEAD: Final = """\
 # Written by `make lock` from pyproject.toml: every package by version and hash.

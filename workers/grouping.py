@@ -42,6 +42,7 @@ class Group:
     head: Head | None
     named: str
     rows: list[Asked]
+    own_labels: bool = False
 
 
 def read_rows(lease: Lease, work: ShardWork, *, max_labels: int) -> tuple[list[Asked], list[BadRow]]:
@@ -102,7 +103,7 @@ class Resolver:
             return group
         labels: list[str] = []
         templates: list[str] | None = None
-        if isinstance(request, ClassifyRequest) and group.head is None:
+        if isinstance(request, ClassifyRequest) and group.head is None and not group.own_labels:
             found = self._labels_of(request)
             if isinstance(found, str):
                 return found
@@ -125,7 +126,7 @@ class Resolver:
             return "unknown_model"
         if self._lease.task not in card.tasks:
             return "model_task_mismatch"
-        return Group(base, head, name, [])
+        return Group(base, head, name, [], card.own_labels)
 
     def _labels_of(self, request: ClassifyRequest) -> Labels | str:
         if request.label_set is None:

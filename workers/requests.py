@@ -15,6 +15,9 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from workers.models.folders import PREFIX as LOCAL_PREFIX
+from workers.models.folders import local_model
+
 MAX_LABELS: Final = 5_000  # a row's scores are written for every label: 5,000 make some 150 kB a row
 MAX_LABEL_CHARS: Final = 1_000  # a label is embedded as one short text; more is a document in the wrong field
 MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
@@ -187,8 +190,8 @@ class Reader:
             return code
         model = row.model if row.model is not None else defaults.model
         labels, label_set = row.labels, row.label_set
-        if model is not None and model.startswith(HEAD_PREFIX):
-            if labels is not None or label_set is not None:  # a head answers with the labels it was trained on
+        if model is not None and _brings_labels(model):
+            if labels is not None or label_set is not None:  # it answers with the labels it was trained on
                 return "invalid_field:labels"
         elif labels is None and label_set is None:
             labels, label_set = defaults.labels, defaults.label_set
@@ -295,6 +298,14 @@ def check_defaults(task: str, endpoint: str, defaults: Mapping[str, object], *, 
     except InvalidDefaults as fault:
         return fault.code
     return None
+
+
+def _brings_labels(model: str) -> bool:
+    """Whether a model answers with labels of its own: a head, or an operator's sequence classifier."""
+    if model.startswith(HEAD_PREFIX):
+        return True
+    own = local_model(model) if model.startswith(LOCAL_PREFIX) else None
+    return own is not None and own.own_labels
 
 
 def check_labels(labels: Sequence[str], max_labels: int = MAX_LABELS) -> str | None:

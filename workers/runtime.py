@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from workers.engines.base import (
     Vectors,
 )
 from workers.engines.loading import EngineSettings, load_decoder, load_encoder
-from workers.engines.packing import Packed, pack
 from workers.models import registry
 from workers.training.head import LoadedHead, TrainedHead, fit_head, load_head
 
@@ -98,7 +97,7 @@ class GenerateOutcome:
 @dataclass(frozen=True, slots=True)
 class _Encoder:
     engine: EncoderEngine
-    batcher: Batcher[Ids, Packed, Vectors]
+    batcher: Batcher[Ids, Any, Vectors]
     labels: zero_shot.LabelSpace
 
 
@@ -188,8 +187,10 @@ class Runtime:
         refuse_long: Sequence[bool] | None = None,
         stop: threading.Event | None = None,
     ) -> ClassifyOutcome:
-        """With a head its labels count, and `labels` and `templates` are not read; without one there is a list of labels for every text
-        (rows that share a list object share the work) and templates, or None for the house's own. Scores sum to 1."""
+        """With a head, or a model that is a classifier, its labels count, and `labels` and `templates` are not read.
+
+        Otherwise there is a list of labels for every text (rows that share a list object share the work) and templates, or None for the
+        house's own. Scores sum to 1."""
         embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop)
         rows: list[Classified | FailedRow] = [embedded.failed.get(index, FailedRow("engine_error")) for index in range(len(texts))]
         done = [index for index in range(len(texts)) if index not in embedded.failed]
@@ -200,6 +201,9 @@ class Runtime:
             self._fill(rows, done, list(loaded.labels), loaded.probabilities(embedded.vectors[done]), embedded)
             return ClassifyOutcome(rows, embedded.share, f"{embedded.model_version}+head@{head.version[:12]}")
         encoder = self._encoder(model_id)
+        if encoder.engine.labels:
+            self._fill(rows, done, list(encoder.engine.labels), zero_shot.softmax(embedded.vectors[done]), embedded)
+            return ClassifyOutcome(rows, embedded.share, embedded.model_version)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
             described = self.embed(model_id, descriptions, stop=stop)
@@ -259,9 +263,9 @@ class Runtime:
         with self._loading[model_id]:
             if model_id not in self._encoders:
                 engine, plan = load_encoder(card, self._settings)
-                batcher: Batcher[Ids, Packed, Vectors] = Batcher(
-                    pack,
-                    lambda packed: list(engine.run(packed)),
+                batcher: Batcher[Ids, Any, Vectors] = Batcher(
+                    engine.prepare,
+                    lambda prepared: list(engine.run(prepared)),
                     name=model_id,
                     lanes=plan.lanes,
                     policy=plan.policy,

@@ -45,11 +45,14 @@ def prototypes(vectors: Vectors, templates: int) -> Vectors:
 
 def probabilities(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
     """[n, K], each row sums to 1."""
-    logits = embeddings @ label_prototypes.T / np.float32(TEMPERATURE)
-    logits -= logits.max(axis=1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
+    return softmax(embeddings @ label_prototypes.T / np.float32(TEMPERATURE))
+
+
+def softmax(logits: Vectors) -> Vectors:
+    """[n, K], each row sums to 1."""
+    powers: Vectors = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 class LabelSpace:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import files, generate, jobs, keys, label, label_sets, stack, train
+from api.cli import calibrate, files, generate, jobs, keys, label, label_sets, stack, train
 from api.cli.exits import EPILOG
 
 
@@ -24,6 +24,7 @@ def build() -> typer.Typer:
     app.command("results", epilog=EPILOG)(jobs.results)
     app.add_typer(files.app, name="files")
     app.add_typer(files.models_app, name="models")
+    app.command("calibrate", epilog=EPILOG)(calibrate.calibrate)
     app.add_typer(train.app, name="train")
     app.add_typer(train.heads_app, name="heads")
     app.add_typer(label_sets.app, name="label-sets")

@@ -8,7 +8,7 @@ from api.objects import Json, list_object, seconds
 from db.errors import NotFound
 from db.heads import HeadRecord, list_heads
 from workers.models import registry
-from workers.models.registry import ModelCard
+from workers.models.card import ModelCard
 from workers.requests import HEAD_PREFIX
 
 router = APIRouter(prefix="/v1/models")

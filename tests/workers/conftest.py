@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from workers.engines.plan import BF16_FLAGS, cpu_flags
 from workers.models import registry
 from workers.models.provision import ensure
 from workers.runtime import Runtime
@@ -23,6 +24,8 @@ class Device:
     device: str = "cpu"
     lanes: int | None = None
     budget_tokens: int | None = None
+    engine: str = "torch"  # named, with its format, so that no test waits for a calibration
+    dtype: str = "bfloat16" if cpu_flags() & BF16_FLAGS else "float32"
 
 
 @pytest.fixture(scope="session")

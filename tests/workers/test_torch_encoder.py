@@ -130,3 +130,11 @@ def test_errors_of_the_device_are_told_apart_from_errors_of_a_row() -> None:
         raise torch.AcceleratorError("an illegal memory access was encountered")
     with pytest.raises(RuntimeError, match="shape"), translated():
         raise RuntimeError("shape mismatch")
+
+
+def test_plain_operators_compute_the_same_as_onednns(
+    folder: Path, fp32: TorchEncoder, batch: list[Ids], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.torch_encoder._reordered", lambda _: None)
+    plain = TorchEncoder(CARD, folder, device="cpu", number_format="float32")
+    assert np.abs(plain.run(pack(batch)) - fp32.run(pack(batch))).max() <= 1e-5

@@ -7,13 +7,10 @@ state between batches, and may be called from several lanes at once. Everything 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from workers.engines.packing import Packed
 
 Ids = NDArray[np.int32]
 Vectors = NDArray[np.float32]
@@ -89,14 +86,28 @@ class Engine(Protocol):
 
 
 class EncoderEngine(Engine, Protocol):
+    """What `prepare` makes of a batch is the engine's own affair: it goes from the feeder's thread to `run` on a lane's, unread."""
+
     @property
-    def dimensions(self) -> int: ...
+    def dimensions(self) -> int:
+        """Numbers a text is answered with."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of a sequence classifier, one for each number of an answer, which then is a logit. Empty for a sentence encoder."""
+
+    @property
+    def padded(self) -> bool:
+        """Whether a batch costs its longest row times its rows."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Cuts at `max_tokens` and says so. Thread-safe."""
 
-    def run(self, packed: "Packed") -> Vectors:
-        """[n, dimensions], unit length, in the order before packing. Raises OutOfMemory; a row the model spoilt holds NaN."""
+    def prepare(self, batch: Sequence[Ids]) -> Any:
+        """Off the device's path. Thread-safe."""
+
+    def run(self, prepared: Any) -> Vectors:
+        """[n, dimensions], in the order of the batch: unit vectors or logits. Raises OutOfMemory; a row the model spoilt holds NaN."""
 
 
 class DecoderEngine(Engine, Protocol):

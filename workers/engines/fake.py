@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Message, OutOfMemory, Tokens, Vectors
-from workers.engines.packing import Packed
+from workers.engines.packing import Packed, pack
 from workers.zero_shot import TEMPLATES, prototypes, written
 
 DIMENSIONS = 32
@@ -59,6 +59,8 @@ class FakeEncoder:
     model_version = "fake-encoder@1"
     max_tokens = 4096
     dimensions = DIMENSIONS
+    labels: tuple[str, ...] = ()
+    padded = False
 
     def __init__(self) -> None:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
@@ -66,6 +68,9 @@ class FakeEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         raw = [text.encode() for text in texts]
         return [Tokens(np.frombuffer(one[: self.max_tokens], dtype=np.uint8).astype(np.int32), len(one) > self.max_tokens) for one in raw]
+
+    def prepare(self, batch: Sequence[Ids]) -> Packed:
+        return pack(batch)
 
     def run(self, packed: Packed) -> Vectors:
         texts = [_text(ids) for ids in np.split(packed.ids, np.cumsum(packed.lengths)[:-1])]

@@ -1,34 +1,51 @@
-"""How a model is run on this machine: device, number format, lanes, batch policy. Decided from facts, before any model is loaded.
+"""How a model is run on this machine: engine, number format, lanes, batch policy. What a calibration chose, or what facts alone say.
 
 CPU: one lane a core with one thread each (measured for the encoder: two lanes of one thread gave 34 % more than one lane of two). bf16
 only where the CPU multiplies it in hardware: without avx512_bf16 or amx_bf16 it is several times slower than fp32. GPU: one lane, bf16.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from workers.batching import Policy
 
 Format = Literal["float32", "bfloat16"]
+NumberFormat = Literal["float32", "bfloat16", "int8"]
+EngineName = Literal["torch", "openvino", "transformers", "fake"]
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 # Encoder on a CPU: small batches keep the activations in a core's L2 cache.
 CPU_ENCODER = Policy(budget_tokens=1024, padded=False, max_rows=512, window_rows=512)
+CPU_PADDED_ENCODER = replace(CPU_ENCODER, padded=True)
 GPU_ENCODER = Policy(budget_tokens=16_384, padded=False, max_rows=4096, window_rows=4096)
 # Decoder: the budget counts prompt and new tokens, times rows, so it bounds the key-value cache.
 CPU_DECODER = Policy(budget_tokens=8_192, padded=True, max_rows=32, window_rows=256)
 GPU_DECODER = Policy(budget_tokens=262_144, padded=True, max_rows=256, window_rows=2048)
 
+# Variables that forbid torch and oneDNN instructions which the CPU has, and what is left at each of their values.
+CAPS: Final = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+CAPPED_TO_AVX2: Final = frozenset({"default", "sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2"})
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     device: str  # "cpu" or "cuda"
-    format: Format
+    format: NumberFormat
     lanes: int
     policy: Policy
+    engine: EngineName = "torch"
+    threads: int = 1  # of each lane
+
+    def describe(self) -> str:
+        """For logs and for people."""
+        return (
+            f"{self.engine} {self.format} on {self.device}, {self.lanes} lane(s) of {self.threads} thread(s), "
+            f"{self.policy.budget_tokens} tokens a batch"
+        )
 
 
 def plan(
@@ -50,6 +67,10 @@ def plan(
         )
     else:
         made = Plan("cuda", "bfloat16", 1, GPU_ENCODER if kind == "encoder" else GPU_DECODER)
+    return overridden(made, lanes=lanes, budget_tokens=budget_tokens)
+
+
+def overridden(made: Plan, *, lanes: int | None, budget_tokens: int | None) -> Plan:
     if lanes is not None:
         made = replace(made, lanes=lanes)
     if budget_tokens is not None:
@@ -57,9 +78,16 @@ def plan(
     return made
 
 
+def cpu_flags(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """Of the first CPU in /proc/cpuinfo, less what the environment forbids; empty where that file does not exist, which plans fp32."""
+    flags = _all_cpu_flags()
+    if any(environment.get(name, "").lower() in CAPPED_TO_AVX2 for name in CAPS):
+        flags = frozenset(flag for flag in flags if not flag.startswith(("avx512", "amx")))
+    return flags
+
+
 @cache
-def cpu_flags() -> frozenset[str]:
-    """Of the first CPU in /proc/cpuinfo; empty where that file does not exist, which plans fp32."""
+def _all_cpu_flags() -> frozenset[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -22,7 +22,7 @@ from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Messa
 from workers.engines.plan import Format
 from workers.engines.sampling import sample
 from workers.engines.torch_errors import translated
-from workers.models.registry import ModelCard
+from workers.models.card import ModelCard
 
 LONGEST_TOKEN_CHARS = 31  # of Gemma's vocabulary; they are runs of spaces, tabs and line ends
 END_TOKENS = ("<eos>", chat.END_OF_TURN.token)

@@ -1,117 +1,91 @@
-"""A BERT-shaped sentence encoder in torch, packed: no token of padding is ever computed.
+"""A sentence encoder or sequence classifier in torch, packed: no token of padding is ever computed.
 
 The tokens of a batch lie one after the other. Everything but attention works on them as one matrix [T, d]; attention runs once for each
 length that occurs, over all sequences of that length. Queries, keys and values come from one fused product. Follows transformers'
-BertModel (post-norm, exact GELU); pooling is the mean over tokens, in fp32, then unit length, as all-MiniLM-L6-v2 was trained.
+BertModel (post-norm); a sentence vector is pooled in fp32 and of unit length, as all-MiniLM-L6-v2 was trained.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engines.base import Tokens, Vectors
-from workers.engines.packing import Packed
+from workers.engines.architecture import Activation, Affine, Architecture, ClassifierHead, read
+from workers.engines.base import Ids, Tokens, Vectors
+from workers.engines.encoding import Encoding
+from workers.engines.packing import Packed, pack
 from workers.engines.plan import Format
 from workers.engines.torch_errors import translated
-from workers.models.registry import ModelCard
+from workers.models.card import ModelCard
 
-# Of a text of megabytes only the head is tokenised. Words are tokenised one by one, so where the head fills the model the ids are the same;
-# where it does not (a novel's worth of spaces), the whole text is.
-HEAD_CHARS_PER_TOKEN = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Affine:
-    """Weight and bias of a linear layer [out, in] or of a layer norm [d]."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    query_key_value: _Affine  # [3d, d]
-    attention_output: _Affine
-    attention_norm: _Affine
-    up: _Affine
-    down: _Affine
-    output_norm: _Affine
+Linear = Callable[[Tensor], Tensor]
+LinearAdd = Callable[[Tensor, Tensor], Tensor]
 
 
 class TorchEncoder:
     """Weights are read once and never written, so lanes share one instance. Sets torch to one thread for the process: lanes are the
     parallelism."""
 
-    def __init__(self, card: ModelCard, folder: Path, *, device: str, number_format: Format) -> None:
-        torch.set_num_threads(1)
-        self.model_version = f"{card.id}@{card.files['model.safetensors'][:12]}+torch-packed-{number_format}"
-        self.max_tokens = card.max_tokens
-        self.dimensions = card.dimensions
-        self._device = torch.device(device)
-        config = json.loads((folder / "config.json").read_text())
-        self._heads: int = config["num_attention_heads"]
-        self._epsilon: float = config["layer_norm_eps"]
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        # One more than the model takes, so that a cut text is known from one that just fits. The end token is put back in `tokenize`.
-        self._tokenizer.enable_truncation(card.max_tokens + 1)
-        self._load(load_file(folder / "model.safetensors"), config["num_hidden_layers"], getattr(torch, number_format))
+    padded = False
 
-    def _load(self, stored: dict[str, Tensor], layers: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, card: ModelCard, folder: Path, *, device: str, number_format: Format, architecture: Architecture | None = None
+    ) -> None:
+        torch.set_num_threads(1)
+        made = architecture if architecture is not None else read(folder)
+        self.model_version = f"{card.weights_version}+torch-packed-{number_format}"
+        self.max_tokens = min(card.max_tokens, made.places.shape[0])
+        self.dimensions = made.outputs
+        self.labels = made.labels
+        self._encoding = Encoding(folder, max_tokens=self.max_tokens, vocabulary=made.words.shape[0])
+        self._device = torch.device(device)
+        self._heads = made.heads
+        self._epsilon = made.epsilon
+        self._pooling = made.pooling
+        self._load(made, getattr(torch, number_format))
+
+    def _load(self, made: Architecture, dtype: torch.dtype) -> None:
         def placed(tensor: Tensor) -> Tensor:
             return tensor.to(device=self._device, dtype=dtype).contiguous()
 
-        def affine(*names: str) -> _Affine:
-            return _Affine(
-                placed(torch.cat([stored[f"{name}.weight"] for name in names])),
-                placed(torch.cat([stored[f"{name}.bias"] for name in names])),
-            )
+        def norm(affine: Affine) -> Affine:
+            return Affine(placed(affine.weight), placed(affine.bias))
 
-        embeddings = "embeddings"
-        self._words = placed(stored[f"{embeddings}.word_embeddings.weight"])
-        # Every token is of segment 0, so its segment embedding is folded into the positions.
-        self._places = placed(stored[f"{embeddings}.position_embeddings.weight"] + stored[f"{embeddings}.token_type_embeddings.weight"][0])
-        self._embedding_norm = affine(f"{embeddings}.LayerNorm")
+        def linear(affine: Affine, activation: Activation | None = None) -> Linear:
+            return _linear(placed(affine.weight), placed(affine.bias), activation)
+
+        self._words = placed(made.words)
+        self._places = placed(made.places)
+        self._embedding_norm = norm(made.embedding_norm)
         self._layers = [
-            _Layer(
-                query_key_value=affine(*(f"{layer}.attention.self.{part}" for part in ("query", "key", "value"))),
-                attention_output=affine(f"{layer}.attention.output.dense"),
-                attention_norm=affine(f"{layer}.attention.output.LayerNorm"),
-                up=affine(f"{layer}.intermediate.dense"),
-                down=affine(f"{layer}.output.dense"),
-                output_norm=affine(f"{layer}.output.LayerNorm"),
+            _TorchLayer(
+                query_key_value=linear(layer.query_key_value),
+                attention_output=_linear_add(placed(layer.attention_output.weight), placed(layer.attention_output.bias)),
+                attention_norm=norm(layer.attention_norm),
+                up=linear(layer.up, made.activation),
+                down=_linear_add(placed(layer.down.weight), placed(layer.down.bias)),
+                output_norm=norm(layer.output_norm),
             )
-            for layer in (f"encoder.layer.{number}" for number in range(layers))
+            for layer in made.layers
         ]
+        # The head is a few numbers a text: in fp32, so that close calls stay what they are.
+        self._head = None if made.head is None else _head_to(made.head, self._device)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        head_chars = self.max_tokens * HEAD_CHARS_PER_TOKEN
-        encodings = self._tokenizer.encode_batch_fast([text[:head_chars] for text in texts])
-        return [
-            self._tokens(
-                self._tokenizer.encode(text).ids if len(text) > head_chars and len(encoding.ids) <= self.max_tokens else encoding.ids
-            )
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+        return self._encoding(texts)
 
-    def _tokens(self, ids: list[int]) -> Tokens:
-        if len(ids) <= self.max_tokens:
-            return Tokens(np.array(ids, dtype=np.int32), truncated=False)
-        return Tokens(np.array([*ids[: self.max_tokens - 1], ids[-1]], dtype=np.int32), truncated=True)
+    def prepare(self, batch: Sequence[Ids]) -> Packed:
+        return pack(batch)
 
     def run(self, packed: Packed) -> Vectors:
         with torch.inference_mode(), translated():
-            pooled = self._pool(self._hidden(packed), packed)
+            answers = self._answers(self._hidden(packed), packed)
             vectors: Vectors = np.empty((len(packed.order), self.dimensions), np.float32)
-            vectors[packed.order] = pooled.cpu().numpy()
+            vectors[packed.order] = answers.cpu().numpy()
             return vectors
 
     def _hidden(self, packed: Packed) -> Tensor:
@@ -120,10 +94,9 @@ class TorchEncoder:
         positions = torch.from_numpy(packed.positions).to(self._device, non_blocking=True)
         hidden = self._norm(self._words[ids] + self._places[positions], self._embedding_norm)
         for layer in self._layers:
-            attended = _linear(self._attention(_linear(hidden, layer.query_key_value), packed), layer.attention_output)
-            hidden = self._norm(attended.add_(hidden), layer.attention_norm)
-            inner = functional.gelu(_linear(hidden, layer.up))
-            hidden = self._norm(_linear(inner, layer.down).add_(hidden), layer.output_norm)
+            context = self._attention(layer.query_key_value(hidden), packed)
+            hidden = self._norm(layer.attention_output(context, hidden), layer.attention_norm)
+            hidden = self._norm(layer.down(layer.up(hidden), hidden), layer.output_norm)
         return hidden
 
     def _attention(self, query_key_value: Tensor, packed: Packed) -> Tensor:
@@ -138,17 +111,90 @@ class TorchEncoder:
             context[rows].view(group.count, group.length, self._heads, width // self._heads).copy_(seen.transpose(1, 2))
         return context
 
-    def _pool(self, hidden: Tensor, packed: Packed) -> Tensor:
-        """[n, d] in packed order, unit length."""
-        means = [
-            hidden[group.start : group.start + group.count * group.length].view(group.count, group.length, -1).float().mean(1)
-            for group in packed.groups
+    def _answers(self, hidden: Tensor, packed: Packed) -> Tensor:
+        """[n, dimensions] in packed order: logits of a classifier, else sentence vectors of unit length."""
+        groups = [
+            hidden[group.start : group.start + group.count * group.length].view(group.count, group.length, -1) for group in packed.groups
         ]
-        return functional.normalize(torch.cat(means), dim=1)
+        if self._head is None and self._pooling == "mean":
+            return functional.normalize(torch.cat([group.float().mean(1) for group in groups]), dim=1)
+        first = torch.cat([group[:, 0].float() for group in groups])
+        if self._head is None:
+            return functional.normalize(first, dim=1)
+        dense = functional.linear(first, self._head.dense.weight, self._head.dense.bias)
+        inner = torch.tanh(dense) if self._head.activation == "tanh" else torch.relu(dense)
+        return functional.linear(inner, self._head.out.weight, self._head.out.bias)
 
-    def _norm(self, hidden: Tensor, norm: _Affine) -> Tensor:
+    def _norm(self, hidden: Tensor, norm: Affine) -> Tensor:
         return functional.layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._epsilon)
 
 
-def _linear(hidden: Tensor, layer: _Affine) -> Tensor:
-    return functional.linear(hidden, layer.weight, layer.bias)
+class _TorchLayer:
+    """What one layer computes, as closures over weights in the layout that its device is fastest with."""
+
+    __slots__ = ("attention_norm", "attention_output", "down", "output_norm", "query_key_value", "up")
+
+    def __init__(
+        self,
+        *,
+        query_key_value: Linear,
+        attention_output: LinearAdd,
+        attention_norm: Affine,
+        up: Linear,
+        down: LinearAdd,
+        output_norm: Affine,
+    ) -> None:
+        self.query_key_value = query_key_value
+        self.attention_output = attention_output
+        self.attention_norm = attention_norm
+        self.up = up
+        self.down = down
+        self.output_norm = output_norm
+
+
+# oneDNN multiplies by weights in a blocked layout, and re-orders plain ones in every call. With weights that are re-ordered once, and with
+# activation and residual sum fused into the product, MiniLM is 7 to 20 % faster in bf16 (Zen 4), and 19 % in fp32 (over MKL).
+# These are the operators that torch.compile emits; where this build has none, the plain ones compute the same.
+_EXPECTED_TOKENS = 1024
+_ONEDNN_ACTIVATIONS: dict[Activation | None, tuple[str, list[Any], str]] = {
+    None: ("none", [], ""),
+    "gelu": ("gelu", [], "none"),
+    "gelu_tanh": ("gelu", [], "tanh"),
+    "relu": ("relu", [], ""),
+}
+
+
+def _reordered(weight: Tensor) -> Tensor | None:
+    """In oneDNN's layout, or None where the plain operators must do."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return None
+    return torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_TOKENS)  # type: ignore[no-any-return]
+
+
+def _linear(weight: Tensor, bias: Tensor, activation: Activation | None) -> Linear:
+    blocked = _reordered(weight)
+    if blocked is not None:
+        fused = _ONEDNN_ACTIVATIONS[activation]
+        product = torch.ops.mkldnn._linear_pointwise
+        return lambda hidden: product(hidden, blocked, bias, *fused)
+    if activation is None:
+        return lambda hidden: functional.linear(hidden, weight, bias)
+    if activation == "relu":
+        return lambda hidden: functional.relu(functional.linear(hidden, weight, bias))
+    approximate = "tanh" if activation == "gelu_tanh" else "none"
+    return lambda hidden: functional.gelu(functional.linear(hidden, weight, bias), approximate=approximate)
+
+
+def _linear_add(weight: Tensor, bias: Tensor) -> LinearAdd:
+    blocked = _reordered(weight)
+    if blocked is not None:
+        product = torch.ops.mkldnn._linear_pointwise.binary
+        return lambda hidden, residual: product(hidden, residual, blocked, bias, "add")
+    return lambda hidden, residual: functional.linear(hidden, weight, bias).add_(residual)
+
+
+def _head_to(head: ClassifierHead, device: torch.device) -> ClassifierHead:
+    def placed(affine: Affine) -> Affine:
+        return Affine(affine.weight.to(device), affine.bias.to(device))
+
+    return ClassifierHead(placed(head.dense), head.activation, placed(head.out))

@@ -14,12 +14,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from db.errors import TextmillError
 from workers.models import registry
-from workers.models.registry import ModelCard
+from workers.models.card import ModelCard
+from workers.models.folders import weights_digest
 
 
 def ensure(card: ModelCard, home: Path) -> Path:
@@ -27,6 +29,8 @@ def ensure(card: ModelCard, home: Path) -> Path:
 
     Raises TextmillError "model_not_installed", "model_files_differ" or "models_not_writable".
     """
+    if card.folder is not None:
+        return card.folder
     package = _package_folder(card)
     if not card.source_sha256:
         folder = package / "model"
@@ -36,6 +40,13 @@ def ensure(card: ModelCard, home: Path) -> Path:
             _convert_once(card, package, folder)
     _check(card, folder)
     return folder
+
+
+def with_digest(card: ModelCard, folder: Path) -> ModelCard:
+    """The card of an operator's own model with the digest that its weights have now; any other card as it is."""
+    if card.folder is None:
+        return card
+    return replace(card, files={"model.safetensors": weights_digest(folder)})
 
 
 def _check(card: ModelCard, folder: Path) -> None:

@@ -1,46 +1,35 @@
-"""The models this house knows, from registry.toml. Light: importing it loads no engine, and the API does so too."""
+"""The models this house knows: those of registry.toml, and an operator's own folders.
+
+Light: importing it loads no engine, and the API does so too.
+"""
 
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from db.errors import TextmillError
 from workers.engines import fake
-
-Kind = Literal["encoder", "decoder"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """One entry. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256."""
-
-    id: str
-    kind: Kind
-    tasks: tuple[str, ...]
-    licence: str
-    upstream: str
-    source_package: str
-    source_version: str
-    max_tokens: int
-    speed_chars_per_second: int
-    dimensions: int = 0
-    chat: Literal["none", "plain", "gemma"] = "none"
-    source_sha256: str = ""
-    files: dict[str, str] = field(default_factory=dict)
+from workers.models.card import ModelCard
+from workers.models.folders import PREFIX, local_model, local_models
 
 
 def all_models() -> list[ModelCard]:
-    """Every model. The fake ones, only where TEXTMILL_FAKE_ENGINE=1, come first and so are the defaults there."""
-    return [*(_FAKE_MODELS if fake.enabled() else ()), *_real_models()]
+    """Every model. The fake ones, only where TEXTMILL_FAKE_ENGINE=1, come first and so are the defaults there; an operator's own, last."""
+    return [*(_FAKE_MODELS if fake.enabled() else ()), *_real_models(), *local_models()]
 
 
 def get(model_id: str) -> ModelCard:
     """Raises TextmillError "unknown_model"; the id is never quoted, because a caller may have sent anything."""
-    for card in all_models():
-        if card.id == model_id:
-            return card
+    if model_id.startswith(PREFIX):  # asked for every row: no look at the other folders
+        own = local_model(model_id)
+        if own is not None:
+            return own
+    else:
+        shipped: list[ModelCard] = [*(_FAKE_MODELS if fake.enabled() else ()), *_real_models()]
+        for card in shipped:
+            if card.id == model_id:
+                return card
     known = ", ".join(card.id for card in all_models())
     raise TextmillError(f"No such model. Known models: {known}.", code="unknown_model", status=404)
 

@@ -1,0 +1,252 @@
+"""The encoders that this house runs with code of its own, read into one shape: BERT and its kin (RoBERTa, XLM-R, DistilBERT, MiniLM).
+
+All of them are the same machine: embeddings of words and places, post-norm layers of attention and feed-forward, and at the end either the
+mean or the first token as a sentence vector, or a head of two linear layers over the first token as a classifier. They differ in the names
+of their weights, in where positions start, and in the activation. What is not of this shape is left to transformers (see
+`transformers_encoder.py`).
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from db.errors import TextmillError
+
+Pooling = Literal["mean", "first"]
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Weight and bias of a linear layer [out, in] or of a layer norm [d]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    query_key_value: Affine  # [3d, d]
+    attention_output: Affine
+    attention_norm: Affine
+    up: Affine
+    down: Affine
+    output_norm: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierHead:
+    """`logits = out · act(dense · first token)`."""
+
+    dense: Affine
+    activation: Literal["tanh", "relu"]
+    out: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Weights in fp32. `places` [max positions, d] holds what is added to the n-th token, segment 0 included."""
+
+    heads: int
+    epsilon: float
+    activation: Activation
+    words: Tensor  # [vocabulary, d]
+    places: Tensor
+    embedding_norm: Affine
+    layers: tuple[Layer, ...]
+    pooling: Pooling
+    head: ClassifierHead | None
+    labels: tuple[str, ...]  # of the head, in the order of its outputs
+
+    @property
+    def width(self) -> int:
+        return self.words.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Numbers a text is answered with: labels of a classifier, dimensions of a sentence vector."""
+        return len(self.labels) if self.head is not None else self.width
+
+
+class NotOfThisShape(Exception):
+    """The model is of another family, or a variant of one that the code here does not compute."""
+
+
+def broken(folder: Path, why: str) -> TextmillError:
+    """A model folder that cannot be used; `why` names a file, a field or a weight, never a value out of them."""
+    return TextmillError(f"{folder.name}: {why}", code="model_broken")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Raises TextmillError "model_broken"."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except OSError:
+        raise broken(folder, "config.json is missing or cannot be read.") from None
+    except ValueError:
+        raise broken(folder, "config.json is not JSON.") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise broken(folder, "config.json names no model_type.")
+    return config
+
+
+def read_labels(config: dict[str, Any]) -> tuple[str, ...]:
+    """The names of a sequence classifier's outputs; empty for a model without a head."""
+    if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+        return ()
+    names = config.get("id2label") or {str(place): f"LABEL_{place}" for place in range(int(config.get("num_labels", 2)))}
+    return tuple(str(names[place]) for place in sorted(names, key=int))
+
+
+def read_pooling(folder: Path) -> Pooling:
+    """What sentence-transformers wrote beside the model, or the mean over tokens. Raises TextmillError "model_broken"."""
+    path = folder / "1_Pooling" / "config.json"
+    if not path.exists():
+        return "mean"
+    asked = json.loads(path.read_text())
+    chosen = {name for name, on in asked.items() if name.startswith("pooling_mode_") and on is True}
+    if chosen == {"pooling_mode_cls_token"}:
+        return "first"
+    if chosen == {"pooling_mode_mean_tokens"}:
+        return "mean"
+    raise broken(folder, "1_Pooling/config.json asks for a pooling other than the mean or the first token.")
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of all safetensors files. Raises TextmillError "model_broken"."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise broken(folder, "there is no .safetensors file (pickled weights are never loaded).")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            weights.update(load_file(file))
+        except (SafetensorError, OSError):
+            raise broken(folder, f"{file.name} is cut off or not a safetensors file.") from None
+    return weights
+
+
+def read(folder: Path) -> Architecture:
+    """Raises NotOfThisShape, or TextmillError "model_broken" where a weight is missing, misshapen or not finite."""
+    config = read_config(folder)
+    reader = _READERS.get(config["model_type"])
+    if reader is None or config.get("position_embedding_type", "absolute") != "absolute":
+        raise NotOfThisShape
+    return reader(_Weights(folder, read_weights(folder)), config)
+
+
+class _Weights:
+    """Tensors by name, whatever prefix the model class put before them."""
+
+    def __init__(self, folder: Path, stored: dict[str, Tensor]) -> None:
+        self.folder = folder
+        self._stored = {re.sub(r"^(bert|roberta|distilbert)\.", "", name): tensor for name, tensor in stored.items()}
+
+    def tensor(self, name: str) -> Tensor:
+        try:
+            found = self._stored[name].float()
+        except KeyError:
+            raise broken(self.folder, f"the weight {name} is missing.") from None
+        if not torch.isfinite(found).all():
+            raise broken(self.folder, f"the weight {name} holds numbers that are not finite.")
+        return found
+
+    def affine(self, *names: str) -> Affine:
+        """Several layers of the same input become one product."""
+        try:
+            return Affine(
+                torch.cat([self.tensor(f"{name}.weight") for name in names]), torch.cat([self.tensor(f"{name}.bias") for name in names])
+            )
+        except RuntimeError:
+            raise broken(self.folder, f"the weights of {names[0]} do not fit each other.") from None
+
+
+def _read_bert(weights: _Weights, config: dict[str, Any]) -> Architecture:
+    roberta = config["model_type"] in {"roberta", "xlm-roberta", "camembert"}
+    places = weights.tensor("embeddings.position_embeddings.weight") + weights.tensor("embeddings.token_type_embeddings.weight")[0]
+    labels = read_labels(config)
+    head = None
+    if labels:
+        dense, out = ("classifier.dense", "classifier.out_proj") if roberta else ("pooler.dense", "classifier")
+        head = ClassifierHead(weights.affine(dense), "tanh", weights.affine(out))
+    names = ("attention.self.query", "attention.self.key", "attention.self.value")
+    return Architecture(
+        heads=_number(weights, config, "num_attention_heads"),
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        activation=_activation(config.get("hidden_act", "gelu")),
+        words=weights.tensor("embeddings.word_embeddings.weight"),
+        # RoBERTa counts places from one after its padding token's.
+        places=places[int(config.get("pad_token_id", 1)) + 1 :] if roberta else places,
+        embedding_norm=weights.affine("embeddings.LayerNorm"),
+        layers=tuple(
+            Layer(
+                query_key_value=weights.affine(*(f"{layer}.{name}" for name in names)),
+                attention_output=weights.affine(f"{layer}.attention.output.dense"),
+                attention_norm=weights.affine(f"{layer}.attention.output.LayerNorm"),
+                up=weights.affine(f"{layer}.intermediate.dense"),
+                down=weights.affine(f"{layer}.output.dense"),
+                output_norm=weights.affine(f"{layer}.output.LayerNorm"),
+            )
+            for layer in (f"encoder.layer.{number}" for number in range(_number(weights, config, "num_hidden_layers")))
+        ),
+        pooling=read_pooling(weights.folder),
+        head=head,
+        labels=labels,
+    )
+
+
+def _read_distilbert(weights: _Weights, config: dict[str, Any]) -> Architecture:
+    labels = read_labels(config)
+    return Architecture(
+        heads=_number(weights, config, "n_heads"),
+        epsilon=1e-12,
+        activation=_activation(config.get("activation", "gelu")),
+        words=weights.tensor("embeddings.word_embeddings.weight"),
+        places=weights.tensor("embeddings.position_embeddings.weight"),
+        embedding_norm=weights.affine("embeddings.LayerNorm"),
+        layers=tuple(
+            Layer(
+                query_key_value=weights.affine(*(f"{layer}.attention.{name}" for name in ("q_lin", "k_lin", "v_lin"))),
+                attention_output=weights.affine(f"{layer}.attention.out_lin"),
+                attention_norm=weights.affine(f"{layer}.sa_layer_norm"),
+                up=weights.affine(f"{layer}.ffn.lin1"),
+                down=weights.affine(f"{layer}.ffn.lin2"),
+                output_norm=weights.affine(f"{layer}.output_layer_norm"),
+            )
+            for layer in (f"transformer.layer.{number}" for number in range(_number(weights, config, "n_layers")))
+        ),
+        pooling=read_pooling(weights.folder),
+        head=ClassifierHead(weights.affine("pre_classifier"), "relu", weights.affine("classifier")) if labels else None,
+        labels=labels,
+    )
+
+
+_READERS: dict[str, Callable[[_Weights, dict[str, Any]], Architecture]] = {
+    "bert": _read_bert,
+    "roberta": _read_bert,
+    "xlm-roberta": _read_bert,
+    "camembert": _read_bert,
+    "distilbert": _read_distilbert,
+}
+
+
+def _activation(name: str) -> Activation:
+    if name not in ACTIVATIONS:
+        raise NotOfThisShape
+    return ACTIVATIONS[name]
+
+
+def _number(weights: _Weights, config: dict[str, Any], name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise broken(weights.folder, f"config.json has no {name}.")
+    return value

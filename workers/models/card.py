@@ -1,0 +1,36 @@
+"""What is known about a model before it is loaded."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["encoder", "decoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One model. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256.
+
+    `own_labels`: a sequence classifier, which answers with the labels it was trained on. `folder`: where an operator's own model lies.
+    """
+
+    id: str
+    kind: Kind
+    tasks: tuple[str, ...]
+    licence: str
+    upstream: str
+    source_package: str
+    source_version: str
+    max_tokens: int
+    speed_chars_per_second: int
+    dimensions: int = 0
+    chat: Literal["none", "plain", "gemma"] = "none"
+    source_sha256: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    own_labels: bool = False
+    folder: Path | None = None
+
+    @property
+    def weights_version(self) -> str:
+        """`<id>@<start of the weights' digest>`"""
+        return f"{self.id}@{self.files['model.safetensors'][:12]}"
