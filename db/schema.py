@@ -198,7 +198,7 @@ shards = Table(
     Column("failed_count", Integer, nullable=False, server_default="0"),
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
-    Column("metrics", JSONB),  # its share of the micro-batches: tokens, padding_tokens, budget_tokens, batches
+    Column("metrics", JSONB),  # its share of the micro-batches: see BatchShare; and seconds, chars
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),

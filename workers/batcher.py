@@ -47,15 +47,23 @@ class BatchShare:
     padding_tokens: float = 0.0
     budget_tokens: float = 0.0
     batches: float = 0.0
+    duplicate_rows: float = 0.0  # answered without a batch, because the same text of the same job had been
 
     def add(self, other: "BatchShare") -> None:
         self.tokens += other.tokens
         self.padding_tokens += other.padding_tokens
         self.budget_tokens += other.budget_tokens
         self.batches += other.batches
+        self.duplicate_rows += other.duplicate_rows
 
     def as_dict(self) -> dict[str, float]:
-        return {"tokens": self.tokens, "padding_tokens": self.padding_tokens, "budget_tokens": self.budget_tokens, "batches": self.batches}
+        return {
+            "tokens": self.tokens,
+            "padding_tokens": self.padding_tokens,
+            "budget_tokens": self.budget_tokens,
+            "batches": self.batches,
+            "duplicate_rows": self.duplicate_rows,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import numpy as np
 from db.errors import TextmillError
 from workers import zero_shot
 from workers.batcher import Batcher, BatchReport, BatchShare, Served
+from workers.duplicates import Duplicates
 from workers.engines.base import (
     DecoderEngine,
     EncoderEngine,
@@ -120,6 +121,7 @@ class Runtime:
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._encoders: dict[str, _Encoder] = {}
         self._decoders: dict[str, _Decoder] = {}
+        self._duplicates = Duplicates()
         self._closed = False
 
     def warm(self, model_ids: Sequence[str]) -> None:
@@ -145,8 +147,12 @@ class Runtime:
         *,
         refuse_long: Sequence[bool] | None = None,
         stop: threading.Event | None = None,
+        job: bytes | None = None,
     ) -> EmbedOutcome:
-        """A text longer than the model is cut and marked truncated, or fails with input_too_long where `refuse_long` is set for it."""
+        """A text longer than the model is cut and marked truncated, or fails with input_too_long where `refuse_long` is set for it.
+
+        Texts of the same `job` with the same tokens are computed once; without one, each is.
+        """
         encoder = self._encoder(model_id)
         tokens = encoder.engine.tokenize(texts)
         failed: dict[int, FailedRow] = {}
@@ -156,17 +162,28 @@ class Runtime:
                 for index, (one, refuse) in enumerate(zip(tokens, refuse_long, strict=True))
                 if refuse and one.truncated
             }
-        asked = [index for index in range(len(tokens)) if index not in failed]
-        ids = [tokens[index].ids for index in asked]
-        served = encoder.batcher.submit(ids, [len(one) for one in ids], stop).result()
         vectors = np.zeros((len(tokens), encoder.engine.dimensions), np.float32)
-        for index, answer in zip(asked, served.answers, strict=True):
+        asked = [index for index in range(len(tokens)) if index not in failed]
+        groups = self._same(model_id, job, asked, [tokens[index].ids for index in asked])
+        known = self._duplicates.find(list(groups)) if job is not None else {}
+        for key, vector in known.items():
+            vectors[groups[key]] = vector
+        fresh = [key for key in groups if key not in known]
+        ids = [tokens[groups[key][0]].ids for key in fresh]
+        served = encoder.batcher.submit(ids, [len(one) for one in ids], stop).result()
+        good: list[bytes] = []
+        for key, answer in zip(fresh, served.answers, strict=True):
+            places = groups[key]
             if isinstance(answer, FailedRow):
-                failed[index] = answer
+                failed.update(dict.fromkeys(places, answer))
             elif not np.isfinite(answer).all():
-                failed[index] = FailedRow("non_finite_output")
+                failed.update(dict.fromkeys(places, FailedRow("non_finite_output")))
             else:
-                vectors[index] = answer
+                vectors[places] = answer
+                good.append(key)
+        if job is not None:
+            self._duplicates.keep(good, vectors[[groups[key][0] for key in good]])
+            served.share.duplicate_rows = float(len(asked) - len(fresh))
         return EmbedOutcome(
             vectors,
             [len(one.ids) for one in tokens],
@@ -186,12 +203,13 @@ class Runtime:
         *,
         refuse_long: Sequence[bool] | None = None,
         stop: threading.Event | None = None,
+        job: bytes | None = None,
     ) -> ClassifyOutcome:
         """With a head, or a model that is a classifier, its labels count, and `labels` and `templates` are not read.
 
         Otherwise there is a list of labels for every text (rows that share a list object share the work) and templates, or None for the
         house's own. Scores sum to 1."""
-        embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop)
+        embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop, job=job)
         rows: list[Classified | FailedRow] = [embedded.failed.get(index, FailedRow("engine_error")) for index in range(len(texts))]
         done = [index for index in range(len(texts)) if index not in embedded.failed]
         if head is not None:
@@ -246,6 +264,15 @@ class Runtime:
         trained = fit_head(embedded.vectors[kept], [labels[index] for index in kept])
         trained.card.update(base=model_id, base_version=embedded.model_version, skipped=len(embedded.failed))
         return trained
+
+    def _same(self, model_id: str, job: bytes | None, indices: Sequence[int], texts: Sequence[Ids]) -> dict[bytes, list[int]]:
+        """Indices that take the same answer, by key, in the order of their first. Without a job each stands alone."""
+        if job is None:
+            return {index.to_bytes(8): [index] for index in indices}
+        groups: dict[bytes, list[int]] = {}
+        for index, key in zip(indices, self._duplicates.keys(job, model_id, texts), strict=True):
+            groups.setdefault(key, []).append(index)
+        return groups
 
     @staticmethod
     def _fill(

@@ -179,6 +179,7 @@ class ShardTask:
             group.head,
             refuse_long=[request.refuse_long for request in requests],
             stop=held,
+            job=held.lease.job_id.bytes,
         )
         made: list[NewResult] = []
         for row, answer in zip(rows, outcome.rows, strict=True):
@@ -208,6 +209,7 @@ class ShardTask:
             [request.text for request in requests],
             refuse_long=[request.refuse_long for request in requests],
             stop=held,
+            job=held.lease.job_id.bytes,
         )
         made: list[NewResult] = []
         for at, (row, request) in enumerate(zip(rows, requests, strict=True)):
