@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from api.demo.searching import Search, search_files, search_redis
 from api.demo.stack import Stack
 from db.errors import TextmillError
 from db.settings import StoreSettings
+from workers.models import registry
+from workers.models.provision import ensure
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -39,6 +42,7 @@ PHRASES: Final = 20
 SAMPLES: Final = 10
 LEAST_ZERO_SHOT: Final = 0.84  # what this encoder reaches with label names only; less means that something is broken
 LEAST_HEAD: Final = 0.95
+PIPELINE_SAMPLE: Final = 96  # texts that the plain pipeline is measured on: some four seconds
 
 
 @dataclass(slots=True)
@@ -81,6 +85,10 @@ def main(arguments: list[str]) -> int:
         provisioned = subprocess.run([sys.executable, "-m", "workers.models.provision"], check=False)
         if provisioned.returncode != 0:
             raise TextmillError("The models could not be put in place; see above.", code="model_not_installed")
+        title(f"How this machine runs {ENCODER}")
+        command = [sys.executable, "-m", "api.cli", "calibrate", ENCODER, "--explain"]
+        if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 - our own words
+            raise TextmillError("The encoder could not be calibrated; see above.", code="engine_not_available")
         title("Stack")
         stack = stacks.ensure()
         answer(f"  {'started' if stack.started else 'already up'}: API {stack.state.get('api')}, home {stack.home.path}")
@@ -143,6 +151,7 @@ def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: l
             ("workers in Flower", ", ".join(listed) or "none"),
         ]
     )
+    compare([article.text for article in articles], len(outcomes) / seconds)
     texts = {article.id: article for article in articles}
     for outcome in outcomes[:: max(1, len(outcomes) // SAMPLES)][:SAMPLES]:
         article = texts[outcome.id or ""]
@@ -159,6 +168,21 @@ def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: l
         f"no text in Redis while the job ran: {watched.looks} looks, {watched.found.places:,} keys, {watched.found.size_bytes:,} bytes",
     )
     return file
+
+
+def compare(texts: list[str], docs_per_second: float) -> None:
+    """With what people usually build, measured here and now on some of the same texts."""
+    sample = texts[:: max(1, len(texts) // PIPELINE_SAMPLE)][:PIPELINE_SAMPLE]
+    folder = ensure(registry.get(ENCODER), StoreSettings().home)
+    command = [sys.executable, "-m", "api.demo.plain_pipeline", str(folder)]
+    done = subprocess.run(command, input=json.dumps(sample), capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    if done.returncode != 0:
+        answer("  The plain transformers pipeline could not be measured here.")
+        return
+    plain = float(done.stdout)
+    answer(f"  the plain transformers pipeline (fp32, batches of 32), on {len(sample)} of them: {plain:,.1f} documents a second")
+    answer(f"  textmill, upload to sealed results: {docs_per_second / plain:.1f} times that")
+    answer("")
 
 
 def show_secrecy(stack: Stack, settings: StoreSettings, file: FileInfo, wanted: list[bytes], redis: "Redis", checks: Checks) -> None:
