@@ -1,9 +1,9 @@
 """The micro-batcher of one model in this process: rows of all calls in, batches through the lanes, one answer a row out.
 
-A **call** is what one shard thread submits; rows of concurrent calls share batches. The rows that wait are owned here, under one condition.
-The feeder thread cuts the next batch and prepares it (say, concatenates its ids) while the lanes are busy, so that exactly one batch is
-ready ahead; a ready batch that ran short is taken back and cut again when more rows come. A **lane** is a thread that runs batches.
-There are no timers: a free lane takes what is there.
+A **call** is what one shard thread submits; rows of concurrent calls share batches. The rows that wait are owned here, under one lock.
+The feeder thread cuts the next batch and prepares it (say, concatenates its ids) while the lanes are busy, so that exactly one batch of
+each class of work is ready ahead; a ready batch that ran short is taken back and cut again when more rows come. A **lane** is a thread that
+runs batches. There are no timers: a free lane takes what is there, and an interactive batch before a bulk one.
 
 What can go wrong in a batch stays in it. Out of memory: it is cut smaller and run again, the budget halves and grows back. Any other
 exception: it is halved until the rows to blame stand alone. A lost device (EngineBroken) fails every call, because no row is to blame.
@@ -12,14 +12,14 @@ exception: it is halved until the rows to blame stand alone. A lost device (Engi
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from workers.batching import Budget, Policy, cost_tokens, cut, next_batch, rows_for_one_lane
+from workers.batching import Budget, Policy, Work, cost_tokens, cut, turns
 from workers.engines.base import EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.waiting import Row, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,14 @@ class Served(Generic[AnswerT]):
     share: BatchShare
 
 
-class _Call(Generic[AnswerT]):
+class _Call(Generic[RowT, AnswerT]):
     """Rows still open, answers so far. Lanes settle rows of one call at the same time, hence the lock."""
 
-    def __init__(self, size: int, stop: threading.Event | None) -> None:
+    def __init__(self, rows: Sequence[RowT], stop: threading.Event | None) -> None:
+        self.rows = rows
         self.future: Future[Served[AnswerT]] = Future()
-        self._answers: list[AnswerT | FailedRow | None] = [None] * size
-        self._open = size
+        self._answers: list[AnswerT | FailedRow | None] = [None] * len(rows)
+        self._open = len(rows)
         self._stop = stop
         self._share = BatchShare()
         self._lock = threading.Lock()
@@ -96,26 +97,20 @@ class _Call(Generic[AnswerT]):
             if not self.future.done():
                 self.future.set_exception(error)
 
-    def settle(self, index: int, answer: AnswerT | FailedRow, share: BatchShare) -> None:
+    def settle(self, indices: Sequence[int], answers: Sequence[AnswerT | FailedRow], share: BatchShare) -> None:
+        """The answers of this call's rows in one batch."""
         with self._lock:
-            self._answers[index] = answer
-            self._open -= 1
+            for index, answer in zip(indices, answers, strict=True):
+                self._answers[index] = answer
+            self._open -= len(indices)
             self._share.add(share)
             if self._open == 0 and not self.future.done():
                 self.future.set_result(Served([answer for answer in self._answers if answer is not None], self._share))
 
 
 @dataclass(frozen=True, slots=True)
-class _Row(Generic[RowT, AnswerT]):
-    payload: RowT
-    length: int
-    call: _Call[AnswerT]
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Batch(Generic[RowT, PreparedT, AnswerT]):
-    rows: list[_Row[RowT, AnswerT]]
+    rows: "list[Row[_Call[RowT, AnswerT]]]"
     budget_tokens: int
     prepared: PreparedT | Exception
     short: bool  # it took every waiting row and the budget was not used up: later arrivals may still join
@@ -141,12 +136,16 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._run = run
         self._policy = policy
         self._observe = observe
-        self._changed = threading.Condition()  # guards everything below
-        self._waiting: deque[_Row[RowT, AnswerT]] = deque()
-        self._ready: _Batch[RowT, PreparedT, AnswerT] | None = None
+        self._lock = threading.Lock()  # guards everything below
+        self._may_cut = threading.Condition(self._lock)  # the feeder waits here
+        self._may_run = threading.Condition(self._lock)  # the lanes wait here
+        self._waiting: dict[Work, Waiting[_Call[RowT, AnswerT]]] = {work: Waiting(policy) for work in Work}
+        self._ready: dict[Work, _Batch[RowT, PreparedT, AnswerT] | None] = dict.fromkeys(Work)
+        self._fresh: dict[Work, bool] = dict.fromkeys(Work, False)  # rows came since the ready batch was cut
+        self._calls: set[_Call[RowT, AnswerT]] = set()  # that may have rows waiting
+        self._interactive_in_a_row = 0
         self._budget = Budget(policy.budget_tokens)
-        self._fresh = False  # rows came since the ready batch was cut
-        self._preparing = False
+        self._preparing: Work | None = None
         self._closing = False
         self._broken = False
         self._idle_lanes = lanes
@@ -155,81 +154,99 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, rows: Sequence[RowT], lengths: Sequence[int], stop: threading.Event | None = None) -> Future[Served[AnswerT]]:
-        """Never blocks. The future raises Stopped when `stop` was set before all rows ran, EngineBroken when the device is lost."""
-        call: _Call[AnswerT] = _Call(len(rows), stop)
+    def submit(
+        self, rows: Sequence[RowT], lengths: Sequence[int], stop: threading.Event | None = None, *, interactive: bool = False
+    ) -> Future[Served[AnswerT]]:
+        """Never blocks. The future raises Stopped when `stop` was set before all rows ran, EngineBroken when the device is lost.
+
+        Interactive rows make up the next batches, before bulk rows that came earlier; for rows that somebody waits for, and few of them.
+        """
+        if len(rows) != len(lengths):
+            raise ValueError("There must be one length for each row.")
+        call: _Call[RowT, AnswerT] = _Call(rows, stop)
         if not rows:
             call.future.set_result(Served([], BatchShare()))
             return call.future
-        with self._changed:
+        work = Work.INTERACTIVE if interactive else Work.BULK
+        with self._lock:
             if self._closing:
                 call.fail(EngineBroken() if self._broken else Stopped())
                 return call.future
-            for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-                self._waiting.append(_Row(row, max(1, length), call, index))  # a row of no tokens still takes a place
-            self._fresh = True
-            self._changed.notify_all()
+            self._waiting[work].add(lengths, call)
+            self._calls.add(call)
+            self._fresh[work] = True
+            self._may_cut.notify()
         return call.future
 
     def stop(self, *, drain: bool) -> None:
         """Ends the threads and waits for them. With drain, rows that wait still run; without, their calls raise Stopped."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             if not drain:
                 self._abandon(Stopped)
-            self._changed.notify_all()
+            self._wake_all()
         for thread in self._threads:
             thread.join()
 
     def _abandon(self, error: type[Exception]) -> None:
-        rows = [*self._waiting, *(self._ready.rows if self._ready else ())]
-        self._waiting.clear()
-        self._ready = None
-        for row in rows:
-            row.call.fail(error())
+        calls = {row[2] for waiting in self._waiting.values() for row in waiting.clear()}
+        for work, batch in self._ready.items():
+            calls |= {row[2] for row in batch.rows} if batch is not None else set()
+            self._ready[work] = None
+        for call in calls:
+            call.fail(error())
+
+    def _wake_all(self) -> None:
+        self._may_cut.notify_all()
+        self._may_run.notify_all()
 
     # Feeder: the only one that cuts.
 
     def _feed(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._can_cut() or (self._closing and not self._waiting))
-                if not self._can_cut():
-                    return
-                if self._ready is not None:
-                    self._waiting.extendleft(reversed(self._ready.rows))
-                    self._ready = None
-                self._fresh = False
-                rows, budget_tokens, short = self._cut()
-                self._preparing = True
+            with self._lock:
+                while (work := self._cuttable()) is None:
+                    if self._closing and not any(self._waiting.values()):
+                        return
+                    self._may_cut.wait()
+                rows, budget_tokens, short = self._cut(work)
+                self._preparing = work
             prepared = self._prepared(rows)
-            with self._changed:
-                self._preparing = False
-                self._ready = _Batch(rows, budget_tokens, prepared, short) if rows else None
-                self._changed.notify_all()
+            with self._lock:
+                self._preparing = None
+                self._ready[work] = _Batch(rows, budget_tokens, prepared, short) if rows else None
+                if self._closing:
+                    self._may_run.notify_all()
+                else:
+                    self._may_run.notify()
 
-    def _can_cut(self) -> bool:
-        return bool(self._waiting) and (self._ready is None or (self._ready.short and self._fresh))
+    def _cuttable(self) -> Work | None:
+        for work in turns(self._interactive_in_a_row):
+            ready = self._ready[work]
+            if self._waiting[work] and (ready is None or (ready.short and self._fresh[work])):
+                return work
+        return None
 
-    def _cut(self) -> tuple[list[_Row[RowT, AnswerT]], int, bool]:
-        """Takes the next batch out of the window of the oldest rows, after dropping rows whose calls nobody waits for."""
-        window: list[_Row[RowT, AnswerT]] = []
-        while self._waiting and len(window) < self._policy.window_rows:
-            row = self._waiting.popleft()
-            if row.call.live():
-                window.append(row)
+    def _cut(self, work: Work) -> tuple[list[Row[_Call[RowT, AnswerT]]], int, bool]:
+        """Takes the next batch out of the rows that wait, after dropping rows whose calls nobody waits for."""
+        waiting, ready = self._waiting[work], self._ready[work]
+        if ready is not None:
+            waiting.put_back(ready.rows)
+            self._ready[work] = None
+        self._fresh[work] = False
+        dead = {call for call in self._calls if not call.live()}
+        if dead:
+            self._calls -= dead
+            for one in self._waiting.values():
+                one.drop(dead)
         budget_tokens = self._budget.now_tokens
-        lengths = [row.length for row in window]
-        max_rows = rows_for_one_lane(len(window), self._idle_lanes, self._policy.max_rows)
-        taken = next_batch(lengths, budget_tokens, padded=self._policy.padded, max_rows=max_rows)
-        gone = set(taken)
-        self._waiting.extendleft(row for index, row in reversed(list(enumerate(window))) if index not in gone)
-        cost = cost_tokens([lengths[index] for index in taken], padded=self._policy.padded)
-        return [window[index] for index in taken], budget_tokens, not self._waiting and cost < budget_tokens
+        rows = waiting.take(budget_tokens, idle_lanes=self._idle_lanes)
+        short = not waiting and cost_tokens([row[0] for row in rows], padded=self._policy.padded) < budget_tokens
+        return rows, budget_tokens, short
 
-    def _prepared(self, rows: list[_Row[RowT, AnswerT]]) -> PreparedT | Exception:
+    def _prepared(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> PreparedT | Exception:
         try:
-            return self._prepare([row.payload for row in rows])
+            return self._prepare([call.rows[index] for _length, index, call in rows])
         except Exception as error:
             return error
 
@@ -237,34 +254,54 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
 
     def _lane(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._ready is not None or self._nothing_will_come())
-                batch, self._ready = self._ready, None
-                if batch is None:
-                    return
+            with self._lock:
+                while (batch := self._take_ready()) is None:
+                    if self._nothing_will_come():
+                        return
+                    self._may_run.wait()
                 self._idle_lanes -= 1
-                self._changed.notify_all()
+                self._may_cut.notify()
+                if any(self._ready.values()):
+                    self._may_run.notify()  # of two batches that came together, or one that waited for its turn
             try:
                 self._serve(batch)
             except Exception as error:
                 # A fault of our own (say, in `observe`). A lane that died of it would leave its callers waiting for ever.
                 log.error("A lane failed outside the engine (%s); its calls end.", type(error).__name__)
                 self._break(batch.rows)
-            with self._changed:
+            with self._lock:
                 self._idle_lanes += 1
+                self._calls -= {call for call in {row[2] for row in batch.rows} if call.future.done()}
+            del batch  # an idle process holds no rows
+
+    def _take_ready(self) -> _Batch[RowT, PreparedT, AnswerT] | None:
+        """The batch whose turn it is; None where it is still to be cut or prepared, or nothing waits."""
+        for work in turns(self._interactive_in_a_row):
+            batch = self._ready[work]
+            if batch is not None:
+                self._ready[work] = None
+                bulk_waits = bool(self._ready[Work.BULK] or self._waiting[Work.BULK])
+                self._interactive_in_a_row = self._interactive_in_a_row + 1 if work is Work.INTERACTIVE and bulk_waits else 0
+                return batch
+            if self._waiting[work] or self._preparing is work:
+                return None
+        return None
 
     def _nothing_will_come(self) -> bool:
-        return self._closing and not self._waiting and not self._preparing
+        return self._closing and self._preparing is None and not any(self._waiting.values())
 
     def _serve(self, batch: _Batch[RowT, PreparedT, AnswerT]) -> None:
         """Runs the batch, and the smaller ones it falls into where it fails."""
         pieces = [batch]
         while pieces:
             piece = pieces.pop()
-            rows = [row for row in piece.rows if row.call.live()]
-            if not rows:
-                continue
-            prepared = piece.prepared if len(rows) == len(piece.rows) else self._prepared(rows)
+            rows, prepared = piece.rows, piece.prepared
+            dead = {call for call in {row[2] for row in rows} if not call.live()}
+            if dead:
+                rows = [row for row in rows if row[2] not in dead]
+                if not rows:
+                    continue
+                prepared = self._prepared(rows)
             started = time.perf_counter()
             try:
                 answers = self._answers(prepared, len(rows))
@@ -273,7 +310,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 self._break(rows + [row for piece in pieces for row in piece.rows])
                 return
             except (OutOfMemory, MemoryError):
-                with self._changed:
+                with self._lock:
                     self._budget.shrink()
                 pieces += self._split(rows, "out_of_memory")
             except Exception as error:
@@ -281,9 +318,10 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 log.warning("A batch of %d rows failed in the engine (%s); splitting it.", len(rows), type(error).__name__)
                 pieces += self._split(rows, "engine_error")
             else:
-                with self._changed:
+                seconds = time.perf_counter() - started
+                with self._lock:
                     self._budget.grow()
-                self._settle(rows, answers, piece.budget_tokens, time.perf_counter() - started)
+                self._settle(rows, answers, piece.budget_tokens, seconds)
 
     def _answers(self, prepared: PreparedT | Exception, size: int) -> Sequence[AnswerT | FailedRow]:
         if isinstance(prepared, Exception):
@@ -293,33 +331,40 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             raise ValueError("The engine answered another number of rows than it was given.")
         return answers
 
-    def _split(self, rows: list[_Row[RowT, AnswerT]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
+    def _split(self, rows: list[Row[_Call[RowT, AnswerT]]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
         """Batches of at most half the cost, first rows last (they are popped first); a row alone is settled as failed."""
         if len(rows) == 1:
-            rows[0].call.settle(rows[0].index, FailedRow(code), BatchShare())
+            _length, index, call = rows[0]
+            call.settle([index], [FailedRow(code)], BatchShare())
             return []
-        lengths = [row.length for row in rows]
+        lengths = [row[0] for row in rows]
         half_tokens = max(1, cost_tokens(lengths, padded=self._policy.padded) // 2)
         parts = cut(lengths, half_tokens, padded=self._policy.padded, max_rows=-(-len(rows) // 2))
         smaller = [[rows[index] for index in part] for part in parts]
         return [_Batch(part, half_tokens, self._prepared(part), short=False) for part in reversed(smaller)]
 
-    def _settle(self, rows: list[_Row[RowT, AnswerT]], answers: Sequence[AnswerT | FailedRow], budget_tokens: int, seconds: float) -> None:
-        lengths = [row.length for row in rows]
+    def _settle(
+        self, rows: list[Row[_Call[RowT, AnswerT]]], answers: Sequence[AnswerT | FailedRow], budget_tokens: int, seconds: float
+    ) -> None:
+        lengths = [row[0] for row in rows]
         tokens = sum(lengths)
         padding = cost_tokens(lengths, padded=self._policy.padded) - tokens
         if self._observe is not None:
             self._observe(BatchReport(len(rows), tokens, padding, budget_tokens, seconds))
-        for row, answer in zip(rows, answers, strict=True):
-            if not row.call.live():  # stopped while it ran, and its answer may be half of one
-                continue
-            part = row.length / tokens
-            row.call.settle(row.index, answer, BatchShare(row.length, padding * part, budget_tokens * part, part))
+        places: dict[_Call[RowT, AnswerT], list[int]] = {}
+        for place, row in enumerate(rows):
+            places.setdefault(row[2], []).append(place)
+        for call, own in places.items():
+            if call.live():  # not stopped while it ran: its answers may be half ones then
+                own_tokens = sum([lengths[place] for place in own])
+                part = own_tokens / tokens
+                share = BatchShare(own_tokens, padding * part, budget_tokens * part, part)
+                call.settle([rows[place][1] for place in own], [answers[place] for place in own], share)
 
-    def _break(self, rows: list[_Row[RowT, AnswerT]]) -> None:
-        with self._changed:
+    def _break(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> None:
+        with self._lock:
             self._closing = self._broken = True
             self._abandon(EngineBroken)
-            self._changed.notify_all()
-        for row in rows:
-            row.call.fail(EngineBroken())
+            self._wake_all()
+        for call in {row[2] for row in rows}:
+            call.fail(EngineBroken())

@@ -9,6 +9,17 @@ that is larger than the budget by itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+INTERACTIVE_IN_A_ROW: Final = 4  # batches: then one of bulk runs, so that a flood of small jobs leaves it a fifth of the batches or more
+
+
+class Work(Enum):
+    """Somebody waits for an interactive row; bulk is measured by its throughput."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,15 @@ def _nearest_in_length(lengths: Sequence[int], budget_tokens: int, max_rows: int
         else:
             low -= 1
     return order[low : high + 1]
+
+
+def turns(interactive_in_a_row: int) -> tuple[Work, Work]:
+    """Which class goes first now, after so many interactive batches in a row that ran while bulk waited.
+
+    A lane takes the first class that has anything to run, and waits for its batch where that is not cut yet: that is a fraction of a
+    millisecond, while the batch of the other class would hold it up for a whole batch time.
+    """
+    return (Work.INTERACTIVE, Work.BULK) if interactive_in_a_row < INTERACTIVE_IN_A_ROW else (Work.BULK, Work.INTERACTIVE)
 
 
 def rows_for_one_lane(waiting: int, idle_lanes: int, max_rows: int) -> int:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from workers.batcher import Batcher, BatchReport, BatchShare, Served
-from workers.batching import Policy
+from workers.batching import INTERACTIVE_IN_A_ROW, Policy
 from workers.engines.base import EngineBroken, FailedRow, OutOfMemory, Stopped
 
 WAIT_SECONDS = 20
@@ -258,6 +258,85 @@ def test_a_lost_device_fails_every_call_and_blames_no_row(make: Make, engine: Pr
             future.result(WAIT_SECONDS)
     with pytest.raises(EngineBroken):
         batcher.submit([3], [1]).result(WAIT_SECONDS)
+
+
+# Two classes of work.
+
+
+def test_interactive_rows_make_up_the_next_batch_before_bulk_that_is_ready_and_waits(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=4)
+    engine.let_go.clear()
+    bulk = batcher.submit(list(range(40)), ones(range(40)))
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    urgent = batcher.submit([100, 101], [1, 1], interactive=True)
+    engine.let_go.set()
+    assert answers(urgent) == [200, 202]
+    assert answers(bulk) == [2 * number for number in range(40)]
+    assert engine.batches[1] == [100, 101], "no bulk row is between, and none with them"
+
+
+def test_interactive_rows_of_concurrent_calls_share_a_batch(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=8)
+    engine.let_go.clear()
+    batcher.submit(list(range(20)), ones(range(20)))
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    urgent = [batcher.submit([100 + number], [1], interactive=True) for number in range(5)]
+    engine.let_go.set()
+    assert [answers(future) for future in urgent] == [[200 + 2 * number] for number in range(5)]
+    assert engine.batches[1] == [100, 101, 102, 103, 104]
+
+
+def test_a_flood_of_interactive_rows_leaves_bulk_its_turn(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=1)
+    engine.let_go.clear()
+    bulk = batcher.submit([0, 1, 2, 3], ones(range(4)))
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    urgent = batcher.submit(list(range(100, 130)), ones(range(30)), interactive=True)
+    engine.let_go.set()
+    assert len(answers(bulk)) == 4
+    answers(urgent)
+    places = [place for place, batch in enumerate(engine.batches) if batch in ([0], [1], [2], [3])]
+    assert places == [0, 1 + INTERACTIVE_IN_A_ROW, 2 + 2 * INTERACTIVE_IN_A_ROW, 3 + 3 * INTERACTIVE_IN_A_ROW]
+
+
+def test_a_stopped_interactive_call_leaves_bulk_alone(make: Make, engine: PretendedEngine) -> None:
+    batcher, stop = make(budget_tokens=2), threading.Event()
+    engine.let_go.clear()
+    bulk = batcher.submit(list(range(6)), ones(range(6)))
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    urgent = batcher.submit([100, 101, 102, 103], ones(range(4)), stop, interactive=True)
+    stop.set()
+    engine.let_go.set()
+    with pytest.raises(Stopped):
+        urgent.result(WAIT_SECONDS)
+    assert len(answers(bulk)) == 6
+
+
+def test_a_drain_runs_both_classes(make: Make) -> None:
+    batcher = make(lanes=2, budget_tokens=3)
+    futures = [batcher.submit(list(range(20)), ones(range(20)), interactive=interactive) for interactive in (False, True, False)]
+    batcher.stop(drain=True)
+    assert [len(answers(future)) for future in futures] == [20, 20, 20]
+
+
+def test_a_hard_stop_ends_the_calls_of_both_classes(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=1)
+    engine.let_go.clear()
+    batcher.submit([1], [1])
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    waiting = [batcher.submit(list(range(9)), ones(range(9)), interactive=interactive) for interactive in (False, True)]
+    closing = threading.Thread(target=batcher.stop, kwargs={"drain": False})
+    closing.start()
+    for future in waiting:
+        with pytest.raises(Stopped):
+            future.result(WAIT_SECONDS)
+    engine.let_go.set()
+    closing.join(WAIT_SECONDS)
+
+
+def test_a_length_that_is_missing_is_refused(make: Make) -> None:
+    with pytest.raises(ValueError, match="one length for each row"):
+        make().submit([1, 2], [1])
 
 
 def test_a_fault_in_an_observer_ends_the_call_instead_of_leaving_it_waiting(make: Make) -> None:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batching import Budget, cost_tokens, cut, next_batch, rows_for_one_lane
+from workers.batching import INTERACTIVE_IN_A_ROW, Budget, Work, cost_tokens, cut, next_batch, rows_for_one_lane, turns
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=120)
 BUDGETS = st.integers(1, 2048)
@@ -61,6 +61,16 @@ def test_no_rows_make_no_batch() -> None:
     assert cut([], 512, padded=True, max_rows=8) == []
     assert next_batch([], 512, padded=False, max_rows=8) == []
     assert cost_tokens([], padded=True) == 0
+
+
+def test_interactive_work_goes_first_until_bulk_has_waited_for_some_of_its_batches() -> None:
+    assert [turns(run)[0] for run in range(INTERACTIVE_IN_A_ROW)] == [Work.INTERACTIVE] * INTERACTIVE_IN_A_ROW
+    assert turns(INTERACTIVE_IN_A_ROW)[0] is Work.BULK
+
+
+@given(st.integers(0, 100))
+def test_both_classes_have_their_turn_whatever_ran_before(run: int) -> None:
+    assert set(turns(run)) == set(Work)
 
 
 @given(st.integers(0, 1000), st.integers(0, 16), st.integers(1, 512))
