@@ -162,7 +162,8 @@ def test_a_half_written_finding_is_never_read(content: str, tmp_path: Path) -> N
 
 def test_a_home_that_cannot_be_written_to_still_calibrates(candidates: Candidates, tmp_path: Path) -> None:
     (tmp_path / "calibration").write_text("in the way")
-    findings.keep(tmp_path, "key", quick(candidates))
+    with findings.alone(tmp_path):
+        findings.keep(tmp_path, "key", quick(candidates))
     assert findings.find(tmp_path, "key") is None
 
 

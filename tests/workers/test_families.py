@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from db.errors import TextmillError
+from tests.workers.conftest import Device
 from tests.workers.families import FAMILIES, LABELS, PACKED, POSITIONS, WORDS, make
 from workers.engines.base import Ids, Vectors
 from workers.engines.candidates import Candidates
 from workers.engines.plan import cpu_flags
+from workers.models import registry
 from workers.models.card import ModelCard
 from workers.models.folders import local_model
 from workers.models.provision import ensure, with_digest
+from workers.requests import ClassifyRequest, Reader
+from workers.runtime import Classified, Runtime
 
 TEXTS = [" ".join(WORDS[(at * 3 + size) % len(WORDS)] for at in range(size)) for size in (1, 9, 4, 4, 40, 17, 2)]
 CLOSE = {"float32": 2e-5, "bfloat16": 0.05, "int8": 0.1}
@@ -166,3 +170,48 @@ def test_a_card_without_a_folder_keeps_the_registrys_digest(root: Path) -> None:
     assert card is not None
     assert with_digest(replace(card, folder=None), root) == replace(card, folder=None)
     assert with_digest(card, root / "bert").weights_version.startswith("local:bert@")
+
+
+def test_a_classifier_answers_with_its_own_labels(root: Path) -> None:
+    model = make("bert", root / "mood", classifier=True)
+    runtime = Runtime(Device(root))
+    try:
+        outcome = runtime.classify("local:mood", TEXTS, job=b"a job")
+        for row, text in zip(outcome.rows, TEXTS, strict=True):
+            assert isinstance(row, Classified)
+            (ids,) = [tokens.ids for tokens in load(root, "mood")[1].reference.load(1, 1).tokenize([text])]
+            with torch.inference_mode():
+                expected = model(input_ids=torch.tensor(ids[None].astype(np.int64))).logits.softmax(1)[0]
+            assert list(row.scores) == list(LABELS.values())
+            assert list(row.scores.values()) == pytest.approx(expected.tolist(), abs=0.02)
+            assert row.label == max(row.scores, key=row.scores.__getitem__)
+        with pytest.raises(TextmillError, match="is a classifier"):
+            runtime.train_head("local:mood", TEXTS, ["calm"] * len(TEXTS))
+    finally:
+        runtime.close()
+
+
+def test_a_row_for_a_classifier_needs_no_labels_and_may_bring_none(root: Path) -> None:
+    make("bert", root / "mood", classifier=True)
+    make("bert", root / "plain", classifier=False)
+    defaults = {"labels": ["one", "two"]}
+    asked = Reader("classify", "/v1/classifications", {}, model="local:mood").read(b'{"input": "the goal"}')
+    assert isinstance(asked, ClassifyRequest)
+    assert asked.labels is None
+    under = Reader("classify", "/v1/classifications", defaults, model="local:mood").read(b'{"input": "the goal"}')
+    assert isinstance(under, ClassifyRequest)
+    assert under.labels is None
+    bringing = Reader("classify", "/v1/classifications", {}, model="local:mood").read(b'{"input": "the goal", "labels": ["a", "b"]}')
+    assert bringing == "invalid_field:labels"
+    assert Reader("classify", "/v1/classifications", {}, model="local:plain").read(b'{"input": "the goal"}') == "missing_labels"
+
+
+def test_the_models_of_the_folder_are_listed_after_the_registrys(root: Path) -> None:
+    make("bert", root / "mood", classifier=True)
+    (root / "notes").mkdir()
+    (root / "empty.json").write_text("{}")
+    assert [card.id for card in registry.all_models()][-1] == "local:mood"
+    assert registry.get("local:mood").tasks == ("classify",)
+    for absent in ("local:notes", "local:empty.json", "local:"):
+        with pytest.raises(TextmillError):
+            registry.get(absent)

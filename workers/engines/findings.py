@@ -7,7 +7,7 @@ import os
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,12 +77,12 @@ def keep(home: Path, key: str, finding: Finding) -> None:
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
     """One calibration at a time on this home; without a lock where it cannot be written to."""
-    try:
-        (home / "calibration").mkdir(parents=True, exist_ok=True)
-        with (home / "calibration" / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except PermissionError:
+    with ExitStack() as held:
+        try:
+            (home / "calibration").mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context((home / "calibration" / ".lock").open("a")), fcntl.LOCK_EX)
+        except OSError:
+            pass
         yield
 
 
