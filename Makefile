@@ -43,8 +43,8 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest tests/test_house.py tests/deploy --ignore=tests/deploy/test_parts.py
 
-bench: setup ## end to end against the bare model loop; writes bench-report.json
-	$(BIN)/python -m tests.benchmarks.end_to_end
+bench: setup ## our goals table in some ten minutes; writes bench-report.json and .md; FULL=1 runs everything whole
+	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full) $(if $(ROWS),--rows $(ROWS))
 
 lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE=1 takes newer versions
 	$(PYTHON) -m venv $(VENV)/lock
@@ -52,5 +52,5 @@ lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE
 	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.json
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.json bench-report.md
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,172 @@
+"""What somebody who waits feels while a bulk job runs, and what that costs the bulk job.
+
+At the micro-batcher: a process of its own (`python -m tests.benchmarks.interactive`) with the worker's runtime, bulk work from as many
+threads as a worker has shards in flight, and single documents in between, five a second. Phases without and with them take turns. Through
+the API: jobs of one document beside a job of thousands, from the upload to the answer.
+"""
+
+import inspect
+import io
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, cast
+
+from api.client import Upload
+from api.demo.corpus import LABELS, batch_lines
+from api.local.parts import WORKER_NICENESS
+from tests.benchmarks.mill import ENCODER, Mill
+from tests.benchmarks.workloads import Workload, c3
+
+PIECE_ROWS = 64
+PER_SECOND = 5.0
+TURNS = 3
+ALONE_SECONDS = 4.0
+BESIDE_SECONDS = 8.0
+LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """``seconds``: of every interactive document. ``batch_seconds``: the median micro-batch of the bulk work."""
+
+    seconds: Sequence[float]
+    batch_seconds: float
+    bulk_alone: float
+    bulk_beside: float
+    own_class: bool
+
+    @property
+    def loss(self) -> float:
+        return 1 - self.bulk_beside / self.bulk_alone
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that ``share`` of them do not pass (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-round(share * 1000) * len(ordered) // 1000) - 1)]
+
+
+def measure_interactive() -> Felt:
+    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.interactive"], check=True, capture_output=True, text=True, timeout=180)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Felt(**found)
+
+
+def measure_through_the_api(mill: Mill, bulk: Workload, wanted: int, limit_seconds: float) -> list[float]:
+    """Seconds of jobs of one document, one after the other, while ``bulk`` runs; the bulk job is cancelled afterwards."""
+    client, body = mill.client, {"model": ENCODER, "labels": list(LABELS)}
+
+    def submit(articles: Any) -> Any:
+        lines = b"".join(batch_lines(articles, body))
+        file = client.upload(Upload(io.BytesIO(lines), "one.jsonl", "batch", {}, len(lines)))
+        return client.create_batch(file.id, "/v1/classifications")
+
+    running = submit(bulk.articles)
+    taken: list[float] = []
+    until = time.perf_counter() + limit_seconds
+    try:
+        while client.batch(running.id).counts.done == 0 and time.perf_counter() < until:
+            time.sleep(LOOK_SECONDS)
+        while len(taken) < wanted and time.perf_counter() < until:
+            began = time.perf_counter()
+            one = submit(bulk.articles[len(taken) : len(taken) + 1])
+            while not one.ended:
+                time.sleep(LOOK_SECONDS)
+                one = client.batch(one.id)
+            assert sum(1 for _ in client.lines(one.output_file or "")) == 1
+            if client.batch(running.id).ended:
+                break
+            taken.append(time.perf_counter() - began)
+    finally:
+        if not client.batch(running.id).ended:
+            client.cancel(running.id)
+            while not client.batch(running.id).ended:
+                time.sleep(0.1)
+    return taken
+
+
+class Bulk:
+    """Threads that hand in pieces of bulk work until the phase ends."""
+
+    def __init__(self, runtime: Any, texts: Sequence[str], threads: int) -> None:
+        self._runtime = runtime
+        self._pieces = [texts[first : first + PIECE_ROWS] for first in range(0, len(texts), PIECE_ROWS)]
+        self._threads = threads
+        self._next = count()
+
+    def run(self, seconds: float, meanwhile: Any = None) -> float:
+        """Rows a second over ``seconds``; ``meanwhile(until)`` runs on this thread. A piece counts by the part of it that lay within."""
+        until = time.perf_counter() + seconds
+        began = time.perf_counter()
+        with ThreadPoolExecutor(self._threads) as pool:
+            rows = [pool.submit(self._work, until) for _ in range(self._threads)]
+            if meanwhile is not None:
+                meanwhile(until)
+            total = sum(one.result() for one in rows)
+        return total / (until - began)
+
+    def _work(self, until: float) -> float:
+        rows = 0.0
+        while (began := time.perf_counter()) < until:
+            piece = self._pieces[next(self._next) % len(self._pieces)]
+            _classify(self._runtime, piece)
+            ended = time.perf_counter()
+            rows += len(piece) * min(1.0, (until - began) / (ended - began))
+        return rows
+
+
+def _classify(runtime: Any, texts: Sequence[str], **options: bool) -> None:
+    runtime.classify(ENCODER, texts, [LABELS] * len(texts), [None] * len(texts), **options)
+
+
+def main() -> None:
+    os.nice(max(0, WORKER_NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
+    from tests.benchmarks.own_runtime import open_runtime
+
+    batches: list[float] = []
+    runtime, settings = open_runtime(observe=lambda _model, report: batches.append(report.seconds))
+    own_class = "interactive" in inspect.signature(runtime.classify).parameters
+    options = {"interactive": True} if own_class else {}
+    texts = c3().texts
+    bulk = Bulk(runtime, texts, settings.threads)
+    chance = random.Random(1)
+    felt: list[float] = []
+
+    def ask(until: float) -> None:
+        while (pause := chance.expovariate(PER_SECOND)) + time.perf_counter() < until:
+            time.sleep(pause)
+            began = time.perf_counter()
+            _classify(runtime, [chance.choice(texts)], **options)
+            felt.append(time.perf_counter() - began)
+
+    _classify(runtime, texts[:PIECE_ROWS])
+    bulk.run(2.0)
+    batches.clear()
+    alone, beside, batch_medians = [], [], []
+    for _ in range(TURNS):
+        alone.append(bulk.run(ALONE_SECONDS))
+        batch_medians.append(statistics.median(batches))
+        beside.append(bulk.run(BESIDE_SECONDS, ask))
+        batches.clear()
+    runtime.close()
+    found = {
+        "seconds": felt,
+        "batch_seconds": statistics.median(batch_medians),
+        "bulk_alone": statistics.median(alone),
+        "bulk_beside": statistics.median(beside),
+        "own_class": own_class,
+    }
+    print(json.dumps(cast("dict[str, object]", found)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Which benchmark proves which line of the goals table.
+
+Each method here is a part of `make bench`: it runs a benchmark and enters its figures under the goals' keys, and what else was measured by
+its own name. A part that fails is on the report as not measured; the others go on.
+"""
+
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from api.demo.corpus import LABELS
+from tests.benchmarks import accepting, end_to_end, interactive, many_rows, shapes
+from tests.benchmarks.agreement import measure_agreement
+from tests.benchmarks.bare import BareLoop
+from tests.benchmarks.goals import Figure
+from tests.benchmarks.mill import NULL_ENVIRONMENT, Mill, environment, running
+from tests.benchmarks.null_model import measure_null_model
+from tests.benchmarks.report import Findings
+from tests.benchmarks.store_only import measure_store
+from tests.benchmarks.tiny_jobs import Tenants, measure_tiny_jobs
+from tests.benchmarks.turns import Run, Series, in_turns, ratio
+from tests.benchmarks.workloads import TENANTS, Workload, bbc, c1, c2, c3, c4, c5, c8, many
+
+MEGABYTE = 1_000_000
+WARM_UP_TEXTS = 200
+BULK_TEXTS = 6_000
+INTERACTIVE_JOBS = 25
+STORE_ROWS = 20_000
+
+
+@dataclass(slots=True)
+class Options:
+    """``full``: whole workloads and all turns, however long it takes; else each part keeps to its allowance. ``rows``: of the many rows."""
+
+    full: bool = False
+    turns: int = 3
+    rows: int = 200_000
+    only: frozenset[str] = frozenset()
+
+    def allowance(self, seconds: float) -> float:
+        return float("inf") if self.full else seconds
+
+
+@dataclass(slots=True)
+class Suite:
+    folder: Path
+    options: Options
+    say: Callable[[str], None]
+    found: Findings = field(default_factory=Findings)
+
+    def run(self) -> None:
+        """With the real model, then without. Stacks are stopped in between: two at once would share what is measured."""
+        if self._wants("end_to_end", "tiny_jobs", "sealing", "agreement", "interactive", "shapes"):
+            with (
+                running(self.folder / "mill") as mill,
+                environment(TEXTMILL_HOME=str(mill.home)),
+                BareLoop() as bare,
+            ):
+                end_to_end.measure_whole(mill, c3().take(WARM_UP_TEXTS))
+                self._part("end_to_end", lambda: self._c3(mill, bare))
+                self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, bbc(), "end_to_end_bbc", 75))
+                self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, c1(), "end_to_end_c1", 60))
+                self._part("agreement", lambda: self._agreement(bare))
+                self._part("shapes", lambda: self._shapes(mill))
+                self._part("interactive", lambda: self._interactive(mill))
+        if self._wants("null_model", "accepting", "many_rows"):
+            with running(self.folder / "null", **NULL_ENVIRONMENT) as mill:
+                self._part("accepting", lambda: self._accepting(mill))
+                self._part("null_model", lambda: self._null_model(mill))
+                self._part("many_rows", lambda: self._many_rows(mill))
+        self._part("sealing", self._store)
+
+    def _wants(self, *names: str) -> bool:
+        return not self.options.only or bool(self.options.only & set(names))
+
+    def _part(self, name: str, run: Callable[[], None]) -> None:
+        if not self._wants(name):
+            return
+        self.say(f"{name}:")
+        try:
+            run()
+        except Exception as error:  # whatever it is: the table is printed, and says that this line is missing
+            self.found.failures[name] = f"{type(error).__name__}: {error}"
+            self.say(f"  failed: {self.found.failures[name]}")
+
+    # With the real model
+
+    def _c3(self, mill: Mill, bare: BareLoop) -> None:
+        """C3 for three goals in the same turns: the bare loop, the whole way, the whole way without sealing, and C5's tiny jobs."""
+        workload = c3()
+        end_to_end.fitted(bare, workload, whole=True)
+        runs: dict[str, Callable[[], Run]] = {
+            "bare": lambda: bare.measure(workload.texts, LABELS),
+            "whole": lambda: end_to_end.measure_whole(mill, workload),
+        }
+        tenants = Tenants(mill, TENANTS)
+        jobs = c5()
+        try:
+            with running(self.folder / "open", calibrated_in=mill.home, TEXTMILL_UNSAFE_SEALING_OFF="1") as readable:
+                if self._wants("sealing"):
+                    end_to_end.measure_whole(readable, workload.take(WARM_UP_TEXTS))
+                    runs["sealing off"] = lambda: end_to_end.measure_whole(readable, workload)
+                if self._wants("tiny_jobs"):
+                    runs["tiny jobs"] = lambda: measure_tiny_jobs(mill, jobs, tenants.clients)
+                done = self._in_turns(runs, 130)
+        finally:
+            tenants.close()
+        self._enter("C3", done)
+        self._end_to_end("end_to_end_c3", workload, workload, done)
+        if "tiny jobs" in done:
+            self._tiny_jobs(done["whole"], done["tiny jobs"])
+
+    def _bare_and_whole(self, mill: Mill, bare: BareLoop, workload: Workload, key: str, seconds: float) -> None:
+        part = end_to_end.fitted(bare, workload, whole=self.options.full, seconds=seconds / 7)
+        runs: dict[str, Callable[[], Run]] = {
+            "bare": lambda: bare.measure(part.texts, LABELS),
+            "whole": lambda: end_to_end.measure_whole(mill, part),
+        }
+        done = self._in_turns(runs, seconds)
+        self._enter(workload.name, done)
+        self._end_to_end(key, workload, part, done)
+
+    def _end_to_end(self, key: str, workload: Workload, part: Workload, done: dict[str, Series]) -> None:
+        found = ratio(done["whole"], done["bare"])
+        much = f"{len(part):,} of {len(workload):,} texts, " if len(part) < len(workload) else ""
+        note = f"{much}{len(done['bare'].runs)} turns: {found}; {done['whole'].rate:,.0f} of {done['bare'].rate:,.0f} docs/s"
+        self.found.figures[key] = Figure(found.value, f"{found.value:.3f}", note)
+
+    def _tiny_jobs(self, whole: Series, tiny: Series) -> None:
+        found = ratio(tiny, whole)
+        jobs = statistics.median(float(str(run.parts["jobs_per_second"])) for run in tiny.runs)
+        note = f"{found}; {tiny.rate:,.0f} docs/s, {jobs:,.0f} jobs/s, handed in over HTTP meanwhile"
+        self.found.figures["tiny_jobs"] = Figure(found.value, f"{found.value:.2f}", note)
+
+    def _agreement(self, bare: BareLoop) -> None:
+        """The whole corpus takes minutes in fp32 on a small machine: outside a full run, what fp32 does in half a minute or so."""
+        corpus = bbc()
+        part = corpus if self.options.full else corpus.take(int(max(200, self._rate("BBC", bare) * 10)))
+        found = measure_agreement(bare, part.texts)
+        note = f"{found.texts:,} of {len(corpus):,} articles, max |Δp| {found.max_difference:.4f}; {found.chosen} vs {found.exact}"
+        self.found.figures["agreement"] = Figure(found.same, f"{found.same:.2%}", note)
+        self.found.details["agreement"] = asdict(found)
+
+    def _rate(self, name: str, bare: BareLoop) -> float:
+        known = self.found.details.get(name)
+        if known is not None:
+            return float(known["bare"]["docs_per_second"])
+        return bare.measure(bbc().take(50).texts, LABELS).rate
+
+    def _shapes(self, mill: Mill) -> None:
+        cores = len(os.sched_getaffinity(0))
+        for make in (c2, c3, c4, c8):
+            workload = make()
+            found = shapes.measure_shape(mill, workload, cores)
+            self.found.shape_rows.append(found.row(workload.name))
+            self.found.details[f"shape {workload.name}"] = {**asdict(found), "run": Series([found.run]).as_dict()}
+            self.say(f"  {'  '.join(found.row(workload.name))}")
+
+    def _interactive(self, mill: Mill) -> None:
+        felt = interactive.measure_interactive()
+        p50, p99 = (interactive.percentile(felt.seconds, share) for share in (0.5, 0.99))
+        kind = "a class of its own" if felt.own_class else "no class of its own: it waits as bulk work does"
+        times = ", ".join(f"{name} {one * 1000:.0f} ms" for name, one in (("p50", p50), ("p99", p99), ("batch", felt.batch_seconds)))
+        note = f"{kind}; {len(felt.seconds)} documents, {times}"
+        self.found.figures["interactive_p99"] = Figure(p99 / felt.batch_seconds, f"{p99 / felt.batch_seconds:.1f}", note)
+        note = f"{felt.bulk_beside:,.0f} of {felt.bulk_alone:,.0f} docs/s"
+        self.found.figures["bulk_loss"] = Figure(felt.loss, f"{felt.loss:.1%}", note)
+        taken = interactive.measure_through_the_api(mill, many("C7", BULK_TEXTS), INTERACTIVE_JOBS, limit_seconds=25)
+        if taken:
+            shown = f"p50 {interactive.percentile(taken, 0.5):.2f} s, p99 {interactive.percentile(taken, 0.99):.2f} s ({len(taken)} jobs)"
+            self.found.lines.append(("C7: a job of one document beside a job of thousands, upload to answer", shown))
+        self.found.details["interactive"] = {**asdict(felt), "through_the_api_seconds": taken}
+
+    # Without a model
+
+    def _accepting(self, mill: Mill) -> None:
+        accepting.measure_accepted(mill, 2_000)
+        runs = [accepting.measure_accepted(mill) for _ in range(self.options.turns)]
+        seconds = statistics.median(run.seconds for run in runs)
+        cpu = statistics.median(run.api_cpu_seconds for run in runs)
+        spread = f"{min(run.seconds for run in runs):.2f}–{max(run.seconds for run in runs):.2f} s, {runs[0].megabytes:.0f} MB"
+        self.found.figures["accepted_seconds"] = Figure(seconds, f"{seconds:.2f} s", spread)
+        self.found.figures["accepted_cpu"] = Figure(cpu, f"{cpu:.2f} s", f"{cpu / accepting.LINES * 1e6:.0f} µs a line")
+        finished = accepting.measure_finished(mill, runs[-1].file_id, accepting.LINES)
+        peaks = ", ".join(f"{name} {peak / MEGABYTE:.0f}" for name, peak in finished.peak_bytes.items())
+        shown = f"first result {finished.first_result_seconds:.2f} s, done {finished.seconds:.2f} s, peak MB {peaks}"
+        self.found.lines.append(("C6: job over 50,000 rows, null model", shown))
+        self.found.details["accepting"] = {"runs": [asdict(run) for run in runs], "job": asdict(finished)}
+
+    def _null_model(self, mill: Mill) -> None:
+        allowance = self.options.allowance(60)
+        done = measure_null_model(mill, turns=self.options.turns, allowance_seconds=allowance, say=self.say)
+        found = ratio(done["whole"], done["plain"])
+        pool = done["plain"].runs[0].parts["pool"]
+        note = f"{found}; {done['whole'].rate:,.0f} docs/s vs Celery's {done['plain'].rate:,.0f} tasks/s ({pool})"
+        self.found.figures["null_model"] = Figure(found.value, f"{found.value:.1f}×", note)
+        self._enter("null_model", done)
+
+    def _many_rows(self, mill: Mill) -> None:
+        rows = self.options.rows
+        found = many_rows.measure_many_rows(mill, rows)
+        per_row = [run.cpu_per_row * 1e6 for run in (*found.few, found.many)]
+        note = f"{rows:,} rows, {per_row[-1]:.0f} µs of CPU a row vs {statistics.median(per_row[:-1]):.0f}; wall {found.wall_ratio:.2f}×"
+        self.found.figures["many_rows_cost"] = Figure(found.cost_ratio, f"{found.cost_ratio:.2f}×", note)
+        told = ", ".join(f"{name} {grown / MEGABYTE:+.0f} MB" for name, grown in found.growth_bytes.items())
+        most = max(found.growth_bytes.values()) / MEGABYTE
+        self.found.figures["many_rows_memory"] = Figure(most, f"{most:+.0f} MB", told)
+        self.found.details["many_rows"] = {**Series([*found.few, found.many]).as_dict(), "growth_bytes": found.growth_bytes}
+
+    # The store alone
+
+    def _store(self) -> None:
+        found = measure_store(self.folder / "store", many("Q2", STORE_ROWS))
+        shown = ", ".join(f"{name} {rate:,.0f}" for name, rate in found.rates.items())
+        self.found.lines.append((f"Q2: store only, one thread, rows/s ({found.shards} shards)", shown))
+        self.found.details["store"] = asdict(found)
+        whole = self.found.details.get("C3")
+        if whole is None:
+            return
+        per_document = 1 / whole["whole"]["docs_per_cpu_second"]
+        share = found.spent_per_row / per_document
+        spent = found.spent
+        sealing, audit = (seconds / found.rows * 1e6 for seconds in (spent.sealing_seconds, spent.audit_seconds))
+        note = f"timed calls: sealing {sealing:.1f} µs, audit {audit:.1f} µs of {per_document * 1e6:,.0f} µs of CPU a document"
+        if "sealing off" in whole:
+            on, off = whole["whole"], whole["sealing off"]
+            note += f"; sealing off: {off['docs_per_second'] / on['docs_per_second']:.3f}× the docs/s, "
+            note += f"{off['docs_per_cpu_second'] / on['docs_per_cpu_second']:.3f}× per CPU second"
+        self.found.figures["sealing_cost"] = Figure(share, f"{share:.2%}", note)
+
+    def _in_turns(self, runs: dict[str, Callable[[], Run]], seconds: float) -> dict[str, Series]:
+        return in_turns(runs, turns=self.options.turns, allowance_seconds=self.options.allowance(seconds), say=self.say)
+
+    def _enter(self, name: str, done: dict[str, Series]) -> None:
+        self.found.details[name] = {kind: series.as_dict() for kind, series in done.items()}
