@@ -148,10 +148,11 @@ class Runtime:
         refuse_long: Sequence[bool] | None = None,
         stop: threading.Event | None = None,
         job: bytes | None = None,
+        interactive: bool = False,
     ) -> EmbedOutcome:
         """A text longer than the model is cut and marked truncated, or fails with input_too_long where `refuse_long` is set for it.
 
-        Texts of the same `job` with the same tokens are computed once; without one, each is.
+        Texts of the same `job` with the same tokens are computed once; without one, each is. `interactive` rows make up the next batch.
         """
         encoder = self._encoder(model_id)
         tokens = encoder.engine.tokenize(texts)
@@ -170,7 +171,7 @@ class Runtime:
             vectors[groups[key]] = vector
         fresh = [key for key in groups if key not in known]
         ids = [tokens[groups[key][0]].ids for key in fresh]
-        served = encoder.batcher.submit(ids, [len(one) for one in ids], stop).result()
+        served = encoder.batcher.submit(ids, [len(one) for one in ids], stop, interactive=interactive).result()
         good: list[bytes] = []
         for key, answer in zip(fresh, served.answers, strict=True):
             places = groups[key]
@@ -204,12 +205,13 @@ class Runtime:
         refuse_long: Sequence[bool] | None = None,
         stop: threading.Event | None = None,
         job: bytes | None = None,
+        interactive: bool = False,
     ) -> ClassifyOutcome:
         """With a head, or a model that is a classifier, its labels count, and `labels` and `templates` are not read.
 
         Otherwise there is a list of labels for every text (rows that share a list object share the work) and templates, or None for the
         house's own. Scores sum to 1."""
-        embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop, job=job)
+        embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop, job=job, interactive=interactive)
         rows: list[Classified | FailedRow] = [embedded.failed.get(index, FailedRow("engine_error")) for index in range(len(texts))]
         done = [index for index in range(len(texts)) if index not in embedded.failed]
         if head is not None:
@@ -224,7 +226,7 @@ class Runtime:
             return ClassifyOutcome(rows, embedded.share, embedded.model_version)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
-            described = self.embed(model_id, descriptions, stop=stop)
+            described = self.embed(model_id, descriptions, stop=stop, interactive=interactive)
             if described.failed:
                 raise TextmillError("A label could not be embedded.", code=next(iter(described.failed.values())).code)
             return described.vectors

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -236,3 +237,22 @@ def test_a_delay_makes_the_fake_engine_slow_enough_to_interrupt(fake_engine: Non
     runtime.embed(ENCODER, TEXTS[:20])
     assert time.monotonic() - started >= 0.1
     runtime.close()
+
+
+def test_an_interactive_call_is_answered_before_the_bulk_that_came_first(
+    fake_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTMILL_FAKE_DELAY_MS", "2")
+    runtime = Runtime(replace(Device(tmp_path), lanes=1, budget_tokens=64))
+    try:
+        runtime.warm([ENCODER])
+        with ThreadPoolExecutor(2) as threads:
+            bulk = threads.submit(runtime.embed, ENCODER, [f"a text of bulk {number}" for number in range(400)])
+            while not any(runtime._encoders[ENCODER].batcher._waiting.values()):
+                time.sleep(0.001)
+            answered = threads.submit(runtime.classify, ENCODER, ["quick"], [LABELS], [None], interactive=True).result()
+            assert len(answered.rows) == 1
+            assert not bulk.done()
+            assert not bulk.result().failed
+    finally:
+        runtime.close()
