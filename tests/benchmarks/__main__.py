@@ -5,6 +5,7 @@ Everything runs in a folder of its own that is removed afterwards.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", type=Path, default=Path("bench-report.json"))
     asked = parser.parse_args(arguments)
     options = Options(asked.full, asked.turns, asked.rows, frozenset(asked.only))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or the stacks would outlive us
     tuning = own_environment()
     machine = describe_machine()
     began = time.perf_counter()

@@ -73,7 +73,7 @@ def missed(goals: Sequence[Goal], figures: Mapping[str, Figure]) -> list[Goal]:
 
 def goal_rows(goals: Sequence[Goal], figures: Mapping[str, Figure]) -> list[tuple[str, ...]]:
     """(what, goal, figure, verdict, note) a line."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for goal in goals:
         figure = figures.get(goal.key)
         shown, note = ("–", "") if figure is None else (figure.shown, figure.note)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, cast
+from typing import Any
 
 from api.client import Upload
 from api.demo.corpus import LABELS, batch_lines
@@ -165,7 +165,7 @@ def main() -> None:
         "bulk_beside": statistics.median(beside),
         "own_class": own_class,
     }
-    print(json.dumps(cast("dict[str, object]", found)), flush=True)
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

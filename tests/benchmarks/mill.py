@@ -104,7 +104,7 @@ class JobCounts:
 
 
 @contextmanager
-def running(home: Path, *, calibrated_in: Path | None = None, **settings: str) -> Iterator[Mill]:
+def running(home: Path, settings: Mapping[str, str], *, calibrated_in: Path | None = None) -> Iterator[Mill]:
     """A stack in ``home`` under these settings, stopped afterwards. ``calibrated_in``: a home whose findings about this machine it takes
     over, so that two stacks that are compared run their models alike."""
     found = None if calibrated_in is None else calibrated_in / "calibration"

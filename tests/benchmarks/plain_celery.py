@@ -138,9 +138,9 @@ class PlainWorker:
         return Run(len(texts), seconds, self._cpu_seconds() - used, {"pool": self.name, "send_seconds": sent - began})
 
     def _done(self) -> int:
-        return int(self._broker.get(DONE) or 0)  # type: ignore[arg-type]
+        return int(self._broker.get(DONE) or 0)
 
     def _cpu_seconds(self) -> float:
         process = psutil.Process(self._process.pid)
         times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-        return sum(one.user + one.system for one in times)
+        return float(sum(one.user + one.system for one in times))

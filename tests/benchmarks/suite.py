@@ -24,6 +24,7 @@ from tests.benchmarks.turns import Run, Series, in_turns, ratio
 from tests.benchmarks.workloads import TENANTS, Workload, bbc, c1, c2, c3, c4, c5, c8, many
 
 MEGABYTE = 1_000_000
+SEALING_OFF = {"TEXTMILL_UNSAFE_SEALING_OFF": "1"}
 WARM_UP_TEXTS = 200
 BULK_TEXTS = 6_000
 INTERACTIVE_JOBS = 25
@@ -54,7 +55,7 @@ class Suite:
         """With the real model, then without. Stacks are stopped in between: two at once would share what is measured."""
         if self._wants("end_to_end", "tiny_jobs", "sealing", "agreement", "interactive", "shapes"):
             with (
-                running(self.folder / "mill") as mill,
+                running(self.folder / "mill", {}) as mill,
                 environment(TEXTMILL_HOME=str(mill.home)),
                 BareLoop() as bare,
             ):
@@ -66,7 +67,7 @@ class Suite:
                 self._part("shapes", lambda: self._shapes(mill))
                 self._part("interactive", lambda: self._interactive(mill))
         if self._wants("null_model", "accepting", "many_rows"):
-            with running(self.folder / "null", **NULL_ENVIRONMENT) as mill:
+            with running(self.folder / "null", NULL_ENVIRONMENT) as mill:
                 self._part("accepting", lambda: self._accepting(mill))
                 self._part("null_model", lambda: self._null_model(mill))
                 self._part("many_rows", lambda: self._many_rows(mill))
@@ -98,7 +99,7 @@ class Suite:
         tenants = Tenants(mill, TENANTS)
         jobs = c5()
         try:
-            with running(self.folder / "open", calibrated_in=mill.home, TEXTMILL_UNSAFE_SEALING_OFF="1") as readable:
+            with running(self.folder / "open", SEALING_OFF, calibrated_in=mill.home) as readable:
                 if self._wants("sealing"):
                     end_to_end.measure_whole(readable, workload.take(WARM_UP_TEXTS))
                     runs["sealing off"] = lambda: end_to_end.measure_whole(readable, workload)

@@ -1,0 +1,31 @@
+"""What is timed of the sealer and the audit, and that nothing of the timing stays behind."""
+
+import uuid
+
+from db import rows
+from db.sealing import KeyOwner, Sealer
+from tests.benchmarks.store_only import timed
+
+
+def sealer() -> Sealer:
+    return Sealer(KeyOwner(uuid.uuid4(), "file", uuid.uuid4()), uuid.uuid4(), 1, bytes(32))
+
+
+def test_every_call_of_the_sealer_is_counted() -> None:
+    one = sealer()
+    with timed() as spent:
+        assert one.open("rows.body", 1, one.seal("rows.body", 1, b"text")) == b"text"
+        one.hmac("rows.custom_id", b"id")
+    assert spent.sealing_calls == 3
+    assert spent.sealing_seconds > 0
+    assert spent.audit_calls == 0
+
+
+def test_after_the_block_everything_is_as_before() -> None:
+    before = (Sealer.seal, Sealer.open, Sealer.hmac, rows.record_digest, rows.record_act)
+    with timed() as spent:
+        assert Sealer.seal is not before[0]
+        assert rows.record_digest is not before[3]
+    sealer().seal("rows.body", 1, b"text")
+    assert (Sealer.seal, Sealer.open, Sealer.hmac, rows.record_digest, rows.record_act) == before
+    assert spent.sealing_calls == 0
