@@ -189,9 +189,9 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             thread.join()
 
     def _abandon(self, error: type[Exception]) -> None:
-        calls = {row[2] for waiting in self._waiting.values() for row in waiting.clear()}
+        calls = {call for waiting in self._waiting.values() for call in waiting.clear()}
         for work, batch in self._ready.items():
-            calls |= {row[2] for row in batch.rows} if batch is not None else set()
+            calls |= {row[3] for row in batch.rows} if batch is not None else set()
             self._ready[work] = None
         for call in calls:
             call.fail(error())
@@ -246,7 +246,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
 
     def _prepared(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> PreparedT | Exception:
         try:
-            return self._prepare([call.rows[index] for _length, index, call in rows])
+            return self._prepare([call.rows[index] for _length, _arrival, index, call in rows])
         except Exception as error:
             return error
 
@@ -271,7 +271,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 self._break(batch.rows)
             with self._lock:
                 self._idle_lanes += 1
-                self._calls -= {call for call in {row[2] for row in batch.rows} if call.future.done()}
+                self._calls -= {call for call in {row[3] for row in batch.rows} if call.future.done()}
             del batch  # an idle process holds no rows
 
     def _take_ready(self) -> _Batch[RowT, PreparedT, AnswerT] | None:
@@ -296,9 +296,9 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         while pieces:
             piece = pieces.pop()
             rows, prepared = piece.rows, piece.prepared
-            dead = {call for call in {row[2] for row in rows} if not call.live()}
+            dead = {call for call in {row[3] for row in rows} if not call.live()}
             if dead:
-                rows = [row for row in rows if row[2] not in dead]
+                rows = [row for row in rows if row[3] not in dead]
                 if not rows:
                     continue
                 prepared = self._prepared(rows)
@@ -334,7 +334,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
     def _split(self, rows: list[Row[_Call[RowT, AnswerT]]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
         """Batches of at most half the cost, first rows last (they are popped first); a row alone is settled as failed."""
         if len(rows) == 1:
-            _length, index, call = rows[0]
+            _length, _arrival, index, call = rows[0]
             call.settle([index], [FailedRow(code)], BatchShare())
             return []
         lengths = [row[0] for row in rows]
@@ -353,18 +353,18 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             self._observe(BatchReport(len(rows), tokens, padding, budget_tokens, seconds))
         places: dict[_Call[RowT, AnswerT], list[int]] = {}
         for place, row in enumerate(rows):
-            places.setdefault(row[2], []).append(place)
+            places.setdefault(row[3], []).append(place)
         for call, own in places.items():
             if call.live():  # not stopped while it ran: its answers may be half ones then
                 own_tokens = sum([lengths[place] for place in own])
                 part = own_tokens / tokens
                 share = BatchShare(own_tokens, padding * part, budget_tokens * part, part)
-                call.settle([rows[place][1] for place in own], [answers[place] for place in own], share)
+                call.settle([rows[place][2] for place in own], [answers[place] for place in own], share)
 
     def _break(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> None:
         with self._lock:
             self._closing = self._broken = True
             self._abandon(EngineBroken)
             self._wake_all()
-        for call in {row[2] for row in rows}:
+        for call in {row[3] for row in rows}:
             call.fail(EngineBroken())

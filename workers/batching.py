@@ -7,11 +7,16 @@ The same arguments always give the same batches, every row is in exactly one, an
 that is larger than the budget by itself.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+# Of an encoder on a CPU, measured (tests/benchmarks/costs.json): a batch costs as much as these tokens beside its own, and in a packed one,
+# where attention runs once for each distinct length, every such length as much as these.
+OVERHEAD_TOKENS: Final = 13
+LENGTH_TOKENS: Final = 2
 INTERACTIVE_IN_A_ROW: Final = 4  # batches: then one of bulk runs, so that a flood of small jobs leaves it a fifth of the batches or more
 
 
@@ -24,12 +29,14 @@ class Work(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`window_rows` bounds how far ahead of the oldest waiting row a batch may reach for rows that fit."""
+    """`window_rows` bounds how far ahead of the oldest waiting row a batch may reach for rows that fit. `overhead_tokens`: the tokens that
+    take as long as the fixed cost of a batch."""
 
     budget_tokens: int
     padded: bool
     max_rows: int = 4096
     window_rows: int = 512
+    overhead_tokens: int = OVERHEAD_TOKENS
 
     def __post_init__(self) -> None:
         if min(self.budget_tokens, self.max_rows, self.window_rows) < 1:
@@ -43,44 +50,52 @@ def cost_tokens(lengths: Sequence[int], *, padded: bool) -> int:
     return max(lengths) * len(lengths) if padded else sum(lengths)
 
 
-def next_batch(lengths: Sequence[int], budget_tokens: int, *, padded: bool, max_rows: int) -> list[int]:
-    """Indices of the batch to run next, always with row 0 (the oldest) in it, so that no row waits for ever.
+def cut(
+    lengths: Sequence[int], budget_tokens: int, *, padded: bool, max_rows: int, overhead_tokens: int = OVERHEAD_TOKENS
+) -> list[list[int]]:
+    """All the batches of these rows, as indices into `lengths`: that of the oldest row (index 0) first, then that of the oldest one left.
 
-    Packed: row 0, then every later row that still fits, in order. Padded: the rows nearest to row 0 in length, so that little is padded.
+    Rows are put in order of length and cut where the sum of the batches' costs is least, by dynamic programming (Fang et al.,
+    TurboTransformers, PPoPP 2021): a padded engine trades padding against the fixed cost of one more batch, a packed one pays for each
+    distinct length. Cuts are looked for between distinct lengths and at quarters of a budget, which keeps it to microseconds a row.
     """
-    if not lengths:
-        return []
-    if padded:
-        return _nearest_in_length(lengths, budget_tokens, max_rows)
-    batch = [0]
-    used = lengths[0]
-    for index in range(1, len(lengths)):
-        if used >= budget_tokens or len(batch) >= max_rows:
-            break
-        if used + lengths[index] <= budget_tokens:
-            batch.append(index)
-            used += lengths[index]
-    return batch
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    chunks = _chunks(lengths, budget_tokens, max_rows)
+    least, cheapest_start = [0], [0]
+    for end in range(1, len(chunks)):
+        end_rows, length, end_tokens, kind = chunks[end]
+        best = None
+        for start in range(end - 1, -1, -1):
+            rows = end_rows - chunks[start][0]
+            tokens = length * rows if padded else end_tokens - chunks[start][2]
+            if start < end - 1 and (tokens > budget_tokens or rows > max_rows):
+                break
+            cost = least[start] + overhead_tokens + tokens + (0 if padded else LENGTH_TOKENS * (kind - chunks[start + 1][3] + 1))
+            if best is None or cost < best[0]:
+                best = cost, start
+        assert best is not None
+        least.append(best[0])
+        cheapest_start.append(best[1])
+    batches = []
+    end = len(chunks) - 1
+    while end > 0:
+        start = cheapest_start[end]
+        batches.append(order[chunks[start][0] : chunks[end][0]])
+        end = start
+    return sorted(batches, key=min)
 
 
-def _nearest_in_length(lengths: Sequence[int], budget_tokens: int, max_rows: int) -> list[int]:
-    """Grows a run of the length-sorted rows around row 0, each time towards the side that pads less, until neither side fits."""
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    low = high = order.index(0)
-    while high - low + 1 < max_rows:
-        rows = high - low + 2
-        longest = lengths[order[high]]
-        shorter = low > 0 and longest * rows <= budget_tokens
-        longer = high + 1 < len(order) and lengths[order[high + 1]] * rows <= budget_tokens
-        if not shorter and not longer:
-            break
-        padding_shorter = longest - lengths[order[low - 1]] if shorter else 0
-        padding_longer = (lengths[order[high + 1]] - longest) * (rows - 1) if longer else 0
-        if longer and (not shorter or padding_longer < padding_shorter):
-            high += 1
-        else:
-            low -= 1
-    return order[low : high + 1]
+def _chunks(lengths: Sequence[int], budget_tokens: int, max_rows: int) -> list[tuple[int, int, int, int]]:
+    """Rows of one length that are never cut apart, shortest first, after a beginning of nothing. Each as (rows up to its end, its length,
+    tokens up to its end, number of its length)."""
+    chunks = [(0, 0, 0, 0)]
+    rows = tokens = 0
+    for kind, (length, count) in enumerate(sorted(Counter(lengths).items())):
+        step = max(1, min(budget_tokens // max(1, length), max_rows) // 4)
+        for taken in (*range(step, count, step), count):
+            chunks.append((rows + taken, length, tokens + taken * length, kind))
+        rows, tokens = rows + count, tokens + count * length
+    return chunks
 
 
 def turns(interactive_in_a_row: int) -> tuple[Work, Work]:
@@ -95,18 +110,6 @@ def turns(interactive_in_a_row: int) -> tuple[Work, Work]:
 def rows_for_one_lane(waiting: int, idle_lanes: int, max_rows: int) -> int:
     """How many of the waiting rows one batch may take: not all of them where other lanes have nothing to do."""
     return min(max_rows, -(-waiting // max(1, idle_lanes)))
-
-
-def cut(lengths: Sequence[int], budget_tokens: int, *, padded: bool, max_rows: int) -> list[list[int]]:
-    """All the batches of these rows, as `next_batch` would take them one after the other. Indices into `lengths`."""
-    waiting = list(range(len(lengths)))
-    batches = []
-    while waiting:
-        taken = next_batch([lengths[row] for row in waiting], budget_tokens, padded=padded, max_rows=max_rows)
-        batches.append([waiting[index] for index in taken])
-        gone = set(taken)
-        waiting = [row for index, row in enumerate(waiting) if index not in gone]
-    return batches
 
 
 @dataclass(slots=True)

@@ -1,11 +1,14 @@
+from itertools import combinations, pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batching import INTERACTIVE_IN_A_ROW, Budget, Work, cost_tokens, cut, next_batch, rows_for_one_lane, turns
+from workers.batching import INTERACTIVE_IN_A_ROW, LENGTH_TOKENS, Budget, Work, cost_tokens, cut, rows_for_one_lane, turns
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=120)
 BUDGETS = st.integers(1, 2048)
 MAX_ROWS = st.integers(1, 64)
+OVERHEADS = st.integers(0, 100)
 
 
 @given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
@@ -27,39 +30,67 @@ def test_the_same_rows_always_give_the_same_batches(lengths: list[int], budget: 
     assert first == cut(list(lengths), budget, padded=padded, max_rows=max_rows)
 
 
-@given(st.lists(st.integers(1, 600), min_size=1, max_size=120), BUDGETS, st.booleans(), MAX_ROWS)
-def test_the_oldest_row_is_always_in_the_next_batch(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
-    assert 0 in next_batch(lengths, budget, padded=padded, max_rows=max_rows)
+@given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
+def test_batches_come_in_the_order_of_their_oldest_rows(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
+    oldest = [min(batch) for batch in cut(lengths, budget, padded=padded, max_rows=max_rows)]
+    assert oldest == sorted(oldest)
+    assert oldest[:1] == [0][: len(lengths)]
 
 
-@given(LENGTHS, BUDGETS, MAX_ROWS)
-def test_a_packed_batch_keeps_the_order_of_arrival_and_leaves_no_room_for_a_row_it_passed_over(
-    lengths: list[int], budget: int, max_rows: int
-) -> None:
-    batch = next_batch(lengths, budget, padded=False, max_rows=max_rows)
-    assert batch == sorted(batch)
-    left_tokens = budget - sum(lengths[row] for row in batch)
-    if len(batch) < max_rows:
-        assert all(lengths[row] > left_tokens for row in range(len(lengths)) if row not in batch)
-
-
-@given(LENGTHS, BUDGETS, MAX_ROWS)
-def test_a_padded_batch_is_a_run_of_the_rows_in_order_of_length(lengths: list[int], budget: int, max_rows: int) -> None:
-    batch = next_batch(lengths, budget, padded=True, max_rows=max_rows)
+@given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
+def test_a_batch_is_a_run_of_the_rows_in_order_of_length(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
     order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    first = order.index(batch[0]) if batch else 0
-    assert batch == order[first : first + len(batch)]
+    for batch in cut(lengths, budget, padded=padded, max_rows=max_rows):
+        first = order.index(batch[0])
+        assert batch == order[first : first + len(batch)]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8, unique=True), st.integers(1, 200), st.booleans(), st.integers(1, 8), OVERHEADS)
+def test_no_other_cut_costs_less(lengths: list[int], budget: int, padded: bool, max_rows: int, overhead: int) -> None:
+    def total(batches: list[list[int]]) -> int:
+        kinds = 0 if padded else LENGTH_TOKENS * len(lengths)
+        return sum(overhead + cost_tokens(batch, padded=padded) for batch in batches) + kinds
+
+    def allowed(batch: list[int]) -> bool:
+        return len(batch) == 1 or (len(batch) <= max_rows and cost_tokens(batch, padded=padded) <= budget)
+
+    order = sorted(lengths)
+    every = []
+    for inner in range(len(order)):
+        for places in combinations(range(1, len(order)), inner):
+            ends = [0, *places, len(order)]
+            batches = [order[start:end] for start, end in pairwise(ends)]
+            if all(map(allowed, batches)):
+                every.append(total(batches))
+    found = cut(lengths, budget, padded=padded, max_rows=max_rows, overhead_tokens=overhead)
+    assert total([[lengths[row] for row in batch] for batch in found]) == min(every)
+
+
+@given(st.lists(st.integers(1, 20), max_size=100), MAX_ROWS)
+def test_where_a_batch_costs_more_than_any_padding_there_are_as_few_as_can_be(lengths: list[int], max_rows: int) -> None:
+    batches = cut(lengths, 1 << 20, padded=True, max_rows=max_rows, overhead_tokens=1 << 20)
+    few = -(-len(lengths) // max_rows)
+    assert few <= len(batches) <= few + few // 3 + 1, "chunks of a quarter leave at most that much of a batch empty"
+
+
+def test_one_more_batch_is_run_where_its_fixed_cost_is_less_than_the_padding() -> None:
+    lengths = [10, 500, 11, 490, 12, 505, 9, 495]
+    batches = cut(lengths, 2048, padded=True, max_rows=4, overhead_tokens=20)
+    assert [sorted(lengths[row] for row in batch) for batch in batches] == [[9, 10, 11, 12], [500, 505], [490, 495]]
+
+
+def test_equal_lengths_fill_the_budget() -> None:
+    assert [len(batch) for batch in cut([16] * 200, 1024, padded=True, max_rows=512)] == [64, 64, 64, 8]
 
 
 def test_padding_stays_small_because_neighbours_in_length_go_together() -> None:
-    lengths = [10, 500, 11, 490, 12, 505, 9, 495]
+    lengths = [10, 500, 11, 498, 12, 501, 9, 499]
     batches = cut(lengths, 2048, padded=True, max_rows=4)
-    assert [sorted(lengths[row] for row in batch) for batch in batches] == [[9, 10, 11, 12], [490, 495, 500, 505]]
+    assert [sorted(lengths[row] for row in batch) for batch in batches] == [[9, 10, 11, 12], [498, 499, 500, 501]]
 
 
 def test_no_rows_make_no_batch() -> None:
     assert cut([], 512, padded=True, max_rows=8) == []
-    assert next_batch([], 512, padded=False, max_rows=8) == []
     assert cost_tokens([], padded=True) == 0
 
 

@@ -31,8 +31,11 @@ def test_every_row_is_taken_once(calls: list[list[int]], policy: Policy) -> None
     waiting = waiting_rows(policy, calls)
     assert len(waiting) == sum(map(len, calls))
     taken = [row for batch in everything(waiting, policy) for row in batch]
-    assert sorted(taken, key=lambda row: (row[2], row[1])) == [
-        (length or 1, index, call) for call, lengths in enumerate(calls) for index, length in enumerate(lengths)
+    assert sorted((row[1], row[0], row[2], row[3]) for row in taken) == [
+        (number, length or 1, index, call)
+        for number, (call, index, length) in enumerate(
+            (call, index, length) for call, lengths in enumerate(calls) for index, length in enumerate(lengths)
+        )
     ]
 
 
@@ -45,22 +48,35 @@ def test_a_batch_is_never_empty_and_passes_the_budget_only_with_one_single_row(c
 
 @given(CALLS, POLICIES)
 def test_the_oldest_row_goes_with_the_next_batch(calls: list[list[int]], policy: Policy) -> None:
-    oldest = [(call, index) for call, lengths in enumerate(calls) for index in range(len(lengths))]
     waiting = waiting_rows(policy, calls)
+    left = set(range(len(waiting)))
     while waiting:
-        batch = {(row[2], row[1]) for row in waiting.take(policy.budget_tokens, idle_lanes=0)}
-        assert oldest[0] in batch
-        oldest = [row for row in oldest if row not in batch]
+        batch = {row[1] for row in waiting.take(policy.budget_tokens, idle_lanes=0)}
+        assert min(left) in batch
+        left -= batch
 
 
 @given(CALLS, POLICIES)
-def test_rows_put_back_are_the_oldest_again(calls: list[list[int]], policy: Policy) -> None:
+def test_no_batch_reaches_further_ahead_than_the_window(calls: list[list[int]], policy: Policy) -> None:
+    waiting = waiting_rows(policy, calls)
+    left = list(range(len(waiting)))
+    while waiting:
+        batch = {row[1] for row in waiting.take(policy.budget_tokens, idle_lanes=0)}
+        assert batch <= set(left[: policy.window_rows])
+        left = [number for number in left if number not in batch]
+
+
+@given(CALLS, CALLS, POLICIES)
+def test_rows_put_back_keep_their_age(calls: list[list[int]], later: list[list[int]], policy: Policy) -> None:
     waiting = waiting_rows(policy, calls)
     if waiting:
         batch = waiting.take(policy.budget_tokens, idle_lanes=0)
         waiting.put_back(batch)
         assert len(waiting) == sum(map(len, calls))
-        assert batch[0] in waiting.take(policy.budget_tokens, idle_lanes=0)
+        for call, lengths in enumerate(later, start=len(calls)):
+            waiting.add(lengths, call)
+        oldest = min(batch, key=lambda row: row[1])
+        assert oldest in waiting.take(policy.budget_tokens, idle_lanes=0)
 
 
 @given(CALLS, POLICIES, st.sets(st.integers(0, 5)))
@@ -69,13 +85,24 @@ def test_dropped_calls_leave_only_the_rows_of_the_others(calls: list[list[int]],
     if waiting:
         waiting.put_back(waiting.take(policy.budget_tokens, idle_lanes=0))
     waiting.drop(dropped)
-    left = {row[2] for batch in everything(waiting, policy) for row in batch}
+    left = {row[3] for batch in everything(waiting, policy) for row in batch}
     assert left == {call for call, lengths in enumerate(calls) if lengths} - dropped
 
 
-def test_clearing_says_what_waited() -> None:
+def test_a_smaller_budget_holds_from_the_next_batch_on() -> None:
+    waiting = waiting_rows(Policy(budget_tokens=100, padded=False), [[10] * 40])
+    assert len(waiting.take(100, idle_lanes=0)) == 10
+    assert len(waiting.take(50, idle_lanes=0)) == 5
+
+
+def test_idle_lanes_share_what_waits() -> None:
+    waiting = waiting_rows(Policy(budget_tokens=1000, padded=True), [[10] * 8])
+    assert [len(waiting.take(1000, idle_lanes=idle)) for idle in (2, 1)] == [4, 4]
+
+
+def test_clearing_says_whose_rows_waited() -> None:
     waiting = waiting_rows(Policy(budget_tokens=10, padded=False, window_rows=2), [[1, 2], [3, 4]])
     waiting.put_back(waiting.take(1, idle_lanes=0))
-    assert sorted(waiting.clear()) == [(1, 0, 0), (2, 1, 0), (3, 0, 1), (4, 1, 1)]
+    assert waiting.clear() == {0, 1}
     assert not waiting
     assert waiting.take(10, idle_lanes=0) == []

@@ -22,9 +22,10 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 CPU_ENCODER = Policy(budget_tokens=1024, padded=False, max_rows=512, window_rows=512)
 CPU_PADDED_ENCODER = replace(CPU_ENCODER, padded=True)
 GPU_ENCODER = Policy(budget_tokens=16_384, padded=False, max_rows=4096, window_rows=4096)
-# Decoder: the budget counts prompt and new tokens, times rows, so it bounds the key-value cache.
-CPU_DECODER = Policy(budget_tokens=8_192, padded=True, max_rows=32, window_rows=256)
-GPU_DECODER = Policy(budget_tokens=262_144, padded=True, max_rows=256, window_rows=2048)
+# Decoder: the budget counts prompt and new tokens, times rows, so it bounds the key-value cache. A step takes nearly as long for one row as
+# for many, so there are never two batches where one would do.
+CPU_DECODER = Policy(budget_tokens=8_192, padded=True, max_rows=32, window_rows=256, overhead_tokens=8_192)
+GPU_DECODER = Policy(budget_tokens=262_144, padded=True, max_rows=256, window_rows=2048, overhead_tokens=262_144)
 
 # Variables that forbid torch and oneDNN instructions which the CPU has, and what is left at each of their values.
 CAPS: Final = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
