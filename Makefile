@@ -10,10 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench bench-peers lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(VENV)/.installed ## make the virtual environment with every locked package
 
@@ -46,11 +46,14 @@ check: setup ## format, lint, types, layers, deployment files
 bench: setup ## our goals table in some ten minutes; writes bench-report.json and .md; FULL=1 runs everything whole
 	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full) $(if $(ROWS),--rows $(ROWS))
 
+bench-peers: setup ## against what else labels the same texts, in environments of their own; writes peers-report.json and .md
+	$(BIN)/python -m tests.benchmarks.peers
+
 lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE=1 takes newer versions
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet pip-tools==7.6.2
 	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.json bench-report.md
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.* peers-report.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,6 @@ A peer that cannot be installed, loaded or started has no process but a reason, 
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -139,8 +138,3 @@ def child_environment(threads: int) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-
-
-def room_for(folder: Path, bytes_needed: int) -> bool:
-    folder.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(folder).free >= bytes_needed

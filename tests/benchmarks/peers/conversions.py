@@ -81,5 +81,7 @@ def _digest(conversion: Conversion, model: Path) -> str:
     digest.update("\n".join(conversion.environment.requirements).encode())
     with (model / "model.safetensors").open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
-    digest.update((Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]) if os.path.exists("/proc/cpuinfo") else b"")
+    digest.update(
+        (Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]) if os.path.exists("/proc/cpuinfo") else b""
+    )
     return digest.hexdigest()

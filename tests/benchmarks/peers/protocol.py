@@ -74,7 +74,14 @@ class Peer:
         return answer
 
     def run(
-        self, texts: Path, prototypes: Path, rows: Sequence[int], *, timeout_seconds: float, others: Mapping[str, int], vectors: Path | None = None
+        self,
+        texts: Path,
+        prototypes: Path,
+        rows: Sequence[int],
+        *,
+        timeout_seconds: float,
+        others: Mapping[str, int],
+        vectors: Path | None = None,
     ) -> Run:
         """``others``: processes outside of its own that work for it (a broker), by name; their CPU is counted too. Raises PeerFailed."""
         watched = {"peer": self.pid, **others}
@@ -96,7 +103,8 @@ class Peer:
         """Asks, waits, then kills it and what it has started."""
         below = self._below()
         with suppress(OSError, ValueError):
-            cast("object", self._process.stdin and self._process.stdin.close())
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
         for process in below:
@@ -105,12 +113,13 @@ class Peer:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        psutil.wait_procs(below, END_SECONDS)
         if self._process.stdout is not None:
             self._process.stdout.close()
 
     def _below(self) -> list[psutil.Process]:
         try:
-            return psutil.Process(self.pid).children(recursive=True)
+            return list(psutil.Process(self.pid).children(recursive=True))
         except psutil.NoSuchProcess:
             return []
 

@@ -1,4 +1,4 @@
-"""The texts that all run over: C3 (lengths log-normal), C4 (heavy tail) and the BBC articles themselves. The same seed gives the same texts.
+"""The texts that all run over: C3 (lengths log-normal), C4 (heavy tail) and the BBC articles themselves. One seed, one set of texts.
 
 C3 and C4 are stretches of BBC articles, cut between words so that they hold the drawn number of tokens. Random words would be as long but
 about nothing, and their nearest label a toss-up: agreement with fp32 could not be checked on them.
@@ -43,7 +43,9 @@ def workloads(tokenizer_file: Path, *, seed: int = SEED) -> list[Workload]:
     tailed = heavy_tail_lengths(random.Random(f"{seed} C4"), C4_DOCS, C4_SHORT_TOKENS, C4_LONG_TOKENS, C4_LONG_SHARE)
     shuffled = random.Random(f"{seed} BBC").sample(articles, len(articles))  # the corpus comes label by label
     return [
-        Workload("C3", f"{C3_DOCS:,} texts, log-normal, mean {C3_MEAN_TOKENS:.0f} tokens", cutter.cut(mixed, random.Random(f"{seed} C3 cuts"))),
+        Workload(
+            "C3", f"{C3_DOCS:,} texts, log-normal, mean {C3_MEAN_TOKENS:.0f} tokens", cutter.cut(mixed, random.Random(f"{seed} C3 cuts"))
+        ),
         Workload(
             "C4",
             f"{C4_DOCS:,} texts, {1 - C4_LONG_SHARE:.0%} of {C4_SHORT_TOKENS} tokens, the rest of {C4_LONG_TOKENS} (cut at {MAX_TOKENS})",
@@ -79,7 +81,8 @@ class Cutter:
         self._offsets = [encoding.offsets for encoding in encodings]
         # A stretch begins at the first token of a word: cut inside one, it would not tokenise to the same number.
         self._starts = [
-            [at for at, word in enumerate(words) if at == 0 or word != words[at - 1]] for words in (encoding.word_ids for encoding in encodings)
+            [at for at, word in enumerate(words) if at == 0 or word != words[at - 1]]
+            for words in (encoding.word_ids for encoding in encodings)
         ]
 
     def cut(self, lengths: Sequence[int], chance: random.Random) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """The tasks of the Celery peers, and their worker: `celery -A celery_app worker`. See celery_tasks.py.
 
-Settings are those that Celery's documentation tells for many short tasks: JSON, early acknowledgement, a long prefetch, results in Redis with
-nothing else kept.
+Settings are those that Celery's documentation tells for many short tasks: JSON, early acknowledgement, a long prefetch, results in Redis
+and nothing else kept.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -14,7 +15,10 @@ from serving import load_prototypes, nearest
 FLUSH_EVERY = 32
 FLUSH_SECONDS = 0.2  # only the last batch waits for it
 
-app = Celery("peer", broker=os.environ["PEER_REDIS_URL"], backend=os.environ["PEER_REDIS_URL"])
+DATABASES = {"batches": 1, "single": 2, "null": 3}  # several of these peers share one broker; each must get its own tasks only
+URL = f"{os.environ['PEER_REDIS_URL'].rpartition('/')[0]}/{DATABASES[os.environ['PEER_TASK']]}"
+
+app = Celery("peer", broker=URL, backend=URL)
 app.conf.update(
     task_serializer="json",
     result_serializer="json",
@@ -25,6 +29,7 @@ app.conf.update(
     task_send_sent_event=False,
     worker_hijack_root_logger=False,
     result_expires=600,
+    worker_proc_alive_timeout=120,  # loading the model takes longer than the 4 s a new process is given else
     broker_connection_retry_on_startup=True,
 )
 
@@ -41,7 +46,7 @@ def _open(**_: Any) -> None:
     from pipeline_fp32 import make_pipeline
 
     _pipe = make_pipeline(os.environ["PEER_MODEL"], 1)
-    _prototypes = load_prototypes(os.environ["PEER_PROTOTYPES"])
+    _prototypes = load_prototypes(Path(os.environ["PEER_PROTOTYPES"]))
     _label(["a text to warm up with"])
 
 

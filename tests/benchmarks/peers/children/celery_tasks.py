@@ -1,5 +1,5 @@
-"""Celery with a task a document. ``--option``: batches (celery-batches gathers 32 of them for the pipeline), single (the pipeline on each) or
-null (no model: what the queue alone does).
+"""Celery with a task a document. ``--option``: batches (celery-batches gathers 32 of them for the pipeline), single (the pipeline on each)
+or null (no model: what the queue alone does).
 
 This process sends and gathers; the worker, a process of one thread for each CPU, runs below it. The broker is the benchmark's, named by
 PEER_REDIS_URL.

@@ -38,7 +38,7 @@ def _embed(batch: list[list[int]]) -> Any:
 
 
 def cut(lengths: list[int], budget_tokens: int) -> list[list[int]]:
-    """Indices in batches, longest first so that no worker is left with a long one at the end; each batch within the budget of padded tokens."""
+    """Indices in batches of at most so many padded tokens; the longest first, so that no worker is left with a long one at the end."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda one: -lengths[one]):
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget_tokens:

@@ -19,7 +19,11 @@ def load(arguments: Arguments) -> Embedding:
     )
     model = TextEmbedding(model_name=name, specific_model_path=str(arguments.made / "onnx"), threads=arguments.threads)
     return Embedding(
-        lambda texts: np.stack(list(model.embed(texts, batch_size=32))), quantisation="int8", batch_size=32, threads=arguments.threads, sorted=False
+        lambda texts: np.stack(list(model.embed(texts, batch_size=32))),
+        quantisation="int8",
+        batch_size=32,
+        threads=arguments.threads,
+        sorted=False,
     )
 
 

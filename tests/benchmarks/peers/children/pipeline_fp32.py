@@ -4,8 +4,8 @@ from serving import Arguments, Embedding, serve
 
 
 def make_pipeline(model: str, threads: int):
-    """A pipeline that pools, as the documentation of transformers tells to write one's own: the feature-extraction pipeline gives vectors of
-    padding tokens out together with the others."""
+    """A pipeline that pools, as the documentation of transformers tells to write one's own: the feature-extraction pipeline gives out
+    vectors of padding tokens together with the others."""
     import torch
     from serving import MAX_TOKENS
     from transformers import AutoModel, AutoTokenizer, Pipeline
@@ -28,7 +28,10 @@ def make_pipeline(model: str, threads: int):
 
     torch.set_num_threads(threads)
     return SentencePipeline(
-        model=AutoModel.from_pretrained(model, dtype=torch.float32).eval(), tokenizer=AutoTokenizer.from_pretrained(model), device="cpu", batch_size=32
+        model=AutoModel.from_pretrained(model, dtype=torch.float32).eval(),
+        tokenizer=AutoTokenizer.from_pretrained(model),
+        device="cpu",
+        batch_size=32,
     )
 
 

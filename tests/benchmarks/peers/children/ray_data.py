@@ -39,7 +39,9 @@ def load(arguments: Arguments) -> Embedding:
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def embed(texts: list[str]):
-        rows = ray.data.from_items([{"row": row, "text": text} for row, text in enumerate(texts)], override_num_blocks=2 * arguments.threads)
+        rows = ray.data.from_items(
+            [{"row": row, "text": text} for row, text in enumerate(texts)], override_num_blocks=2 * arguments.threads
+        )
         made = rows.map_batches(
             Encode,
             fn_constructor_args=(str(arguments.model), arguments.option),
@@ -52,7 +54,9 @@ def load(arguments: Arguments) -> Embedding:
             vectors[batch["row"]] = np.stack(batch["vector"])
         return vectors
 
-    return Embedding(embed, dtype=arguments.option, batch_rows=BATCH_ROWS, actors=arguments.threads, note="its actors load the model in each run")
+    return Embedding(
+        embed, dtype=arguments.option, batch_rows=BATCH_ROWS, actors=arguments.threads, note="its actors load the model in each run"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""The goals, judged, and the reports. Pure: from figures to text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+LEAST_AGREEMENT: Final = 0.995
+WIDE_FLAGS: Final = frozenset({"avx512_bf16", "avx512_vnni"})
+OURS: Final = "textmill"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contender's figures over one workload; without ``docs_per_second`` it did not run, for ``reason``. ``docs``: texts of a run, of
+    ``of``. ``agreement``: share of labels that are fp32's; None where there is no model."""
+
+    name: str
+    about: str
+    of: int
+    docs: int = 0
+    docs_per_second: float | None = None
+    least: float | None = None
+    most: float | None = None
+    docs_per_cpu_second: float | None = None
+    runs: int = 0
+    agreement: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """``ratio`` None: not measured."""
+
+    what: str
+    least: float
+    ratio: float | None
+    against: str
+
+    @property
+    def verdict(self) -> str:
+        return "not measured" if self.ratio is None else "pass" if self.ratio >= self.least else "miss"
+
+
+Results = Mapping[str, Sequence[Row]]  # by workload
+
+
+def goals(results: Results, cpu_flags: frozenset[str], *, engines: Sequence[str], padded_int8: Sequence[str], null_peer: str) -> list[Goal]:
+    """The lines of the goals table that speak of peers."""
+    against_pipeline = 10.0 if WIDE_FLAGS & cpu_flags else 5.0
+    return [
+        _goal(results, "C3", "C3, upload to sealed results read, against the transformers pipeline", against_pipeline, ["pipeline"]),
+        _goal(results, "C3", "C3, the same, against celery-batches with that pipeline", against_pipeline, ["celery-batches"]),
+        _goal(results, "C3", "C3, the same, against the best engine without queue, sealing and store", 1.2, engines),
+        _goal(results, "C4", "C4 (heavy tail), the same, against the best padded int8 engine", 2.0, padded_int8),
+        _goal(results, "null", "no model: documents against Celery's task a document", 20.0, [null_peer]),
+    ]
+
+
+def _goal(results: Results, workload: str, what: str, least: float, names: Sequence[str]) -> Goal:
+    rows = {row.name: row for row in results.get(workload, ())}
+    ours = rows.get(OURS)
+    speeds = {name: speed for name in names if name in rows and (speed := rows[name].docs_per_second) is not None}
+    if ours is None or ours.docs_per_second is None or not speeds:
+        return Goal(what, least, None, "–")
+    best = max(speeds, key=lambda name: speeds[name])
+    return Goal(what, least, ours.docs_per_second / speeds[best], best)
+
+
+def goals_table(judged: Sequence[Goal]) -> str:
+    lines = ["| goal | at least | measured | against | |", "|---|---|---|---|---|"]
+    for goal in judged:
+        measured = "–" if goal.ratio is None else f"{goal.ratio:.2f}×"
+        lines.append(f"| {goal.what} | {goal.least:g}× | {measured} | {goal.against} | {goal.verdict} |")
+    return "\n".join(lines)
+
+
+def workload_table(rows: Sequence[Row]) -> str:
+    """Best first, those that did not run last. "ours ÷ it" is the ratio of medians."""
+    ours = next((row.docs_per_second for row in rows if row.name == OURS), None)
+    lines = [
+        "| | docs/s, median (range) | docs per CPU-second | ours ÷ it | texts a run | runs | labels as fp32 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: -(row.docs_per_second or 0.0)):
+        title = f"{row.name}: {row.about}"
+        if row.docs_per_second is None:
+            lines.append(f"| {title} | not run: {row.reason or 'no time was left'} | | | | | |")
+            continue
+        ratio = f"{ours / row.docs_per_second:.2f}×" if ours is not None else "–"
+        cpu = f"{row.docs_per_cpu_second:,.1f}" if row.docs_per_cpu_second is not None else "not counted"
+        size = f"{row.docs:,}" if row.docs == row.of else f"{row.docs:,} of {row.of:,}"
+        lines.append(
+            f"| {title} | {row.docs_per_second:,.1f} ({row.least:,.1f}–{row.most:,.1f}) | {cpu} | {ratio} | {size} | {row.runs} "
+            f"| {agreed(row.agreement)} |"
+        )
+    return "\n".join(lines)
+
+
+def agreed(share: float | None) -> str:
+    if share is None:
+        return "–"
+    return f"{share:.2%}" + ("" if share >= LEAST_AGREEMENT else " (differs)")
+
+
+def markdown(report: Mapping[str, object], results: Results, judged: Sequence[Goal], about: Mapping[str, str]) -> str:
+    """The report for people. ``about``: what each workload is."""
+    machine = report["machine"]
+    assert isinstance(machine, Mapping)
+    parts = [
+        "# textmill and its peers on the same texts",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; {', '.join(_interesting(machine['cpu_flags']))}. "
+        f"Load average before: {report['load_before']}, after: {report['load_after']}. Revision {machine['revision']}.",
+        "Peers get texts in memory and give labels in memory, model loaded and warm. textmill is the whole system: from the first byte of "
+        "the upload to the last label read from the sealed results. While peers ran, its idle stack used "
+        f"{report['idle_share']:.1%} of a core. All embed with the weights of all-MiniLM-L6-v2 (mean pooling, unit length, at most 256 "
+        "tokens) and give the label whose prototype is nearest; who gives fewer than "
+        f"{LEAST_AGREEMENT:.1%} of fp32's labels is marked. A slow peer runs a sample, spread evenly over the texts.",
+        goals_table(judged),
+    ]
+    for workload, rows in results.items():
+        parts += [f"## {workload}: {about.get(workload, '')}", workload_table(rows)]
+    parts += ["## Versions and settings", _versions(report["peers"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _interesting(flags: object) -> list[str]:
+    assert isinstance(flags, Sequence)
+    return [str(flag) for flag in flags if flag in {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"}]
+
+
+def _versions(peers: object) -> str:
+    assert isinstance(peers, Mapping)
+    lines = ["| | packages | settings |", "|---|---|---|"]
+    for name, told in peers.items():
+        packages = ", ".join(told["requirements"])
+        settings = ", ".join(f"{key} {value}" for key, value in told["settings"].items())
+        lines.append(f"| {name} | {packages} | {settings or '–'} |")
+    return "\n".join(lines)
+
+
+def as_json(results: Results, judged: Sequence[Goal]) -> dict[str, object]:
+    return {
+        "results": {workload: [asdict(row) for row in rows] for workload, rows in results.items()},
+        "goals": [{**asdict(goal), "verdict": goal.verdict} for goal in judged],
+    }

@@ -1,0 +1,85 @@
+import pytest
+
+from tests.benchmarks.peers.table import OURS, Goal, Row, as_json, goals, goals_table, markdown, workload_table
+
+WIDE = frozenset({"avx2", "avx512_bf16"})
+ENGINES = ["st", "ct2"]
+
+
+def row(name: str, docs_per_second: float | None, **more: object) -> Row:
+    return Row(
+        name,
+        f"about {name}",
+        100,
+        **{"docs": 100, "least": docs_per_second, "most": docs_per_second, "runs": 3, **more},
+        docs_per_second=docs_per_second,
+    )  # type: ignore[arg-type]
+
+
+def judge(results: dict[str, list[Row]], flags: frozenset[str] = WIDE) -> list[Goal]:
+    return goals(results, flags, engines=ENGINES, padded_int8=["st"], null_peer="celery-null")
+
+
+C3 = [row(OURS, 600.0), row("pipeline", 50.0), row("celery-batches", 75.0), row("st", 300.0), row("ct2", 550.0)]
+
+
+def test_a_goal_is_the_ratio_to_the_best_of_those_it_speaks_of() -> None:
+    pipeline, batches, engine, tail, null = judge({"C3": C3, "C4": [row(OURS, 900.0), row("st", 300.0), row("ct2", 800.0)]})
+    assert (pipeline.ratio, pipeline.verdict) == (12.0, "pass")
+    assert (batches.ratio, batches.verdict) == (8.0, "miss")
+    assert (engine.against, engine.verdict) == ("ct2", "miss")
+    assert engine.ratio == pytest.approx(1.09, abs=0.01)
+    assert (tail.against, tail.ratio, tail.verdict) == ("st", 3.0, "pass")
+    assert (null.ratio, null.verdict) == (None, "not measured")
+
+
+def test_less_is_asked_for_where_the_cpu_has_neither_bf16_nor_vnni() -> None:
+    assert [goal.least for goal in judge({"C3": C3}, frozenset({"avx2"}))][:2] == [5.0, 5.0]
+    assert [goal.least for goal in judge({"C3": C3}, frozenset({"avx512_vnni"}))][:2] == [10.0, 10.0]
+
+
+def test_a_peer_that_did_not_run_is_no_pass() -> None:
+    judged = judge({"C3": [row(OURS, 600.0), row("pipeline", None, reason="pip could not install it")]})
+    assert judged[0].verdict == "not measured"
+    assert judge({"C3": [row("pipeline", 50.0)]})[0].verdict == "not measured"
+
+
+def test_the_goals_table_has_a_line_and_a_verdict_for_each() -> None:
+    told = goals_table(judge({"C3": C3})).splitlines()
+    assert len(told) == 2 + 5
+    assert "12.00×" in told[2]
+    assert told[2].endswith("| pass |")
+    assert told[6].endswith("| not measured |")
+
+
+def test_the_workload_table_is_best_first_and_says_why_one_did_not_run() -> None:
+    told = workload_table([row("slow", 10.0), row(OURS, 20.0), row("gone", None, reason="it has ended"), row("late", None)]).splitlines()
+    assert [line.split(":")[0] for line in told[2:]] == ["| textmill", "| slow", "| gone", "| late"]
+    assert "2.00×" in told[3]
+    assert "not run: it has ended" in told[4]
+    assert "not run: no time was left" in told[5]
+
+
+def test_a_sample_and_other_labels_are_marked() -> None:
+    told = workload_table([row("peer", 10.0, docs=40, agreement=0.981), row("same", 10.0, agreement=0.999)])
+    assert "40 of 100" in told
+    assert "98.10% (differs)" in told
+    assert "99.90% |" in told
+
+
+def test_both_reports_hold_every_figure() -> None:
+    results = {"C3": C3}
+    judged = judge(results)
+    report = {
+        "machine": {"cpu": "a CPU", "cores": 2, "memory_gb": 8.0, "cpu_flags": ["avx", "avx2"], "revision": "abc"},
+        "load_before": [0.1],
+        "load_after": [2.0],
+        "idle_share": 0.02,
+        "peers": {"st": {"requirements": ["st==1"], "versions": {"st": "1"}, "settings": {"threads": 2}}},
+    }
+    told = markdown(report, results, judged, {"C3": "4,000 texts"})
+    for expected in ("## C3: 4,000 texts", "about ct2", "12.00×", "a CPU, 2 cores", "; avx2. ", "st==1", "threads 2", "2.0% of a core"):
+        assert expected in told
+    machine_readable = as_json(results, judged)
+    assert isinstance(machine_readable["goals"], list)
+    assert machine_readable["goals"][0]["verdict"] == "pass"
