@@ -21,7 +21,7 @@ from tests.benchmarks.report import Findings
 from tests.benchmarks.store_only import measure_store
 from tests.benchmarks.tiny_jobs import Tenants, measure_tiny_jobs
 from tests.benchmarks.turns import Run, Series, in_turns, ratio
-from tests.benchmarks.workloads import TENANTS, Workload, bbc, c1, c2, c3, c4, c5, c8, many
+from tests.benchmarks.workloads import JOB_ROWS, TENANTS, Workload, bbc, c1, c2, c3, c4, c5, c8, many
 
 MEGABYTE = 1_000_000
 SEALING_OFF = {"TEXTMILL_UNSAFE_SEALING_OFF": "1"}
@@ -90,14 +90,14 @@ class Suite:
 
     def _c3(self, mill: Mill, bare: BareLoop) -> None:
         """C3 for three goals in the same turns: the bare loop, the whole way, the whole way without sealing, and C5's tiny jobs."""
-        workload = c3()
-        end_to_end.fitted(bare, workload, whole=True)
+        whole_workload = c3()
+        workload = end_to_end.fitted(bare, whole_workload, whole=self.options.full)
         runs: dict[str, Callable[[], Run]] = {
             "bare": lambda: bare.measure(workload.texts, LABELS),
             "whole": lambda: end_to_end.measure_whole(mill, workload),
         }
         tenants = Tenants(mill, TENANTS)
-        jobs = c5()
+        jobs = c5().first(len(workload) * len(c5()) // len(whole_workload) // JOB_ROWS * JOB_ROWS)
         try:
             with running(self.folder / "open", SEALING_OFF, calibrated_in=mill.home) as readable:
                 if self._wants("sealing"):
@@ -109,7 +109,7 @@ class Suite:
         finally:
             tenants.close()
         self._enter("C3", done)
-        self._end_to_end("end_to_end_c3", workload, workload, done)
+        self._end_to_end("end_to_end_c3", whole_workload, workload, done)
         if "tiny jobs" in done:
             self._tiny_jobs(done["whole"], done["tiny jobs"])
 
@@ -132,7 +132,8 @@ class Suite:
     def _tiny_jobs(self, whole: Series, tiny: Series) -> None:
         found = ratio(tiny, whole)
         jobs = statistics.median(float(str(run.parts["jobs_per_second"])) for run in tiny.runs)
-        note = f"{found}; {tiny.rate:,.0f} docs/s, {jobs:,.0f} jobs/s, handed in over HTTP meanwhile"
+        count = tiny.runs[0].parts["jobs"]
+        note = f"{count:,} jobs, {found}; {tiny.rate:,.0f} docs/s, {jobs:,.0f} jobs/s, handed in over HTTP meanwhile"
         self.found.figures["tiny_jobs"] = Figure(found.value, f"{found.value:.2f}", note)
 
     def _agreement(self, bare: BareLoop) -> None:

@@ -2,13 +2,18 @@
 
 import uuid
 
-from db import rows
+import db.rows
 from db.sealing import KeyOwner, Sealer
 from tests.benchmarks.store_only import timed
 
 
 def sealer() -> Sealer:
     return Sealer(KeyOwner(uuid.uuid4(), "file", uuid.uuid4()), uuid.uuid4(), 1, bytes(32))
+
+
+def recorders() -> list[object]:
+    """As the store's modules call them."""
+    return [vars(db.rows)[name] for name in ("record_act", "record_digest")]
 
 
 def test_every_call_of_the_sealer_is_counted() -> None:
@@ -22,10 +27,10 @@ def test_every_call_of_the_sealer_is_counted() -> None:
 
 
 def test_after_the_block_everything_is_as_before() -> None:
-    before = (Sealer.seal, Sealer.open, Sealer.hmac, rows.record_digest, rows.record_act)
+    before = (Sealer.seal, Sealer.open, Sealer.hmac, *recorders())
     with timed() as spent:
         assert Sealer.seal is not before[0]
-        assert rows.record_digest is not before[3]
+        assert not set(recorders()) & set(before)
     sealer().seal("rows.body", 1, b"text")
-    assert (Sealer.seal, Sealer.open, Sealer.hmac, rows.record_digest, rows.record_act) == before
+    assert (Sealer.seal, Sealer.open, Sealer.hmac, *recorders()) == before
     assert spent.sealing_calls == 0

@@ -52,6 +52,9 @@ class Workload:
         step = len(self.articles) / count
         return replace(self, articles=[self.articles[int(at * step)] for at in range(count)])
 
+    def first(self, count: int) -> "Workload":
+        return replace(self, articles=self.articles[:count])
+
 
 Lengths = Callable[[random.Random], list[int]]
 
