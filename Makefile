@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check bench bench-peers lock clean
+.PHONY: help setup demo test check bench bench-million bench-peers lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,7 +44,10 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/python -m pytest tests/test_house.py tests/deploy --ignore=tests/deploy/test_parts.py
 
 bench: setup ## our goals table in some ten minutes; writes bench-report.json and .md; FULL=1 runs everything whole
-	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full) $(if $(ROWS),--rows $(ROWS))
+	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full)
+
+bench-million: setup ## a million rows through the null model against 10,000: the cost of a row, and memory
+	$(BIN)/python -m tests.benchmarks --only many_rows --rows 1000000 --report bench-million.json
 
 bench-peers: setup ## against what else labels the same texts, in environments of their own; writes peers-report.json and .md
 	$(BIN)/python -m tests.benchmarks.peers
@@ -55,5 +58,5 @@ lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE
 	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-report.* peers-report.*
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
