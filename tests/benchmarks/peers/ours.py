@@ -9,7 +9,7 @@ import msgspec
 
 from api.client import Client, Upload
 from api.demo.corpus import LABELS, Article, batch_lines
-from tests.benchmarks.end_to_end import POLL_SECONDS
+from tests.benchmarks.mill import wait_ended
 from tests.benchmarks.peers.protocol import PeerFailed, Run
 from tests.benchmarks.watching import cpu_seconds
 
@@ -46,10 +46,7 @@ class Ours:
         used = self.cpu_seconds()
         began = time.perf_counter()
         file = self._client.upload(Upload(io.BytesIO(lines), "bench.jsonl", "batch", {}, len(lines)))
-        batch = self._client.create_batch(file.id, "/v1/classifications")
-        while not batch.ended:
-            time.sleep(POLL_SECONDS)
-            batch = self._client.batch(batch.id)
+        batch = wait_ended(self._client, self._client.create_batch(file.id, "/v1/classifications"))
         labels = labels_of(self._client.lines(batch.output_file) if batch.output_file else (), len(texts))
         seconds = time.perf_counter() - began
         if NO_LABEL in labels:
