@@ -78,12 +78,17 @@ def available_cores(cpu_max: Path = CGROUP_CPU_MAX) -> int:
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """The CPU's feature flags that decide which arithmetic is fast."""
     wanted = {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16", "i8mm"}
+    return all_cpu_flags(cpuinfo) & wanted
+
+
+def all_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Of the first CPU; empty where the file does not exist."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         return frozenset()
     flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
-    return frozenset(flags.split()) & wanted
+    return frozenset(flags.split())
 
 
 def describe(pinned: Pinned, *, gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_NODES) -> str:

@@ -1,7 +1,7 @@
 """What a worker and a dispatcher can be told, by environment (``TEXTMILL_…``): checked together, at start."""
 
 import re
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 from db.errors import SettingsError
 from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from db.settings import StoreSettings
+from workers.engines.plan import DtypeChoice, EngineChoice
 from workers.requests import MAX_LABELS
 
 DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}")
@@ -25,8 +26,8 @@ class WorkerSettings(StoreSettings):
     threads: int = Field(default=4, ge=1, le=64)
     lanes: int | None = Field(default=None, ge=1, le=64)
     budget_tokens: int | None = Field(default=None, ge=64)
-    engine: Literal["auto", "torch", "openvino", "transformers"] = "auto"  # of encoders; auto: the fastest that agrees with fp32
-    dtype: Literal["auto", "float32", "bfloat16", "int8", "exact"] = "auto"  # exact: float32; any is taken even if it disagrees
+    engine: EngineChoice = "auto"  # of encoders; auto: the fastest that agrees with fp32
+    dtype: DtypeChoice = "auto"  # exact: float32; any is taken even if it disagrees
     models: Annotated[tuple[str, ...], NoDecode] = ()  # loaded before the first shard is claimed; the others at first use
     lease_seconds: float = Field(default=LEASE_SECONDS, ge=1, le=3600)
     heartbeat_seconds: float = Field(default=HEARTBEAT_SECONDS, gt=0)

@@ -26,7 +26,7 @@ class Waiting(Generic[CallT]):
         self._policy = policy
         self._planned: list[list[Row[CallT]]] = []  # the next batch last
         self._planned_rows = 0
-        self._planned_for = 0, 0  # budget and most rows of the plan
+        self._planned_budget = 0  # tokens a batch of the plan
         self._backlog: deque[Row[CallT]] = deque()
         self._came = 0
 
@@ -42,15 +42,15 @@ class Waiting(Generic[CallT]):
         """Rows that were taken and did not run: they keep their age, and are planned anew with what came since."""
         self._planned.append(list(rows))
         self._planned_rows += len(rows)
-        self._planned_for = 0, 0
+        self._planned_budget = 0
 
     def take(self, budget_tokens: int, *, idle_lanes: int) -> list[Row[CallT]]:
         """The next batch, removed from the rows that wait. It holds the oldest of them. Empty only where none wait."""
         window_rows = min(len(self), self._policy.window_rows)
-        wanted = budget_tokens, rows_for_one_lane(window_rows, idle_lanes, self._policy.max_rows)
+        max_rows = rows_for_one_lane(window_rows, idle_lanes, self._policy.max_rows)
         used_up = self._backlog and 2 * self._planned_rows <= self._policy.window_rows
-        if used_up or budget_tokens != self._planned_for[0] or not self._planned or len(self._planned[-1]) > wanted[1]:
-            self._plan(*wanted)
+        if used_up or budget_tokens != self._planned_budget or not self._planned or len(self._planned[-1]) > max_rows:
+            self._plan(budget_tokens, max_rows)
         if not self._planned:
             return []
         taken = self._planned.pop()
@@ -80,4 +80,4 @@ class Waiting(Generic[CallT]):
         )
         self._planned = [[window[place] for place in batch] for batch in reversed(batches)]
         self._planned_rows = len(window)
-        self._planned_for = budget_tokens, max_rows
+        self._planned_budget = budget_tokens

@@ -1,25 +1,23 @@
 """`textmill calibrate`: which engine, number format, lanes and token budget this machine runs an encoder with, and why."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.exits import ExitCode
 from api.cli.options import Json
+from workers.engines.plan import DtypeChoice, EngineChoice
 
 if TYPE_CHECKING:
     from workers.engines.findings import Finding, Trial
-
-Engine = Literal["auto", "torch", "openvino", "transformers"]
-Dtype = Literal["auto", "float32", "bfloat16", "int8", "exact"]
 
 
 def calibrate(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="An encoder; otherwise the first that classifies.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show every way that was tried, and why it was not chosen.")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Measure again, although this machine has a finding.")] = False,
-    engine: Annotated[Engine, typer.Option("--engine", help="Only this one.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Only this one; exact is float32.")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option("--engine", help="Only this one.")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option("--dtype", help="Only this one; exact is float32.")] = "auto",
     as_json: Json = False,
 ) -> int:
     """Find the fastest way to run an encoder on this CPU that agrees with fp32. Workers do so by themselves when they first load a model.

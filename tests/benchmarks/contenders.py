@@ -146,21 +146,19 @@ def _budget(tokens: int, *, padded: bool) -> Callable[[Sequence[int]], bool]:
 
 
 Make = Callable[[Cost], Contender]
-PADDED: Final[dict[str, Make]] = {
-    "textmill": lambda cost: Ours(Policy(BUDGET_TOKENS, padded=True, max_rows=512, window_rows=WINDOW_ROWS)),
-    "fixed 32, FIFO": lambda cost: Fifo(lambda lengths: len(lengths) <= 32),
-    "fixed 32, sorted": lambda cost: Windowed(1 << 30, sorted_by(32)),
-    "TEI budget 16,384 FIFO": lambda cost: Fifo(_budget(16_384, padded=True)),
-    "infinity 8 × 32 sorted": lambda cost: Windowed(8 * 32, sorted_by(32)),
-    "Clipper AIMD": lambda cost: Aimd(),
-    "TurboTransformers DP": lambda cost: Windowed(WINDOW_ROWS, cheapest_cuts(cost)),
-}
-PACKED: Final[dict[str, Make]] = {
-    "textmill": lambda cost: Ours(Policy(BUDGET_TOKENS, padded=False, max_rows=512, window_rows=WINDOW_ROWS)),
-    "fixed 32, FIFO": lambda cost: Fifo(lambda lengths: len(lengths) <= 32),
-    "fixed 32, sorted": lambda cost: Windowed(1 << 30, sorted_by(32)),
-    "TEI budget 16,384 FIFO": lambda cost: Fifo(_budget(16_384, padded=False)),
-    "infinity 8 × 32 sorted": lambda cost: Windowed(8 * 32, sorted_by(32)),
-    "Clipper AIMD": lambda cost: Aimd(),
-    "TurboTransformers DP": lambda cost: Windowed(WINDOW_ROWS, cheapest_cuts(cost)),
-}
+
+
+def _contenders(*, padded: bool) -> dict[str, Make]:
+    return {
+        "textmill": lambda cost: Ours(Policy(BUDGET_TOKENS, padded=padded, max_rows=512, window_rows=WINDOW_ROWS)),
+        "fixed 32, FIFO": lambda cost: Fifo(lambda lengths: len(lengths) <= 32),
+        "fixed 32, sorted": lambda cost: Windowed(1 << 30, sorted_by(32)),
+        "TEI budget 16,384 FIFO": lambda cost: Fifo(_budget(16_384, padded=padded)),
+        "infinity 8 × 32 sorted": lambda cost: Windowed(8 * 32, sorted_by(32)),
+        "Clipper AIMD": lambda cost: Aimd(),
+        "TurboTransformers DP": lambda cost: Windowed(WINDOW_ROWS, cheapest_cuts(cost)),
+    }
+
+
+PADDED: Final = _contenders(padded=True)
+PACKED: Final = _contenders(padded=False)

@@ -17,6 +17,7 @@ from typing import cast
 
 from api.client import Client, Upload
 from api.demo import stack as stacks
+from tests.benchmarks.line_reader import LineReader
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.watching import PeakMemory
 
@@ -28,21 +29,13 @@ ALLOWED_BYTES = 30 * MEGABYTE
 WATCHED = ("api", "dispatcher")
 
 
-class Lines:
+class Lines(LineReader):
     """So many bytes of OpenAI lines, made as they are read: about 310 bytes each, as short news are. Cheap to make: the sender shares the
     cores with what is measured."""
 
     def __init__(self, size_bytes: int) -> None:
         self.rows = 0
-        self._lines = self._make(size_bytes)
-
-    def read(self, size: int) -> bytes:
-        """A little more than ``size``; nothing at the end."""
-        parts = []
-        while size > 0 and (line := next(self._lines, None)) is not None:
-            parts.append(line)
-            size -= len(line)
-        return b"".join(parts)
+        super().__init__(self._make(size_bytes))
 
     def _make(self, size_bytes: int) -> Iterator[bytes]:
         chance = random.Random(1)

@@ -6,12 +6,12 @@ is told beside it. The lines are made as they are sent. Memory is flat when no p
 
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from api.client import Upload
 from tests.benchmarks.accepting import watched
+from tests.benchmarks.line_reader import LineReader
 from tests.benchmarks.mill import NULL_MODEL, Mill, wait_ended
 from tests.benchmarks.turns import Run
 from tests.benchmarks.watching import PeakMemory
@@ -47,25 +47,11 @@ def measure_many_rows(mill: Mill, rows: int) -> ManyRows:
     return ManyRows(few, many, {name: after[name] - before[name] for name in before if name.startswith(WATCHED)})
 
 
-class _Reader:
-    """Bytes of the lines as they are asked for, without holding them."""
-
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
-
-    def read(self, size: int) -> bytes:
-        parts = []
-        while size > 0 and (line := next(self._lines, None)) is not None:
-            parts.append(line)
-            size -= len(line)
-        return b"".join(parts)
-
-
 def _run(mill: Mill, rows: int) -> Run:
     used = mill.cpu_seconds()
     with PeakMemory(watched(mill)) as memory:
         began = time.perf_counter()
-        file = mill.client.upload(Upload(_Reader(repeated_lines(rows)), "many.jsonl", "batch", {}))
+        file = mill.client.upload(Upload(LineReader(repeated_lines(rows)), "many.jsonl", "batch", {}))
         uploaded = time.perf_counter()
         batch = mill.client.create_batch(file.id, "/v1/classifications", defaults={"model": NULL_MODEL})
         batch = wait_ended(mill.client, batch, limit_seconds=LIMIT_SECONDS)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from db.errors import TextmillError
+from workers.models.folder_config import ROBERTA_LIKE, first_place, is_classifier
 
 Pooling = Literal["mean", "first"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -101,7 +102,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_labels(config: dict[str, Any]) -> tuple[str, ...]:
     """The names of a sequence classifier's outputs; empty for a model without a head."""
-    if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+    if not is_classifier(config):
         return ()
     names = config.get("id2label") or {str(place): f"LABEL_{place}" for place in range(int(config.get("num_labels", 2)))}
     return tuple(str(names[place]) for place in sorted(names, key=int))
@@ -121,18 +122,23 @@ def read_pooling(folder: Path) -> Pooling:
     raise broken(folder, "1_Pooling/config.json asks for a pooling other than the mean or the first token.")
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of all safetensors files. Raises TextmillError "model_broken"."""
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files, each of the length that its head tells of. Raises TextmillError "model_broken"."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise broken(folder, "there is no .safetensors file (pickled weights are never loaded).")
-    weights: dict[str, Tensor] = {}
     for file in files:
         try:
-            weights.update(load_file(file))
+            with safe_open(file, framework="pt"):
+                pass
         except (SafetensorError, OSError):
             raise broken(folder, f"{file.name} is cut off or not a safetensors file.") from None
-    return weights
+    return files
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of all safetensors files. Raises TextmillError "model_broken"."""
+    return {name: tensor for file in weight_files(folder) for name, tensor in load_file(file).items()}
 
 
 def read(folder: Path) -> Architecture:
@@ -171,7 +177,7 @@ class _Weights:
 
 
 def _read_bert(weights: _Weights, config: dict[str, Any]) -> Architecture:
-    roberta = config["model_type"] in {"roberta", "xlm-roberta", "camembert"}
+    roberta = config["model_type"] in ROBERTA_LIKE
     places = weights.tensor("embeddings.position_embeddings.weight") + weights.tensor("embeddings.token_type_embeddings.weight")[0]
     labels = read_labels(config)
     head = None
@@ -184,8 +190,7 @@ def _read_bert(weights: _Weights, config: dict[str, Any]) -> Architecture:
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         activation=_activation(config.get("hidden_act", "gelu")),
         words=weights.tensor("embeddings.word_embeddings.weight"),
-        # RoBERTa counts places from one after its padding token's.
-        places=places[int(config.get("pad_token_id", 1)) + 1 :] if roberta else places,
+        places=places[first_place(config) :],
         embedding_norm=weights.affine("embeddings.LayerNorm"),
         layers=tuple(
             Layer(

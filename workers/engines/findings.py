@@ -1,6 +1,5 @@
 """What a calibration found, and where it is kept: <home>/calibration/, one file for each machine, model, set of versions and core count."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
+from workers import file_lock
 from workers.engines.plan import CAPS, EngineName, NumberFormat
 
 LAYOUT: Final = 1  # of a stored finding, and of how it is found: a higher one makes findings anew
@@ -80,7 +80,7 @@ def alone(home: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             (home / "calibration").mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context((home / "calibration" / ".lock").open("a")), fcntl.LOCK_EX)
+            held.enter_context(file_lock.alone(home / "calibration" / ".lock"))
         except OSError:
             pass
         yield

@@ -3,13 +3,13 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from db.errors import TextmillError
 from workers.engines import fake, findings
 from workers.engines.base import DecoderEngine, EncoderEngine
 from workers.engines.findings import Finding
-from workers.engines.plan import EngineName, NumberFormat, Plan, cores, cpu_flags, overridden, plan
+from workers.engines.plan import DtypeChoice, EngineChoice, EngineName, NumberFormat, Plan, cores, cpu_flags, overridden, plan
 from workers.models.card import ModelCard
 from workers.models.provision import ensure, with_digest
 
@@ -29,9 +29,9 @@ class EngineSettings(Protocol):
     @property
     def budget_tokens(self) -> int | None: ...
     @property
-    def engine(self) -> str: ...
+    def engine(self) -> EngineChoice: ...
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> DtypeChoice: ...
 
 
 def load_encoder(card: ModelCard, settings: EngineSettings) -> tuple[EncoderEngine, Plan]:
@@ -116,10 +116,10 @@ def _found(card: ModelCard, candidates: "Candidates", settings: EngineSettings, 
 
 
 def _asked(settings: EngineSettings) -> tuple[EngineName | None, NumberFormat | None]:
-    engine = None if settings.engine == "auto" else cast("EngineName", settings.engine)
+    engine = None if settings.engine == "auto" else settings.engine
     if settings.dtype == "auto":
         return engine, None
-    return engine, "float32" if settings.dtype == "exact" else cast("NumberFormat", settings.dtype)
+    return engine, "float32" if settings.dtype == "exact" else settings.dtype
 
 
 def _plan(card: ModelCard, settings: EngineSettings, *, device: str) -> Plan:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,9 @@ from workers.engines.architecture import Affine, Architecture, read
 from workers.engines.base import Ids, OutOfMemory, Tokens, Vectors
 from workers.engines.encoding import Encoding
 from workers.engines.padding import Padded, pad
+from workers.engines.plan import NumberFormat
 from workers.models.card import ModelCard
 
-OpenVinoFormat = Literal["float32", "bfloat16", "int8"]
 GROUP = 128  # inputs that share a scale; of 32 to 384, the fastest whose error is still near the weights' own
 MASKED = -10_000.0  # added to the score of a padded place before the softmax
 
@@ -46,7 +46,7 @@ class OpenVinoEncoder:
         card: ModelCard,
         folder: Path,
         *,
-        number_format: OpenVinoFormat,
+        number_format: NumberFormat,
         lanes: int,
         threads: int,
         architecture: Architecture | None = None,

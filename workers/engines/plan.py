@@ -7,15 +7,17 @@ only where the CPU multiplies it in hardware: without avx512_bf16 or amx_bf16 it
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Final, Literal
 
 from workers.batching import Policy
+from workers.device import all_cpu_flags
 
 Format = Literal["float32", "bfloat16"]
 NumberFormat = Literal["float32", "bfloat16", "int8"]
-EngineName = Literal["torch", "openvino", "transformers", "fake"]
+EngineName = Literal["torch", "openvino", "transformers"]
+# What can be asked for: auto leaves it to calibration, exact is float32.
+EngineChoice = Literal["auto", "torch", "openvino", "transformers"]
+DtypeChoice = Literal["auto", "float32", "bfloat16", "int8", "exact"]
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 # Encoder on a CPU: small batches keep the activations in a core's L2 cache.
@@ -81,19 +83,10 @@ def overridden(made: Plan, *, lanes: int | None, budget_tokens: int | None) -> P
 
 def cpu_flags(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
     """Of the first CPU in /proc/cpuinfo, less what the environment forbids; empty where that file does not exist, which plans fp32."""
-    flags = _all_cpu_flags()
+    flags = all_cpu_flags()
     if any(environment.get(name, "").lower() in CAPPED_TO_AVX2 for name in CAPS):
         flags = frozenset(flag for flag in flags if not flag.startswith(("avx512", "amx")))
     return flags
-
-
-@cache
-def _all_cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
 
 
 def cores() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from workers.engines.architecture import broken, read_config, read_labels, read_pooling, read_weights
+from workers.engines.architecture import broken, read_config, read_labels, read_pooling, weight_files
 from workers.engines.base import Ids, Tokens, Vectors
 from workers.engines.encoding import Encoding
 from workers.engines.padding import Padded, pad
@@ -62,7 +62,7 @@ def _load(folder: Path, *, classifier: bool) -> Any:
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     kind = AutoModelForSequenceClassification if classifier else AutoModel
-    read_weights(folder)  # names a file that is cut off; transformers would say it with its content
+    weight_files(folder)  # names a file that is cut off; transformers would say it with its content
     try:
         model, found = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True

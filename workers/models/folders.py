@@ -5,7 +5,6 @@ classifier, a classifier with labels of its own. Only the operator names folders
 read here, weights are not.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.models.card import ModelCard
+from workers.models.folder_config import first_place, is_classifier
 
 VARIABLE: Final = "TEXTMILL_MODEL_FOLDERS"
 PREFIX: Final = "local:"
@@ -47,15 +47,6 @@ def local_model(model_id: str) -> ModelCard | None:
         return None
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 over all safetensors files of the folder, by name."""
-    whole = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as content:
-            whole.update(file.name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
-    return whole.hexdigest()
-
-
 @lru_cache(maxsize=256)
 def _card(folder: Path, _changed_ns: int) -> ModelCard | None:
     try:
@@ -64,7 +55,7 @@ def _card(folder: Path, _changed_ns: int) -> ModelCard | None:
         return None
     if not isinstance(config, dict) or "model_type" not in config:
         return None
-    classifier = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    classifier = is_classifier(config)
     width = int(config.get("hidden_size") or config.get("dim") or 768)
     layers = int(config.get("num_hidden_layers") or config.get("n_layers") or 12)
     return ModelCard(
@@ -85,9 +76,7 @@ def _card(folder: Path, _changed_ns: int) -> ModelCard | None:
 
 def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
     """The least of what the positions, the tokenizer and sentence-transformers' own limit allow."""
-    places = int(config.get("max_position_embeddings") or MOST_TOKENS)
-    if config["model_type"] in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
-        places -= int(config.get("pad_token_id", 1)) + 1  # they count places from one after the padding token's
+    places = int(config.get("max_position_embeddings") or MOST_TOKENS) - first_place(config)
     limits = [places, MOST_TOKENS]
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         try:

@@ -4,7 +4,6 @@ Nothing is fetched: the files come out of installed packages. MiniLM is used whe
 parts and converted once, into <home>/models/. `python -m workers.models.provision [id…]` does it ahead of time.
 """
 
-import fcntl
 import hashlib
 import importlib
 import importlib.util
@@ -12,16 +11,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from db.errors import TextmillError
+from workers.file_lock import alone
 from workers.models import registry
 from workers.models.card import ModelCard
-from workers.models.folders import weights_digest
 
 
 def ensure(card: ModelCard, home: Path) -> Path:
@@ -46,15 +43,17 @@ def with_digest(card: ModelCard, folder: Path) -> ModelCard:
     """The card of an operator's own model with the digest that its weights have now; any other card as it is."""
     if card.folder is None:
         return card
-    return replace(card, files={"model.safetensors": weights_digest(folder)})
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        whole.update(path.name.encode() + b"\0" + bytes.fromhex(_digest_now(path)))
+    return replace(card, files={"model.safetensors": whole.hexdigest()})
 
 
 def _check(card: ModelCard, folder: Path) -> None:
     for name, sha256 in card.files.items():
         path = folder / name
         try:
-            stat = path.stat()
-            digest = _digest(path, stat.st_mtime_ns, stat.st_size)
+            digest = _digest_now(path)
         except OSError:
             raise TextmillError(
                 f"{card.id}: {name} is missing or cannot be read. {_remedy(card, folder)}", code="model_not_installed"
@@ -70,6 +69,11 @@ def _remedy(card: ModelCard, folder: Path) -> str:
     if card.source_sha256:
         return f"Remove {folder} and start again; it is made anew."
     return f"Install {card.source_package}=={card.source_version} again."
+
+
+def _digest_now(path: Path) -> str:
+    stat = path.stat()
+    return _digest(path, stat.st_mtime_ns, stat.st_size)
 
 
 @cache
@@ -93,7 +97,7 @@ def _convert_once(card: ModelCard, package: Path, folder: Path) -> None:
     """Makes `folder` whole or not at all: it is written beside its place and then renamed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.parent / f".{card.id}.lock"):
+        with alone(folder.parent / f".{card.id}.lock"):
             if folder.is_dir():  # another process made it while this one waited
                 return
             for left in folder.parent.glob(f".{card.id}-*"):  # of a process that was killed
@@ -128,14 +132,6 @@ def _convert(card: ModelCard, package: Path, folder: Path) -> None:
 def _joined_parts(card: ModelCard) -> bytes:
     parts = importlib.import_module(card.source_package.replace("-", "_")).chunk_paths()
     return b"".join(Path(part).read_bytes() for part in parts)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process, however that ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main(arguments: list[str]) -> None:

@@ -4,18 +4,17 @@ torch is some 700 MB on disk, so it is installed once, in an environment of its 
 packages: pip finds it installed there and every environment still has the versions of all else that its peer asks for.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from workers.file_lock import alone
 
 INSTALL_SECONDS: Final = 900.0
 STAMP: Final = "installed.json"
@@ -65,7 +64,7 @@ def ensure(environment: Environment, root: Path) -> Path:
     python = folder / "bin" / "python"
     wanted = _digest(environment)
     root.mkdir(parents=True, exist_ok=True)
-    with _alone(root / f".{environment.name}.lock"):
+    with alone(root / f".{environment.name}.lock"):
         if _stamped(folder) == wanted and python.exists():
             return python
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,11 +119,3 @@ def _stamped(folder: Path) -> str | None:
         return str(json.loads((folder / STAMP).read_text())["digest"])
     except (OSError, ValueError, KeyError):
         return None
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process, however that ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
