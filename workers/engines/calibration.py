@@ -39,7 +39,7 @@ def calibrate(
 ) -> Finding:
     """`engine` and `number_format` narrow the choice; then the fastest is taken even where none agrees: somebody asked for it.
 
-    Takes 40 to 52 s on two cores for MiniLM."""
+    Some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
     began = time.perf_counter()
     bench = _Bench.prepare(candidates, cores, trial_seconds, texts)
     asked = [one for one in candidates if engine in {None, one.engine} and number_format in {None, one.format}]
