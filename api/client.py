@@ -80,11 +80,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """What textmill adds to the batch object. ``metrics``: tokens, padding_tokens, budget_tokens, batches."""
+    """What textmill adds to the batch object. ``metrics``: sums over the job, see :mod:`workers.answering`. ``run_seconds``: since it began
+    to run, until now or its last row."""
 
     metrics: dict[str, float] | None = None
     shards: dict[str, int] | None = None
     rows_per_second: float | None = None
+    run_seconds: float | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -155,6 +155,7 @@ def batch_object(job: JobRecord) -> Json:
             "metrics": job.metrics,
             "shards": job.shards,
             "rows_per_second": _rows_per_second(job),
+            "run_seconds": _run_seconds(job),
         },
     }
 
@@ -187,9 +188,11 @@ def _errors_object(job: JobRecord) -> Json | None:
 
 def _rows_per_second(job: JobRecord) -> float | None:
     """Over the whole run so far; None before there is a result."""
-    done = job.completed_count + job.failed_count
+    done, seconds = job.completed_count + job.failed_count, _run_seconds(job)
+    return round(done / seconds, 2) if done and seconds else None
+
+
+def _run_seconds(job: JobRecord) -> float | None:
+    """From its start until now or its end; None before it started."""
     end = job.finalizing_at or job.completed_at or job.cancelled_at or job.expired_at or datetime.now(UTC)
-    if job.in_progress_at is None or not done:
-        return None
-    elapsed_seconds = (end - job.in_progress_at).total_seconds()
-    return round(done / elapsed_seconds, 2) if elapsed_seconds > 0 else None
+    return None if job.in_progress_at is None else round(max(0.0, (end - job.in_progress_at).total_seconds()), 3)

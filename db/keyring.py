@@ -135,11 +135,9 @@ class KeyRing:
 
     def sealer(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
         """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role."""
+        if (cached := self.cached(tenant_id, owner_kind, owner_id)) is not None:
+            return cached
         owner = KeyOwner(tenant_id, owner_kind, owner_id)
-        with self._lock:
-            if (cached := self._sealers.get(owner)) is not None:
-                self._sealers.move_to_end(owner)
-                return cached
         found = conn.execute(
             select(data_keys.c.key_id, data_keys.c.key_epoch, data_keys.c.wrapped).where(
                 data_keys.c.tenant_id == tenant_id, data_keys.c.owner_kind == owner_kind, data_keys.c.owner_id == owner_id
@@ -155,6 +153,14 @@ class KeyRing:
             while len(self._sealers) > CACHED_KEYS:
                 self._sealers.popitem(last=False)
         return sealer
+
+    def cached(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
+        """The sealer of an owner where this process has it already."""
+        owner = KeyOwner(tenant_id, owner_kind, owner_id)
+        with self._lock:
+            if (found := self._sealers.get(owner)) is not None:
+                self._sealers.move_to_end(owner)
+            return found
 
     def forget(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> None:
         """Drops a cached data key: its owner was deleted."""

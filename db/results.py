@@ -5,6 +5,7 @@ rows again at the same epoch.
 """
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -128,32 +129,51 @@ class ResultLine:
     model_version: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write took: to seal, in its transaction until the counts were made, and from there to the commit."""
+
+    seal_seconds: float
+    commit_seconds: float
+    late_seconds: float
+
+
 def write_results(
     store: Store, lease: Lease, results: Sequence[NewResult], *, finish: bool, model_version: str, metrics: dict[str, float] | None
-) -> None:
+) -> Written:
     """Stores results of a shard, all or none; with ``finish`` the holder is through with it.
 
     May be called several times for one shard, each time with other rows. Called again with the same rows (after an error that left the
     commit in doubt), it stores what is missing and counts nothing twice. Raises LeaseLost where the lease does not hold, or where a row has
     a result of another epoch; StoreError (``row_outside_shard``) for a row that is not the lease's, or given twice.
+
+    ``metrics`` are added to the shard's sums, and with them ``seal_seconds`` and ``commit_seconds`` of this call, the latter as far as it
+    has come when the sums are made.
     """
     idxs = {result.idx for result in results}
     if len(idxs) != len(results) or any(not lease.first_idx <= idx < lease.end_idx for idx in idxs):
         raise StoreError(code="row_outside_shard", message="A result names a row outside its shard, or a row twice.")
+    started = time.perf_counter()
+    sealed = _seal_all(store, lease, results)  # before the transaction, which locks the shard
+    began = time.perf_counter()
+    counted = began
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
         row = shards.lock_shard(conn, lease)
         if row is not None and row.state == ShardState.DONE and row.epoch == lease.epoch:
-            return  # this very call has committed before: nobody else can have finished this epoch
+            return Written(began - started, 0.0, 0.0)  # this very call has committed before: nobody else can have finished this epoch
         if row is None or row.state != ShardState.LEASED or row.epoch != lease.epoch or not row.unexpired:
             raise LeaseLost
-        stored = _store(conn, store, lease, results, model_version) if results else 0
+        stored = _store(conn, store, lease, results, sealed, model_version) if results else 0
+        counted = time.perf_counter()
         if stored or (metrics and not results):
-            _count(conn, lease, row, results if stored else (), metrics)
+            took = {"seal_seconds": began - started, "commit_seconds": counted - began} if metrics else {}
+            _count(conn, lease, row, results if stored else (), metrics, took)
         if finish:
             jitter = random.random()  # noqa: S311 - spreads load, guards nothing
             open_rows = shards.count_open(conn, lease)
             following = after_finish(shards.snapshot(row), row.now, open_rows=open_rows, stored=len(results), jitter=jitter)
             shards.free(conn, store, lease, following)
+    return Written(began - started, counted - began, time.perf_counter() - counted)
 
 
 def iter_results(
@@ -181,13 +201,11 @@ def has_results(store: Store, actor: Actor, job_id: UUID) -> tuple[bool, bool]:
     return has.output and job.output_deleted_at is None, (has.errors or never_ran) and job.errors_deleted_at is None
 
 
-def _store(conn: Connection, store: Store, lease: Lease, results: Sequence[NewResult], model_version: str) -> int:
+def _store(
+    conn: Connection, store: Store, lease: Lease, results: Sequence[NewResult], sealed: Sequence[tuple[bulk.Value, ...]], model_version: str
+) -> int:
     """How many rows were stored: all, or none where an earlier call of the same holder had stored them."""
-    try:
-        sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
-    except NotFound:
-        raise LeaseLost from None
-    bulk.stage(conn, _STAGING, (_seal(sealer, result) for result in results))
+    bulk.stage(conn, _STAGING, sealed)
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx, "epoch": lease.epoch}
     stored = conn.execute(_MOVE, {**at, "version": model_version or None}).rowcount
     if stored == len(results):
@@ -208,9 +226,16 @@ def _store(conn: Connection, store: Store, lease: Lease, results: Sequence[NewRe
     raise LeaseLost
 
 
-def _count(conn: Connection, lease: Lease, row: Row[Any], results: Sequence[NewResult], metrics: dict[str, float] | None) -> None:
+def _count(
+    conn: Connection,
+    lease: Lease,
+    row: Row[Any],
+    results: Sequence[NewResult],
+    metrics: dict[str, float] | None,
+    took: dict[str, float],
+) -> None:
     summed: dict[str, float] = dict(row.metrics or {})
-    for name, value in (metrics or {}).items():
+    for name, value in (*(metrics or {}).items(), *took.items()):
         summed[name] = summed.get(name, 0.0) + value
     conn.execute(
         _COUNT,
@@ -225,6 +250,19 @@ def _count(conn: Connection, lease: Lease, row: Row[Any], results: Sequence[NewR
             "metrics": summed or None,
         },
     )
+
+
+def _seal_all(store: Store, lease: Lease, results: Sequence[NewResult]) -> list[tuple[bulk.Value, ...]]:
+    if not results:
+        return []
+    sealer = store.keyring.cached(lease.tenant_id, "job", lease.job_id)
+    if sealer is None:
+        with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+            try:
+                sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
+            except NotFound:
+                raise LeaseLost from None
+    return [_seal(sealer, result) for result in results]
 
 
 def _seal(sealer: Sealer, result: NewResult) -> tuple[bulk.Value, ...]:

@@ -9,7 +9,7 @@ from redis import Redis
 
 from api.demo.corpus import ARTICLE_COUNT, LABELS, batch_lines, load_articles, phrases, split, training_lines
 from api.demo.prompts import PROMPTS
-from api.demo.scoring import mean_fill, padding_waste, score
+from api.demo.scoring import score
 from api.demo.searching import search_files, search_redis
 
 PHRASE = b"a phrase that is nowhere else"
@@ -64,14 +64,6 @@ def test_the_score_counts_missing_answers_as_wrong() -> None:
 
 def test_answers_nobody_asked_for_do_not_count() -> None:
     assert score({"1": "a"}, {"1": "a", "9": "b"}, ("a", "b")).f1 == {"a": 1.0, "b": 0.0}
-
-
-def test_waste_and_fill_come_from_the_jobs_metrics() -> None:
-    metrics = {"tokens": 900.0, "padding_tokens": 100.0, "budget_tokens": 2000.0}
-    assert padding_waste(metrics) == 0.1
-    assert mean_fill(metrics) == 0.5
-    assert padding_waste({}) is None
-    assert mean_fill({}) is None
 
 
 def test_a_phrase_is_found_in_any_file_and_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ class BatchReport:
     padding_tokens: int
     budget_tokens: int
     seconds: float
+    lanes: int  # of the model in this process
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class BatchShare:
     padding_tokens: float = 0.0
     budget_tokens: float = 0.0
     batches: float = 0.0
+    model_seconds: float = 0.0  # of the lane; over all calls the time in which lanes were busy
     duplicate_rows: float = 0.0  # answered without a batch, because the same text of the same job had been
 
     def add(self, other: "BatchShare") -> None:
@@ -54,6 +56,7 @@ class BatchShare:
         self.padding_tokens += other.padding_tokens
         self.budget_tokens += other.budget_tokens
         self.batches += other.batches
+        self.model_seconds += other.model_seconds
         self.duplicate_rows += other.duplicate_rows
 
     def as_dict(self) -> dict[str, float]:
@@ -135,6 +138,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._prepare = prepare
         self._run = run
         self._policy = policy
+        self.lanes = lanes
         self._observe = observe
         self._lock = threading.Lock()  # guards everything below
         self._may_cut = threading.Condition(self._lock)  # the feeder waits here
@@ -350,7 +354,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         tokens = sum(lengths)
         padding = cost_tokens(lengths, padded=self._policy.padded) - tokens
         if self._observe is not None:
-            self._observe(BatchReport(len(rows), tokens, padding, budget_tokens, seconds))
+            self._observe(BatchReport(len(rows), tokens, padding, budget_tokens, seconds, self.lanes))
         places: dict[_Call[RowT, AnswerT], list[int]] = {}
         for place, row in enumerate(rows):
             places.setdefault(row[3], []).append(place)
@@ -358,7 +362,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             if call.live():  # not stopped while it ran: its answers may be half ones then
                 own_tokens = sum([lengths[place] for place in own])
                 part = own_tokens / tokens
-                share = BatchShare(own_tokens, padding * part, budget_tokens * part, part)
+                share = BatchShare(own_tokens, padding * part, budget_tokens * part, part, seconds * part)
                 call.settle([rows[place][2] for place in own], [answers[place] for place in own], share)
 
     def _break(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> None:

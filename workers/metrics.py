@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from db.errors import SettingsError
 from workers.batcher import BatchReport
+from workers.stages import STAGES, StageSeconds
 
 HOST: Final = "127.0.0.1"
 
@@ -19,6 +20,15 @@ batch_seconds = Histogram(
     "Time of one micro-batch on the device.",
     ["model"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 20),
+)
+lane_busy_seconds = Counter("textmill_lane_busy_seconds", "Time in which lanes ran micro-batches, summed over the lanes.", ["model"])
+lanes = Gauge(
+    "textmill_lanes", "Instances of the model that run at once; with textmill_lane_busy_seconds_total, how busy the device is.", ["model"]
+)
+stage_seconds = Counter(
+    "textmill_stage_seconds",
+    "Time of shards by stage: open, tokenise, queue, model (the rows' share of the lanes' time), seal, commit.",
+    ["stage", "task"],
 )
 rows = Counter("textmill_rows", "Rows that got their result.", ["task", "model", "outcome"])
 shards = Counter("textmill_shards", "Shards this worker held, by how that ended.", ["task", "end"])
@@ -40,6 +50,14 @@ def observe_batch(model: str, report: BatchReport) -> None:
     padding_tokens.labels(model).inc(report.padding_tokens)
     budget_tokens.labels(model).inc(report.budget_tokens)
     batch_seconds.labels(model).observe(report.seconds)
+    lane_busy_seconds.labels(model).inc(report.seconds)
+    lanes.labels(model).set(report.lanes)
+
+
+def observe_stages(task: str, stages: StageSeconds) -> None:
+    for stage in STAGES:
+        if seconds := getattr(stages, stage):
+            stage_seconds.labels(stage, task).inc(seconds)
 
 
 def serve(port: int) -> None:

@@ -7,8 +7,10 @@ end. Tenants, jobs and files are unknown here.
 """
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -31,6 +33,7 @@ from workers.engines.base import (
 )
 from workers.engines.loading import EngineSettings, load_decoder, load_encoder
 from workers.models import registry
+from workers.stages import StageSeconds, queued
 from workers.training.head import LoadedHead, TrainedHead, fit_head, load_head
 
 if TYPE_CHECKING:
@@ -79,6 +82,7 @@ class EmbedOutcome:
     failed: dict[int, FailedRow]
     share: BatchShare
     model_version: str
+    stages: StageSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class ClassifyOutcome:
     rows: list[Classified | FailedRow]
     share: BatchShare
     model_version: str
+    stages: StageSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class GenerateOutcome:
     rows: list[Generated | FailedRow]
     share: BatchShare
     model_version: str
+    stages: StageSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ class _Decoder:
 
 
 _Loaded = TypeVar("_Loaded", _Encoder, _Decoder)
+_Answer = TypeVar("_Answer")
 
 
 class Runtime:
@@ -140,6 +147,11 @@ class Runtime:
         for stop in batchers:
             stop(drain=drain)
 
+    def lanes(self, model_id: str) -> int:
+        """How many instances of a loaded model run at once."""
+        loaded = self._encoders.get(model_id) or self._decoders[model_id]
+        return loaded.batcher.lanes
+
     def embed(
         self,
         model_id: str,
@@ -155,7 +167,9 @@ class Runtime:
         Texts of the same `job` with the same tokens are computed once; without one, each is. `interactive` rows make up the next batch.
         """
         encoder = self._encoder(model_id)
+        started = time.perf_counter()
         tokens = encoder.engine.tokenize(texts)
+        stages = StageSeconds(tokenise=time.perf_counter() - started)
         failed: dict[int, FailedRow] = {}
         if refuse_long is not None:
             failed = {
@@ -171,7 +185,7 @@ class Runtime:
             vectors[groups[key]] = vector
         fresh = [key for key in groups if key not in known]
         ids = [tokens[groups[key][0]].ids for key in fresh]
-        served = encoder.batcher.submit(ids, [len(one) for one in ids], stop, interactive=interactive).result()
+        served = _served(encoder.batcher.submit(ids, [len(one) for one in ids], stop, interactive=interactive), stages)
         good: list[bytes] = []
         for key, answer in zip(fresh, served.answers, strict=True):
             places = groups[key]
@@ -192,6 +206,7 @@ class Runtime:
             failed,
             served.share,
             encoder.engine.model_version,
+            stages,
         )
 
     def classify(
@@ -212,6 +227,7 @@ class Runtime:
         Otherwise there is a list of labels for every text (rows that share a list object share the work) and templates, or None for the
         house's own. Scores sum to 1."""
         embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop, job=job, interactive=interactive)
+        share, stages = embedded.share, embedded.stages
         rows: list[Classified | FailedRow] = [embedded.failed.get(index, FailedRow("engine_error")) for index in range(len(texts))]
         done = [index for index in range(len(texts)) if index not in embedded.failed]
         if head is not None:
@@ -219,11 +235,11 @@ class Runtime:
                 raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
             loaded = _loaded_head(head.version, head.weights, tuple(cast("list[str]", head.card["labels"])))
             self._fill(rows, done, list(loaded.labels), loaded.probabilities(embedded.vectors[done]), embedded)
-            return ClassifyOutcome(rows, embedded.share, f"{embedded.model_version}+head@{head.version[:12]}")
+            return ClassifyOutcome(rows, share, f"{embedded.model_version}+head@{head.version[:12]}", stages)
         encoder = self._encoder(model_id)
         if encoder.engine.labels:
             self._fill(rows, done, list(encoder.engine.labels), zero_shot.softmax(embedded.vectors[done]), embedded)
-            return ClassifyOutcome(rows, embedded.share, embedded.model_version)
+            return ClassifyOutcome(rows, share, embedded.model_version, stages)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
             described = self.embed(model_id, descriptions, stop=stop, interactive=interactive)
@@ -234,11 +250,12 @@ class Runtime:
         for (names, forms), members in _by_label_list(done, labels, templates).items():
             made = encoder.labels.prototypes(names, forms, embed_descriptions)
             self._fill(rows, members, list(names), zero_shot.probabilities(embedded.vectors[members], made), embedded)
-        return ClassifyOutcome(rows, embedded.share, embedded.model_version)
+        return ClassifyOutcome(rows, share, embedded.model_version, stages)
 
     def generate(self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None) -> GenerateOutcome:
         """A prompt that leaves no room for a token fails with prompt_too_long; one that brings nothing but space with empty_generation."""
         decoder = self._decoder(model_id)
+        started = time.perf_counter()
         rows: list[Generated | FailedRow] = [FailedRow("prompt_too_long")] * len(prompts)
         asked: list[int] = []
         items: list[GenerateItem] = []
@@ -247,7 +264,8 @@ class Runtime:
             if item is not None:
                 asked.append(index)
                 items.append(item)
-        served: Served[Generation] = decoder.batcher.submit(items, [len(item.ids) + item.max_tokens for item in items], stop).result()
+        stages = StageSeconds(tokenise=time.perf_counter() - started)
+        served = _served(decoder.batcher.submit(items, [len(item.ids) + item.max_tokens for item in items], stop), stages)
         for index, item, answer in zip(asked, items, served.answers, strict=True):
             if isinstance(answer, FailedRow):
                 rows[index] = answer
@@ -257,7 +275,7 @@ class Runtime:
                 # A chat answer stands alone; a continuation carries on in mid-sentence, where its leading space belongs to it.
                 text = answer.text if prompts[index].prompt is not None else answer.text.strip()
                 rows[index] = Generated(text, answer.finish_reason, len(item.ids), len(answer.ids))
-        return GenerateOutcome(rows, served.share, decoder.engine.model_version)
+        return GenerateOutcome(rows, served.share, decoder.engine.model_version, stages)
 
     def train_head(self, model_id: str, texts: Sequence[str], labels: Sequence[str], *, stop: threading.Event | None = None) -> TrainedHead:
         """Texts that the model could not embed are left out of the fit and counted in the card."""
@@ -328,6 +346,15 @@ class Runtime:
     def _observer(self, model_id: str) -> Callable[[BatchReport], None] | None:
         observe = self._observe
         return None if observe is None else lambda report: observe(model_id, report)
+
+
+def _served(call: Future[Served[_Answer]], stages: StageSeconds) -> Served[_Answer]:
+    """Waits for a call, and sorts the time that took into the lanes' and the queue's."""
+    started = time.perf_counter()
+    served = call.result()
+    stages.model = served.share.model_seconds
+    stages.queue = queued(time.perf_counter() - started, stages.model)
+    return served
 
 
 def _by_label_list(

@@ -10,7 +10,6 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -20,25 +19,24 @@ from db import heads, results, shards
 from db.connect import Store
 from db.errors import LeaseLost, TextmillError
 from db.failures import FAILURES
-from db.results import NewResult
+from db.results import COMPLETED, NewResult
 from db.shards import Lease, ShardWork
 from workers import answers, metrics
+from workers.answering import NO_MODEL, Chunk, answer_rows, failure, nothing_ran
 from workers.batcher import BatchShare
-from workers.engines.base import EngineBroken, FailedRow, Message, Stopped
+from workers.engines.base import EngineBroken, Stopped
 from workers.grouping import Asked, BadRow, Group, group_rows, read_rows
 from workers.lease import Held, LeaseKeeper
 from workers.logs import place_of
 from workers.models import registry
 from workers.pace import DECODER_ROWS, Pace
-from workers.requests import HEAD_PREFIX, ClassifyRequest, EmbedRequest, GenerationRequest, TrainingExample
-from workers.runtime import GenerateRequest, Runtime
+from workers.requests import HEAD_PREFIX, TrainingExample
+from workers.runtime import Runtime
 from workers.settings import WorkerSettings
+from workers.stages import InFlight, StageSeconds
 from workers.watchdog import Watchdog
 
-COMPLETED: Final = 1
-FAILED: Final = 2
 WRITE_ATTEMPTS: Final = 6  # over some 10 s: a restart of Postgres; the answers stay in memory and are not computed again
-NO_MODEL: Final = ""  # of a row that no model saw
 
 log = logging.getLogger("textmill.shard")
 
@@ -52,22 +50,6 @@ class End(StrEnum):
     LOST = "lost"
     RELEASED = "released"  # after an error: somebody tries again, later
     BROKEN = "broken"  # the device is lost, and so is this process
-
-
-@dataclass(slots=True)
-class Chunk:
-    """What a call of the runtime brought for some rows, and what it took: ``seconds`` for ``chars`` of row bodies."""
-
-    results: list[NewResult]
-    share: BatchShare
-    model: str
-    model_version: str
-    seconds: float = 0.0
-    chars: int = 0
-
-    def metrics(self) -> dict[str, float] | None:
-        """What is added to the shard's sums; None where no model ran."""
-        return {**self.share.as_dict(), "seconds": self.seconds, "chars": float(self.chars)} if self.model != NO_MODEL else None
 
 
 class ShardTask:
@@ -88,17 +70,20 @@ class ShardTask:
         self._watchdog = watchdog
         self._settings = settings
         self._draining = draining
+        self._in_flight = InFlight()
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
 
     def run(self, lease: Lease, claimed_at: float) -> End:
         """Works on the shard until it is done or must be let go. Raises nothing. ``claimed_at``: the keeper's clock before the claim."""
         started = time.monotonic()
         held = self._keeper.hold(lease, claimed_at)
+        self._in_flight.enter(lease.job_id)
         metrics.leases.inc()
         try:
             end = self._live(held)
         finally:
             self._keeper.drop(held)
+            self._in_flight.leave(lease.job_id)
             metrics.leases.dec()
         metrics.shards.labels(lease.task, end).inc()
         metrics.shard_seconds.labels(lease.task).observe(time.monotonic() - started)
@@ -125,14 +110,15 @@ class ShardTask:
             return self._give_back(lease, End.RELEASED, code if code in FAILURES else "engine_error")
 
     def _work(self, held: Held) -> End:
-        lease = held.lease
+        lease, started = held.lease, time.perf_counter()
         work = shards.open_shard(self._store, lease)
         asked, bad = read_rows(lease, work, max_labels=self._settings.max_labels)
         if lease.task == "train":
             self._train(held, work, asked, bad)
             return End.DONE
         groups, unresolved = group_rows(self._store, lease, asked, max_labels=self._settings.max_labels)
-        pending = Chunk([_failure(idx, code) for idx, code in bad + unresolved], BatchShare(), NO_MODEL, NO_MODEL)
+        pending = nothing_ran([failure(idx, code) for idx, code in bad + unresolved])
+        opening = StageSeconds(open=time.perf_counter() - started)  # told with the first chunk that a model answered
         for group in groups:
             pace = self._pace_of(group.model)
             rows = group.rows
@@ -143,9 +129,9 @@ class ShardTask:
                     raise Stopped
                 count = pace.take([row.cost for row in rows])
                 taken, rows = rows[:count], rows[count:]
-                started = time.monotonic()
                 pending = self._answer(held, group, taken)
-                pending.seconds, pending.chars = time.monotonic() - started, sum(row.size for row in taken)
+                pending.stages.add(opening)
+                opening = StageSeconds()
                 pace.report(sum(row.cost for row in taken), pending.seconds)
         self._write(held, pending, finish=True)
         return End.DONE
@@ -161,106 +147,17 @@ class ShardTask:
 
     def _answer(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
         with self._watchdog.watch():
-            match held.lease.task:
-                case "classify":
-                    return self._classify(held, group, rows)
-                case "embed":
-                    return self._embed(held, group, rows)
-                case _:
-                    return self._generate(held, group, rows)
-
-    def _classify(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
-        requests = [row.request for row in rows if isinstance(row.request, ClassifyRequest)]
-        outcome = self._runtime.classify(
-            group.model,
-            [request.text for request in requests],
-            [row.labels for row in rows],
-            [row.templates for row in rows],
-            group.head,
-            refuse_long=[request.refuse_long for request in requests],
-            stop=held,
-            job=held.lease.job_id.bytes,
-        )
-        made: list[NewResult] = []
-        for row, answer in zip(rows, outcome.rows, strict=True):
-            if isinstance(answer, FailedRow):
-                made.append(_failure(row.idx, answer.code))
-                continue
-            try:
-                payload = answers.classification(
-                    answer=answers.answer_id("cls_", held.lease.job_id, row.idx),
-                    model=group.named,
-                    model_version=outcome.model_version,
-                    label=answer.label,
-                    scores=answer.scores,
-                    truncated=answer.truncated,
-                    input_tokens=answer.input_tokens,
-                )
-            except answers.NotFinite:
-                made.append(_failure(row.idx, "non_finite_output"))
-            else:
-                made.append(NewResult(row.idx, COMPLETED, None, payload, answer.input_tokens, 0))
-        return Chunk(made, outcome.share, group.model, outcome.model_version)
-
-    def _embed(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
-        requests = [row.request for row in rows if isinstance(row.request, EmbedRequest)]
-        outcome = self._runtime.embed(
-            group.model,
-            [request.text for request in requests],
-            refuse_long=[request.refuse_long for request in requests],
-            stop=held,
-            job=held.lease.job_id.bytes,
-        )
-        made: list[NewResult] = []
-        for at, (row, request) in enumerate(zip(rows, requests, strict=True)):
-            if at in outcome.failed:
-                made.append(_failure(row.idx, outcome.failed[at].code))
-                continue
-            try:
-                payload = answers.embedding(
-                    model=group.named,
-                    model_version=outcome.model_version,
-                    vector=outcome.vectors[at],
-                    as_base64=request.base64,
-                    truncated=outcome.truncated[at],
-                    input_tokens=outcome.tokens[at],
-                )
-            except answers.NotFinite:
-                made.append(_failure(row.idx, "non_finite_output"))
-            else:
-                made.append(NewResult(row.idx, COMPLETED, None, payload, outcome.tokens[at], 0))
-        return Chunk(made, outcome.share, group.model, outcome.model_version)
-
-    def _generate(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
-        prompts = [_prompt(row.request) for row in rows if isinstance(row.request, GenerationRequest)]
-        outcome = self._runtime.generate(group.model, prompts, stop=held)
-        chat = held.lease.endpoint != "/v1/completions"
-        shape = answers.chat_completion if chat else answers.text_completion
-        now = int(time.time())
-        made: list[NewResult] = []
-        for row, answer in zip(rows, outcome.rows, strict=True):
-            if isinstance(answer, FailedRow):
-                made.append(_failure(row.idx, answer.code))
-                continue
-            payload = shape(
-                answer=answers.answer_id("chatcmpl_" if chat else "cmpl_", held.lease.job_id, row.idx),
-                model=group.named,
-                model_version=outcome.model_version,
-                created=now,
-                text=answer.text,
-                finish_reason=answer.finish_reason,
-                input_tokens=answer.input_tokens,
-                output_tokens=answer.output_tokens,
-            )
-            made.append(NewResult(row.idx, COMPLETED, None, payload, answer.input_tokens, answer.output_tokens))
-        return Chunk(made, outcome.share, group.model, outcome.model_version)
+            started = time.monotonic()
+            chunk = answer_rows(self._runtime, held, group, rows)
+            chunk.seconds, chunk.chars = time.monotonic() - started, sum(row.size for row in rows)
+            return chunk
 
     # Training: the whole file makes one head, and every row says so.
 
     def _train(self, held: Held, work: ShardWork, asked: Sequence[Asked], bad: Sequence[BadRow]) -> None:
         lease = held.lease
         model = lease.model or registry.default_model("classify").id
-        failures = [_failure(idx, code) for idx, code in bad]
+        failures = [failure(idx, code) for idx, code in bad]
         examples = [row.request for row in asked if isinstance(row.request, TrainingExample)]
         try:
             with self._watchdog.watch():
@@ -270,8 +167,8 @@ class ShardTask:
         except TextmillError as error:
             if error.code not in TRAINING_FAILURES:
                 raise
-            failures += [_failure(row.idx, error.code) for row in asked]
-            self._write(held, Chunk(failures, BatchShare(), NO_MODEL, NO_MODEL), finish=True)
+            failures += [failure(row.idx, error.code) for row in asked]
+            self._write(held, nothing_ran(failures), finish=True)
             return
         if lease.head_id is None:
             raise TextmillError("This training job names no head to store; create it again.", code="engine_error")
@@ -310,9 +207,13 @@ class ShardTask:
 
     def _write(self, held: Held, chunk: Chunk, *, finish: bool) -> None:
         """One transaction, fenced by the epoch. Tries again where the database is away; the store refuses a row it already has."""
+        job_id = held.lease.job_id
+        if chunk.model != NO_MODEL:
+            chunk.held_seconds, late = self._in_flight.take(job_id)
+            chunk.stages.add(late)
         for attempt in range(WRITE_ATTEMPTS):
             try:
-                results.write_results(
+                written = results.write_results(
                     self._store,
                     held.lease,
                     chunk.results,
@@ -326,7 +227,8 @@ class ShardTask:
                     raise
                 log.warning("shard %s: a write failed (%s); trying again", held.lease.shard_id, type(error).__name__)
                 time.sleep(min(4.0, 0.2 * 2**attempt) * (0.5 + random.random()))  # noqa: S311 - jitter
-        _count(held.lease, chunk)
+        self._in_flight.come_late(job_id, StageSeconds(commit=written.late_seconds))
+        _count(held.lease, chunk, StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds))
 
     def _give_back(self, lease: Lease, end: End, code: str | None = None) -> End:
         try:
@@ -342,25 +244,11 @@ class ShardTask:
 TRAINING_FAILURES: Final = {"too_few_labels", "too_few_examples", "unknown_model", "model_task_mismatch"}
 
 
-def _prompt(request: GenerationRequest) -> GenerateRequest:
-    return GenerateRequest(
-        messages=tuple(Message(message.role, message.content) for message in request.messages or ()),
-        prompt=request.prompt,
-        max_tokens=request.max_tokens,
-        temperature=request.temperature or 0.0,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        seed=request.seed,
-        stop=tuple(request.stop),
-    )
-
-
-def _failure(idx: int, code: str) -> NewResult:
-    return NewResult(idx, FAILED, code, None, 0, 0)
-
-
-def _count(lease: Lease, chunk: Chunk) -> None:
+def _count(lease: Lease, chunk: Chunk, writing: StageSeconds) -> None:
     by_outcome: dict[int, int] = defaultdict(int)
     for result in chunk.results:
         by_outcome[result.outcome] += 1
     for outcome, count in by_outcome.items():
         metrics.rows.labels(lease.task, chunk.model or "none", "completed" if outcome == COMPLETED else "failed").inc(count)
+    metrics.observe_stages(lease.task, chunk.stages)
+    metrics.observe_stages(lease.task, writing)

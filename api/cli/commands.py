@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import calibrate, files, generate, jobs, keys, label, label_sets, stack, train
+from api.cli import calibrate, files, generate, jobs, keys, label, label_sets, profile, stack, train
 from api.cli.exits import EPILOG
 
 
@@ -22,6 +22,7 @@ def build() -> typer.Typer:
     app.command("embed", epilog=EPILOG)(generate.embed)
     app.add_typer(jobs.app, name="jobs")
     app.command("results", epilog=EPILOG)(jobs.results)
+    app.command("profile", epilog=EPILOG)(profile.profile)
     app.add_typer(files.app, name="files")
     app.add_typer(files.models_app, name="models")
     app.command("calibrate", epilog=EPILOG)(calibrate.calibrate)

@@ -131,7 +131,9 @@ def results(
 
 def describe(batch: "Batch") -> list[tuple[str, object]]:
     """Field by field; what is not known is left out."""
+    from api.cli.profile import figures
     from api.cli.terminal import when
+    from api.performance import performance
 
     rows: list[tuple[str, object]] = [
         ("id", batch.id),
@@ -157,6 +159,9 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     rows += [(name, when(moment)) for name, moment in moments.items() if moment is not None]
     if batch.textmill is not None:
         rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
+    used = performance(batch)
+    rows += figures(used)
+    rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
     rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
     for fault in batch.errors.data if batch.errors is not None else []:
         rows.append((f"error, line {fault.line}" if fault.line is not None else "error", fault.message or fault.code or ""))

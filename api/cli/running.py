@@ -15,8 +15,10 @@ from api.cli.exits import CommandError, ExitCode
 from api.cli.following import come_back, ended_well, follow, let_go, say_why
 from api.cli.outcomes import TASK_OF, read_outcomes
 from api.cli.outputs import SUFFIXES, Target, open_output, parse_target
+from api.cli.profile import say_performance
 from api.cli.progress import show_progress
 from api.cli.terminal import answer, answer_json, say, shown
+from api.performance import performance
 from db.errors import TextmillError
 
 if TYPE_CHECKING:
@@ -140,7 +142,10 @@ def run(source: Source, work: Work) -> ExitCode:
         try:
             with show_progress(work.title, quiet=work.quiet) as progress:
                 batch = follow(client, batch, progress)
-            return deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores)
+            code = deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores)
+            if not work.quiet and not work.as_json:
+                say_performance(performance(batch))
+            return code
         except KeyboardInterrupt:
             return let_go(client, batch, work.out)
         except TextmillError:

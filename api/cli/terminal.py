@@ -62,12 +62,13 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated elsewhere, so that cut and awk work."""
-    if not sys.stdout.isatty():
-        answer("\t".join(columns))
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: bool = False) -> None:
+    """A table on stdout, or on stderr: drawn on a terminal, tab-separated elsewhere, so that cut and awk work."""
+    if not (sys.stderr if stderr else sys.stdout).isatty():
+        write = say if stderr else answer
+        write("\t".join(columns))
         for row in rows:
-            answer("\t".join(shown(value) for value in row))
+            write("\t".join(shown(value) for value in row))
         return
     from rich import box
     from rich.table import Table
@@ -78,7 +79,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         drawn.add_column(name, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(shown(value)) for value in row))
-    console().print(drawn)
+    console(stderr=stderr).print(drawn)
 
 
 def when(unix_seconds: object) -> str:

@@ -21,10 +21,11 @@ from api.client import Client, FileInfo, Upload
 from api.demo import stack as stacks
 from api.demo.corpus import LABELS, Article, batch_lines, load_articles, phrases, split, training_lines
 from api.demo.prompts import MAX_TOKENS, PROMPTS
-from api.demo.scoring import Score, mean_fill, padding_waste, score
+from api.demo.scoring import Score, score
 from api.demo.sealed import open_broker, read_sealed_body
 from api.demo.searching import Search, search_files, search_redis
 from api.demo.stack import Stack
+from api.performance import mean_fill, padding_waste
 from db.errors import TextmillError
 from db.settings import StoreSettings
 from workers.models import registry

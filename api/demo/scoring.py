@@ -1,4 +1,4 @@
-"""How good the labels are, and how well the machine was used. Pure."""
+"""How good the labels are. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,3 @@ def score(expected: Mapping[str, str], answered: Mapping[str, str], labels: Sequ
         if answered.get(row) == label:
             hits[label] += 1
     return Score(len(expected), hits.total(), {label: 2 * hits[label] / max(1, given[label] + wanted[label]) for label in labels})
-
-
-def padding_waste(metrics: Mapping[str, float]) -> float | None:
-    """The share of computed tokens that belonged to no text."""
-    computed = metrics.get("tokens", 0.0) + metrics.get("padding_tokens", 0.0)
-    return metrics.get("padding_tokens", 0.0) / computed if computed else None
-
-
-def mean_fill(metrics: Mapping[str, float]) -> float | None:
-    """The share of the micro-batches' token budgets that was used."""
-    budget = metrics.get("budget_tokens", 0.0)
-    return (metrics.get("tokens", 0.0) + metrics.get("padding_tokens", 0.0)) / budget if budget else None

@@ -22,6 +22,7 @@ from pyarrow import parquet
 from api import cli
 from api.local.ports import free_port
 from workers.engines.fake import MARKS, expected_label, expected_text
+from workers.stages import STAGES
 
 LABELS = ["good", "bad", "ugly"]
 ROW_MS = 2  # long enough that a job of some thousand rows can be interrupted
@@ -495,3 +496,17 @@ class Terminal:
             return False
         self.seen += chunk
         return bool(chunk)
+
+
+def test_a_job_tells_where_its_time_went(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    told = textmill("label", str(rows), "--labels", ",".join(LABELS), "-o", str(tmp_path / "out.jsonl")).err
+    assert re.search(r"^speed: .* rows/s, .* tokens/s over .* s$", told, re.MULTILINE)
+    assert [line.split("\t")[0] for line in told.splitlines() if "\t" in line] == ["STAGE", *STAGES]
+    job = re.search(r"batch_[0-9a-f]{32}", told)
+    assert job is not None
+    shown = textmill("profile", job.group()).out
+    assert re.search(r"^bare model\t[0-9.]+% of the speed that it has by itself$", shown, re.MULTILINE)
+    used = json.loads(textmill("profile", job.group(), "--json").out)
+    assert set(used["stages"]) == set(STAGES)
+    assert 0 < used["bare_share"] <= used["device_busy"] <= 1
+    assert used["rows"] == len(TEXTS)

@@ -25,6 +25,7 @@ from workers.lease import LeaseKeeper
 from workers.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard_task import End, ShardTask
+from workers.stages import STAGES, metric_of
 from workers.watchdog import Watchdog
 
 Stores = Callable[[Role], Store]
@@ -300,12 +301,29 @@ def test_a_write_that_fails_for_a_moment_is_tried_again_and_nothing_is_computed_
     job_id = bench.submit([row(0, {"input": "x"})])
     write, fails = results.write_results, [1, 1]
 
-    def write_at_the_third_attempt(*args: Any, **kwargs: Any) -> None:
+    def write_at_the_third_attempt(*args: Any, **kwargs: Any) -> Any:
         if fails:
             fails.pop()
             raise OperationalError("", {}, Exception())
-        write(*args, **kwargs)
+        return write(*args, **kwargs)
 
     monkeypatch.setattr(results, "write_results", write_at_the_third_attempt)
     assert bench.run() is End.DONE
     assert bench.stored(job_id) == {0}
+
+
+def test_a_shard_tells_where_its_time_went(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
+    in_small_chunks(bench, monkeypatch, lambda: None)
+    assert bench.run() is End.DONE
+    told = bench.shard(job_id).metrics
+    assert all(told[metric_of(stage)] > 0 for stage in STAGES if stage != "queue")
+    assert told["queue_seconds"] >= 0
+    assert told["lane_seconds"] == pytest.approx(told["held_seconds"] * bench.runtime.lanes("fake-encoder"))
+    assert told["model_seconds"] <= told["lane_seconds"], "lanes were not busier than the clock allows"
+
+
+def test_rows_that_no_model_saw_tell_of_no_lanes(bench: Bench) -> None:
+    job_id = bench.submit([row(0, b"not json"), row(1, {"input": ""})])
+    assert bench.run() is End.DONE
+    assert bench.shard(job_id).metrics is None

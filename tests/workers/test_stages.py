@@ -1,0 +1,99 @@
+"""Seconds by stage, and how long a job was in flight."""
+
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from workers import metrics
+from workers.batcher import BatchReport
+from workers.stages import STAGES, InFlight, StageSeconds, queued, stage_seconds
+
+SECONDS = st.floats(0, 1e6)
+JOB, OTHER = uuid4(), uuid4()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@given(st.lists(st.builds(StageSeconds, *[SECONDS] * len(STAGES)), max_size=5))
+def test_stages_add_up_and_come_back_from_a_jobs_metrics(parts: list[StageSeconds]) -> None:
+    total = StageSeconds()
+    for part in parts:
+        total.add(part)
+    assert stage_seconds(total.as_dict()) == {stage: sum(getattr(part, stage) for part in parts) for stage in STAGES}
+
+
+def test_the_queue_is_what_a_call_waited_beyond_its_own_rows() -> None:
+    assert queued(5.0, 3.0) == 2.0
+    assert queued(2.0, 3.0) == 0.0, "two lanes did three seconds of work in two"
+
+
+def test_shards_of_one_job_at_the_same_time_count_once(clock: Clock) -> None:
+    in_flight = InFlight(clock)
+    in_flight.enter(JOB)
+    clock.now += 1
+    in_flight.enter(JOB)
+    clock.now += 2
+    assert in_flight.take(JOB)[0] == 3
+    in_flight.leave(JOB)
+    clock.now += 4
+    assert in_flight.take(JOB)[0] == 4
+
+
+def test_time_without_a_shard_of_the_job_does_not_count(clock: Clock) -> None:
+    in_flight = InFlight(clock)
+    in_flight.enter(JOB)
+    in_flight.enter(OTHER)
+    in_flight.leave(JOB)
+    clock.now += 50
+    in_flight.enter(JOB)
+    clock.now += 1
+    assert in_flight.take(JOB)[0] == 1
+    assert in_flight.take(OTHER)[0] == 51
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 10)), max_size=30))
+def test_what_is_taken_sums_to_the_time_in_flight(steps: list[tuple[bool, float]]) -> None:
+    clock = Clock()
+    in_flight = InFlight(clock)
+    in_flight.enter(JOB)
+    began, taken = clock.now, 0.0
+    for look, seconds in steps:
+        clock.now += seconds
+        if look:
+            taken += in_flight.take(JOB)[0]
+    assert taken + in_flight.take(JOB)[0] == pytest.approx(clock.now - began)
+
+
+def test_a_commit_that_was_measured_too_late_goes_with_the_next_write(clock: Clock) -> None:
+    in_flight = InFlight(clock)
+    in_flight.enter(JOB)
+    in_flight.come_late(JOB, StageSeconds(commit=0.25))
+    in_flight.come_late(JOB, StageSeconds(commit=0.25))
+    assert in_flight.take(JOB)[1].commit == 0.5
+    assert in_flight.take(JOB)[1].commit == 0
+
+
+def test_prometheus_counts_stages_by_task_and_lanes_by_model() -> None:
+    def sample(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    before = sample("textmill_stage_seconds_total", stage="seal", task="classify")
+    busy = sample("textmill_lane_busy_seconds_total", model="a-model")
+    metrics.observe_stages("classify", StageSeconds(seal=0.5))
+    metrics.observe_batch("a-model", BatchReport(rows=1, tokens=8, padding_tokens=0, budget_tokens=16, seconds=2.0, lanes=3))
+    assert sample("textmill_stage_seconds_total", stage="seal", task="classify") == before + 0.5
+    assert sample("textmill_lane_busy_seconds_total", model="a-model") == busy + 2.0
+    assert sample("textmill_lanes", model="a-model") == 3
