@@ -18,6 +18,7 @@ from api.settings import ApiSettings
 from api.upload_slots import UploadSlots
 from db.connect import open_store
 from db.settings import Role, StoreSettings
+from workers.collector import calm_the_collector
 
 DEFAULT_PORT = 8910
 
@@ -57,6 +58,7 @@ def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: 
     request_log.set_up()
     chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
     request_log.log.info("serving", extra={"fields": {"host": host, "port": port}})
+    calm_the_collector()
     uvicorn.run(
         create_app(chosen),
         host=host,

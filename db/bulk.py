@@ -1,13 +1,13 @@
-"""Many rows at once: binary COPY into a temporary table of the session, from where one INSERT … SELECT moves them.
+"""Many rows at once: in by binary COPY into a temporary table of the session, from where one INSERT … SELECT moves them; out in binary.
 
 ``COPY … FROM`` is refused on a table under row-level security, and the temporary table is not under it; the INSERT is, so policies apply.
 The temporary table is made once per connection and empties itself at commit. Both statements run in the caller's transaction.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, LiteralString
 
 from psycopg import Connection as DriverConnection
 from psycopg import sql
@@ -69,13 +69,18 @@ class Staging:
         return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier("pg_temp", self.name), names)
 
 
+def fetch(conn: Connection, query: LiteralString, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """All rows of a query, whose parameters are ``%(name)s``, in the binary format: bytea comes as it is, and not in hexadecimal, which is
+    twice as long and read byte by byte at both ends."""
+    with _driver(conn).cursor(binary=True) as cursor:
+        return cursor.execute(query, values).fetchall()
+
+
 def stage(conn: Connection, staging: Staging, rows: Iterable[Sequence[Value]]) -> None:
     """Fills the temporary table with ``rows``, whose values stand in the order of the staging's columns."""
-    driver = conn.connection.driver_connection
-    assert isinstance(driver, DriverConnection)
     packers = tuple(_PACKERS[kind] for _, kind in staging.columns)
     start = struct.pack(">h", len(packers))
-    with driver.cursor() as cursor:
+    with _driver(conn).cursor() as cursor:
         cursor.execute(staging.create())
         with cursor.copy(staging.copy()) as copy:
             parts = [_HEADER]
@@ -90,3 +95,9 @@ def stage(conn: Connection, staging: Staging, rows: Iterable[Sequence[Value]]) -
                     held_bytes = 0
             parts.append(_TRAILER)
             copy.write(b"".join(parts))
+
+
+def _driver(conn: Connection) -> DriverConnection[Any]:
+    driver = conn.connection.driver_connection
+    assert isinstance(driver, DriverConnection)
+    return driver

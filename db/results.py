@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -104,8 +105,7 @@ _HAS: Final = text(
 _NEVER_RAN: Final = {JobState.CANCELLED.value: "batch_cancelled", JobState.EXPIRED.value: "batch_expired"}
 
 
-@dataclass(frozen=True, slots=True)
-class NewResult:
+class NewResult(msgspec.Struct, frozen=True, gc=False):
     """What became of a row. ``outcome``: 1 completed, with a payload; 2 failed, with a code (``code`` or ``code:field``)."""
 
     idx: int
@@ -253,6 +253,7 @@ def _count(
 
 
 def _seal_all(store: Store, lease: Lease, results: Sequence[NewResult]) -> list[tuple[bulk.Value, ...]]:
+    """In the order of the staging's columns."""
     if not results:
         return []
     sealer = store.keyring.cached(lease.tenant_id, "job", lease.job_id)
@@ -262,13 +263,11 @@ def _seal_all(store: Store, lease: Lease, results: Sequence[NewResult]) -> list[
                 sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             except NotFound:
                 raise LeaseLost from None
-    return [_seal(sealer, result) for result in results]
-
-
-def _seal(sealer: Sealer, result: NewResult) -> tuple[bulk.Value, ...]:
-    """In the order of the staging's columns."""
-    sealed = None if result.payload is None else sealer.seal("results.payload", result.idx, result.payload)
-    return result.idx, result.outcome, result.code, sealed, result.input_tokens, result.output_tokens
+    payloads = sealer.seal_all("results.payload", [(result.idx, result.payload) for result in results])
+    return [
+        (result.idx, result.outcome, result.code, sealed, result.input_tokens, result.output_tokens)
+        for result, sealed in zip(results, payloads, strict=True)
+    ]
 
 
 def _find(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any] | None:

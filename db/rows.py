@@ -1,10 +1,10 @@
 """The rows of a file: written as a stream of sealed chunks, read back page by page. Memory stays flat with the file's size."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Row, text
 
 from db import bulk
@@ -75,8 +75,7 @@ _PAGE: Final = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NewRow:
+class NewRow(msgspec.Struct, frozen=True, gc=False):
     """A parsed row. ``line``: 1-based line or record; ``size``: characters that a model would see; ``defect``: a failure code."""
 
     line: int
@@ -155,7 +154,7 @@ class RowWriter:
 
     def _append_chunk(self, rows: Sequence[NewRow]) -> None:
         sealer = self._sealer or self._find_sealer()
-        staged = [_seal(sealer, idx, row) for idx, row in enumerate(rows, self._next_idx)]
+        staged = _seal(sealer, self._next_idx, rows)
         counted = {
             **self._key,
             "first": self._next_idx,
@@ -219,25 +218,34 @@ def _read_page(store: Store, actor: Actor, file: FileRecord, first: int, end: in
     return found, sealer
 
 
-def _seal(sealer: Sealer, idx: int, row: NewRow) -> tuple[bulk.Value, ...]:
+def _seal(sealer: Sealer, first_idx: int, rows: Sequence[NewRow]) -> list[tuple[bulk.Value, ...]]:
     """In the order of the staging's columns."""
-    defect = row.defect
-    custom_id: bytes | None = None
-    if row.custom_id is not None:
-        try:
-            custom_id = row.custom_id.encode()
-        except UnicodeEncodeError:  # the error holds the id: it goes no further
-            defect = defect or "lone_surrogate"
-    return (
-        idx,
-        row.line,
-        row.endpoint,
-        defect,
-        row.size,
-        None if custom_id is None else sealer.seal("rows.custom_id", idx, custom_id),
-        None if custom_id is None else sealer.hmac("rows.custom_id", custom_id),
-        None if row.body is None else sealer.seal("rows.body", idx, row.body),
-    )
+    ids = [_encoded(row.custom_id) for row in rows]
+    sealed_ids = sealer.seal_all("rows.custom_id", list(enumerate((id for id, _ in ids), first_idx)))
+    bodies = sealer.seal_all("rows.body", list(enumerate((row.body for row in rows), first_idx)))
+    return [
+        (
+            idx,
+            row.line,
+            row.endpoint,
+            row.defect or defect,
+            row.size,
+            sealed_id,
+            None if custom_id is None else sealer.hmac("rows.custom_id", custom_id),
+            body,
+        )
+        for idx, (row, (custom_id, defect), sealed_id, body) in enumerate(zip(rows, ids, sealed_ids, bodies, strict=True), first_idx)
+    ]
+
+
+def _encoded(custom_id: str | None) -> tuple[bytes | None, str | None]:
+    """The id as bytes, or the defect of one that has none."""
+    if custom_id is None:
+        return None, None
+    try:
+        return custom_id.encode(), None
+    except UnicodeEncodeError:  # the error holds the id: it goes no further
+        return None, "lone_surrogate"
 
 
 def _upload_gone() -> Conflict:

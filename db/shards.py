@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, Row, text
 
+from db import bulk
 from db.audit.acts import record_work
 from db.audit.events import record_digest
 from db.connect import Store
-from db.errors import LeaseLost, NotFound, SealError
+from db.errors import LeaseLost, NotFound
 from db.jobs import open_spec
 from db.lifecycle import (
     LEASE_SECONDS,
@@ -28,6 +30,7 @@ from db.lifecycle import (
     after_drain,
     after_error,
 )
+from db.sealing import Sealer
 from db.turns import CANDIDATES, SUSPECTS
 
 OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge rows comes in parts
@@ -129,19 +132,17 @@ _FREE: Final = text(
     """
 )
 _SPEC: Final = text("SELECT spec_sealed FROM job_specs WHERE tenant_id = :tenant AND job_id = :job")
-_ROWS: Final = text(
-    """
+_ROWS: Final = """
     SELECT idx, line, endpoint, defect, body_sealed
     FROM (SELECT r.idx, r.line, r.endpoint, r.defect, r.body_sealed,
                  sum(coalesce(octet_length(r.body_sealed), 0))
                      OVER (ORDER BY r.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
           FROM rows r
-          WHERE r.tenant_id = :tenant AND r.file_id = :file AND r.idx >= :first AND r.idx < :end
-            AND NOT EXISTS (SELECT FROM results d WHERE d.tenant_id = :tenant AND d.job_id = :job AND d.idx = r.idx
-                            AND d.idx >= :first AND d.idx < :end)) AS open
-    WHERE coalesce(before, 0) < :bytes ORDER BY idx
+          WHERE r.tenant_id = %(tenant)s AND r.file_id = %(file)s AND r.idx >= %(first)s AND r.idx < %(end)s
+            AND NOT EXISTS (SELECT FROM results d WHERE d.tenant_id = %(tenant)s AND d.job_id = %(job)s AND d.idx = r.idx
+                            AND d.idx >= %(first)s AND d.idx < %(end)s)) AS open
+    WHERE coalesce(before, 0) < %(bytes)s ORDER BY idx
     """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,7 @@ class Lease:
     head_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRow:
+class OpenRow(msgspec.Struct, frozen=True, gc=False):
     """A row to work on. ``endpoint``: what its line named, None fits all. With a ``defect`` it fails, whatever its body."""
 
     idx: int
@@ -252,23 +252,23 @@ def open_shard(store: Store, lease: Lease) -> ShardWork:
         spec_sealed = conn.execute(_SPEC, at).scalar_one_or_none()
         if spec_sealed is None:  # row-level security shows nothing without a live lease
             raise LeaseLost
-        found = list(conn.execute(_ROWS, {**at, "bytes": limit}))
-        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row.body_sealed for row in found if row.body_sealed is not None)])
+        found = bulk.fetch(conn, _ROWS, {**at, "bytes": limit})
+        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row[4] for row in found if row[4] is not None)])
         try:
             job_sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             file_sealer = store.keyring.sealer(conn, lease.tenant_id, "file", lease.file_id)
         except NotFound:  # the lease ended between two statements, or the key was destroyed: the next holder will know
             raise LeaseLost from None
+    return ShardWork(open_spec(job_sealer, lease.job_id, spec_sealed), _open_rows(file_sealer, found))
+
+
+def _open_rows(sealer: Sealer, found: Sequence[tuple[Any, ...]]) -> list[OpenRow]:
+    sealed = [(idx, body) if defect is None else (idx, None) for idx, _line, _endpoint, defect, body in found]
     rows: list[OpenRow] = []
-    for row in found:
-        defect, body = row.defect, None
-        if row.body_sealed is not None and defect is None:
-            try:
-                body = file_sealer.open("rows.body", row.idx, row.body_sealed)
-            except SealError:
-                defect = "seal_broken"
-        rows.append(OpenRow(row.idx, row.line, row.endpoint, defect, body))
-    return ShardWork(open_spec(job_sealer, lease.job_id, spec_sealed), rows)
+    for (idx, line, endpoint, defect, body_sealed), body in zip(found, sealer.open_all("rows.body", sealed), strict=True):
+        broken = body is None and body_sealed is not None and defect is None
+        rows.append(OpenRow(idx, line, endpoint, "seal_broken" if broken else defect, body))
+    return rows
 
 
 # What writing results shares with releasing.

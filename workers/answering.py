@@ -86,17 +86,20 @@ def _classify(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked])
     )
     began = time.perf_counter()
     made: list[NewResult] = []
+    forms: dict[int, answers.ClassificationForm] = {}  # by the labels' identity: rows with the same labels share their tuple
     for row, answer in zip(rows, outcome.rows, strict=True):
         if isinstance(answer, FailedRow):
             made.append(failure(row.idx, answer.code))
             continue
+        form = forms.get(id(answer.labels))
+        if form is None:
+            form = answers.ClassificationForm(model=group.named, model_version=outcome.model_version, labels=answer.labels)
+            forms[id(answer.labels)] = form
         try:
-            payload = answers.classification(
+            payload = form.fill(
                 answer=answers.answer_id("cls_", held.lease.job_id, row.idx),
-                model=group.named,
-                model_version=outcome.model_version,
-                label=answer.label,
-                scores=answer.scores,
+                winner=answer.winner,
+                scores=answer.probabilities,
                 truncated=answer.truncated,
                 input_tokens=answer.input_tokens,
             )

@@ -32,23 +32,25 @@ def answer_id(prefix: str, job_id: UUID, idx: int) -> str:
     return f"{prefix}{job_id.hex}{idx:08x}"
 
 
-def classification(
-    *, answer: str, model: str, model_version: str, label: str, scores: Mapping[str, float], truncated: bool, input_tokens: int
-) -> bytes:
-    if not all(map(math.isfinite, scores.values())):
-        raise NotFinite
-    return _encode(
-        {
-            "id": answer,
-            "object": "classification",
-            "model": model,
-            "model_version": model_version,
-            "label": label,
-            "scores": {name: round(score, SCORE_DIGITS) for name, score in scores.items()},
-            "truncated": truncated,
-            "usage": {"input_tokens": input_tokens, "output_tokens": 0, "total_tokens": input_tokens},
-        }
-    )
+class ClassificationForm:
+    """What the answers of one model over one list of labels have in common, written once; a row's own numbers are put in.
+
+    Half the time of encoding each row's dictionary, at five labels. ``labels`` are distinct.
+    """
+
+    def __init__(self, *, model: str, model_version: str, labels: Sequence[str]) -> None:
+        self._labels = [_encode(label).decode() for label in labels]
+        head = f',"object":"classification","model":{_quoted(model)},"model_version":{_quoted(model_version)},"label":'
+        scores = ",".join(f"{_escaped(label)}:%.{SCORE_DIGITS}f" for label in self._labels)
+        usage = '"usage":{"input_tokens":%d,"output_tokens":0,"total_tokens":%d}'
+        self._form = '{"id":"%s"' + head + '%s,"scores":{' + scores + '},"truncated":%s,' + usage + "}"
+
+    def fill(self, *, answer: str, winner: int, scores: Sequence[float], truncated: bool, input_tokens: int) -> bytes:
+        """``scores`` in the order of the labels; ``winner``: the place of the label that is the answer."""
+        if not math.isfinite(sum(scores)):
+            raise NotFinite
+        cut = "true" if truncated else "false"
+        return (self._form % (answer, self._labels[winner], *scores, cut, input_tokens, input_tokens)).encode()
 
 
 def embedding(*, model: str, model_version: str, vector: NDArray[np.float32], as_base64: bool, truncated: bool, input_tokens: int) -> bytes:
@@ -104,6 +106,15 @@ def training_row(*, answer: str, model: str, model_version: str, labels: Sequenc
             "example_count": example_count,
         }
     )
+
+
+def _quoted(text: str) -> str:
+    return _escaped(_encode(text).decode())
+
+
+def _escaped(text: str) -> str:
+    """For a form that is filled with ``%``."""
+    return text.replace("%", "%%")
 
 
 def _completion(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from db import heads, label_sets
 from db.connect import Store
 from db.errors import TextmillError
@@ -18,12 +20,13 @@ from workers.requests import HEAD_PREFIX, ClassifyRequest, InvalidDefaults, Read
 
 CHARS_PER_TOKEN: Final = 6  # a generous guess: text beyond the model's window costs (almost) nothing
 
+NO_LABELS: Final[list[str]] = []  # of a row before it is resolved, or under a head: one list for all
+
 BadRow = tuple[int, str]
 Labels = tuple[list[str], list[str] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, gc=False):
     """A row that a model will see. ``labels`` and ``templates`` are resolved: what the row, the job or a label set brought."""
 
     idx: int
@@ -42,7 +45,8 @@ class Group:
     head: Head | None
     named: str
     rows: list[Asked]
-    own_labels: bool = False
+    own_labels: bool
+    most_chars: int  # of a text that the model sees
 
 
 def read_rows(lease: Lease, work: ShardWork, *, max_labels: int) -> tuple[list[Asked], list[BadRow]]:
@@ -60,7 +64,7 @@ def read_rows(lease: Lease, work: ShardWork, *, max_labels: int) -> tuple[list[A
             bad.append((row.idx, answer))
         else:
             size = len(row.body or b"")
-            asked.append(Asked(row.idx, size, size, answer, [], None))
+            asked.append(Asked(row.idx, size, size, answer, NO_LABELS, None))
     return asked, bad
 
 
@@ -74,8 +78,7 @@ def group_rows(store: Store, lease: Lease, asked: Sequence[Asked], *, max_labels
         if isinstance(resolved, str):
             bad.append((row.idx, resolved))
         else:
-            group, ready = resolved
-            groups.setdefault(group.named, group).rows.append(ready)
+            groups.setdefault(resolved.named, resolved).rows.append(row)
     return list(groups.values()), bad
 
 
@@ -89,8 +92,8 @@ class Resolver:
         self._groups: dict[str, Group | str] = {}
         self._sets: dict[str, Labels | str] = {}
 
-    def resolve(self, row: Asked) -> tuple[Group, Asked] | str:
-        """The row's group and the row ready to run, or a failure code."""
+    def resolve(self, row: Asked) -> Group | str:
+        """The row's group, the row made ready to run; or a failure code."""
         request = row.request
         assert not isinstance(request, TrainingExample)
         name = request.model
@@ -101,14 +104,13 @@ class Resolver:
         group = self._groups[name]
         if isinstance(group, str):
             return group
-        labels: list[str] = []
-        templates: list[str] | None = None
         if isinstance(request, ClassifyRequest) and group.head is None and not group.own_labels:
             found = self._labels_of(request)
             if isinstance(found, str):
                 return found
-            labels, templates = found
-        return group, Asked(row.idx, row.size, _cost(row, group.model), request, labels, templates)
+            row.labels, row.templates = found
+        row.cost = min(row.size, group.most_chars)
+        return group
 
     def _find_model(self, name: str) -> Group | str:
         head: Head | None = None
@@ -126,7 +128,7 @@ class Resolver:
             return "unknown_model"
         if self._lease.task not in card.tasks:
             return "model_task_mismatch"
-        return Group(base, head, name, [], card.own_labels)
+        return Group(base, head, name, [], card.own_labels, card.max_tokens * CHARS_PER_TOKEN)
 
     def _labels_of(self, request: ClassifyRequest) -> Labels | str:
         if request.label_set is None:
@@ -154,7 +156,3 @@ def _read_row(reader: Reader, lease: Lease, row: OpenRow) -> Request | str:
     if row.body is None:
         return "missing_body"
     return reader.read(row.body)
-
-
-def _cost(row: Asked, model: str) -> int:
-    return min(row.size, registry.get(model).max_tokens * CHARS_PER_TOKEN)

@@ -30,6 +30,7 @@ from db.shards import Lease
 from workers import app as messages
 from workers import metrics
 from workers.batcher import BatchReport
+from workers.collector import calm_the_collector
 from workers.intake import Intake
 from workers.lease import LeaseKeeper
 from workers.logs import place_of
@@ -88,6 +89,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self._warm()
+        calm_the_collector()
         self._keeper.start()
         self._watchdog.start()
         self._poller.start()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import msgspec
 import numpy as np
 
 from db.errors import TextmillError
@@ -41,14 +42,25 @@ if TYPE_CHECKING:
 
 Observe = Callable[[str, BatchReport], None]
 DEFAULT_OUTPUT_TOKENS = 256
+_UNANSWERED = FailedRow("engine_error")
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
-    label: str
-    scores: dict[str, float]
+class Classified(msgspec.Struct, frozen=True, gc=False):
+    """`probabilities` in the order of `labels`, which rows with the same labels share; `winner` is the place of the highest."""
+
+    labels: tuple[str, ...]
+    winner: int
+    probabilities: list[float]
     input_tokens: int
     truncated: bool
+
+    @property
+    def label(self) -> str:
+        return self.labels[self.winner]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return dict(zip(self.labels, self.probabilities, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +198,10 @@ class Runtime:
         fresh = [key for key in groups if key not in known]
         ids = [tokens[groups[key][0]].ids for key in fresh]
         served = _served(encoder.batcher.submit(ids, [len(one) for one in ids], stop, interactive=interactive), stages)
-        good: list[bytes] = []
-        for key, answer in zip(fresh, served.answers, strict=True):
-            places = groups[key]
-            if isinstance(answer, FailedRow):
-                failed.update(dict.fromkeys(places, answer))
-            elif not np.isfinite(answer).all():
-                failed.update(dict.fromkeys(places, FailedRow("non_finite_output")))
-            else:
-                vectors[places] = answer
-                good.append(key)
+        good = _place(vectors, failed, [groups[key] for key in fresh], served.answers)
         if job is not None:
-            self._duplicates.keep(good, vectors[[groups[key][0] for key in good]])
+            kept = [fresh[at] for at in good]
+            self._duplicates.keep(kept, vectors[[groups[key][0] for key in kept]])
             served.share.duplicate_rows = float(len(asked) - len(fresh))
         return EmbedOutcome(
             vectors,
@@ -228,17 +232,19 @@ class Runtime:
         house's own. Scores sum to 1."""
         embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop, job=job, interactive=interactive)
         share, stages = embedded.share, embedded.stages
-        rows: list[Classified | FailedRow] = [embedded.failed.get(index, FailedRow("engine_error")) for index in range(len(texts))]
+        rows: list[Classified | FailedRow] = [_UNANSWERED] * len(texts)
+        for index, why in embedded.failed.items():
+            rows[index] = why
         done = [index for index in range(len(texts)) if index not in embedded.failed]
         if head is not None:
             if head.base != model_id:
                 raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
             loaded = _loaded_head(head.version, head.weights, tuple(cast("list[str]", head.card["labels"])))
-            self._fill(rows, done, list(loaded.labels), loaded.probabilities(embedded.vectors[done]), embedded)
+            self._fill(rows, done, loaded.labels, loaded.probabilities(embedded.vectors[done]), embedded)
             return ClassifyOutcome(rows, share, f"{embedded.model_version}+head@{head.version[:12]}", stages)
         encoder = self._encoder(model_id)
         if encoder.engine.labels:
-            self._fill(rows, done, list(encoder.engine.labels), zero_shot.softmax(embedded.vectors[done]), embedded)
+            self._fill(rows, done, encoder.engine.labels, zero_shot.softmax(embedded.vectors[done]), embedded)
             return ClassifyOutcome(rows, share, embedded.model_version, stages)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
@@ -249,7 +255,7 @@ class Runtime:
 
         for (names, forms), members in _by_label_list(done, labels, templates).items():
             made = encoder.labels.prototypes(names, forms, embed_descriptions)
-            self._fill(rows, members, list(names), zero_shot.probabilities(embedded.vectors[members], made), embedded)
+            self._fill(rows, members, names, zero_shot.probabilities(embedded.vectors[members], made), embedded)
         return ClassifyOutcome(rows, share, embedded.model_version, stages)
 
     def generate(self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None) -> GenerateOutcome:
@@ -293,17 +299,24 @@ class Runtime:
             return {index.to_bytes(8): [index] for index in indices}
         groups: dict[bytes, list[int]] = {}
         for index, key in zip(indices, self._duplicates.keys(job, model_id, texts), strict=True):
-            groups.setdefault(key, []).append(index)
+            if (places := groups.get(key)) is None:
+                groups[key] = [index]
+            else:
+                places.append(index)
         return groups
 
     @staticmethod
     def _fill(
-        rows: list[Classified | FailedRow], members: Sequence[int], names: list[str], probabilities: Vectors, embedded: EmbedOutcome
+        rows: list[Classified | FailedRow],
+        members: Sequence[int],
+        names: tuple[str, ...],
+        probabilities: Vectors,
+        embedded: EmbedOutcome,
     ) -> None:
         best = probabilities.argmax(axis=1)
+        tokens, truncated = embedded.tokens, embedded.truncated
         for index, row, winner in zip(members, probabilities.tolist(), best.tolist(), strict=True):
-            scores = dict(zip(names, row, strict=True))
-            rows[index] = Classified(names[winner], scores, embedded.tokens[index], embedded.truncated[index])
+            rows[index] = Classified(names, winner, row, tokens[index], truncated[index])
 
     def _encoder(self, model_id: str) -> _Encoder:
         card = registry.get(model_id)
@@ -346,6 +359,33 @@ class Runtime:
     def _observer(self, model_id: str) -> Callable[[BatchReport], None] | None:
         observe = self._observe
         return None if observe is None else lambda report: observe(model_id, report)
+
+
+def _place(
+    vectors: Vectors, failed: dict[int, FailedRow], places: Sequence[list[int]], answers: Sequence[Vectors | FailedRow]
+) -> list[int]:
+    """Puts each answer in all its places, all of them at once: a numpy call a row would cost more than the row's whole way here.
+
+    Returns which answers were good. The places of the others are in `failed`, and their vectors stay as they are.
+    """
+    for own, answer in zip(places, answers, strict=True):
+        if isinstance(answer, FailedRow):
+            failed.update(dict.fromkeys(own, answer))
+    answered = [at for at, answer in enumerate(answers) if not isinstance(answer, FailedRow)]
+    if not answered:
+        return []
+    found = np.concatenate([answers[at] for at in answered]).reshape(len(answered), -1)
+    finite = np.isfinite(found).all(axis=1)
+    if not finite.all():
+        for spoilt in np.flatnonzero(~finite).tolist():
+            failed.update(dict.fromkeys(places[answered[spoilt]], FailedRow("non_finite_output")))
+        answered = [at for at, is_good in zip(answered, finite.tolist(), strict=True) if is_good]
+        found = found[finite]
+    vectors[[places[at][0] for at in answered]] = found
+    for at in answered:
+        if len(places[at]) > 1:
+            vectors[places[at][1:]] = vectors[places[at][0]]
+    return answered
 
 
 def _served(call: Future[Served[_Answer]], stages: StageSeconds) -> Served[_Answer]:

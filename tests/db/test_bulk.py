@@ -34,3 +34,10 @@ def test_a_staging_table_is_empty_in_the_next_transaction_and_after_a_rollback(s
         with store.transaction(tenant=tenant.tenant_id) as conn:
             bulk.stage(conn, _STAGING, [])
             assert conn.execute(text("SELECT count(*) FROM pg_temp.staged_things")).scalar_one() == 0
+
+
+def test_what_is_fetched_comes_in_pythons_own_types(stores: Stores, tenant: Actor) -> None:
+    with stores(Role.API).transaction(tenant=tenant.tenant_id) as conn:
+        query = "SELECT 7, NULL::text, 'ä', %(value)s::bytea, %(tenant)s::uuid"
+        found = bulk.fetch(conn, query, {"value": bytes(range(256)), "tenant": tenant.tenant_id})
+    assert found == [(7, None, "ä", bytes(range(256)), tenant.tenant_id)]

@@ -5,24 +5,20 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers import answers
 
 JOB = UUID(int=7)
 
 
+LABELS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=8, unique=True)
+
+
 def test_a_classification_has_label_scores_and_version() -> None:
-    body = json.loads(
-        answers.classification(
-            answer=answers.answer_id("cls_", JOB, 3),
-            model="minilm-l6-v2",
-            model_version="v1",
-            label="sport",
-            scores={"sport": 0.75, "politics": 0.25},
-            truncated=True,
-            input_tokens=12,
-        )
-    )
+    form = answers.ClassificationForm(model="minilm-l6-v2", model_version="v1", labels=("sport", "politics"))
+    body = json.loads(form.fill(answer=answers.answer_id("cls_", JOB, 3), winner=0, scores=[0.75, 0.25], truncated=True, input_tokens=12))
     assert body == {
         "id": f"cls_{JOB.hex}00000003",
         "object": "classification",
@@ -35,10 +31,22 @@ def test_a_classification_has_label_scores_and_version() -> None:
     }
 
 
-@pytest.mark.parametrize("score", [math.nan, math.inf])
+@given(labels=LABELS, model=st.text(st.characters(exclude_categories=["Cs"])), data=st.data())
+def test_any_label_and_any_score_read_back_as_they_went_in(labels: list[str], model: str, data: st.DataObject) -> None:
+    scores = data.draw(st.lists(st.floats(0, 1), min_size=len(labels), max_size=len(labels)))
+    winner = data.draw(st.integers(0, len(labels) - 1))
+    form = answers.ClassificationForm(model=model, model_version=model, labels=labels)
+    body = json.loads(form.fill(answer="cls_1", winner=winner, scores=scores, truncated=False, input_tokens=3))
+    assert (body["label"], body["model"], body["model_version"]) == (labels[winner], model, model)
+    assert body["scores"] == {label: round(score, answers.SCORE_DIGITS) for label, score in zip(labels, scores, strict=True)}
+    assert list(body["scores"]) == labels
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_never_an_answer(score: float) -> None:
+    form = answers.ClassificationForm(model="m", model_version="v", labels=("x", "y"))
     with pytest.raises(answers.NotFinite):
-        answers.classification(answer="a", model="m", model_version="v", label="x", scores={"x": score}, truncated=False, input_tokens=1)
+        form.fill(answer="a", winner=0, scores=[score, 0.5], truncated=False, input_tokens=1)
 
 
 def test_an_embedding_as_base64_is_little_endian_float32() -> None:
