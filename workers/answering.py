@@ -33,6 +33,8 @@ class Chunk:
     stages: StageSeconds = field(default_factory=StageSeconds)
     seconds: float = 0.0
     chars: int = 0
+    began_at: float = 0.0  # of a monotonic clock
+    ended_at: float = 0.0
     held_seconds: float = 0.0
     lanes: int = 0
 

@@ -4,7 +4,8 @@ Bodies are parsed, names resolved (a model, a head, a label set: each asked of t
 leave as ``(idx, failure code)``. Nothing here runs a model or writes.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from db.errors import TextmillError
 from db.heads import Head
 from db.shards import Lease, OpenRow, ShardWork
 from workers.models import registry
+from workers.pace import Pace
 from workers.requests import HEAD_PREFIX, ClassifyRequest, InvalidDefaults, Reader, Request, TrainingExample, check_labels
 
 CHARS_PER_TOKEN: Final = 6  # a generous guess: text beyond the model's window costs (almost) nothing
@@ -80,6 +82,30 @@ def group_rows(store: Store, lease: Lease, asked: Sequence[Asked], *, max_labels
         else:
             groups.setdefault(resolved.named, resolved).rows.append(row)
     return list(groups.values()), bad
+
+
+class Uncut:
+    """The rows of a shard that are not in a chunk yet; false once there are none. ``pace_of`` a model says how many make a chunk."""
+
+    def __init__(self, groups: Sequence[Group], pace_of: Callable[[str], Pace]) -> None:
+        self._groups = deque(groups)
+        self._pace_of = pace_of
+        self._at = 0  # in the first group
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def take(self) -> tuple[Group, list[Asked], Pace]:
+        """The next chunk, by the speed that is known by now."""
+        group = self._groups[0]
+        pace = self._pace_of(group.model)
+        rows = group.rows[self._at :]
+        rows = rows[: pace.take([row.cost for row in rows])]
+        self._at += len(rows)
+        if self._at == len(group.rows):
+            self._groups.popleft()
+            self._at = 0
+        return group, rows, pace
 
 
 class Resolver:

@@ -1,15 +1,18 @@
 """The life of one shard, from a claimed lease to the last write: open → read → answer, chunk by chunk → write.
 
-One :class:`ShardTask` runs on one thread. Bad rows become failures at once and never fail their neighbours. What is written is written with
-the lease's epoch, so a worker that lost the lease stores nothing, and every row once. Between two chunks the task looks whether it should
-stop: a drain gives the shard back without costing an attempt, a cancel keeps what is done, a lost lease is left alone.
+One :class:`ShardTask` runs on one thread, and its calls of the model on others, so that writing a chunk never keeps the lanes waiting. Bad
+rows become failures at once and never fail their neighbours. What is written is written with the lease's epoch, so a worker that lost the
+lease stores nothing, and every row once. Between two chunks the task looks whether it should stop: a drain gives the shard back without
+costing an attempt, a cancel keeps what is done, a lost lease is left alone.
 """
 
 import logging
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from enum import StrEnum
 from typing import Final
 
@@ -25,7 +28,7 @@ from workers import answers, metrics
 from workers.answering import NO_MODEL, Chunk, answer_rows, failure, nothing_ran
 from workers.batcher import BatchShare
 from workers.engines.base import EngineBroken, Stopped
-from workers.grouping import Asked, BadRow, Group, group_rows, read_rows
+from workers.grouping import Asked, BadRow, Group, Uncut, group_rows, read_rows
 from workers.lease import Held, LeaseKeeper
 from workers.logs import place_of
 from workers.models import registry
@@ -37,6 +40,8 @@ from workers.stages import InFlight, StageSeconds
 from workers.watchdog import Watchdog
 
 WRITE_ATTEMPTS: Final = 6  # over some 10 s: a restart of Postgres; the answers stay in memory and are not computed again
+
+CHUNKS_IN_FLIGHT: Final = 2  # of a shard: one that runs, and one that waits for the lanes
 
 log = logging.getLogger("textmill.shard")
 
@@ -71,6 +76,7 @@ class ShardTask:
         self._settings = settings
         self._draining = draining
         self._in_flight = InFlight()
+        self._calls = ThreadPoolExecutor((settings.threads + 1) * CHUNKS_IN_FLIGHT, thread_name_prefix="chunk")
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
 
     def run(self, lease: Lease, claimed_at: float) -> End:
@@ -117,26 +123,50 @@ class ShardTask:
             self._train(held, work, asked, bad)
             return End.DONE
         groups, unresolved = group_rows(self._store, lease, asked, max_labels=self._settings.max_labels)
-        pending = nothing_ran([failure(idx, code) for idx, code in bad + unresolved])
+        failures = nothing_ran([failure(idx, code) for idx, code in bad + unresolved])
         opening = StageSeconds(open=time.perf_counter() - started)  # told with the first chunk that a model answered
-        for group in groups:
-            pace = self._pace_of(group.model)
-            rows = group.rows
-            while rows:
-                if pending.results:
-                    self._write(held, pending, finish=False)
-                if self._draining() or held.is_set():
-                    raise Stopped
-                count = pace.take([row.cost for row in rows])
-                taken, rows = rows[:count], rows[count:]
-                pending = self._answer(held, group, taken)
-                pending.stages.add(opening)
+        uncut = Uncut(groups, self._pace_of)
+        if failures.results or not uncut:
+            self._write(held, failures, finish=not uncut)
+        with closing(self._answered(held, uncut)) as chunks:
+            for chunk, is_last in chunks:
+                chunk.stages.add(opening)
                 opening = StageSeconds()
-                pace.report(sum(row.cost for row in taken), pending.seconds)
-        self._write(held, pending, finish=True)
+                self._write(held, chunk, finish=is_last)
         return End.DONE
 
-    # Answering: one call of the runtime for a chunk of one group.
+    # Answering: calls of the runtime, one a chunk, some chunks ahead of the one that is being written.
+
+    def _answered(self, held: Held, uncut: Uncut) -> Generator[tuple[Chunk, bool], None, None]:
+        """The chunks in their order, each with whether it is the last. Raises Stopped where there are more that must not be begun.
+
+        While one chunk is written, the next one's rows run and those of the one after it wait for the lanes: with every chunk begun only
+        after the last was written, a lone shard left the lanes idle for a tenth of the time. What is in flight when a drain begins is
+        finished and written. When this is closed early, what is still in flight is stopped, and nothing of it runs afterwards.
+        """
+        in_flight: deque[tuple[Future[Chunk], Pace, list[Asked]]] = deque()
+        ended_at = 0.0
+        try:
+            while uncut or in_flight:
+                while uncut and len(in_flight) < CHUNKS_IN_FLIGHT and not self._draining() and not held.is_set():
+                    group, rows, pace = uncut.take()
+                    if not uncut and not in_flight:  # the only one, of a small shard: no other thread is needed
+                        yield self._answer(held, group, rows), True
+                        return
+                    in_flight.append((self._calls.submit(self._answer, held, group, rows), pace, rows))
+                if not in_flight:
+                    raise Stopped
+                future, pace, rows = in_flight.popleft()
+                chunk = future.result()
+                # Chunks in flight together share the lanes: a chunk took the time since the one before it was done.
+                chunk.seconds = chunk.ended_at - max(chunk.began_at, ended_at)
+                ended_at = chunk.ended_at
+                pace.report(sum(row.cost for row in rows), chunk.seconds)
+                yield chunk, not uncut and not in_flight
+        finally:
+            if in_flight:
+                held.set()
+                wait([future for future, _, _ in in_flight])
 
     def _pace_of(self, model: str) -> Pace:
         if model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
@@ -147,9 +177,10 @@ class ShardTask:
 
     def _answer(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
         with self._watchdog.watch():
-            started = time.monotonic()
+            began_at = time.monotonic()
             chunk = answer_rows(self._runtime, held, group, rows)
-            chunk.seconds, chunk.chars = time.monotonic() - started, sum(row.size for row in rows)
+            chunk.began_at, chunk.ended_at = began_at, time.monotonic()
+            chunk.seconds, chunk.chars = chunk.ended_at - began_at, sum(row.size for row in rows)
             return chunk
 
     # Training: the whole file makes one head, and every row says so.

@@ -1,6 +1,8 @@
 """The life of a shard on a real store, with the deterministic engine."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from db import heads, jobs, label_sets, results, shards
 from db.actors import Actor
 from db.connect import Store
+from db.errors import LeaseLost
 from db.results import ResultLine, iter_results
 from db.rows import NewRow
 from db.schema import results as results_table
@@ -20,6 +23,7 @@ from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
 from db.speeds import recent_speeds
 from tests.workers.submitting import LABELS, row, submit
+from workers.engines.base import Stopped
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.lease import LeaseKeeper
 from workers.runtime import Runtime
@@ -227,19 +231,21 @@ def test_a_lease_that_somebody_took_stores_nothing(bench: Bench, monkeypatch: py
 
 
 def in_small_chunks(bench: Bench, monkeypatch: pytest.MonkeyPatch, after_first: Callable[[], None]) -> None:
-    """Ten rows a chunk; ``after_first`` happens while the first one runs."""
+    """Ten rows a chunk; ``after_first`` happens before the first one's answers are there, and before the second one's rows can run."""
     monkeypatch.setattr("workers.pace.Pace.take", lambda _self, sizes: min(10, len(sizes)))
     classify = bench.runtime.classify
-    calls: list[int] = []
+    first_over = threading.Event()
 
-    def classify_and_count(*args: Any, **kwargs: Any) -> Any:
-        outcome = classify(*args, **kwargs)
-        calls.append(1)
-        if len(calls) == 1:
+    def classify_in_turn(model: str, texts: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+        if texts[0] != "x 0":
+            assert first_over.wait(30)
+        outcome = classify(model, texts, *args, **kwargs)
+        if texts[0] == "x 0":
             after_first()
+            first_over.set()
         return outcome
 
-    monkeypatch.setattr(bench.runtime, "classify", classify_and_count)
+    monkeypatch.setattr(bench.runtime, "classify", classify_in_turn)
 
 
 def test_a_drain_writes_what_is_done_and_gives_the_shard_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +256,7 @@ def test_a_drain_writes_what_is_done_and_gives_the_shard_back(bench: Bench, monk
 
     in_small_chunks(bench, monkeypatch, begin_to_drain)
     assert bench.run() is End.DRAINED
-    assert bench.stored(job_id) == set(range(10))
+    assert bench.stored(job_id) in (set(range(10)), set(range(20))), "what was in flight is finished and written, and no more begun"
     shard = bench.shard(job_id)
     assert (shard.state, shard.crash_attempts, shard.error_attempts) == ("ready", 0, 0)
     bench.draining = False
@@ -327,3 +333,59 @@ def test_rows_that_no_model_saw_tell_of_no_lanes(bench: Bench) -> None:
     job_id = bench.submit([row(0, b"not json"), row(1, {"input": ""})])
     assert bench.run() is End.DONE
     assert bench.shard(job_id).metrics is None
+
+
+def test_the_next_chunk_is_with_the_model_before_the_last_one_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
+    in_small_chunks(bench, monkeypatch, lambda: None)
+    classify, write = bench.runtime.classify, results.write_results
+    second_asked, happened = threading.Event(), []
+
+    def classify_and_tell(*args: Any, **kwargs: Any) -> Any:
+        happened.append("ask")
+        if len(happened) > 1:
+            second_asked.set()
+        return classify(*args, **kwargs)
+
+    def write_once_the_second_was_asked(*args: Any, **kwargs: Any) -> Any:
+        assert second_asked.wait(30)
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(bench.runtime, "classify", classify_and_tell)
+    monkeypatch.setattr(results, "write_results", write_once_the_second_was_asked)
+    assert bench.run() is End.DONE
+    assert bench.stored(job_id) == set(range(30))
+
+
+def test_a_shard_that_is_let_go_leaves_nothing_running(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
+    in_small_chunks(bench, monkeypatch, lambda: None)
+    classify = bench.runtime.classify
+    begun: list[str] = []
+    over: list[str] = []
+
+    def classify_the_first_and_wait_in_the_second(*args: Any, stop: threading.Event, **kwargs: Any) -> Any:
+        begun.append("call")  # the first ten rows are asked before the second ten
+        try:
+            if len(begun) > 1:
+                assert stop.wait(30)
+                raise Stopped
+            return classify(*args, stop=stop, **kwargs)
+        finally:
+            over.append("call")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LeaseLost
+
+    monkeypatch.setattr(bench.runtime, "classify", classify_the_first_and_wait_in_the_second)
+    monkeypatch.setattr(results, "write_results", refuse)
+    assert bench.run() is End.LOST
+    assert len(over) == len(begun)
+
+
+def test_chunks_in_flight_together_do_not_count_their_time_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(100)])
+    in_small_chunks(bench, monkeypatch, lambda: None)
+    began = time.monotonic()
+    assert bench.run() is End.DONE
+    assert bench.shard(job_id).metrics["seconds"] <= time.monotonic() - began
