@@ -18,6 +18,7 @@ from api.settings import ApiSettings
 from api.upload_slots import UploadSlots
 from db.connect import open_store
 from db.settings import Role, StoreSettings
+from db.wakeups import Bell
 from workers.collector import calm_the_collector
 
 DEFAULT_PORT = 8910
@@ -34,6 +35,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
         app.state.front = front = Front(
             settings=chosen,
             store=store,
+            bell=Bell(store),
             keys=KeyCache(chosen.key_cache_seconds),
             uploads=UploadSlots(chosen.max_uploads, chosen.upload_idle_seconds),
             store_calls=anyio.CapacityLimiter(chosen.store_threads),
@@ -42,6 +44,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
             yield
         finally:
             await front.uploads.close()
+            front.bell.close()
             store.close()
 
     request_log.quiet()

@@ -10,14 +10,16 @@ from api.key_cache import KeyCache
 from api.settings import ApiSettings
 from api.upload_slots import UploadSlots
 from db.connect import Store
+from db.wakeups import Bell
 
 
 @dataclass(slots=True)
 class Front:
-    """``store_calls`` bounds the blocking calls that async code makes."""
+    """``store_calls`` bounds the blocking calls that async code makes. ``bell`` wakes the dispatcher."""
 
     settings: ApiSettings
     store: Store
+    bell: Bell
     keys: KeyCache
     uploads: UploadSlots
     store_calls: anyio.CapacityLimiter

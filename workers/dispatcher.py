@@ -22,6 +22,7 @@ from db import jobs
 from db.connect import Store, open_store
 from db.settings import Role
 from db.speeds import recent_speeds
+from db.wakeups import Listener
 from workers import app as messages
 from workers import logs, metrics
 from workers.leader import Leadership
@@ -149,14 +150,27 @@ class Dispatcher:
         return len(picked)
 
 
+def _pass_on(first: threading.Event, then: threading.Event) -> None:
+    first.wait()
+    then.set()
+
+
+def rest_seconds(tick_took: float, rested: float, tick_seconds: float) -> float:
+    """How long to leave it at that after a wake-up: thousands of tiny jobs ring all the time, and rounds may take a tenth of a core."""
+    return max(0.0, min(tick_seconds, 9 * tick_took) - rested)
+
+
 def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     """Until ``stop``: leads where nobody else does, else stands by."""
     messages.connect(settings)
-    store = open_store(settings, Role.DISPATCHER, pool_size=4)
+    store = open_store(settings, Role.DISPATCHER, pool_size=5)
     leadership = Leadership(store)
     broker = CeleryBroker(settings.broker_url())
     dispatcher = Dispatcher(store, settings, broker)
     reconciler = Reconciler(store, settings)
+    wake = threading.Event()
+    listener = Listener(store, wake)
+    threading.Thread(target=_pass_on, args=(stop, wake), name="stop", daemon=True).start()
     try:
         while not stop.is_set():
             if not leadership.held():
@@ -166,9 +180,14 @@ def run(settings: DispatcherSettings, stop: threading.Event) -> None:
                 continue
             metrics.leading.set(1)
             reconciler.resume()
+            wake.clear()
+            began = time.monotonic()
             moved = dispatcher.tick()
-            stop.wait(settings.tick_seconds if moved else settings.idle_tick_seconds)
+            ended = time.monotonic()
+            wake.wait(settings.tick_seconds if moved else settings.idle_tick_seconds)
+            stop.wait(rest_seconds(ended - began, time.monotonic() - ended, settings.tick_seconds))
     finally:
+        listener.close()
         reconciler.stop()
         leadership.give_up()
         broker.close()

@@ -27,6 +27,7 @@ from db import shards
 from db.connect import Store, open_store
 from db.settings import Role
 from db.shards import Lease
+from db.wakeups import Bell
 from workers import app as messages
 from workers import metrics
 from workers.batcher import BatchReport
@@ -63,7 +64,8 @@ class Worker:
         self._draining = False  # a plain flag: a signal handler sets it, and may interrupt anything
         self._exit_code = 0
         self._slots = Slots(settings.threads)
-        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + 2)
+        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + 3)
+        self._bell = Bell(self._store)
         self._keeper_store: Store = open_store(settings, Role.WORKER, pool_size=1)
         self._keeper = LeaseKeeper(
             self._keeper_store,
@@ -73,7 +75,7 @@ class Worker:
         )
         self._watchdog = Watchdog(settings.hang_seconds)
         self._runtime = Runtime(settings, observe=self._observe)
-        self._task = ShardTask(self._store, self._runtime, self._keeper, self._watchdog, settings, self._is_draining)
+        self._task = ShardTask(self._store, self._runtime, self._keeper, self._watchdog, settings, self._is_draining, self._bell.ring)
         self._poller = Poller(
             self._store,
             self._slots,
@@ -180,6 +182,7 @@ class Worker:
         self._poller.stop()
         self._runtime.close(drain=self._exit_code == 0)
         self._keeper.stop()
+        self._bell.close()
         self._store.close()
         self._keeper_store.close()
         log.info("ended: no shard is held")

@@ -58,7 +58,8 @@ class End(StrEnum):
 
 
 class ShardTask:
-    """Parameters: ``store`` (role worker), the process's runtime, lease keeper and watchdog, and ``draining``, asked between chunks."""
+    """Parameters: ``store`` (role worker), the process's runtime, lease keeper and watchdog, ``draining``, asked between chunks, and
+    ``done``, told of each shard that is."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class ShardTask:
         watchdog: Watchdog,
         settings: WorkerSettings,
         draining: Callable[[], bool],
+        done: Callable[[], object] = lambda: None,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -75,6 +77,7 @@ class ShardTask:
         self._watchdog = watchdog
         self._settings = settings
         self._draining = draining
+        self._done = done
         self._in_flight = InFlight()
         self._calls = ThreadPoolExecutor((settings.threads + 1) * CHUNKS_IN_FLIGHT, thread_name_prefix="chunk")
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
@@ -91,6 +94,8 @@ class ShardTask:
             self._keeper.drop(held)
             self._in_flight.leave(lease.job_id)
             metrics.leases.dec()
+        if end is End.DONE:
+            self._done()
         metrics.shards.labels(lease.task, end).inc()
         metrics.shard_seconds.labels(lease.task).observe(time.monotonic() - started)
         return end

@@ -25,8 +25,10 @@ router = APIRouter(prefix="/v1/batches")
 
 @router.post("")
 def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Depends(json_of(BatchRequest))]) -> Json:
-    store, idempotency_key = front_of(request).store, idempotency_key_of(request)
-    return batch_object(create_once(request, store, actor, batch_job(store, actor, body, idempotency_key)))
+    front, idempotency_key = front_of(request), idempotency_key_of(request)
+    made = create_once(request, front.store, actor, batch_job(front.store, actor, body, idempotency_key))
+    front.bell.ring()
+    return batch_object(made)
 
 
 @router.get("")
@@ -43,7 +45,10 @@ def show(request: Request, actor: Watcher, batch_id: str) -> Json:
 
 @router.post("/{batch_id}/cancel")
 def cancel(request: Request, actor: Manager, batch_id: str) -> Json:
-    return batch_object(cancel_job(front_of(request).store, actor, parse_batch_id(batch_id)))
+    front = front_of(request)
+    cancelled = cancel_job(front.store, actor, parse_batch_id(batch_id))
+    front.bell.ring()
+    return batch_object(cancelled)
 
 
 def create_once(request: Request, store: Store, actor: Actor, new: NewJob) -> JobRecord:

@@ -13,7 +13,7 @@ from db.settings import Role, StoreSettings
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE
-from workers.dispatcher import CeleryBroker, Dispatcher
+from workers.dispatcher import CeleryBroker, Dispatcher, rest_seconds
 from workers.leader import Leadership
 from workers.settings import DispatcherSettings
 from workers.sizing import MIN_CHARS
@@ -124,3 +124,10 @@ def test_one_dispatcher_leads_and_the_next_takes_over_when_it_ends(stores: Store
     first.give_up()
     assert second.held()
     second.give_up()
+
+
+def test_wake_ups_that_never_end_take_a_tenth_of_the_time_and_one_alone_is_served_at_once() -> None:
+    assert rest_seconds(0.01, 0.0, 0.25) == pytest.approx(0.09)
+    assert rest_seconds(0.01, 0.02, 0.25) == pytest.approx(0.07)
+    assert rest_seconds(0.01, 5.0, 0.25) == 0.0
+    assert rest_seconds(2.0, 0.0, 0.25) == 0.25, "a slow database makes no job wait longer than without wake-ups"
