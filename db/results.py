@@ -64,6 +64,8 @@ _COUNT: Final = text(
     WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
     """
 ).bindparams(bindparam("metrics", type_=JSONB(none_as_null=True)))
+# LATERAL with LIMIT 1 makes the join one index look-up a result. As a plain join it is planned, where there are no statistics yet (a new
+# file, a job that has just ended), as every result of the page with every row of the file: 1.9 s a page of a 20,000-row file, not 2 ms.
 _OUTPUT_PAGE: Final = text(
     """
     SELECT idx, line, custom_id_sealed, outcome, code, payload_sealed, model_version
@@ -72,17 +74,18 @@ _OUTPUT_PAGE: Final = text(
                      OVER (ORDER BY res.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
           FROM (SELECT * FROM results WHERE tenant_id = :tenant AND job_id = :job AND idx > :after AND outcome = 1
                 ORDER BY idx LIMIT :limit) AS res
-          JOIN rows r ON r.tenant_id = :tenant AND r.file_id = :file AND r.idx = res.idx) AS page
+          CROSS JOIN LATERAL (SELECT line, custom_id_sealed FROM rows
+                WHERE tenant_id = :tenant AND file_id = :file AND idx = res.idx LIMIT 1) AS r) AS page
     WHERE coalesce(before, 0) < :bytes ORDER BY idx
     """
 )
 _ERRORS_PAGE: Final = text(
     """
-    SELECT r.idx, r.line, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version
+    SELECT res.idx, r.line, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version
     FROM (SELECT * FROM results WHERE tenant_id = :tenant AND job_id = :job AND idx > :after AND outcome = 2
           ORDER BY idx LIMIT :limit) AS res
-    JOIN rows r ON r.tenant_id = :tenant AND r.file_id = :file AND r.idx = res.idx
-    ORDER BY r.idx
+    CROSS JOIN LATERAL (SELECT line, custom_id_sealed FROM rows WHERE tenant_id = :tenant AND file_id = :file AND idx = res.idx LIMIT 1) AS r
+    ORDER BY res.idx
     """
 )
 # Of a job that ended early: rows that failed, and rows that never ran, which are not stored anywhere.

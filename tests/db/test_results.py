@@ -1,8 +1,10 @@
 import threading
 import uuid
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from db import results as results_module
 from db import shards as shards_module
@@ -197,6 +199,38 @@ def test_a_page_of_results_ends_by_bytes(flow: Flow, tenant: Actor, monkeypatch:
     assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="output")] == list(range(10))
     reads = flow.execute(tenant, "SELECT first_idx FROM audit_events WHERE action = 'results.read' ORDER BY first_idx")
     assert reads == [(0,), (3,), (6,), (9,)]
+
+
+@pytest.mark.parametrize(("which", "outcome"), [("output", 1), ("errors", 2)])
+def test_a_page_of_results_looks_up_each_row_once_before_there_are_statistics(
+    flow: Flow, tenant: Actor, which: Literal["output", "errors"], outcome: int
+) -> None:
+    rows = 200
+    job = flow.job(tenant, rows, shard_chars=10_000)
+    results = [
+        NewResult(at, outcome, None, b"{}", 0, 0) if outcome == 1 else NewResult(at, outcome, "empty_input", None, 0, 0)
+        for at in range(rows)
+    ]
+    _write(flow, flow.claim(), results, finish=True)
+    run: list[tuple[str, object]] = []
+
+    def spy(_conn: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        run.append((statement, parameters))
+
+    event.listen(flow.api.engine, "before_cursor_execute", spy)
+    assert len(list(iter_results(flow.api, tenant, job.job_id, which=which, page=rows))) == rows
+    event.remove(flow.api.engine, "before_cursor_execute", spy)
+    page, parameters = next((statement, parameters) for statement, parameters in run if "custom_id_sealed" in statement)
+    with flow.api.transaction(tenant=tenant.tenant_id) as conn:
+        plan = conn.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {page}", parameters).scalar_one()[0]["Plan"]
+    visited = sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan) if node.get("Relation Name", "").startswith("rows"))
+    assert rows <= visited <= 2 * rows
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
 
 
 def test_each_page_of_results_is_on_record_before_it_is_opened(flow: Flow, tenant: Actor) -> None:
