@@ -9,13 +9,14 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
 from uuid import UUID, uuid4
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, and_, insert, select, tuple_
 
 from db.errors import NotFound, SealError, SettingsError
 from db.schema import data_keys, tenant_keys
@@ -137,22 +138,36 @@ class KeyRing:
         """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role."""
         if (cached := self.cached(tenant_id, owner_kind, owner_id)) is not None:
             return cached
-        owner = KeyOwner(tenant_id, owner_kind, owner_id)
-        found = conn.execute(
-            select(data_keys.c.key_id, data_keys.c.key_epoch, data_keys.c.wrapped).where(
-                data_keys.c.tenant_id == tenant_id, data_keys.c.owner_kind == owner_kind, data_keys.c.owner_id == owner_id
-            )
-        ).one_or_none()
-        if found is None:
+        self.load(conn, tenant_id, [(owner_kind, owner_id)])
+        if (loaded := self.cached(tenant_id, owner_kind, owner_id)) is None:
             raise NotFound("The data key of this object does not exist any more.", code="key_destroyed")
-        _, tenant_key = self._tenant_key(conn, tenant_id, found.key_epoch)
-        key = _unwrap(AESGCM(tenant_key), found.wrapped, _data_bound(owner, found.key_id, found.key_epoch))
-        sealer = Sealer(owner, found.key_id, found.key_epoch, key, sealing_off=self._sealing_off)
-        with self._lock:
-            self._sealers[owner] = sealer
-            while len(self._sealers) > CACHED_KEYS:
-                self._sealers.popitem(last=False)
-        return sealer
+        return loaded
+
+    def load(self, conn: Connection, tenant_id: UUID, owners: Sequence[tuple[OwnerKind, UUID]]) -> None:
+        """Unwraps those of the owners' keys that are not cached, in one query. A key that is gone, or not visible here, is left out.
+
+        Raises NotFound where the tenant's own key is gone.
+        """
+        missing = [owner for owner in owners if self.cached(tenant_id, *owner) is None]
+        if not missing:
+            return
+        keys, tenants = data_keys.c, tenant_keys.c
+        found = conn.execute(
+            select(
+                keys.owner_kind, keys.owner_id, keys.key_id, keys.key_epoch, keys.wrapped, tenants.kek_id, tenants.wrapped.label("outer")
+            )
+            .outerjoin(tenant_keys, and_(tenants.tenant_id == keys.tenant_id, tenants.key_epoch == keys.key_epoch))
+            .where(keys.tenant_id == tenant_id, tuple_(keys.owner_kind, keys.owner_id).in_(missing))
+        ).all()
+        for row in found:
+            tenant_key = self._unwrap_tenant_key(tenant_id, row.key_epoch, row.kek_id, row.outer)
+            owner = KeyOwner(tenant_id, row.owner_kind, row.owner_id)
+            key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
+            sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)
+            with self._lock:
+                self._sealers[owner] = sealer
+                while len(self._sealers) > CACHED_KEYS:
+                    self._sealers.popitem(last=False)
 
     def cached(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
         """The sealer of an owner where this process has it already."""
@@ -167,21 +182,26 @@ class KeyRing:
         with self._lock:
             self._sealers.pop(KeyOwner(tenant_id, owner_kind, owner_id), None)
 
-    def _tenant_key(self, conn: Connection, tenant_id: UUID, epoch: int | None = None) -> tuple[int, bytes]:
+    def _tenant_key(self, conn: Connection, tenant_id: UUID) -> tuple[int, bytes]:
+        """The active epoch and its key."""
+        found = conn.execute(
+            select(tenant_keys.c.key_epoch, tenant_keys.c.kek_id, tenant_keys.c.wrapped)
+            .where(tenant_keys.c.tenant_id == tenant_id, tenant_keys.c.state == "active")
+            .order_by(tenant_keys.c.key_epoch.desc())
+            .limit(1)
+        ).one_or_none()
+        epoch, kek_id, wrapped = (0, None, None) if found is None else found
+        return epoch, self._unwrap_tenant_key(tenant_id, epoch, kek_id, wrapped)
+
+    def _unwrap_tenant_key(self, tenant_id: UUID, epoch: int, kek_id: str | None, wrapped: bytes | None) -> bytes:
         provider = self._kek()
-        query = select(tenant_keys.c.key_epoch, tenant_keys.c.kek_id, tenant_keys.c.wrapped).where(tenant_keys.c.tenant_id == tenant_id)
-        if epoch is None:
-            query = query.where(tenant_keys.c.state == "active").order_by(tenant_keys.c.key_epoch.desc()).limit(1)
-        else:
-            query = query.where(tenant_keys.c.key_epoch == epoch)
-        found = conn.execute(query).one_or_none()
-        if found is None:
+        if kek_id is None or wrapped is None:
             raise NotFound("The tenant's key does not exist any more.", code="key_destroyed")
-        if found.kek_id != provider.kek_id:
+        if kek_id != provider.kek_id:
             raise SettingsError(
                 "The tenant's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one."
             )
-        return found.key_epoch, provider.unwrap(found.wrapped, _tenant_bound(tenant_id, found.key_epoch))
+        return provider.unwrap(wrapped, _tenant_bound(tenant_id, epoch))
 
     def _kek(self) -> KekProvider:
         if self._provider is None:

@@ -84,7 +84,8 @@ _ERRORS_PAGE: Final = text(
     SELECT res.idx, r.line, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version
     FROM (SELECT * FROM results WHERE tenant_id = :tenant AND job_id = :job AND idx > :after AND outcome = 2
           ORDER BY idx LIMIT :limit) AS res
-    CROSS JOIN LATERAL (SELECT line, custom_id_sealed FROM rows WHERE tenant_id = :tenant AND file_id = :file AND idx = res.idx LIMIT 1) AS r
+    CROSS JOIN LATERAL (SELECT line, custom_id_sealed FROM rows
+                        WHERE tenant_id = :tenant AND file_id = :file AND idx = res.idx LIMIT 1) AS r
     ORDER BY res.idx
     """
 )
@@ -173,7 +174,8 @@ def write_results(
             _count(conn, lease, row, results if stored else (), metrics, took)
         if finish:
             jitter = random.random()  # noqa: S311 - spreads load, guards nothing
-            open_rows = shards.count_open(conn, lease)
+            # Where this very write stored all of the shard's rows, there is nothing left to count.
+            open_rows = 0 if stored == lease.end_idx - lease.first_idx else shards.count_open(conn, lease)
             following = after_finish(shards.snapshot(row), row.now, open_rows=open_rows, stored=len(results), jitter=jitter)
             shards.free(conn, store, lease, following)
     return Written(began - started, counted - began, time.perf_counter() - counted)

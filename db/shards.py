@@ -37,7 +37,13 @@ OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge ro
 TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tells a crash in company from one alone
 CONTENDERS: Final = 32  # shards that other workers may be claiming at this moment, and that are skipped
 
-_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:worker, 0))")
+# A claim is not waited for on the disk. The next transaction of its holder, the one that records the read and brings the rows, is, and takes
+# the claim along: before any row is opened, both are there to stay. If Postgres dies in between, the shard is ready again at the epoch
+# before, and somebody claims it once more. Should the first holder live to go on, two work at one epoch: what the second of them writes
+# is there already, at its own epoch, and is neither stored nor counted again.
+_ONE_AT_A_TIME: Final = text(
+    "SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended(:worker, 0))"
+)
 _HELD: Final = text(
     """
     SELECT count(*) AS shards, coalesce(bool_or(crash_attempts >= :max_crashes), false) AS suspect
@@ -255,6 +261,7 @@ def open_shard(store: Store, lease: Lease) -> ShardWork:
         found = bulk.fetch(conn, _ROWS, {**at, "bytes": limit})
         record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row[4] for row in found if row[4] is not None)])
         try:
+            store.keyring.load(conn, lease.tenant_id, [("job", lease.job_id), ("file", lease.file_id)])
             job_sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             file_sealer = store.keyring.sealer(conn, lease.tenant_id, "file", lease.file_id)
         except NotFound:  # the lease ended between two statements, or the key was destroyed: the next holder will know

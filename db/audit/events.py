@@ -68,26 +68,24 @@ def record(
     ``origin``: the address the request came from; what is no address (a socket's peer has none) is left out.
     """
     event_id = uuid4()
-    conn.execute(
-        insert(audit_events).values(
-            tenant_id=tenant_id,
-            event_id=event_id,
-            component=component,
-            action=action,
-            outcome=outcome,
-            principal_id=principal_id,
-            key_id=key_id,
-            object_kind=object_kind,
-            object_id=object_id,
-            first_idx=first_idx,
-            end_idx=end_idx,
-            job_id=job_id,
-            request_id=request_id,
-            origin=_address(origin),
-            model_version=model_version,
-        )
+    event = insert(audit_events).values(
+        tenant_id=tenant_id,
+        event_id=event_id,
+        component=component,
+        action=action,
+        outcome=outcome,
+        principal_id=principal_id,
+        key_id=key_id,
+        object_kind=object_kind,
+        object_id=object_id,
+        first_idx=first_idx,
+        end_idx=end_idx,
+        job_id=job_id,
+        request_id=request_id,
+        origin=_address(origin),
+        model_version=model_version,
     )
-    conn.execute(insert(audit_unsealed).values(tenant_id=tenant_id, event_id=event_id))
+    conn.execute(insert(audit_unsealed).values(tenant_id=tenant_id, event_id=event_id).add_cte(event.cte("event")))
     return event_id
 
 
