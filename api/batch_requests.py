@@ -17,13 +17,15 @@ from db.failures import describe
 from db.heads import list_heads
 from db.jobs import NewJob
 from db.label_sets import list_label_sets
+from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry
 from workers.requests import HEAD_PREFIX, check_defaults
 
 MAX_METADATA_PAIRS: Final = 16
 MAX_METADATA_KEY_CHARS: Final = 64
 MAX_METADATA_VALUE_CHARS: Final = 512
-MAX_PRIORITY: Final = 100
+MAX_PRIORITY: Final = INTERACTIVE_PRIORITY - 1
+PRIORITIES: Final = {"interactive": INTERACTIVE_PRIORITY, "bulk": 0}
 MAX_NAME_CHARS: Final = 256
 WINDOW_SECONDS: Final = (60, 30 * 86_400)
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
@@ -32,13 +34,16 @@ _LABEL_CODES: Final = frozenset({"too_few_labels", "too_many_labels", "duplicate
 
 
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body."""
+    """``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
+
+    A priority is "interactive" (somebody waits: a small job before all bulk), "bulk", or a number that orders one's own bulk jobs.
+    """
 
     input_file_id: str
     endpoint: str
     completion_window: str = "24h"
     metadata: dict[str, str] | None = None
-    priority: int = 0
+    priority: int | str = 0
     defaults: dict[str, object] | None = None
 
 
@@ -137,10 +142,13 @@ def _metadata(metadata: dict[str, str] | None) -> dict[str, str] | None:
     return metadata
 
 
-def _priority(priority: int) -> int:
-    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-        raise Refused("invalid_field", f"The priority is a number from {-MAX_PRIORITY} to {MAX_PRIORITY}.", param="priority")
-    return priority
+def _priority(priority: int | str) -> int:
+    """As it is stored."""
+    number = PRIORITIES.get(priority) if isinstance(priority, str) else priority if abs(priority) <= MAX_PRIORITY else None
+    if number is None:
+        message = f'The priority is "interactive", "bulk", or a number from {-MAX_PRIORITY} to {MAX_PRIORITY}.'
+        raise Refused("invalid_field", message, param="priority")
+    return number
 
 
 def _window_seconds(text: str) -> int:

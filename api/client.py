@@ -87,6 +87,7 @@ class Extras(msgspec.Struct, frozen=True):
     shards: dict[str, int] | None = None
     rows_per_second: float | None = None
     run_seconds: float | None = None
+    interactive: bool = False
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -244,7 +245,7 @@ class Client:
         *,
         defaults: Mapping[str, object] | None = None,
         window: str = "24h",
-        priority: int = 0,
+        priority: int | str = 0,
         metadata: Mapping[str, str] | None = None,
     ) -> Batch:
         """``defaults`` are laid under every row's body: labels and the like need not be repeated in each."""

@@ -150,6 +150,7 @@ def batch_object(job: JobRecord) -> Json:
         "textmill": {
             "task": job.task,
             "priority": job.priority,
+            "interactive": job.interactive,
             "output_file_id": output,
             "error_file_id": errors,
             "metrics": job.metrics,

@@ -20,7 +20,7 @@ from db.connect import Store
 from db.dispatch import cut_validating_jobs, pick_dispatchable
 from db.endings import cancel_shards, expire_jobs, finalize_jobs
 from db.errors import Conflict, NotFound, StoreError
-from db.lifecycle import LIVE_JOBS, JobState, cancelled_job
+from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job
 from db.recovery import reap_leases
 from db.schema import job_specs, jobs
 from db.sealing import Sealer
@@ -122,12 +122,17 @@ class JobRecord:
     def ended(self) -> bool:
         return self.state not in LIVE_JOBS
 
+    @property
+    def interactive(self) -> bool:
+        return self.priority >= INTERACTIVE_PRIORITY
+
 
 def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = False) -> JobRecord:
     """Makes a job over a processed file, in one transaction; the dispatcher cuts it into shards.
 
     With ``find_twin``, a job that the same request made within ten minutes is returned instead. Raises NotFound where there is no such
-    file, Conflict (``file_not_processed``) where it is still being uploaded.
+    file, Conflict (``file_not_processed``) where it is still being uploaded, StoreError (``too_many_rows``) where it is interactive and has
+    more than 256 rows.
     """
     job_id = uuid4()
     with store.transaction(tenant=actor.tenant_id) as conn:
@@ -269,6 +274,9 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
         return False
     if file.state != "processed":
         raise Conflict(code="file_not_processed", message="The input file is still being uploaded: wait until its status is processed.")
+    if new.priority >= INTERACTIVE_PRIORITY and file.row_count > MAX_INTERACTIVE_ROWS:
+        message = f"An interactive job has at most {MAX_INTERACTIVE_ROWS} rows; this file has more: run it as bulk."
+        raise StoreError(code="too_many_rows", message=message, status=400)
     sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
     conn.execute(
         insert(jobs).values(

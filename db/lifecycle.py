@@ -28,6 +28,9 @@ MAX_ERRORS: Final = 5
 BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
 
+INTERACTIVE_PRIORITY: Final = 100  # of a job that somebody waits for; the numbers below it only order a tenant's own bulk jobs
+MAX_INTERACTIVE_ROWS: Final = 256  # what goes before everybody's bulk must be small
+
 MIN_SHARD_ROWS: Final = 8
 MAX_SHARD_ROWS: Final = 4096
 

@@ -20,6 +20,7 @@ from db.connect import Store
 from db.errors import LeaseLost, NotFound
 from db.jobs import open_spec
 from db.lifecycle import (
+    INTERACTIVE_PRIORITY,
     LEASE_SECONDS,
     MAX_CRASHES,
     POLL_SECONDS,
@@ -35,15 +36,14 @@ from db.turns import CANDIDATES, SUSPECTS
 
 OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge rows comes in parts
 TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tells a crash in company from one alone
+ANY_PRIORITY: Final = -(2**15)  # the least smallint
 CONTENDERS: Final = 32  # shards that other workers may be claiming at this moment, and that are skipped
 
 # A claim is not waited for on the disk. The next transaction of its holder, the one that records the read and brings the rows, is, and takes
 # the claim along: before any row is opened, both are there to stay. If Postgres dies in between, the shard is ready again at the epoch
 # before, and somebody claims it once more. Should the first holder live to go on, two work at one epoch: what the second of them writes
 # is there already, at its own epoch, and is neither stored nor counted again.
-_ONE_AT_A_TIME: Final = text(
-    "SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended(:worker, 0))"
-)
+_ONE_AT_A_TIME: Final = text("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended(:worker, 0))")
 _HELD: Final = text(
     """
     SELECT count(*) AS shards, coalesce(bool_or(crash_attempts >= :max_crashes), false) AS suspect
@@ -64,7 +64,7 @@ _LOCK_ONE: Final = text(
 _HEADS: Final = """
     SELECT s.shard_id, s.crash_attempts
     FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
-    WHERE s.state = 'ready'
+    WHERE s.state = 'ready' AND s.priority >= :least_priority
     ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :limit
     FOR UPDATE OF s SKIP LOCKED
     """
@@ -87,7 +87,8 @@ _TAKE: Final = text(
         crash_attempts = s.crash_attempts + CASE WHEN s.state = 'leased' THEN 1 ELSE 0 END
     FROM jobs j
     WHERE s.shard_id = ANY(:shards) AND j.tenant_id = s.tenant_id AND j.job_id = s.job_id
-    RETURNING s.tenant_id, s.shard_id, s.job_id, s.file_id, s.epoch, s.first_idx, s.end_idx, j.task, j.endpoint, j.model, j.head_id
+    RETURNING s.tenant_id, s.shard_id, s.job_id, s.file_id, s.epoch, s.first_idx, s.end_idx, s.priority, j.task, j.endpoint, j.model,
+        j.head_id
     """
 )
 # Locked in one order, so that two heartbeats, or a heartbeat and a deadline, never wait for each other.
@@ -167,6 +168,12 @@ class Lease:
     endpoint: str
     model: str | None
     head_id: UUID | None
+    priority: int = 0
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for it: its rows make up the next batches."""
+        return self.priority >= INTERACTIVE_PRIORITY
 
 
 class OpenRow(msgspec.Struct, frozen=True, gc=False):
@@ -197,18 +204,22 @@ def claim(store: Store, shard_id: UUID, epoch: int, worker: str, lease_seconds: 
         return next(iter(_take(conn, found, worker, lease_seconds)), None)
 
 
-def claim_any(store: Store, worker: str, limit: int = 1, lease_seconds: float = LEASE_SECONDS) -> list[Lease]:
-    """Up to ``limit`` shards whose turn it is. With a broker that is away this is how workers find their work."""
+def claim_any(
+    store: Store, worker: str, limit: int = 1, lease_seconds: float = LEASE_SECONDS, *, only_interactive: bool = False
+) -> list[Lease]:
+    """Up to ``limit`` shards whose turn it is, or, of ready ones, those of interactive jobs only. With a broker that is away this is how
+    workers find their work."""
     with store.transaction() as conn:
         idle = _idle(conn, worker)
         if idle is None or limit < 1:
             return []
-        turn = {"depth": limit + CONTENDERS, "limit": limit, "redispatch": 0.0, "idle": idle, **SUSPECTS}
+        least_priority = INTERACTIVE_PRIORITY if only_interactive else ANY_PRIORITY
+        turn = {"depth": limit + CONTENDERS, "limit": limit, "redispatch": 0.0, "idle": idle, "least_priority": least_priority, **SUSPECTS}
         found = list(conn.execute(_LOCK_NEXT, turn))
         if found and found[0].crash_attempts >= MAX_CRASHES:
             return _take(conn, found[:1], worker, lease_seconds)  # a suspect runs alone
         found = [row for row in found if row.crash_attempts < MAX_CRASHES]
-        if len(found) < limit:
+        if len(found) < limit and not only_interactive:
             overdue = {"takeover": TAKEOVER_SECONDS, "limit": limit - len(found), "max_crashes": MAX_CRASHES}
             found += conn.execute(_LOCK_OVERDUE, overdue)
         return _take(conn, found, worker, lease_seconds)

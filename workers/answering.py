@@ -85,6 +85,7 @@ def _classify(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked])
         refuse_long=[request.refuse_long for request in requests],
         stop=held,
         job=held.lease.job_id.bytes,
+        interactive=held.lease.interactive,
     )
     began = time.perf_counter()
     made: list[NewResult] = []
@@ -121,6 +122,7 @@ def _embed(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) ->
         refuse_long=[request.refuse_long for request in requests],
         stop=held,
         job=held.lease.job_id.bytes,
+        interactive=held.lease.interactive,
     )
     began = time.perf_counter()
     made: list[NewResult] = []
@@ -147,7 +149,7 @@ def _embed(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) ->
 
 def _generate(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
     prompts = [_prompt(row.request) for row in rows if isinstance(row.request, GenerationRequest)]
-    outcome = runtime.generate(group.model, prompts, stop=held)
+    outcome = runtime.generate(group.model, prompts, stop=held, interactive=held.lease.interactive)
     began = time.perf_counter()
     chat = held.lease.endpoint != "/v1/completions"
     shape = answers.chat_completion if chat else answers.text_completion

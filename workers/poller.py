@@ -2,6 +2,9 @@
 
 It looks every few seconds. While no message has come for that long, it looks again as soon as a slot is free: then it is the only source
 of work, and the device should not wait.
+
+For interactive shards it looks several times a second, whenever a slot that is kept for them is free. Their messages stand behind those of
+bulk in the broker, and a message thread that is busy takes none; so this look, and not the message, is what they can rely on.
 """
 
 import logging
@@ -9,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from db import shards
 from db.connect import Store
@@ -16,6 +20,8 @@ from db.shards import Lease
 from workers import metrics
 from workers.logs import place_of
 from workers.slots import Slots
+
+INTERACTIVE_POLL_SECONDS: Final = 0.25  # a look costs the store about a millisecond
 
 log = logging.getLogger("textmill.poller")
 
@@ -45,7 +51,7 @@ class Poller:
         self._closing = threading.Event()
         self._last_message = -poll_seconds
         self._failing = False
-        self._shards = ThreadPoolExecutor(slots.count, thread_name_prefix="polled-shard")
+        self._shards = ThreadPoolExecutor(slots.count + slots.kept, thread_name_prefix="polled-shard")
         self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -65,13 +71,21 @@ class Poller:
 
     def poll(self) -> int:
         """Claims as many shards as there are idle slots and starts them. Returns how many."""
-        idle = self._slots.take_idle()
+        return self._claim(self._slots.take_idle(), self._slots.give, only_interactive=False)
+
+    def poll_interactive(self) -> int:
+        """The same for interactive shards and the slots that are kept for them."""
+        return self._claim(self._slots.take_kept(), self._slots.give_kept, only_interactive=True)
+
+    def _claim(self, idle: int, give: Callable[[int], None], *, only_interactive: bool) -> int:
         if idle == 0:
             return 0
         claimed: list[Lease] = []
         claimed_at = self._now()
         try:
-            claimed = shards.claim_any(self._store, self._worker, limit=idle, lease_seconds=self._lease_seconds)
+            claimed = shards.claim_any(
+                self._store, self._worker, limit=idle, lease_seconds=self._lease_seconds, only_interactive=only_interactive
+            )
             if self._failing:
                 log.info("the store answers again")
             self._failing = False
@@ -79,22 +93,27 @@ class Poller:
             if not self._failing:
                 log.warning("could not look for shards: %s at %s; trying again", type(error).__name__, place_of(error))
             self._failing = True
-        self._slots.give(idle - len(claimed))
+        give(idle - len(claimed))
         metrics.claims.labels("poll", "won").inc(len(claimed))
         for lease in claimed:
-            self._shards.submit(self._work, lease, claimed_at)
+            self._shards.submit(self._work, lease, claimed_at, give)
         return len(claimed)
 
-    def _work(self, lease: Lease, claimed_at: float) -> None:
+    def _work(self, lease: Lease, claimed_at: float, give: Callable[[int], None]) -> None:
         try:
             self._run_shard(lease, claimed_at)
         finally:
-            self._slots.give()
+            give(1)
             if self._now() - self._last_message >= self._poll_seconds:
                 self._wake.set()
 
     def _loop(self) -> None:
+        next_poll = self._now()
         while not self._closing.is_set():
-            self.poll()
-            self._wake.wait(self._poll_seconds)
-            self._wake.clear()
+            if not self._failing:  # a store that is away is asked no oftener than it was
+                self.poll_interactive()
+            if self._wake.is_set() or self._now() >= next_poll:
+                self._wake.clear()
+                self.poll()
+                next_poll = self._now() + self._poll_seconds
+            self._wake.wait(min(INTERACTIVE_POLL_SECONDS, self._poll_seconds) if self._slots.kept else self._poll_seconds)

@@ -44,6 +44,7 @@ from workers.watchdog import Watchdog
 
 EX_SOFTWARE: Final = 70
 CONSUMER_PAUSE_SECONDS: Final = 1.0
+INTERACTIVE_SLOTS: Final = 1  # beside those of all shards; the poller fills it (a message thread more would only hold a bulk message back)
 
 log = logging.getLogger("textmill.worker")
 
@@ -63,8 +64,8 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._draining = False  # a plain flag: a signal handler sets it, and may interrupt anything
         self._exit_code = 0
-        self._slots = Slots(settings.threads)
-        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + 3)
+        self._slots = Slots(settings.threads, kept=INTERACTIVE_SLOTS)
+        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + INTERACTIVE_SLOTS + 3)
         self._bell = Bell(self._store)
         self._keeper_store: Store = open_store(settings, Role.WORKER, pool_size=1)
         self._keeper = LeaseKeeper(

@@ -258,7 +258,9 @@ class Runtime:
             self._fill(rows, members, names, zero_shot.probabilities(embedded.vectors[members], made), embedded)
         return ClassifyOutcome(rows, share, embedded.model_version, stages)
 
-    def generate(self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None) -> GenerateOutcome:
+    def generate(
+        self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None, interactive: bool = False
+    ) -> GenerateOutcome:
         """A prompt that leaves no room for a token fails with prompt_too_long; one that brings nothing but space with empty_generation."""
         decoder = self._decoder(model_id)
         started = time.perf_counter()
@@ -271,7 +273,8 @@ class Runtime:
                 asked.append(index)
                 items.append(item)
         stages = StageSeconds(tokenise=time.perf_counter() - started)
-        served = _served(decoder.batcher.submit(items, [len(item.ids) + item.max_tokens for item in items], stop), stages)
+        lengths = [len(item.ids) + item.max_tokens for item in items]
+        served = _served(decoder.batcher.submit(items, lengths, stop, interactive=interactive), stages)
         for index, item, answer in zip(asked, items, served.answers, strict=True):
             if isinstance(answer, FailedRow):
                 rows[index] = answer

@@ -5,7 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.exits import CommandError, ExitCode
-from api.cli.options import Delimiter, Detach, Format, IdColumn, Json, Metadata, Model, Out, Priority, Quiet, TextColumn, Window
+from api.cli.options import (
+    Delimiter,
+    Detach,
+    Format,
+    IdColumn,
+    Interactive,
+    Json,
+    Metadata,
+    Model,
+    Out,
+    Priority,
+    Quiet,
+    TextColumn,
+    Window,
+)
 
 if TYPE_CHECKING:
     from api.cli.running import Source, Work
@@ -25,6 +39,7 @@ def generate(
     form: Format = None,
     delimiter: Delimiter = None,
     priority: Priority = 0,
+    interactive: Interactive = False,
     window: Window = "24h",
     metadata: Metadata = None,
     detach: Detach = False,
@@ -32,7 +47,7 @@ def generate(
     as_json: Json = False,
 ) -> int:
     """Generate a text for every prompt of FILE, or for one --prompt."""
-    from api.cli.running import Source, Work, find_source, parse_metadata, run
+    from api.cli.running import Source, Work, find_source, parse_metadata, priority_of, run
 
     if (file is None) == (prompt is None):
         raise CommandError("Give either a FILE of prompts or one --prompt.")
@@ -46,7 +61,7 @@ def generate(
         defaults=defaults,
         out=out,
         window=window,
-        priority=priority,
+        priority=priority_of(priority, interactive=interactive),
         metadata=parse_metadata(metadata or []),
         detach=detach,
         as_json=as_json,
@@ -103,6 +118,7 @@ def embed(
     form: Format = None,
     delimiter: Delimiter = None,
     priority: Priority = 0,
+    interactive: Interactive = False,
     window: Window = "24h",
     metadata: Metadata = None,
     detach: Detach = False,
@@ -110,7 +126,7 @@ def embed(
     as_json: Json = False,
 ) -> int:
     """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
-    from api.cli.running import Work, find_source, parse_metadata, run
+    from api.cli.running import Work, find_source, parse_metadata, priority_of, run
 
     work = Work(
         title="Embedding",
@@ -118,7 +134,7 @@ def embed(
         defaults={"encoding_format": "float", **({"model": model} if model is not None else {})},
         out=out,
         window=window,
-        priority=priority,
+        priority=priority_of(priority, interactive=interactive),
         metadata=parse_metadata(metadata or []),
         detach=detach,
         as_json=as_json,

@@ -6,7 +6,21 @@ from typing import Annotated
 import typer
 
 from api.cli.exits import CommandError
-from api.cli.options import Delimiter, Detach, Format, IdColumn, Json, Metadata, Model, Out, Priority, Quiet, TextColumn, Window
+from api.cli.options import (
+    Delimiter,
+    Detach,
+    Format,
+    IdColumn,
+    Interactive,
+    Json,
+    Metadata,
+    Model,
+    Out,
+    Priority,
+    Quiet,
+    TextColumn,
+    Window,
+)
 
 
 def label(
@@ -30,6 +44,7 @@ def label(
     ] = None,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
     priority: Priority = 0,
+    interactive: Interactive = False,
     window: Window = "24h",
     metadata: Metadata = None,
     detach: Detach = False,
@@ -40,7 +55,7 @@ def label(
 
     The results come in the order of the rows; a row that could not be labelled is there too, with its error code.
     """
-    from api.cli.running import Work, find_source, parse_metadata, run
+    from api.cli.running import Work, find_source, parse_metadata, priority_of, run
 
     defaults = choose_labels(labels, labels_file, head, label_set)
     if model is not None:
@@ -64,7 +79,7 @@ def label(
         defaults=defaults,
         out=out,
         window=window,
-        priority=priority,
+        priority=priority_of(priority, interactive=interactive),
         metadata=parse_metadata(metadata or []),
         detach=detach,
         as_json=as_json,

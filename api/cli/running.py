@@ -70,12 +70,19 @@ class Work:
     defaults: Mapping[str, object]
     out: str | None
     window: str = "24h"
-    priority: int = 0
+    priority: int | str = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     detach: bool = False
     as_json: bool = False
     quiet: bool = False
     scores: bool = True
+
+
+def priority_of(number: int, *, interactive: bool) -> int | str:
+    """What the job is created with. Raises CommandError where both were asked for."""
+    if interactive and number:
+        raise CommandError("--interactive is above every --priority; take one of them.")
+    return "interactive" if interactive else number
 
 
 def find_source(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import httpx
 import psycopg
+import pytest
 
 from db.connect import Store
 from db.files import create_file
@@ -34,7 +35,10 @@ IMPOSSIBLE: list[tuple[dict[str, object], str, str | None]] = [
     ({"completion_window": "soon"}, "invalid_completion_window", "completion_window"),
     ({"completion_window": "0h"}, "invalid_completion_window", "completion_window"),
     ({"completion_window": "31d"}, "invalid_completion_window", "completion_window"),
-    ({"priority": 101}, "invalid_field", "priority"),
+    ({"priority": 100}, "invalid_field", "priority"),
+    ({"priority": -100}, "invalid_field", "priority"),
+    ({"priority": None}, "invalid_field", "priority"),
+    ({"priority": True}, "invalid_field", "priority"),
     ({"priority": "high"}, "invalid_field", "priority"),
     ({"metadata": {str(number): "x" for number in range(17)}}, "invalid_metadata", "metadata"),
     ({"metadata": {"k" * 65: "x"}}, "invalid_metadata", "metadata"),
@@ -61,6 +65,26 @@ def test_a_request_that_cannot_be_done_names_its_field(api: Served) -> None:
     file_id = uploaded(api)
     for changes, code, param in IMPOSSIBLE:
         assert error_of(create(api, file_id, **changes)) == (400, code, param), changes
+
+
+@pytest.mark.parametrize(
+    ("asked", "priority", "interactive"), [("interactive", 100, True), ("bulk", 0, False), (99, 99, False), (-99, -99, False)]
+)
+def test_a_priority_is_a_class_of_work_or_a_number(api: Served, asked: object, priority: int, interactive: bool) -> None:
+    told = create(api, uploaded(api), priority=asked).raise_for_status().json()["textmill"]
+    assert (told["priority"], told["interactive"]) == (priority, interactive)
+
+
+def test_an_interactive_batch_of_many_rows_is_refused(api: Served) -> None:
+    file_id = uploaded(api, classify_file(257))
+    assert error_of(create(api, file_id, priority="interactive")) == (400, "too_many_rows", None)
+    assert create(api, file_id, priority="bulk").status_code == 200
+
+
+def test_an_interactive_batch_is_answered_like_any_other(api: Served, mill: Mill) -> None:
+    batch = create(api, uploaded(api), priority="interactive").json()
+    mill.run_all()
+    assert api.http().get(f"/v1/batches/{batch['id']}").json()["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
 
 
 def test_five_thousand_labels_are_taken(api: Served) -> None:

@@ -235,6 +235,24 @@ def test_a_job_can_be_left_and_come_back_to(textmill: Callable[..., Done], rows:
     assert job in [one["id"] for one in textmill("jobs", "list", "--json").items]
 
 
+def test_a_small_job_can_be_waited_for(textmill: Callable[..., Done], rows: Path) -> None:
+    done = textmill("label", str(rows), "--labels", "x,y", "--interactive", "-o", "-", "-q")
+    assert done.exit_code == 0, done.err
+    assert len(done.lines) == len(TEXTS)
+    (job, *_) = textmill("jobs", "list", "--json").items
+    assert job["textmill"]["interactive"] is True
+    both = textmill("label", str(rows), "--labels", "x,y", "--interactive", "--priority", "3", "-o", "-")
+    assert both.exit_code == 2
+    assert "--interactive is above every --priority" in both.err
+
+
+def test_a_large_job_cannot_be_interactive(textmill: Callable[..., Done]) -> None:
+    stdin = b"".join(b'{"text":"%d"}\n' % number for number in range(257))
+    done = textmill("label", "-", "--labels", "x,y", "--interactive", "--detach", "-q", stdin=stdin)
+    assert done.exit_code != 0
+    assert "at most 256 rows" in done.err
+
+
 def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., Done], tmp_path: Path) -> None:
     source = tmp_path / "many.jsonl"
     source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(30_000)))  # more than are done before the next command

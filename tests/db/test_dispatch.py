@@ -7,7 +7,7 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.dispatch import _VALIDATING, _cut
 from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
-from db.lifecycle import MAX_SHARD_ROWS, MIN_SHARD_ROWS
+from db.lifecycle import INTERACTIVE_PRIORITY, MAX_SHARD_ROWS, MIN_SHARD_ROWS
 from db.shards import claim, claim_any
 from tests.db.flow import Flow, Stores, plain
 
@@ -127,7 +127,7 @@ def test_within_a_tenant_priority_goes_before_deadline_before_age(flow: Flow, te
 
 def test_tenants_take_turns_whatever_they_have_waiting_and_whatever_priority_they_claim(flow: Flow, tenant: Actor) -> None:
     actors = [tenant, flow.new_tenant(), flow.new_tenant()]
-    flow.job(actors[0], 1000, shard_chars=1, priority=100)
+    flow.job(actors[0], 1000, shard_chars=1, priority=99)
     flow.job(actors[1], 1000, shard_chars=1)
     flow.job(actors[2], 10)
     owner = _owner_of(flow, actors)
@@ -149,6 +149,24 @@ def test_a_late_small_tenant_is_served_at_once_beside_a_million_rows(flow: Flow,
     (offered, *_) = pick_dispatchable(flow.dispatcher, 1)
     assert _owner_of(flow, [tenant, small])[offered[0]] == 1
     assert claim_any(flow.worker, "host:2", limit=1)[0].job_id == job.job_id
+
+
+def test_a_claim_of_interactive_shards_only_passes_over_bulk_that_came_first(flow: Flow, tenant: Actor) -> None:
+    bulk = flow.job(tenant, 100)
+    assert claim_any(flow.worker, "host:1", limit=4, only_interactive=True) == []
+    urgent = [flow.job(tenant, 5, priority=INTERACTIVE_PRIORITY), flow.job(flow.new_tenant(), 5, priority=INTERACTIVE_PRIORITY)]
+    leases = claim_any(flow.worker, "host:1", limit=4, only_interactive=True)
+    assert {lease.job_id for lease in leases} == {job.job_id for job in urgent}
+    assert all(lease.interactive for lease in leases)
+    (other,) = claim_any(flow.worker, "host:1", limit=1)
+    assert (other.job_id, other.interactive) == (bulk.job_id, False)
+
+
+def test_an_interactive_shard_goes_before_its_tenants_bulk_whatever_its_deadline(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 100, priority=99)
+    urgent = flow.submit(tenant, flow.upload(tenant, 5), priority=INTERACTIVE_PRIORITY, window_seconds=86_400)
+    flow.cut()
+    assert claim_any(flow.worker, "host:1", limit=1)[0].job_id == urgent.job_id
 
 
 def test_polling_workers_take_turns_between_tenants_too(flow: Flow, tenant: Actor) -> None:

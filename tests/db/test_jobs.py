@@ -19,7 +19,7 @@ from db.jobs import (
     list_jobs,
     read_spec,
 )
-from db.lifecycle import JobState
+from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
 from db.results import has_results, iter_results
 from db.shards import release, renew
 from tests.db.flow import Flow, Stores, new_job, plain
@@ -57,6 +57,16 @@ def test_a_job_needs_a_file_of_its_own_tenant_that_is_complete(flow: Flow, tenan
         create_job(flow.api, tenant, new_job(unfinished.file_id))
     assert (refused.value.code, refused.value.status) == ("file_not_processed", 409)
     assert flow.execute(tenant, "SELECT FROM jobs") == []
+
+
+def test_an_interactive_job_must_be_small(flow: Flow, tenant: Actor) -> None:
+    small, large = flow.upload(tenant, MAX_INTERACTIVE_ROWS), flow.upload(tenant, MAX_INTERACTIVE_ROWS + 1)
+    assert create_job(flow.api, tenant, new_job(small.file_id, priority=INTERACTIVE_PRIORITY)).interactive
+    assert not create_job(flow.api, tenant, new_job(large.file_id, priority=INTERACTIVE_PRIORITY - 1)).interactive
+    with pytest.raises(StoreError) as refused:
+        create_job(flow.api, tenant, new_job(large.file_id, priority=INTERACTIVE_PRIORITY))
+    assert (refused.value.code, refused.value.status) == ("too_many_rows", 400)
+    assert len(flow.execute(tenant, "SELECT FROM jobs")) == 2
 
 
 def test_a_spec_that_is_no_json_is_refused_without_quoting_it(flow: Flow, tenant: Actor) -> None:

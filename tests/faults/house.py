@@ -123,8 +123,8 @@ class House:
 
     # Jobs
 
-    def submit(self, documents: Sequence[str]) -> UUID:
-        return submit(self.api, self.actor, [row(at, {"input": document}) for at, document in enumerate(documents)])
+    def submit(self, documents: Sequence[str], *, priority: int = 0) -> UUID:
+        return submit(self.api, self.actor, [row(at, {"input": document}) for at, document in enumerate(documents)], priority=priority)
 
     def state(self, job_id: UUID) -> str:
         return jobs.get_job(self.api, self.actor, job_id).state

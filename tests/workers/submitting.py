@@ -40,6 +40,7 @@ def submit(
     defaults: Mapping[str, object] | None = None,
     head_id: UUID | None = None,
     head_name: str | None = None,
+    priority: int = 0,
 ) -> UUID:
     file_id = upload(api, actor, new_rows)
     spec: dict[str, object] = {"defaults": dict(DEFAULTS.get(task, {}) if defaults is None else defaults)}
@@ -52,7 +53,7 @@ def submit(
         model=model or MODELS[task],
         spec=spec,
         metadata=None,
-        priority=0,
+        priority=priority,
         completion_window_seconds=3600,
         request_digest=None,
         head_id=head_id,

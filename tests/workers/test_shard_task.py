@@ -16,6 +16,7 @@ from db import heads, jobs, label_sets, results, shards
 from db.actors import Actor
 from db.connect import Store
 from db.errors import LeaseLost
+from db.lifecycle import INTERACTIVE_PRIORITY
 from db.results import ResultLine, iter_results
 from db.rows import NewRow
 from db.schema import results as results_table
@@ -23,6 +24,7 @@ from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
 from db.speeds import recent_speeds
 from tests.workers.submitting import LABELS, row, submit
+from workers.batcher import Batcher
 from workers.engines.base import Stopped
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.lease import LeaseKeeper
@@ -96,6 +98,26 @@ def test_every_row_gets_the_answer_to_its_text(bench: Bench) -> None:
     jobs.finalize_jobs(bench.dispatcher)
     assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
     assert recent_speeds(bench.dispatcher) == {}, "too short a job says nothing about speed"
+
+
+@pytest.mark.parametrize(("priority", "interactive"), [(INTERACTIVE_PRIORITY, True), (INTERACTIVE_PRIORITY - 1, False)])
+@pytest.mark.parametrize("task", ["classify", "embed", "generate"])
+def test_the_rows_of_an_interactive_job_are_handed_to_the_model_as_such(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, task: str, priority: int, interactive: bool
+) -> None:
+    handed: list[bool] = []
+    submit_rows = Batcher.submit
+
+    def spy(self: Any, *args: Any, interactive: bool = False) -> Any:
+        handed.append(interactive)
+        return submit_rows(self, *args, interactive=interactive)
+
+    monkeypatch.setattr(Batcher, "submit", spy)
+    body = {"messages": [{"role": "user", "content": "x"}]} if task == "generate" else {"input": "x"}
+    job_id = bench.submit([row(0, body)], task=task, priority=priority)
+    assert bench.run() is End.DONE
+    assert len(bench.answers(job_id)) == 1
+    assert set(handed) == {interactive}
 
 
 def test_what_shards_took_becomes_the_speed_that_later_jobs_are_cut_by(bench: Bench) -> None:

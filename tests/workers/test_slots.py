@@ -34,3 +34,27 @@ def test_closing_sends_the_waiting_away_empty_handed() -> None:
     assert not slots.wait_all_free(0)
     slots.give()
     assert slots.wait_all_free(5)
+
+
+def test_kept_slots_are_apart_from_the_others() -> None:
+    slots = Slots(2, kept=1)
+    assert slots.take_idle() == 2
+    assert slots.take_kept() == 1
+    assert (slots.take_idle(), slots.take_kept()) == (0, 0)
+    slots.give_kept()
+    assert (slots.take_idle(), slots.take_kept()) == (0, 1)
+
+
+def test_all_is_free_only_when_the_kept_slots_are_too() -> None:
+    slots = Slots(1, kept=1)
+    assert slots.wait_all_free(0)
+    slots.take_kept()
+    assert not slots.wait_all_free(0)
+    slots.give_kept()
+    assert slots.wait_all_free(0)
+
+
+def test_closed_slots_are_not_given_out_kept_or_not() -> None:
+    slots = Slots(1, kept=1)
+    slots.close()
+    assert (slots.take_idle(), slots.take_kept()) == (0, 0)
