@@ -110,14 +110,14 @@ def running(home: Path, settings: Mapping[str, str], *, calibrated_in: Path | No
     found = None if calibrated_in is None else calibrated_in / "calibration"
     if found is not None and found.is_dir():
         shutil.copytree(found, home / "calibration", dirs_exist_ok=True)
+    where = Home(home)
     with environment(TEXTMILL_HOME=str(home), **settings):
-        where = Home(home)
         stack = Stack(where, detach.start(where, UpOptions(port=0, flower_port=0)), started=True)
-        try:
-            with stack.connect() as client:
-                yield Mill(home, stack, client, settings)
-        finally:
-            detach.stop(where, hurry=True)
+    try:
+        with stack.connect() as client:
+            yield Mill(home, stack, client, settings)
+    finally:
+        detach.stop(where, hurry=True)
 
 
 def wait_ended(client: Client, batch: Batch, *, limit_seconds: float = LIMIT_SECONDS) -> Batch:

@@ -21,7 +21,7 @@ from tests.benchmarks.report import Findings
 from tests.benchmarks.store_only import measure_store
 from tests.benchmarks.tiny_jobs import Tenants, measure_tiny_jobs
 from tests.benchmarks.turns import Run, Series, in_turns, ratio
-from tests.benchmarks.workloads import JOB_ROWS, TENANTS, Workload, bbc, c1, c2, c3, c4, c5, c8, many
+from tests.benchmarks.workloads import C3_MEAN_TOKENS, JOB_ROWS, TENANTS, Workload, bbc, c1, c2, c3, c4, c5, c8, many
 
 MEGABYTE = 1_000_000
 SEALING_OFF = {"TEXTMILL_UNSAFE_SEALING_OFF": "1"}
@@ -29,6 +29,7 @@ WARM_UP_TEXTS = 200
 BULK_TEXTS = 6_000
 INTERACTIVE_JOBS = 25
 STORE_ROWS = 20_000
+SHAPE_SECONDS = 12.0
 
 
 @dataclass(slots=True)
@@ -153,8 +154,11 @@ class Suite:
 
     def _shapes(self, mill: Mill) -> None:
         cores = len(os.sched_getaffinity(0))
+        bare = self.found.details.get("C3", {}).get("bare")
+        tokens = SHAPE_SECONDS * C3_MEAN_TOKENS * bare["docs_per_second"] if bare and not self.options.full else float("inf")
         for make in (c2, c3, c4, c8):
             workload = make()
+            workload = workload if tokens == float("inf") else workload.worth(tokens)
             found = shapes.measure_shape(mill, workload, cores)
             self.found.shape_rows.append(found.row(workload.name))
             self.found.details[f"shape {workload.name}"] = {**asdict(found), "run": Series([found.run]).as_dict()}

@@ -73,6 +73,12 @@ def test_a_part_of_a_workload_is_spread_over_the_whole() -> None:
     assert whole.take(10_000) is whole
 
 
+def test_a_part_worth_so_many_tokens_has_about_as_many(tokenizer: Tokenizer) -> None:
+    part = c4().worth(10_000)
+    assert sum(min(256, length) for length in lengths(tokenizer, part)) == pytest.approx(10_000, rel=0.1)
+    assert len(c4().worth(1e9)) == 4_000
+
+
 def test_lines_have_an_id_each_and_come_one_by_one() -> None:
     lines = list(repeated_lines(2_500))
     assert len(set(lines)) == 2_500

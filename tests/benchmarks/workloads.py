@@ -25,6 +25,7 @@ ZIPF_SHIFT: Final = 2.7  # Mandelbrot's: without it every tenth word would be "t
 C3_MEAN_TOKENS: Final = 50
 C3_SIGMA: Final = 0.6
 LONGEST_TOKENS: Final = 512
+MODEL_TOKENS: Final = 256  # of the encoder: the rest of a longer text is cut
 TENANTS: Final = 16
 JOBS: Final = 2_000
 JOB_ROWS: Final = 4
@@ -51,6 +52,11 @@ class Workload:
             return self
         step = len(self.articles) / count
         return replace(self, articles=[self.articles[int(at * step)] for at in range(count)])
+
+    def worth(self, tokens: float, longest: int = MODEL_TOKENS) -> "Workload":
+        """As much of it as has some so many tokens, of which a model that takes ``longest`` computes no more of any text."""
+        total = sum(min(longest, len(text.split()) + SPECIAL_TOKENS) for text in self.texts)
+        return self.take(max(1, int(len(self.articles) * tokens / total)))
 
     def first(self, count: int) -> "Workload":
         return replace(self, articles=self.articles[:count])
