@@ -28,7 +28,7 @@ NULL_MODEL: Final = "fake-encoder"
 NULL_ENVIRONMENT: Final = {"TEXTMILL_FAKE_ENGINE": "1", "TEXTMILL_BUDGET_TOKENS": "65536"}
 TUNING: Final = frozenset(f"TEXTMILL_{name}" for name in ("DEVICE", "ENGINE", "DTYPE", "EXACT", "LANES", "THREADS", "BUDGET_TOKENS"))
 SELDOM_SECONDS: Final = 0.5  # each look costs the API some 4 ms of CPU, which is the model's CPU here
-OFTEN_SECONDS: Final = 0.03
+OFTEN_SECONDS: Final = 0.05
 LIMIT_SECONDS: Final = 300.0
 ENDED: Final = ("completed", "failed", "expired", "cancelled")
 

@@ -54,7 +54,7 @@ class Workload:
         return replace(self, articles=[self.articles[int(at * step)] for at in range(count)])
 
     def worth(self, tokens: float, longest: int = MODEL_TOKENS) -> "Workload":
-        """As much of it as has some so many tokens, of which a model that takes ``longest`` computes no more of any text."""
+        """As much of it as makes so many tokens; of a text that is longer than the model takes, ``longest`` count."""
         total = sum(min(longest, len(text.split()) + SPECIAL_TOKENS) for text in self.texts)
         return self.take(max(1, int(len(self.articles) * tokens / total)))
 
