@@ -6,6 +6,7 @@ from typing import Final
 
 PEERS: Final = "see make bench-peers"
 NOT_MEASURED: Final = "not measured"
+TOO_FEW: Final = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,14 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``value`` is what the goal is compared with; ``shown`` is how a person reads it, with its unit; ``note``: how it came about."""
+    """``value`` is what the goal is compared with; ``shown`` is how a person reads it, with its unit; ``note``: how it came about.
+
+    ``enough`` is False where too few runs, documents or texts stand behind it: then it is shown, and neither passes nor misses."""
 
     value: float
     shown: str
     note: str = ""
+    enough: bool = True
 
 
 GOALS: Final = (
@@ -63,11 +67,13 @@ def verdict(goal: Goal, figure: Figure | None) -> str:
         return PEERS
     if figure is None:
         return NOT_MEASURED
+    if not figure.enough:
+        return TOO_FEW
     return "pass" if goal.passes(figure.value) else "MISS"
 
 
 def missed(goals: Sequence[Goal], figures: Mapping[str, Figure]) -> list[Goal]:
-    """Whatever did not pass, what was not measured included."""
+    """Whatever did not pass: what was not measured, or not often enough, included."""
     return [goal for goal in goals if not goal.is_of_peers and verdict(goal, figures.get(goal.key)) != "pass"]
 
 

@@ -52,6 +52,13 @@ def test_a_line_of_the_peers_points_to_their_run_and_is_not_missed() -> None:
     assert missed([OF_PEERS], {}) == []
 
 
+@pytest.mark.parametrize("value", [0.5, 0.99])
+def test_a_figure_from_too_few_runs_neither_passes_nor_misses_and_fails_a_strict_run(value: float) -> None:
+    figures = {"fast": Figure(value, str(value), enough=False)}
+    assert verdict(AT_LEAST, figures["fast"]) == "inconclusive"
+    assert missed([AT_LEAST], figures) == [AT_LEAST]
+
+
 def test_what_passed_is_not_among_the_missed() -> None:
     figures = {"fast": Figure(1.0, "1.000"), "cheap": Figure(0.5, "50 %")}
     assert missed([AT_LEAST, AT_MOST, OF_PEERS], figures) == [AT_MOST]
