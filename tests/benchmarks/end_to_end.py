@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from api.client import Client, Upload
 from api.demo.corpus import LABELS, Article, batch_lines
@@ -12,9 +11,6 @@ from tests.benchmarks.mill import ENCODER, Mill, wait_ended
 from tests.benchmarks.turns import Run
 from tests.benchmarks.watching import cpu_seconds
 from tests.benchmarks.workloads import Workload
-
-RUN_SECONDS: Final = 15.0  # of the bare loop: what takes longer is sampled
-TUNING_SECONDS: Final = 3.0
 
 
 def run_whole(client: Client, articles: Sequence[Article], children: dict[str, int], model: str = ENCODER) -> dict[str, object]:
@@ -48,7 +44,7 @@ def measure_whole(mill: Mill, workload: Workload, model: str = ENCODER) -> Run:
     return Run(len(workload), float(str(run["seconds"])), sum(spent.values()), {**parts, "cpu_by_part": spent})
 
 
-def fitted(bare: BareLoop, workload: Workload, *, whole: bool, seconds: float = RUN_SECONDS) -> Workload:
+def fitted(bare: BareLoop, workload: Workload, *, whole: bool, seconds: float) -> Workload:
     """Tunes the bare loop to the workload and says how much of it is run: all, or what the loop does in ``seconds``."""
     sample = workload.take(max(64, len(workload) // 40))
     first = bare.tune(sample.texts, LABELS)
