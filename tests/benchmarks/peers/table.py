@@ -29,12 +29,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """``ratio`` None: not measured."""
+    """``ratio`` of docs/s; None: not measured. ``cpu_ratio`` of docs per CPU-second to that peer's: what other work on the machine does not
+    blur, and None where the peer's is not counted."""
 
     what: str
     least: float
     ratio: float | None
     against: str
+    cpu_ratio: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -63,15 +65,21 @@ def _goal(results: Results, workload: str, what: str, least: float, names: Seque
     if ours is None or ours.docs_per_second is None or not speeds:
         return Goal(what, least, None, "–")
     best = max(speeds, key=lambda name: speeds[name])
-    return Goal(what, least, ours.docs_per_second / speeds[best], best)
+    ours_cpu, best_cpu = ours.docs_per_cpu_second, rows[best].docs_per_cpu_second
+    return Goal(what, least, ours.docs_per_second / speeds[best], best, ours_cpu / best_cpu if ours_cpu and best_cpu else None)
 
 
 def goals_table(judged: Sequence[Goal]) -> str:
-    lines = ["| goal | at least | measured | against | |", "|---|---|---|---|---|"]
+    lines = ["| goal | at least | measured | by CPU time | against | |", "|---|---|---|---|---|---|"]
     for goal in judged:
-        measured = "–" if goal.ratio is None else f"{goal.ratio:.2f}×"
-        lines.append(f"| {goal.what} | {goal.least:g}× | {measured} | {goal.against} | {goal.verdict} |")
+        lines.append(
+            f"| {goal.what} | {goal.least:g}× | {_times(goal.ratio)} | {_times(goal.cpu_ratio)} | {goal.against} | {goal.verdict} |"
+        )
     return "\n".join(lines)
+
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}×"
 
 
 def workload_table(rows: Sequence[Row]) -> str:
@@ -86,7 +94,7 @@ def workload_table(rows: Sequence[Row]) -> str:
         if row.docs_per_second is None:
             lines.append(f"| {title} | not run: {row.reason or 'no time was left'} | | | | | |")
             continue
-        ratio = f"{ours / row.docs_per_second:.2f}×" if ours is not None else "–"
+        ratio = _times(ours / row.docs_per_second if ours is not None else None)
         cpu = f"{row.docs_per_cpu_second:,.1f}" if row.docs_per_cpu_second is not None else "not counted"
         size = f"{row.docs:,}" if row.docs == row.of else f"{row.docs:,} of {row.of:,}"
         lines.append(

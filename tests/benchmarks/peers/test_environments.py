@@ -28,7 +28,7 @@ class Pip:
 def pip(monkeypatch: pytest.MonkeyPatch) -> Pip:
     made = Pip()
     monkeypatch.setattr(environments, "_install", made)
-    monkeypatch.setattr(environments.venv, "create", lambda folder, **options: environments._packages(folder).mkdir(parents=True))
+    monkeypatch.setattr("venv.create", lambda folder, **options: environments._packages(folder).mkdir(parents=True))
     return made
 
 

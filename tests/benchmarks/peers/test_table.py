@@ -6,14 +6,11 @@ WIDE = frozenset({"avx2", "avx512_bf16"})
 ENGINES = ["st", "ct2"]
 
 
-def row(name: str, docs_per_second: float | None, **more: object) -> Row:
-    return Row(
-        name,
-        f"about {name}",
-        100,
-        **{"docs": 100, "least": docs_per_second, "most": docs_per_second, "runs": 3, **more},
-        docs_per_second=docs_per_second,
-    )  # type: ignore[arg-type]
+def row(
+    name: str, speed: float | None, *, cpu: float | None = None, docs: int = 100, agreement: float | None = None, reason: str | None = None
+) -> Row:
+    about = f"about {name}"
+    return Row(name, about, 100, docs, speed, least=speed, most=speed, docs_per_cpu_second=cpu, runs=3, agreement=agreement, reason=reason)
 
 
 def judge(results: dict[str, list[Row]], flags: frozenset[str] = WIDE) -> list[Goal]:
@@ -31,6 +28,12 @@ def test_a_goal_is_the_ratio_to_the_best_of_those_it_speaks_of() -> None:
     assert engine.ratio == pytest.approx(1.09, abs=0.01)
     assert (tail.against, tail.ratio, tail.verdict) == ("st", 3.0, "pass")
     assert (null.ratio, null.verdict) == (None, "not measured")
+
+
+def test_cpu_time_is_told_beside_and_judges_nothing() -> None:
+    (pipeline, *_) = judge({"C3": [row(OURS, 600.0, cpu=220.0), row("pipeline", 100.0, cpu=20.0)]})
+    assert (pipeline.cpu_ratio, pipeline.verdict) == (11.0, "miss")
+    assert "| 6.00× | 11.00× |" in goals_table([pipeline])
 
 
 def test_less_is_asked_for_where_the_cpu_has_neither_bf16_nor_vnni() -> None:

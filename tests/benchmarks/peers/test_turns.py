@@ -17,7 +17,9 @@ class Stopwatch:
         self.now = 0.0
         self.order: list[tuple[str, int]] = []
 
-    def contender(self, name: str, docs_per_second: float, *, whole: bool = False, fails_at: int = -1) -> Contender:
+    def contender(
+        self, name: str, docs_per_second: float, *, run_seconds: float | None = None, look_docs: int = FIRST_LOOK_DOCS, fails_at: int = -1
+    ) -> Contender:
         def go(rows: Sequence[int]) -> Run:
             if len([one for one, _ in self.order if one == name]) == fails_at:
                 raise PeerFailed("it has ended")
@@ -25,7 +27,7 @@ class Stopwatch:
             self.now += len(rows) / docs_per_second
             return Run(len(rows) / docs_per_second, 1.0, tuple(0 for _ in rows))
 
-        return Contender(name, name, go, whole=whole)
+        return Contender(name, name, go, run_seconds, look_docs)
 
     def take_turns(self, *contenders: Contender, turns: int = 3, deadline: float = 1e9) -> list[str]:
         dropped: list[str] = []
@@ -44,9 +46,9 @@ class Stopwatch:
 
 def test_everybody_runs_once_a_turn_after_an_untimed_first_look() -> None:
     watch = Stopwatch()
-    ours, peer = watch.contender("ours", 500.0, whole=True), watch.contender("peer", 200.0)
+    ours, peer = watch.contender("ours", 500.0, run_seconds=30.0, look_docs=300), watch.contender("peer", 200.0)
     watch.take_turns(ours, peer)
-    assert watch.order[:2] == [("ours", 1000), ("peer", FIRST_LOOK_DOCS)]
+    assert watch.order[:2] == [("ours", 300), ("peer", FIRST_LOOK_DOCS)]
     names = [name for name, _ in watch.order[2:]]
     assert sorted(names[:2]) == sorted(names[2:4]) == sorted(names[4:]) == ["ours", "peer"]
     assert len(ours.runs) == len(peer.runs) == 3
@@ -64,6 +66,13 @@ def test_a_slow_peer_runs_a_sample_and_a_fast_one_everything() -> None:
     watch.take_turns(slow, fast)
     assert (len(slow.rows), len(fast.rows)) == (200, 1000)
     assert slow.median == pytest.approx(20.0)
+
+
+def test_who_has_more_time_runs_more_texts() -> None:
+    watch = Stopwatch()
+    ours = watch.contender("ours", 20.0, run_seconds=30.0)
+    watch.take_turns(ours)
+    assert len(ours.rows) == 600
 
 
 def test_one_that_fails_is_dropped_and_the_others_go_on() -> None:

@@ -17,12 +17,14 @@ LEAST_DOCS: Final = 64
 
 @dataclass
 class Contender:
-    """``go`` runs these rows of the workload. ``whole``: always all of them. ``reason``: why it does not run, or not any longer."""
+    """``go`` runs these rows of the workload. ``run_seconds``: what fits in them is run, all texts at best; None: as the others.
+    ``look_docs``: texts of the first look. ``reason``: why it does not run, or not any longer."""
 
     name: str
     about: str
     go: Callable[[Sequence[int]], Run]
-    whole: bool = False
+    run_seconds: float | None = None
+    look_docs: int = FIRST_LOOK_DOCS
     reason: str | None = None
     rows: Sequence[int] = ()
     runs: list[Run] = field(default_factory=list)
@@ -72,9 +74,8 @@ def _go(one: Contender) -> None:
 
 
 def _look(one: Contender, texts: Sequence[str], run_seconds: float) -> None:
-    everything = range(len(texts))
-    looked = one.go(everything if one.whole else sample(texts, FIRST_LOOK_DOCS))
-    one.rows = everything if one.whole else sample(texts, fitting(looked.docs_per_second, len(texts), run_seconds))
+    looked = one.go(sample(texts, one.look_docs))
+    one.rows = sample(texts, fitting(looked.docs_per_second, len(texts), one.run_seconds or run_seconds))
 
 
 def fitting(docs_per_second: float, count: int, run_seconds: float) -> int:
