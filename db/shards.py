@@ -39,10 +39,10 @@ TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tell
 ANY_PRIORITY: Final = -(2**15)  # the least smallint
 CONTENDERS: Final = 32  # shards that other workers may be claiming at this moment, and that are skipped
 
-# A claim is not waited for on the disk. The next transaction of its holder, the one that records the read and brings the rows, is, and takes
-# the claim along: before any row is opened, both are there to stay. If Postgres dies in between, the shard is ready again at the epoch
-# before, and somebody claims it once more. Should the first holder live to go on, two work at one epoch: what the second of them writes is
-# there already, at its own epoch, and is neither stored nor counted again.
+# A claim is not waited for on the disk. The next transaction of its holder, which records the read and brings the rows, is, and takes the
+# claim along: before any row is opened, both are there to stay. If Postgres dies in between, the shard is ready again at the epoch before,
+# and somebody claims it once more. Should the first holder live to go on, two work at one epoch: what the second of them writes is there
+# already, at its own epoch, and is neither stored nor counted again.
 _ONE_AT_A_TIME: Final = text("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended(:worker, 0))")
 _HELD: Final = text(
     """

@@ -82,7 +82,7 @@ def _classify(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked])
         [row.labels for row in rows],
         [row.templates for row in rows],
         group.head,
-        refuse_long=[request.refuse_long for request in requests],
+        long=[request.long for request in requests],
         stop=held,
         job=held.lease.job_id.bytes,
         interactive=held.lease.interactive,
@@ -90,7 +90,7 @@ def _classify(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked])
     began = time.perf_counter()
     made: list[NewResult] = []
     forms: dict[int, answers.ClassificationForm] = {}  # by the labels' identity: rows with the same labels share their tuple
-    for row, answer in zip(rows, outcome.rows, strict=True):
+    for row, request, answer in zip(rows, requests, outcome.rows, strict=True):
         if isinstance(answer, FailedRow):
             made.append(failure(row.idx, answer.code))
             continue
@@ -103,7 +103,7 @@ def _classify(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked])
                 answer=answers.answer_id("cls_", held.lease.job_id, row.idx),
                 winner=answer.winner,
                 scores=answer.probabilities,
-                truncated=answer.truncated,
+                extent=answers.Extent(answer.truncated, answer.chunks, request.long.pool),
                 input_tokens=answer.input_tokens,
             )
         except answers.NotFinite:
@@ -119,7 +119,7 @@ def _embed(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) ->
     outcome = runtime.embed(
         group.model,
         [request.text for request in requests],
-        refuse_long=[request.refuse_long for request in requests],
+        long=[request.long for request in requests],
         stop=held,
         job=held.lease.job_id.bytes,
         interactive=held.lease.interactive,
@@ -136,7 +136,7 @@ def _embed(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) ->
                 model_version=outcome.model_version,
                 vector=outcome.vectors[at],
                 as_base64=request.base64,
-                truncated=outcome.truncated[at],
+                extent=answers.Extent(outcome.truncated[at], outcome.chunks[at], request.long.pool),
                 input_tokens=outcome.tokens[at],
             )
         except answers.NotFinite:

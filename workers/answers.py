@@ -7,12 +7,14 @@ becomes an answer: the functions raise :class:`NotFinite`, and the row fails.
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from workers.long_texts import Pool
 
 SCORE_DIGITS: Final = 6
 VECTOR_DIGITS: Final = 8  # of a unit vector's parts: below what float32 tells apart
@@ -32,6 +34,14 @@ def answer_id(prefix: str, job_id: UUID, idx: int) -> str:
     return f"{prefix}{job_id.hex}{idx:08x}"
 
 
+class Extent(NamedTuple):
+    """How much of a text an answer is about: its beginning only, or all of it, in so many windows, pooled."""
+
+    truncated: bool
+    chunks: int
+    pool: Pool
+
+
 class ClassificationForm:
     """What the answers of one model over one list of labels have in common, written once; a row's own numbers are put in.
 
@@ -45,15 +55,17 @@ class ClassificationForm:
         usage = '"usage":{"input_tokens":%d,"output_tokens":0,"total_tokens":%d}'
         self._form = '{"id":"%s"' + head + '%s,"scores":{' + scores + '},"truncated":%s,' + usage + "}"
 
-    def fill(self, *, answer: str, winner: int, scores: Sequence[float], truncated: bool, input_tokens: int) -> bytes:
+    def fill(self, *, answer: str, winner: int, scores: Sequence[float], extent: "Extent", input_tokens: int) -> bytes:
         """``scores`` in the order of the labels; ``winner``: the place of the label that is the answer."""
         if not math.isfinite(sum(scores)):
             raise NotFinite
-        cut = "true" if truncated else "false"
+        cut = "true" if extent.truncated else "false"
+        if extent.chunks > 1:
+            cut += f',"chunks":{extent.chunks},"pool":"{extent.pool}"'
         return (self._form % (answer, self._labels[winner], *scores, cut, input_tokens, input_tokens)).encode()
 
 
-def embedding(*, model: str, model_version: str, vector: NDArray[np.float32], as_base64: bool, truncated: bool, input_tokens: int) -> bytes:
+def embedding(*, model: str, model_version: str, vector: NDArray[np.float32], as_base64: bool, extent: Extent, input_tokens: int) -> bytes:
     """``as_base64``: little-endian float32, which is what the openai client asks for by default."""
     if not np.isfinite(vector).all():
         raise NotFinite
@@ -68,7 +80,8 @@ def embedding(*, model: str, model_version: str, vector: NDArray[np.float32], as
             "data": [{"object": "embedding", "index": 0, "embedding": value}],
             "model": model,
             "model_version": model_version,
-            "truncated": truncated,
+            "truncated": extent.truncated,
+            **({"chunks": extent.chunks, "pool": extent.pool} if extent.chunks > 1 else {}),
             "usage": {"prompt_tokens": input_tokens, "total_tokens": input_tokens},
         }
     )

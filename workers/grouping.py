@@ -18,7 +18,7 @@ from db.heads import Head
 from db.shards import Lease, OpenRow, ShardWork
 from workers.models import registry
 from workers.pace import Pace
-from workers.requests import HEAD_PREFIX, ClassifyRequest, InvalidDefaults, Reader, Request, TrainingExample, check_labels
+from workers.requests import HEAD_PREFIX, ClassifyRequest, EmbedRequest, InvalidDefaults, Reader, Request, TrainingExample, check_labels
 
 CHARS_PER_TOKEN: Final = 6  # a generous guess: text beyond the model's window costs (almost) nothing
 
@@ -135,7 +135,8 @@ class Resolver:
             if isinstance(found, str):
                 return found
             row.labels, row.templates = found
-        row.cost = min(row.size, group.most_chars)
+        in_windows = isinstance(request, ClassifyRequest | EmbedRequest) and request.long.on_long == "chunk"
+        row.cost = row.size if in_windows else min(row.size, group.most_chars)
         return group
 
     def _find_model(self, name: str) -> Group | str:

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from workers.long_texts import TRUNCATE, Long, OnLong, Pool, Stride
 from workers.models.folders import PREFIX as LOCAL_PREFIX
 from workers.models.folders import local_model
 
@@ -29,7 +30,6 @@ TopP = Annotated[float, Meta(gt=0.0, le=1.0)]
 OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
-OnLong = Literal["truncate", "refuse"]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,11 +51,15 @@ class ClassifyBody(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     label_set: Name | None = None
     templates: list[str] | None = None
     on_long: OnLong | None = None
+    pool: Pool | None = None
+    stride: Stride | None = None
 
 
 class EmbedBody(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     encoding_format: Literal["float", "base64"] | None = None
     on_long: OnLong | None = None
+    pool: Pool | None = None
+    stride: Stride | None = None
     user: str | None = None
 
 
@@ -89,14 +93,14 @@ class ClassifyRequest(msgspec.Struct, frozen=True):
     labels: list[str] | None
     label_set: str | None
     templates: list[str] | None
-    refuse_long: bool
+    long: Long
 
 
 class EmbedRequest(msgspec.Struct, frozen=True):
     model: str | None
     text: str
     base64: bool
-    refuse_long: bool
+    long: Long
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
@@ -198,8 +202,7 @@ class Reader:
             if labels is None and label_set is None:
                 return "missing_labels"
         templates = row.templates if row.templates is not None else defaults.templates
-        on_long = row.on_long or defaults.on_long
-        return ClassifyRequest(model, text, labels, label_set, templates, on_long == "refuse")
+        return ClassifyRequest(model, text, labels, label_set, templates, _long(row, defaults))
 
     def parse_embed(self, body: bytes, defaults: EmbedBody) -> EmbedRequest | str:
         row = _decode(_embed, body)
@@ -212,7 +215,7 @@ class Reader:
             return code
         model = row.model if row.model is not None else defaults.model
         encoding = row.encoding_format or defaults.encoding_format
-        return EmbedRequest(model, text, encoding == "base64", (row.on_long or defaults.on_long) == "refuse")
+        return EmbedRequest(model, text, encoding == "base64", _long(row, defaults))
 
     def parse_generate(self, body: bytes, defaults: GenerateBody) -> GenerationRequest | str:
         row = _decode(_generate, body)
@@ -289,6 +292,15 @@ class Reader:
             if self._chat and body.prompt is not None:
                 return "unknown_field:prompt"
         return None
+
+
+def _long(row: ClassifyBody | EmbedBody, defaults: ClassifyBody | EmbedBody) -> Long:
+    on_long = row.on_long or defaults.on_long
+    if on_long is None or on_long == "truncate":
+        return TRUNCATE
+    stride = row.stride if row.stride is not None else defaults.stride
+    made = Long(on_long, row.pool or defaults.pool or TRUNCATE.pool)
+    return made if stride is None else msgspec.structs.replace(made, stride=stride)
 
 
 def check_defaults(task: str, endpoint: str, defaults: Mapping[str, object], *, max_labels: int = MAX_LABELS) -> str | None:

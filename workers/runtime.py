@@ -10,21 +10,19 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
-import numpy as np
 
 from db.errors import TextmillError
 from workers import zero_shot
-from workers.batcher import Batcher, BatchReport, BatchShare, Served
+from workers.batcher import Batcher, BatchReport, BatchShare
 from workers.duplicates import Duplicates
+from workers.encoder import Encoder, wait_served
 from workers.engines.base import (
     DecoderEngine,
-    EncoderEngine,
     FailedRow,
     GenerateItem,
     Generation,
@@ -33,8 +31,10 @@ from workers.engines.base import (
     Vectors,
 )
 from workers.engines.loading import EngineSettings, load_decoder, load_encoder
+from workers.engines.windows import unit
+from workers.long_texts import Long
 from workers.models import registry
-from workers.stages import StageSeconds, queued
+from workers.stages import StageSeconds
 from workers.training.head import LoadedHead, TrainedHead, fit_head, load_head
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Classified(msgspec.Struct, frozen=True, gc=False):
     probabilities: list[float]
     input_tokens: int
     truncated: bool
+    chunks: int
 
     @property
     def label(self) -> str:
@@ -86,11 +87,12 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class EmbedOutcome:
-    """`vectors` [n, d], unit length; the row of a failed text is zero and `failed` maps its index to why."""
+    """`vectors` [n, d], unit length; the row of a failed text is zero and `failed` maps its index to why. `chunks`: each text's windows."""
 
     vectors: Vectors
     tokens: list[int]
     truncated: list[bool]
+    chunks: list[int]
     failed: dict[int, FailedRow]
     share: BatchShare
     model_version: str
@@ -114,20 +116,12 @@ class GenerateOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Encoder:
-    engine: EncoderEngine
-    batcher: Batcher[Ids, Any, Vectors]
-    labels: zero_shot.LabelSpace
-
-
-@dataclass(frozen=True, slots=True)
 class _Decoder:
     engine: DecoderEngine
     batcher: Batcher[GenerateItem, list[GenerateItem], Generation]
 
 
-_Loaded = TypeVar("_Loaded", _Encoder, _Decoder)
-_Answer = TypeVar("_Answer")
+_Loaded = TypeVar("_Loaded", Encoder, _Decoder)
 
 
 class Runtime:
@@ -138,7 +132,7 @@ class Runtime:
         self._observe = observe
         self._lock = threading.Lock()
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._encoders: dict[str, _Encoder] = {}
+        self._encoders: dict[str, Encoder] = {}
         self._decoders: dict[str, _Decoder] = {}
         self._duplicates = Duplicates()
         self._closed = False
@@ -169,49 +163,25 @@ class Runtime:
         model_id: str,
         texts: Sequence[str],
         *,
-        refuse_long: Sequence[bool] | None = None,
+        long: Sequence[Long] | None = None,
         stop: threading.Event | None = None,
         job: bytes | None = None,
         interactive: bool = False,
     ) -> EmbedOutcome:
-        """A text longer than the model is cut and marked truncated, or fails with input_too_long where `refuse_long` is set for it.
+        """A text longer than the model is cut and marked truncated, unless `long` says otherwise for it: it fails with input_too_long, or
+        its windows' vectors are pooled.
 
         Texts of the same `job` with the same tokens are computed once; without one, each is. `interactive` rows make up the next batch.
         """
         encoder = self._encoder(model_id)
-        started = time.perf_counter()
-        tokens = encoder.engine.tokenize(texts)
-        stages = StageSeconds(tokenise=time.perf_counter() - started)
-        failed: dict[int, FailedRow] = {}
-        if refuse_long is not None:
-            failed = {
-                index: FailedRow("input_too_long")
-                for index, (one, refuse) in enumerate(zip(tokens, refuse_long, strict=True))
-                if refuse and one.truncated
-            }
-        vectors = np.zeros((len(tokens), encoder.engine.dimensions), np.float32)
-        asked = [index for index in range(len(tokens)) if index not in failed]
-        groups = self._same(model_id, job, asked, [tokens[index].ids for index in asked])
-        known = self._duplicates.find(list(groups)) if job is not None else {}
-        for key, vector in known.items():
-            vectors[groups[key]] = vector
-        fresh = [key for key in groups if key not in known]
-        ids = [tokens[groups[key][0]].ids for key in fresh]
-        served = _served(encoder.batcher.submit(ids, [len(one) for one in ids], stop, interactive=interactive), stages)
-        good = _place(vectors, failed, [groups[key] for key in fresh], served.answers)
-        if job is not None:
-            kept = [fresh[at] for at in good]
-            self._duplicates.keep(kept, vectors[[groups[key][0] for key in kept]])
-            served.share.duplicate_rows = float(len(asked) - len(fresh))
-        return EmbedOutcome(
-            vectors,
-            [len(one.ids) for one in tokens],
-            [one.truncated for one in tokens],
-            failed,
-            served.share,
-            encoder.engine.model_version,
-            stages,
-        )
+        answered = encoder.answer(texts, long=long, stop=stop, job=job, interactive=interactive)
+        read, version = answered.read, encoder.engine.model_version
+        vectors, pieces = answered.vectors, read.pieces
+        if pieces.chunked:
+            vectors = pieces.pool(vectors, range(len(texts)))
+            vectors = vectors if encoder.engine.labels else unit(vectors)
+            vectors[list(answered.failed)] = 0.0
+        return EmbedOutcome(vectors, read.tokens, read.truncated, pieces.counts(), answered.failed, answered.share, version, read.stages)
 
     def classify(
         self,
@@ -221,7 +191,7 @@ class Runtime:
         templates: Sequence[Sequence[str] | None] = (),
         head: "Head | None" = None,
         *,
-        refuse_long: Sequence[bool] | None = None,
+        long: Sequence[Long] | None = None,
         stop: threading.Event | None = None,
         job: bytes | None = None,
         interactive: bool = False,
@@ -229,23 +199,31 @@ class Runtime:
         """With a head, or a model that is a classifier, its labels count, and `labels` and `templates` are not read.
 
         Otherwise there is a list of labels for every text (rows that share a list object share the work) and templates, or None for the
-        house's own. Scores sum to 1."""
-        embedded = self.embed(model_id, texts, refuse_long=refuse_long, stop=stop, job=job, interactive=interactive)
-        share, stages = embedded.share, embedded.stages
-        rows: list[Classified | FailedRow] = [_UNANSWERED] * len(texts)
-        for index, why in embedded.failed.items():
-            rows[index] = why
-        done = [index for index in range(len(texts)) if index not in embedded.failed]
-        if head is not None:
-            if head.base != model_id:
-                raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
-            loaded = _loaded_head(head.version, head.weights, tuple(cast("list[str]", head.card["labels"])))
-            self._fill(rows, done, loaded.labels, loaded.probabilities(embedded.vectors[done]), embedded)
-            return ClassifyOutcome(rows, share, f"{embedded.model_version}+head@{head.version[:12]}", stages)
+        house's own. Scores sum to 1. Of a text in windows, the windows' logits are pooled."""
+        if head is not None and head.base != model_id:
+            raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
         encoder = self._encoder(model_id)
+        answered = encoder.answer(texts, long=long, stop=stop, job=job, interactive=interactive)
+        read, version = answered.read, encoder.engine.model_version
+        rows: list[Classified | FailedRow] = [_UNANSWERED] * len(texts)
+        for index, why in answered.failed.items():
+            rows[index] = why
+        done = [index for index in range(len(texts)) if index not in answered.failed]
+
+        def fill(members: Sequence[int], names: tuple[str, ...], logits_of: Callable[[Vectors], Vectors]) -> None:
+            logits = logits_of(answered.vectors[read.pieces.of_all(members)])
+            probabilities = zero_shot.softmax(read.pieces.pool(logits, members))
+            best = probabilities.argmax(axis=1)
+            for index, row, winner in zip(members, probabilities.tolist(), best.tolist(), strict=True):
+                rows[index] = Classified(names, winner, row, read.tokens[index], read.truncated[index], read.pieces.count_of(index))
+
+        if head is not None:
+            loaded = _loaded_head(head.version, head.weights, tuple(cast("list[str]", head.card["labels"])))
+            fill(done, loaded.labels, loaded.logits)
+            return ClassifyOutcome(rows, answered.share, f"{version}+head@{head.version[:12]}", read.stages)
         if encoder.engine.labels:
-            self._fill(rows, done, encoder.engine.labels, zero_shot.softmax(embedded.vectors[done]), embedded)
-            return ClassifyOutcome(rows, share, embedded.model_version, stages)
+            fill(done, encoder.engine.labels, lambda logits: logits)
+            return ClassifyOutcome(rows, answered.share, version, read.stages)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
             described = self.embed(model_id, descriptions, stop=stop, interactive=interactive)
@@ -255,8 +233,8 @@ class Runtime:
 
         for (names, forms), members in _by_label_list(done, labels, templates).items():
             made = encoder.labels.prototypes(names, forms, embed_descriptions)
-            self._fill(rows, members, names, zero_shot.probabilities(embedded.vectors[members], made), embedded)
-        return ClassifyOutcome(rows, share, embedded.model_version, stages)
+            fill(members, names, partial(zero_shot.logits, label_prototypes=made))
+        return ClassifyOutcome(rows, answered.share, version, read.stages)
 
     def generate(
         self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None, interactive: bool = False
@@ -274,7 +252,7 @@ class Runtime:
                 items.append(item)
         stages = StageSeconds(tokenise=time.perf_counter() - started)
         lengths = [len(item.ids) + item.max_tokens for item in items]
-        served = _served(decoder.batcher.submit(items, lengths, stop, interactive=interactive), stages)
+        served = wait_served(decoder.batcher.submit(items, lengths, stop, interactive=interactive), stages)
         for index, item, answer in zip(asked, items, served.answers, strict=True):
             if isinstance(answer, FailedRow):
                 rows[index] = answer
@@ -296,32 +274,7 @@ class Runtime:
         trained.card.update(base=model_id, base_version=embedded.model_version, skipped=len(embedded.failed))
         return trained
 
-    def _same(self, model_id: str, job: bytes | None, indices: Sequence[int], texts: Sequence[Ids]) -> dict[bytes, list[int]]:
-        """Indices that take the same answer, by key, in the order of their first. Without a job each stands alone."""
-        if job is None:
-            return {index.to_bytes(8): [index] for index in indices}
-        groups: dict[bytes, list[int]] = {}
-        for index, key in zip(indices, self._duplicates.keys(job, model_id, texts), strict=True):
-            if (places := groups.get(key)) is None:
-                groups[key] = [index]
-            else:
-                places.append(index)
-        return groups
-
-    @staticmethod
-    def _fill(
-        rows: list[Classified | FailedRow],
-        members: Sequence[int],
-        names: tuple[str, ...],
-        probabilities: Vectors,
-        embedded: EmbedOutcome,
-    ) -> None:
-        best = probabilities.argmax(axis=1)
-        tokens, truncated = embedded.tokens, embedded.truncated
-        for index, row, winner in zip(members, probabilities.tolist(), best.tolist(), strict=True):
-            rows[index] = Classified(names, winner, row, tokens[index], truncated[index])
-
-    def _encoder(self, model_id: str) -> _Encoder:
+    def _encoder(self, model_id: str) -> Encoder:
         card = registry.get(model_id)
         if card.kind != "encoder":
             raise TextmillError("This model does not embed or classify.", code="model_task_mismatch", status=400)
@@ -336,7 +289,7 @@ class Runtime:
                     policy=plan.policy,
                     observe=self._observer(model_id),
                 )
-                self._keep(self._encoders, model_id, _Encoder(engine, batcher, zero_shot.LabelSpace()))
+                self._keep(self._encoders, model_id, Encoder(model_id, engine, batcher, self._duplicates, zero_shot.LabelSpace()))
             return self._encoders[model_id]
 
     def _decoder(self, model_id: str) -> _Decoder:
@@ -362,42 +315,6 @@ class Runtime:
     def _observer(self, model_id: str) -> Callable[[BatchReport], None] | None:
         observe = self._observe
         return None if observe is None else lambda report: observe(model_id, report)
-
-
-def _place(
-    vectors: Vectors, failed: dict[int, FailedRow], places: Sequence[list[int]], answers: Sequence[Vectors | FailedRow]
-) -> list[int]:
-    """Puts each answer in all its places, all of them at once: a numpy call a row would cost more than the row's whole way here.
-
-    Returns which answers were good. The places of the others are in `failed`, and their vectors stay as they are.
-    """
-    for own, answer in zip(places, answers, strict=True):
-        if isinstance(answer, FailedRow):
-            failed.update(dict.fromkeys(own, answer))
-    answered = [at for at, answer in enumerate(answers) if not isinstance(answer, FailedRow)]
-    if not answered:
-        return []
-    found = np.concatenate([answers[at] for at in answered]).reshape(len(answered), -1)
-    finite = np.isfinite(found).all(axis=1)
-    if not finite.all():
-        for spoilt in np.flatnonzero(~finite).tolist():
-            failed.update(dict.fromkeys(places[answered[spoilt]], FailedRow("non_finite_output")))
-        answered = [at for at, is_good in zip(answered, finite.tolist(), strict=True) if is_good]
-        found = found[finite]
-    vectors[[places[at][0] for at in answered]] = found
-    for at in answered:
-        if len(places[at]) > 1:
-            vectors[places[at][1:]] = vectors[places[at][0]]
-    return answered
-
-
-def _served(call: Future[Served[_Answer]], stages: StageSeconds) -> Served[_Answer]:
-    """Waits for a call, and sorts the time that took into the lanes' and the queue's."""
-    started = time.perf_counter()
-    served = call.result()
-    stages.model = served.share.model_seconds
-    stages.queue = queued(time.perf_counter() - started, stages.model)
-    return served
 
 
 def _by_label_list(

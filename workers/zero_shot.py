@@ -43,14 +43,20 @@ def prototypes(vectors: Vectors, templates: int) -> Vectors:
     return unit
 
 
+def logits(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
+    """[n, K]."""
+    spread: Vectors = embeddings @ label_prototypes.T / np.float32(TEMPERATURE)
+    return spread
+
+
 def probabilities(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
     """[n, K], each row sums to 1."""
-    return softmax(embeddings @ label_prototypes.T / np.float32(TEMPERATURE))
+    return softmax(logits(embeddings, label_prototypes))
 
 
-def softmax(logits: Vectors) -> Vectors:
+def softmax(values: Vectors) -> Vectors:
     """[n, K], each row sums to 1."""
-    powers: Vectors = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers: Vectors = np.exp(values - values.max(axis=1, keepdims=True))
     powers /= powers.sum(axis=1, keepdims=True)
     return powers
 

@@ -14,9 +14,12 @@ from api.cli.options import (
     Json,
     Metadata,
     Model,
+    OnLong,
     Out,
+    Pool,
     Priority,
     Quiet,
+    Stride,
     TextColumn,
     Window,
 )
@@ -113,6 +116,9 @@ def embed(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
     out: Out = None,
     model: Model = None,
+    on_long: OnLong = None,
+    pool: Pool = None,
+    stride: Stride = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     form: Format = None,
@@ -126,12 +132,12 @@ def embed(
     as_json: Json = False,
 ) -> int:
     """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
-    from api.cli.running import Work, find_source, parse_metadata, priority_of, run
+    from api.cli.running import Work, find_source, long_texts, parse_metadata, priority_of, run
 
     work = Work(
         title="Embedding",
         endpoint="/v1/embeddings",
-        defaults={"encoding_format": "float", **({"model": model} if model is not None else {})},
+        defaults={"encoding_format": "float", **({"model": model} if model is not None else {}), **long_texts(on_long, pool, stride)},
         out=out,
         window=window,
         priority=priority_of(priority, interactive=interactive),

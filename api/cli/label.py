@@ -15,9 +15,12 @@ from api.cli.options import (
     Json,
     Metadata,
     Model,
+    OnLong,
     Out,
+    Pool,
     Priority,
     Quiet,
+    Stride,
     TextColumn,
     Window,
 )
@@ -39,9 +42,9 @@ def label(
         list[str] | None,
         typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
     ] = None,
-    on_long: Annotated[
-        str | None, typer.Option("--on-long", metavar="truncate|refuse", help="What to do with a text longer than the model reads.")
-    ] = None,
+    on_long: OnLong = None,
+    pool: Pool = None,
+    stride: Stride = None,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
     priority: Priority = 0,
     interactive: Interactive = False,
@@ -55,7 +58,7 @@ def label(
 
     The results come in the order of the rows; a row that could not be labelled is there too, with its error code.
     """
-    from api.cli.running import Work, find_source, parse_metadata, priority_of, run
+    from api.cli.running import Work, find_source, long_texts, parse_metadata, priority_of, run
 
     defaults = choose_labels(labels, labels_file, head, label_set)
     if model is not None:
@@ -68,10 +71,7 @@ def label(
         if not all("{}" in one for one in template):
             raise CommandError("Every --template holds {} where the label goes.")
         defaults["templates"] = template
-    if on_long is not None:
-        if on_long not in ("truncate", "refuse"):
-            raise CommandError("--on-long is truncate or refuse.")
-        defaults["on_long"] = on_long
+    defaults |= long_texts(on_long, pool, stride)
     source = find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     work = Work(
         title="Labelling",

@@ -21,6 +21,20 @@ IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", hel
 TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="The column that holds the text.")]
 Priority = Annotated[int, typer.Option("--priority", min=-99, max=99, help="Higher runs first among your own jobs.")]
 Interactive = Annotated[bool, typer.Option("--interactive", help="You wait for it: before all bulk work. At most 256 rows.")]
+OnLong = Annotated[
+    str | None,
+    typer.Option(
+        "--on-long",
+        metavar="truncate|refuse|chunk",
+        help="A text longer than the model reads: cut it, fail it, or read it in windows and pool what they say.",
+    ),
+]
+Pool = Annotated[
+    str | None, typer.Option("--pool", metavar="mean|max", help="How the windows of a text become one answer (with --on-long chunk).")
+]
+Stride = Annotated[
+    int | None, typer.Option("--stride", min=0, max=8192, help="Tokens that a window shares with the one before it (with --on-long chunk).")
+]
 Window = Annotated[str, typer.Option("--window", metavar="TIME", help="When the job must be done: 30m, 1h, 24h, 7d.")]
 Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the job; may be repeated.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.")]

@@ -56,6 +56,7 @@ class _Classification(msgspec.Struct):
     label: str
     scores: dict[str, float]
     truncated: bool = False
+    chunks: int = 1
 
 
 class _Usage(msgspec.Struct):
@@ -85,6 +86,7 @@ class _Vector(msgspec.Struct):
 class _Embedding(msgspec.Struct):
     data: list[_Vector]
     truncated: bool = False
+    chunks: int = 1
 
 
 def _classification(body: bytes | msgspec.Raw) -> dict[str, object]:
@@ -93,7 +95,7 @@ def _classification(body: bytes | msgspec.Raw) -> dict[str, object]:
         "label": answer.label,
         "score": answer.scores.get(answer.label),
         "scores": answer.scores,
-        **({"truncated": True} if answer.truncated else {}),
+        **_extent(answer),
     }
 
 
@@ -111,7 +113,12 @@ def _completion(body: bytes | msgspec.Raw) -> dict[str, object]:
 
 def _embedding(body: bytes | msgspec.Raw) -> dict[str, object]:
     answer = msgspec.json.decode(body, type=_Embedding)
-    return {"embedding": answer.data[0].embedding, **({"truncated": True} if answer.truncated else {})}
+    return {"embedding": answer.data[0].embedding, **_extent(answer)}
+
+
+def _extent(answer: _Classification | _Embedding) -> dict[str, object]:
+    """Of a text longer than the model reads: that it was cut, or read in so many windows."""
+    return {**({"truncated": True} if answer.truncated else {}), **({"chunks": answer.chunks} if answer.chunks > 1 else {})}
 
 
 def _anything(body: bytes | msgspec.Raw) -> dict[str, object]:

@@ -85,6 +85,18 @@ def priority_of(number: int, *, interactive: bool) -> int | str:
     return "interactive" if interactive else number
 
 
+def long_texts(on_long: str | None, pool: str | None, stride: int | None) -> dict[str, object]:
+    """What the three options put into a job's defaults. Raises CommandError where they do not fit together."""
+    if on_long not in (None, "truncate", "refuse", "chunk"):
+        raise CommandError("--on-long is truncate, refuse or chunk.")
+    if pool not in (None, "mean", "max"):
+        raise CommandError("--pool is mean or max.")
+    if on_long != "chunk" and (pool is not None or stride is not None):
+        raise CommandError("--pool and --stride go with --on-long chunk.")
+    given = {"on_long": on_long, "pool": pool, "stride": stride}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def find_source(
     file: str,
     form: str | None,

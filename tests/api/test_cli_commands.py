@@ -235,6 +235,22 @@ def test_a_job_can_be_left_and_come_back_to(textmill: Callable[..., Done], rows:
     assert job in [one["id"] for one in textmill("jobs", "list", "--json").items]
 
 
+@pytest.mark.parametrize("command", [["label", "--labels", "x,y"], ["embed"]])
+def test_a_long_text_can_be_read_in_windows(textmill: Callable[..., Done], command: list[str], tmp_path: Path) -> None:
+    source, out = tmp_path / "long.jsonl", tmp_path / "out.jsonl"
+    source.write_text(f'{{"text":"{"long " * 1_000}"}}\n{{"text":"short"}}\n')
+    name, *options = command
+    windows = ("--on-long", "chunk", "--pool", "max", "--stride", "8")
+    done = textmill(name, str(source), *options, *windows, "-o", str(out), "-q")
+    assert done.exit_code == 0, done.err
+    long, short = (json.loads(line) for line in out.read_text().splitlines())
+    assert (long["chunks"], "truncated" in long) == (2, False)
+    assert "chunks" not in short
+    alone = textmill(name, str(source), *options, "--pool", "max", "-o", str(out))
+    assert alone.exit_code == 2
+    assert "--on-long chunk" in alone.err
+
+
 def test_a_small_job_can_be_waited_for(textmill: Callable[..., Done], rows: Path) -> None:
     done = textmill("label", str(rows), "--labels", "x,y", "--interactive", "-o", "-", "-q")
     assert done.exit_code == 0, done.err

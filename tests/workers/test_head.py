@@ -11,6 +11,7 @@ from tests.workers.conftest import Articles
 from workers.engines.base import Vectors
 from workers.runtime import Runtime
 from workers.training.head import fit_head, load_head
+from workers.zero_shot import softmax
 
 
 def clouds(labels: list[str], per_label: int, spread: float = 0.4) -> tuple[Vectors, list[str]]:
@@ -28,7 +29,7 @@ def test_a_head_on_few_examples_beats_the_label_names(minilm_runtime: Runtime, a
     examples, rest = order[: len(order) // 2], order[len(order) // 2 :]
     trained = fit_head(vectors[examples], [articles.labels[index] for index in examples])
     head = load_head(trained.weights, trained.card)
-    predicted = [head.labels[best] for best in head.probabilities(vectors[rest]).argmax(axis=1)]
+    predicted = [head.labels[best] for best in head.logits(vectors[rest]).argmax(axis=1)]
     assert np.mean([label == articles.labels[index] for label, index in zip(predicted, rest, strict=True)]) >= 0.92
 
 
@@ -37,7 +38,7 @@ def test_a_head_learns_its_examples_and_scores_sum_to_one(labels: list[str]) -> 
     vectors, named = clouds(labels, 20)
     trained = fit_head(vectors, named)
     head = load_head(trained.weights, trained.card)
-    probabilities = head.probabilities(vectors)
+    probabilities = softmax(head.logits(vectors))
     assert probabilities.shape == (len(named), len(labels))
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert np.mean([head.labels[best] == label for best, label in zip(probabilities.argmax(axis=1), named, strict=True)]) > 0.95
@@ -51,7 +52,7 @@ def test_two_labels_score_as_scikit_learn_scores_them() -> None:
     vectors, named = clouds(["no", "yes"], 20, spread=1.0)
     trained = fit_head(vectors, named)
     expected: NDArray[np.float64] = LogisticRegression(C=REGULARISATION_C, max_iter=1000).fit(vectors, named).predict_proba(vectors)
-    assert load_head(trained.weights, trained.card).probabilities(vectors) == pytest.approx(expected, abs=1e-4)
+    assert softmax(load_head(trained.weights, trained.card).logits(vectors)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_same_examples_give_the_same_bytes_and_version() -> None:

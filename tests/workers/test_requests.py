@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.failures import FAILURES
+from workers.long_texts import TRUNCATE, Long
 from workers.requests import (
     ClassifyRequest,
     EmbedRequest,
@@ -40,12 +41,21 @@ def chat(body: Any, endpoint: str = "/v1/chat/completions", **defaults: Any) -> 
 
 def test_a_row_is_laid_over_the_defaults() -> None:
     row = classify({"input": "goal"}, model="minilm-l6-v2", templates=["about {}"], on_long="refuse", **LABELS)
-    assert row == ClassifyRequest("minilm-l6-v2", "goal", ["sport", "politics"], None, ["about {}"], True)
+    assert row == ClassifyRequest("minilm-l6-v2", "goal", ["sport", "politics"], None, ["about {}"], Long("refuse"))
+
+
+def test_how_a_long_text_is_read_is_laid_over_the_defaults_field_by_field() -> None:
+    row = classify({"input": "goal", "stride": 8}, on_long="chunk", pool="max", **LABELS)
+    assert isinstance(row, ClassifyRequest)
+    assert row.long == Long("chunk", "max", 8)
+    row = classify({"input": "goal", "on_long": "truncate"}, on_long="chunk", pool="max", **LABELS)
+    assert isinstance(row, ClassifyRequest)
+    assert row.long == TRUNCATE
 
 
 def test_the_jobs_model_is_taken_where_nothing_names_one() -> None:
     row = Reader("classify", "/v1/classifications", {}, model="head:desk").read(b'{"input":"goal"}')
-    assert row == ClassifyRequest("head:desk", "goal", None, None, None, False)
+    assert row == ClassifyRequest("head:desk", "goal", None, None, None, TRUNCATE)
     row = Reader("classify", "/v1/classifications", {**LABELS, "model": "m"}, model="other").read(b'{"input":"goal"}')
     assert isinstance(row, ClassifyRequest)
     assert row.model == "m"
@@ -103,6 +113,8 @@ def test_a_head_needs_no_labels_and_takes_none() -> None:
         (b'{"input":7}', "invalid_field:input"),
         (b'{"input":["a"]}', "invalid_field:input"),
         (b'{"input":"a","on_long":"explode"}', "invalid_field:on_long"),
+        (b'{"input":"a","on_long":"chunk","pool":"median"}', "invalid_field:pool"),
+        (b'{"input":"a","on_long":"chunk","stride":-1}', "invalid_field:stride"),
         (b'{"input":"a","templates":[]}', "invalid_field:templates"),
         (b'{"input":"a","templates":["no slot"]}', "invalid_field:templates"),
         (b'{"input":"a","labels":["a","b"],"label_set":"c"}', "invalid_field:label_set"),
@@ -198,7 +210,7 @@ def test_an_endless_number_is_named_with_its_field() -> None:
 
 def test_an_embedding_row_may_ask_for_base64() -> None:
     row = reader("embed", "/v1/embeddings").read(b'{"model":"m","input":"x","encoding_format":"base64"}')
-    assert row == EmbedRequest("m", "x", True, False)
+    assert row == EmbedRequest("m", "x", True, TRUNCATE)
 
 
 @pytest.mark.parametrize(

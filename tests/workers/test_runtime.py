@@ -17,8 +17,9 @@ from tests.workers.conftest import Device
 from workers.batcher import BatchReport
 from workers.engines.base import EngineBroken, FailedRow, Message, Stopped
 from workers.engines.fake import MARKS, expected_label, expected_text, vector_of
+from workers.long_texts import TRUNCATE, Long, Pool
 from workers.runtime import Classified, Generated, GenerateRequest, Runtime
-from workers.zero_shot import TEMPLATES
+from workers.zero_shot import TEMPLATES, logits, prototypes, softmax, written
 
 LABELS = ["red", "green", "blue"]
 ENCODER, DECODER = "fake-encoder", "fake-decoder"
@@ -73,11 +74,45 @@ def test_no_rows_are_no_answers(fake_runtime: Runtime) -> None:
 
 def test_a_long_text_is_cut_and_marked_or_refused(fake_runtime: Runtime) -> None:
     long = "x" * 5000
-    cut, refused, short = classify(fake_runtime, [long, long, "short"], refuse_long=[False, True, True])
+    cut, refused, short = classify(fake_runtime, [long, long, "short"], long=[TRUNCATE, Long("refuse"), Long("refuse")])
     assert isinstance(cut, Classified)
     assert (cut.input_tokens, cut.truncated) == (4096, True)
     assert refused == FailedRow("input_too_long")
     assert isinstance(short, Classified)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_a_long_text_is_read_in_windows_and_their_logits_are_pooled(fake_runtime: Runtime, pool: Pool) -> None:
+    long = "".join(chr(97 + at % 26) for at in range(9_000))
+    short, whole = classify(fake_runtime, ["short", long], long=[Long("chunk", pool, 96)] * 2)
+    assert isinstance(short, Classified)
+    assert (short.label, short.chunks) == (expected_label("short", LABELS), 1)
+    assert isinstance(whole, Classified)
+    windows = [long[:4096], long[4000:8096], long[8000:]]
+    assert (whole.chunks, whole.truncated, whole.input_tokens) == (3, False, sum(map(len, windows)))
+    made = prototypes(np.stack([vector_of(one) for one in written(LABELS, TEMPLATES)]), len(TEMPLATES))
+    of_windows = logits(np.stack([vector_of(one) for one in windows]), made)
+    pooled = of_windows.mean(axis=0) if pool == "mean" else of_windows.max(axis=0)
+    assert whole.probabilities == pytest.approx(softmax(pooled[None])[0].tolist(), abs=1e-6)
+
+
+def test_the_vector_of_a_long_text_in_windows_is_a_unit_vector_of_them_all(fake_runtime: Runtime) -> None:
+    long = "x" * 3_000 + "y" * 3_000
+    outcome = fake_runtime.embed(ENCODER, [long, "short"], long=[Long("chunk", "mean", 0), Long("chunk")])
+    mean = (vector_of(long[:4096]) + vector_of(long[4096:])) / 2
+    assert outcome.vectors[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+    assert np.array_equal(outcome.vectors[1], vector_of("short"))
+    assert (outcome.chunks, outcome.truncated) == ([2, 1], [False, False])
+
+
+def test_a_text_with_a_bad_window_fails_alone(fake_runtime: Runtime) -> None:
+    spoilt = "x" * 5_000 + MARKS["nan"]
+    bad, good = classify(fake_runtime, [spoilt, "x" * 5_000], long=[Long("chunk")] * 2)
+    assert bad == FailedRow("non_finite_output")
+    assert isinstance(good, Classified)
+    outcome = fake_runtime.embed(ENCODER, [spoilt], long=[Long("chunk")])
+    assert outcome.failed == {0: FailedRow("non_finite_output")}
+    assert not outcome.vectors.any()
 
 
 def test_embeddings_come_in_order_and_failed_ones_are_told(fake_runtime: Runtime) -> None:

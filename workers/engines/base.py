@@ -103,6 +103,9 @@ class EncoderEngine(Engine, Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Cuts at `max_tokens` and says so. Thread-safe."""
 
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        """A whole text, as sequences that the model takes, which overlap by ``stride`` tokens. Thread-safe."""
+
     def prepare(self, batch: Sequence[Ids]) -> Any:
         """Off the device's path. Thread-safe."""
 

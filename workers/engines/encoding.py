@@ -7,7 +7,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from workers.engines.architecture import broken
-from workers.engines.base import Tokens
+from workers.engines.base import Ids, Tokens
+from workers.engines.windows import windows
 
 # Of a text of megabytes only the head is tokenised. Words are tokenised one by one, so where the head fills the model the ids are the same;
 # where it does not (a novel's worth of spaces), the whole text is.
@@ -26,6 +27,11 @@ class Encoding:
         if vocabulary is not None and self._tokenizer.get_vocab_size() > vocabulary:
             raise broken(folder, "the tokenizer has more tokens than the model has embeddings: they do not belong together.")
         self._tokenizer.no_padding()
+        self._whole = Tokenizer.from_str(self._tokenizer.to_str())
+        self._whole.no_truncation()
+        marks = self._whole.encode("a")
+        own = [at for at, special in enumerate(marks.special_tokens_mask) if not special] or [0]
+        self._prefix, self._suffix = marks.ids[: own[0]], marks.ids[own[-1] + 1 :]
         # One more than the model takes, so that a cut text is known from one that just fits. The end token is put back below.
         self._tokenizer.enable_truncation(max_tokens + 1)
 
@@ -38,6 +44,11 @@ class Encoding:
             )
             for text, encoding in zip(texts, encodings, strict=True)
         ]
+
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        """The whole text as sequences that the model takes, special tokens included; each shares ``stride`` tokens with the one before."""
+        ids = np.array(self._whole.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        return windows(ids, self._prefix, self._suffix, self.max_tokens, stride)
 
     def _tokens(self, ids: list[int]) -> Tokens:
         if len(ids) <= self.max_tokens:

@@ -15,6 +15,7 @@ import numpy as np
 
 from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Message, OutOfMemory, Tokens, Vectors
 from workers.engines.packing import Packed, pack
+from workers.engines.windows import windows
 from workers.zero_shot import TEMPLATES, prototypes, written
 
 DIMENSIONS = 32
@@ -68,6 +69,9 @@ class FakeEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         raw = [text.encode() for text in texts]
         return [Tokens(np.frombuffer(one[: self.max_tokens], dtype=np.uint8).astype(np.int32), len(one) > self.max_tokens) for one in raw]
+
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        return windows(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32), (), (), self.max_tokens, stride)
 
     def prepare(self, batch: Sequence[Ids]) -> Packed:
         return pack(batch)

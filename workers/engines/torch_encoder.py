@@ -78,6 +78,9 @@ class TorchEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         return self._encoding(texts)
 
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        return self._encoding.windows(text, stride)
+
     def prepare(self, batch: Sequence[Ids]) -> Packed:
         return pack(batch)
 

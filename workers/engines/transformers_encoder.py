@@ -39,6 +39,9 @@ class TransformersEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         return self._encoding(texts)
 
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        return self._encoding.windows(text, stride)
+
     def prepare(self, batch: Sequence[Ids]) -> Padded:
         return pad(batch, self._filler)
 

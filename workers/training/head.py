@@ -44,13 +44,10 @@ class LoadedHead:
     coefficients: Vectors
     intercepts: Vectors
 
-    def probabilities(self, embeddings: Vectors) -> Vectors:
-        """[n, K], each row sums to 1."""
-        logits = embeddings @ self.coefficients.T + self.intercepts
-        logits -= logits.max(axis=1, keepdims=True)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+    def logits(self, embeddings: Vectors) -> Vectors:
+        """[n, K]; their softmax are the probabilities."""
+        made: Vectors = embeddings @ self.coefficients.T + self.intercepts
+        return made
 
 
 def load_head(weights: bytes, card: Mapping[str, object]) -> LoadedHead:
