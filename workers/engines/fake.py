@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Message, OutOfMemory, Tokens, Vectors
-from workers.engines.packing import Packed, pack
 from workers.engines.windows import windows
 from workers.zero_shot import TEMPLATES, prototypes, written
 
@@ -34,12 +33,18 @@ def enabled() -> bool:
     return os.environ.get("TEXTMILL_FAKE_ENGINE") == "1"
 
 
-def vector_of(text: str) -> Vectors:
-    """[32], unit length: a hash of the text spread over the sphere."""
-    digest = hashlib.blake2b(text.encode(), digest_size=DIMENSIONS * 2).digest()
-    values = np.frombuffer(digest, dtype="<i2").astype(np.float32)
-    unit: Vectors = values / np.linalg.norm(values)
+def vectors_of(texts: Sequence[bytes]) -> Vectors:
+    """[n, 32], unit length: a hash of each text spread over the sphere."""
+    digests = b"".join([hashlib.blake2b(text, digest_size=DIMENSIONS * 2).digest() for text in texts])
+    values = np.frombuffer(digests, dtype="<i2").astype(np.float32).reshape(len(texts), DIMENSIONS)
+    unit: Vectors = values / np.sqrt(np.square(values).sum(axis=1, keepdims=True))
     return unit
+
+
+def vector_of(text: str) -> Vectors:
+    """[32]: the same for one."""
+    one: Vectors = vectors_of([text.encode()])[0]
+    return one
 
 
 def expected_label(text: str, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> str:
@@ -73,15 +78,14 @@ class FakeEncoder:
     def windows(self, text: str, stride: int) -> list[Ids]:
         return windows(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32), (), (), self.max_tokens, stride)
 
-    def prepare(self, batch: Sequence[Ids]) -> Packed:
-        return pack(batch)
+    def prepare(self, batch: Sequence[Ids]) -> list[bytes]:
+        return [ids.astype(np.uint8).tobytes() for ids in batch]
 
-    def run(self, packed: Packed) -> Vectors:
-        texts = [_text(ids) for ids in np.split(packed.ids, np.cumsum(packed.lengths)[:-1])]
+    def run(self, texts: list[bytes]) -> Vectors:
         _suffer(texts, self._delay_seconds)
-        vectors = np.empty((len(texts), DIMENSIONS), np.float32)
-        for place, text in zip(packed.order, texts, strict=True):
-            vectors[place] = np.nan if MARKS["nan"] in text else vector_of(text)
+        vectors = vectors_of(texts)
+        spoilt = MARKS["nan"].encode()
+        vectors[[place for place, text in enumerate(texts) if spoilt in text]] = np.nan
         return vectors
 
 
@@ -101,7 +105,7 @@ class FakeDecoder:
 
     def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
         texts = [_text(item.ids) for item in batch]
-        _suffer(texts, self._delay_seconds)
+        _suffer([text.encode() for text in texts], self._delay_seconds)
         return [self._answer(text, item.max_tokens) for text, item in zip(texts, batch, strict=True)]
 
     def _answer(self, text: str, max_tokens: int) -> Generation | FailedRow:
@@ -116,10 +120,10 @@ def _text(ids: Ids) -> str:
     return ids.astype(np.uint8).tobytes().decode(errors="replace")
 
 
-def _suffer(texts: Sequence[str], delay_seconds: float) -> None:
+def _suffer(texts: Sequence[bytes], delay_seconds: float) -> None:
     if delay_seconds:
         time.sleep(delay_seconds * len(texts))
-    whole = "\n".join(texts)
+    whole = b"\n".join(texts).decode(errors="replace")
     if MARKS["exit"] in whole:
         os._exit(139)
     if MARKS["hang"] in whole:
