@@ -29,6 +29,7 @@ from db.shards import Lease
 
 COMPLETED: Final = 1
 FAILED: Final = 2
+PAGE_ROWS: Final = 2048  # a page is a transaction with its event: one wait for the disk
 PAGE_BYTES: Final = 4 << 20  # of sealed payloads; a page ends after the row that passes this
 
 _STAGING: Final = bulk.Staging(
@@ -66,40 +67,34 @@ _COUNT: Final = text(
 ).bindparams(bindparam("metrics", type_=JSONB(none_as_null=True)))
 # LATERAL with LIMIT 1 makes the join one index look-up a result. As a plain join it is planned, where there are no statistics yet (a new
 # file, a job that has just ended), as every result of the page with every row of the file: 1.9 s a page of a 20,000-row file, not 2 ms.
-_OUTPUT_PAGE: Final = text(
-    """
+_OUTPUT_PAGE: Final = """
     SELECT idx, line, custom_id_sealed, outcome, code, payload_sealed, model_version
     FROM (SELECT res.idx, r.line, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version,
                  sum(coalesce(octet_length(res.payload_sealed), 0))
                      OVER (ORDER BY res.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-          FROM (SELECT * FROM results WHERE tenant_id = :tenant AND job_id = :job AND idx > :after AND outcome = 1
-                ORDER BY idx LIMIT :limit) AS res
+          FROM (SELECT * FROM results WHERE tenant_id = %(tenant)s AND job_id = %(job)s AND idx > %(after)s AND outcome = 1
+                ORDER BY idx LIMIT %(limit)s) AS res
           CROSS JOIN LATERAL (SELECT line, custom_id_sealed FROM rows
-                WHERE tenant_id = :tenant AND file_id = :file AND idx = res.idx LIMIT 1) AS r) AS page
-    WHERE coalesce(before, 0) < :bytes ORDER BY idx
+                WHERE tenant_id = %(tenant)s AND file_id = %(file)s AND idx = res.idx LIMIT 1) AS r) AS page
+    WHERE coalesce(before, 0) < %(bytes)s ORDER BY idx
     """
-)
-_ERRORS_PAGE: Final = text(
-    """
+_ERRORS_PAGE: Final = """
     SELECT res.idx, r.line, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version
-    FROM (SELECT * FROM results WHERE tenant_id = :tenant AND job_id = :job AND idx > :after AND outcome = 2
-          ORDER BY idx LIMIT :limit) AS res
+    FROM (SELECT * FROM results WHERE tenant_id = %(tenant)s AND job_id = %(job)s AND idx > %(after)s AND outcome = 2
+          ORDER BY idx LIMIT %(limit)s) AS res
     CROSS JOIN LATERAL (SELECT line, custom_id_sealed FROM rows
-                        WHERE tenant_id = :tenant AND file_id = :file AND idx = res.idx LIMIT 1) AS r
+                        WHERE tenant_id = %(tenant)s AND file_id = %(file)s AND idx = res.idx LIMIT 1) AS r
     ORDER BY res.idx
     """
-)
 # Of a job that ended early: rows that failed, and rows that never ran, which are not stored anywhere.
-_ERRORS_PAGE_ENDED_EARLY: Final = text(
-    """
-    SELECT r.idx, r.line, r.custom_id_sealed, CAST(2 AS smallint) AS outcome, coalesce(res.code, :code) AS code,
+_ERRORS_PAGE_ENDED_EARLY: Final = """
+    SELECT r.idx, r.line, r.custom_id_sealed, CAST(2 AS smallint) AS outcome, coalesce(res.code, %(code)s) AS code,
            res.payload_sealed, res.model_version
     FROM rows r
-    LEFT JOIN results res ON res.tenant_id = :tenant AND res.job_id = :job AND res.idx = r.idx AND res.idx > :after
-    WHERE r.tenant_id = :tenant AND r.file_id = :file AND r.idx > :after AND (res.idx IS NULL OR res.outcome = 2)
-    ORDER BY r.idx LIMIT :limit
+    LEFT JOIN results res ON res.tenant_id = %(tenant)s AND res.job_id = %(job)s AND res.idx = r.idx AND res.idx > %(after)s
+    WHERE r.tenant_id = %(tenant)s AND r.file_id = %(file)s AND r.idx > %(after)s AND (res.idx IS NULL OR res.outcome = 2)
+    ORDER BY r.idx LIMIT %(limit)s
     """
-)
 _HAS: Final = text(
     """
     SELECT EXISTS (SELECT FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = 1) AS output,
@@ -120,8 +115,7 @@ class NewResult(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class ResultLine:
+class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """A result as it is exported. ``line``: the row's 1-based line in the uploaded file. ``payload``: None where it failed."""
 
     idx: int
@@ -182,7 +176,7 @@ def write_results(
 
 
 def iter_results(
-    store: Store, actor: Actor, job_id: UUID, *, which: Literal["output", "errors"], page: int = 512, after_idx: int = -1
+    store: Store, actor: Actor, job_id: UUID, *, which: Literal["output", "errors"], page: int = PAGE_ROWS, after_idx: int = -1
 ) -> Iterator[ResultLine]:
     """The results of a job in the file's order, from the row after ``after_idx``; while it runs, what is done so far.
 
@@ -296,22 +290,21 @@ def _iter_pages(
     store: Store, actor: Actor, job_id: UUID, state: str, which: Literal["output", "errors"], page: int, after_idx: int
 ) -> Iterator[ResultLine]:
     while (read := _read_page(store, actor, job_id, state, which, page, after_idx)) is not None:
-        for row in read.rows:
-            custom_id = None
-            if row.custom_id_sealed is not None:
-                custom_id = read.file_sealer.open("rows.custom_id", row.idx, row.custom_id_sealed).decode()
-            payload = None if row.payload_sealed is None else read.job_sealer.open("results.payload", row.idx, row.payload_sealed)
-            yield ResultLine(row.idx, row.line, custom_id, row.outcome, row.code, payload, row.model_version)
+        open_id, open_payload = read.file_sealer.open, read.job_sealer.open
+        for idx, line, sealed_id, outcome, code, sealed, version in read.rows:
+            custom_id = None if sealed_id is None else open_id("rows.custom_id", idx, sealed_id).decode()
+            payload = None if sealed is None else open_payload("results.payload", idx, sealed)
+            yield ResultLine(idx, line, custom_id, outcome, code, payload, version)
         if read.last:
             return
-        after_idx = read.rows[-1].idx
+        after_idx = read.rows[-1][0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Committed to the record, not opened yet. ``last``: no row can follow."""
+    """Committed to the record, not opened yet: ``rows`` in the order of the queries' columns. ``last``: no row can follow."""
 
-    rows: list[Row[Any]]
+    rows: list[tuple[Any, ...]]
     last: bool
     file_sealer: Sealer
     job_sealer: Sealer
@@ -331,15 +324,15 @@ def _read_page(
         if job is not None and not _is_deleted(job, which):
             at = {"tenant": actor.tenant_id, "job": job_id, "file": job.file_id, "after": after_idx, "limit": limit}
             if which == "output":
-                found = list(conn.execute(_OUTPUT_PAGE, {**at, "bytes": PAGE_BYTES}))
+                found = bulk.fetch(conn, _OUTPUT_PAGE, {**at, "bytes": PAGE_BYTES})
             elif state in _NEVER_RAN:
-                found = list(conn.execute(_ERRORS_PAGE_ENDED_EARLY, {**at, "code": _NEVER_RAN[state]}))
+                found = bulk.fetch(conn, _ERRORS_PAGE_ENDED_EARLY, {**at, "code": _NEVER_RAN[state]})
             else:
-                found = list(conn.execute(_ERRORS_PAGE, at))
-            sealed = [value for row in found for value in (row.custom_id_sealed, row.payload_sealed) if value is not None]
+                found = bulk.fetch(conn, _ERRORS_PAGE, at)
+            sealed = [value for row in found for value in (row[2], row[5]) if value is not None]
             record_digest(conn, actor.tenant_id, event_id, sealed)
             if found:
-                payload_bytes = sum(len(row.payload_sealed or b"") for row in found)
+                payload_bytes = sum(len(row[5] or b"") for row in found)
                 page = _Page(
                     found,
                     len(found) < limit and payload_bytes < PAGE_BYTES,

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 # Of an encoder on a CPU, measured (tests/benchmarks/costs.json): a batch costs as much as these tokens beside its own, and in a packed one,
 # where attention runs once for each distinct length, every such length as much as these.
 OVERHEAD_TOKENS: Final = 13
 LENGTH_TOKENS: Final = 2
+# How finely a batch may be cut. With a budget of many rows whose lengths all differ, looking at each of them cost more than all else a row
+# takes a worker outside the model.
+CHUNKS_A_BATCH: Final = 16
 INTERACTIVE_IN_A_ROW: Final = 4  # batches: then one of bulk runs, so that a flood of small jobs leaves it a fifth of the batches or more
 
 
@@ -57,20 +60,21 @@ def cut(
 
     Rows are put in order of length and cut where the sum of the batches' costs is least, by dynamic programming (Fang et al.,
     TurboTransformers, PPoPP 2021): a padded engine trades padding against the fixed cost of one more batch, a packed one pays for each
-    distinct length. Cuts are looked for between distinct lengths and at quarters of a budget, which keeps it to microseconds a row.
+    distinct length. Cuts are looked for between chunks of rows, a few of which make a batch, which keeps it to microseconds a row.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     chunks = _chunks(lengths, budget_tokens, max_rows)
     least, cheapest_start = [0], [0]
     for end in range(1, len(chunks)):
-        end_rows, length, end_tokens, kind = chunks[end]
+        end_rows, end_tokens, longest, _, kind = chunks[end]
         best = None
         for start in range(end - 1, -1, -1):
-            rows = end_rows - chunks[start][0]
-            tokens = length * rows if padded else end_tokens - chunks[start][2]
+            start_rows, start_tokens, *_ = chunks[start]
+            rows = end_rows - start_rows
+            tokens = longest * rows if padded else end_tokens - start_tokens
             if start < end - 1 and (tokens > budget_tokens or rows > max_rows):
                 break
-            cost = least[start] + overhead_tokens + tokens + (0 if padded else LENGTH_TOKENS * (kind - chunks[start + 1][3] + 1))
+            cost = least[start] + overhead_tokens + tokens + (0 if padded else LENGTH_TOKENS * (kind - chunks[start + 1].first_kind + 1))
             if best is None or cost < best[0]:
                 best = cost, start
         assert best is not None
@@ -80,22 +84,40 @@ def cut(
     end = len(chunks) - 1
     while end > 0:
         start = cheapest_start[end]
-        batches.append(order[chunks[start][0] : chunks[end][0]])
+        batches.append(order[chunks[start].rows : chunks[end].rows])
         end = start
     return sorted(batches, key=min)
 
 
-def _chunks(lengths: Sequence[int], budget_tokens: int, max_rows: int) -> list[tuple[int, int, int, int]]:
-    """Rows of one length that are never cut apart, shortest first, after a beginning of nothing. Each as (rows up to its end, its length,
-    tokens up to its end, number of its length)."""
-    chunks = [(0, 0, 0, 0)]
+class _Chunk(NamedTuple):
+    """Rows that are never cut apart, in the order of their lengths. What is counted is counted from the shortest row of all to this
+    chunk's end; ``first_kind`` and ``kind`` number the distinct lengths."""
+
+    rows: int
+    tokens: int
+    longest: int
+    first_kind: int
+    kind: int
+
+
+def _chunks(lengths: Sequence[int], budget_tokens: int, max_rows: int) -> list[_Chunk]:
+    """After a beginning of nothing: at most a quarter of a batch (or one row), and several lengths only up to a sixteenth."""
+    chunks = [_Chunk(0, 0, 0, 0, 0)]
+    growing: _Chunk | None = None
     rows = tokens = 0
     for kind, (length, count) in enumerate(sorted(Counter(lengths).items())):
-        step = max(1, min(budget_tokens // max(1, length), max_rows) // 4)
-        for taken in (*range(step, count, step), count):
-            chunks.append((rows + taken, length, tokens + taken * length, kind))
+        most_rows = max(1, min(budget_tokens // max(1, length), max_rows) // 4)
+        for taken in (*range(most_rows, count, most_rows), count):
+            if growing is not None and rows + taken - chunks[-1].rows > most_rows:
+                chunks.append(growing)
+                growing = None
+            chunk = _Chunk(rows + taken, tokens + taken * length, length, kind if growing is None else growing.first_kind, kind)
+            full = chunk.rows - chunks[-1].rows == most_rows or CHUNKS_A_BATCH * (chunk.tokens - chunks[-1].tokens) >= budget_tokens
+            growing = None if full else chunk
+            if full:
+                chunks.append(chunk)
         rows, tokens = rows + count, tokens + count * length
-    return chunks
+    return chunks if growing is None else [*chunks, growing]
 
 
 def turns(interactive_in_a_row: int) -> tuple[Work, Work]:

@@ -33,7 +33,7 @@ from workers.sizing import Speeds, shard_chars
 
 BROKER_PAUSE_SECONDS: Final = 2.0  # after a failure: a connect that times out must not slow the steps that need only Postgres
 STANDBY_SECONDS: Final = 2.0
-SPEEDS_SECONDS: Final = 30.0  # how long measured speeds are believed
+SPEEDS_SECONDS: Final = 5.0  # how long measured speeds are believed
 BROKER_ERRORS: Final = (KombuError, RedisError, OSError)
 
 log = logging.getLogger("textmill.dispatcher")

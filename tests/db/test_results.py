@@ -1,11 +1,12 @@
 import threading
 import uuid
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, LiteralString
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, text
 
+from db import bulk
 from db import results as results_module
 from db import shards as shards_module
 from db.actors import Actor
@@ -203,7 +204,7 @@ def test_a_page_of_results_ends_by_bytes(flow: Flow, tenant: Actor, monkeypatch:
 
 @pytest.mark.parametrize(("which", "outcome"), [("output", 1), ("errors", 2)])
 def test_a_page_of_results_looks_up_each_row_once_before_there_are_statistics(
-    flow: Flow, tenant: Actor, which: Literal["output", "errors"], outcome: int
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch, which: Literal["output", "errors"], outcome: int
 ) -> None:
     rows = 200
     job = flow.job(tenant, rows, shard_chars=10_000)
@@ -212,17 +213,18 @@ def test_a_page_of_results_looks_up_each_row_once_before_there_are_statistics(
         for at in range(rows)
     ]
     _write(flow, flow.claim(), results, finish=True)
-    run: list[tuple[str, object]] = []
+    asked: list[tuple[LiteralString, Mapping[str, object]]] = []
+    fetch = bulk.fetch
 
-    def spy(_conn: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        run.append((statement, parameters))
+    def spy(conn: Connection, query: LiteralString, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        asked.append((query, values))
+        return fetch(conn, query, values)
 
-    event.listen(flow.api.engine, "before_cursor_execute", spy)
+    monkeypatch.setattr(bulk, "fetch", spy)
     assert len(list(iter_results(flow.api, tenant, job.job_id, which=which, page=rows))) == rows
-    event.remove(flow.api.engine, "before_cursor_execute", spy)
-    page, parameters = next((statement, parameters) for statement, parameters in run if "custom_id_sealed" in statement)
+    page, values = asked[0]
     with flow.api.transaction(tenant=tenant.tenant_id) as conn:
-        plan = conn.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {page}", parameters).scalar_one()[0]["Plan"]
+        plan = fetch(conn, "EXPLAIN (ANALYZE, FORMAT JSON) " + page, values)[0][0][0]["Plan"]
     visited = sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan) if node.get("Relation Name", "").startswith("rows"))
     assert rows <= visited <= 2 * rows
 

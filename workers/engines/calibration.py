@@ -169,8 +169,8 @@ class _Way:
 
 
 def _smallest_of_the_fastest(tried: Sequence[tuple[_Way, float]]) -> tuple[_Way, float]:
-    """The way with the smallest budget of those that are as good as the fastest: with half the tokens a batch, an interactive row waits half
-    as long, and so do the other lanes for the last batch of a job."""
+    """The way with the smallest budget of those that are as good as the fastest: with half the tokens a batch, an interactive row waits
+    half as long, and so do the other lanes for the last batch of a job."""
     fastest = max(speed for _, speed in tried)
     return min((one for one in tried if one[1] >= AS_GOOD * fastest), key=lambda one: (one[0].budget_tokens, -one[1]))
 
