@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, and_, insert, select, tuple_
+from sqlalchemy import Connection, insert, select, text
 
 from db.errors import NotFound, SealError, SettingsError
 from db.schema import data_keys, tenant_keys
@@ -99,6 +99,16 @@ class LocalKeyFile:
         return _unwrap(self._aead, wrapped, bound)
 
 
+_LOAD: Final = text(
+    """
+    SELECT k.owner_kind, k.owner_id, k.key_id, k.key_epoch, k.wrapped, t.kek_id, t.wrapped AS outermost
+    FROM data_keys k LEFT JOIN tenant_keys t ON t.tenant_id = k.tenant_id AND t.key_epoch = k.key_epoch
+    WHERE k.tenant_id = :tenant
+      AND (k.owner_kind, k.owner_id) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:ids AS uuid[])))
+    """
+)
+
+
 class KeyRing:
     """Makes and finds data keys. Thread-safe. With no provider it holds no keys and opens nothing (dispatcher, auditor)."""
 
@@ -151,16 +161,10 @@ class KeyRing:
         missing = [owner for owner in owners if self.cached(tenant_id, *owner) is None]
         if not missing:
             return
-        keys, tenants = data_keys.c, tenant_keys.c
-        found = conn.execute(
-            select(
-                keys.owner_kind, keys.owner_id, keys.key_id, keys.key_epoch, keys.wrapped, tenants.kek_id, tenants.wrapped.label("outer")
-            )
-            .outerjoin(tenant_keys, and_(tenants.tenant_id == keys.tenant_id, tenants.key_epoch == keys.key_epoch))
-            .where(keys.tenant_id == tenant_id, tuple_(keys.owner_kind, keys.owner_id).in_(missing))
-        ).all()
+        kinds, ids = [kind for kind, _ in missing], [owner_id for _, owner_id in missing]
+        found = conn.execute(_LOAD, {"tenant": tenant_id, "kinds": kinds, "ids": ids}).all()
         for row in found:
-            tenant_key = self._unwrap_tenant_key(tenant_id, row.key_epoch, row.kek_id, row.outer)
+            tenant_key = self._unwrap_tenant_key(tenant_id, row.key_epoch, row.kek_id, row.outermost)
             owner = KeyOwner(tenant_id, row.owner_kind, row.owner_id)
             key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
             sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)

@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.connect import Store
 
 CHANNEL: Final = "textmill_work"
-# Words within this are one. A notifying transaction holds a lock of the whole server while it commits, so none goes with the work itself.
-GATHER_SECONDS: Final = 0.01
+# The first word goes at once, and those that come within this after it are one. A notifying transaction holds a lock of the whole server while
+# it commits, so none goes with the work itself.
+REST_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 1.0  # how late a listener notices that it should end
 
@@ -47,15 +48,18 @@ class Bell:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        while True:
             self._rung.wait()
-            self._closing.wait(GATHER_SECONDS)
             self._rung.clear()
+            last = self._closing.is_set()
             try:
                 with self._store.engine.begin() as connection:
                     connection.execute(_NOTIFY)
             except SQLAlchemyError as error:
                 log.info("a wake-up was lost (%s)", type(error).__name__)
+            if last:
+                return
+            self._closing.wait(REST_SECONDS)
 
 
 class Listener:
