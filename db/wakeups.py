@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.connect import Store
 
 CHANNEL: Final = "textmill_work"
-# The first word goes at once, and those that come within this after it are one. A notifying transaction holds a lock of the whole server while
-# it commits, so none goes with the work itself.
+# The first word goes at once, and those that come within this after it are one. A notifying transaction holds a lock of the whole server
+# while it commits, so none goes with the work itself.
 REST_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 1.0  # how late a listener notices that it should end

@@ -20,6 +20,7 @@ LENGTH_TOKENS: Final = 2
 # How finely a batch may be cut. With a budget of many rows whose lengths all differ, looking at each of them cost more than all else a row
 # takes a worker outside the model.
 CHUNKS_A_BATCH: Final = 16
+FEW_LENGTHS: Final = 64  # of so many every cut is looked at
 INTERACTIVE_IN_A_ROW: Final = 4  # batches: then one of bulk runs, so that a flood of small jobs leaves it a fifth of the batches or more
 
 
@@ -101,18 +102,22 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(lengths: Sequence[int], budget_tokens: int, max_rows: int) -> list[_Chunk]:
-    """After a beginning of nothing: at most a quarter of a batch (or one row), and several lengths only up to a sixteenth."""
+    """After a beginning of nothing: at most a quarter of a batch (or one row), and several lengths only up to a sixteenth, where there are
+    many."""
     chunks = [_Chunk(0, 0, 0, 0, 0)]
     growing: _Chunk | None = None
     rows = tokens = 0
-    for kind, (length, count) in enumerate(sorted(Counter(lengths).items())):
+    counts = sorted(Counter(lengths).items())
+    few = len(counts) <= FEW_LENGTHS
+    for kind, (length, count) in enumerate(counts):
         most_rows = max(1, min(budget_tokens // max(1, length), max_rows) // 4)
         for taken in (*range(most_rows, count, most_rows), count):
             if growing is not None and rows + taken - chunks[-1].rows > most_rows:
                 chunks.append(growing)
                 growing = None
             chunk = _Chunk(rows + taken, tokens + taken * length, length, kind if growing is None else growing.first_kind, kind)
-            full = chunk.rows - chunks[-1].rows == most_rows or CHUNKS_A_BATCH * (chunk.tokens - chunks[-1].tokens) >= budget_tokens
+            large = CHUNKS_A_BATCH * (chunk.tokens - chunks[-1].tokens) >= budget_tokens
+            full = few or large or chunk.rows - chunks[-1].rows == most_rows
             growing = None if full else chunk
             if full:
                 chunks.append(chunk)

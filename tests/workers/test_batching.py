@@ -17,6 +17,12 @@ def test_every_row_is_in_exactly_one_batch(lengths: list[int], budget: int, padd
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
 
 
+def test_rows_of_many_lengths_fill_a_large_packed_batch() -> None:
+    """Several lengths in one chunk count as several: were they one, a chunk alone would look cheaper than a full batch."""
+    lengths = list(range(200, 712))
+    assert len(cut(lengths, 65_536, padded=False, max_rows=512)) == -(-sum(lengths) // 65_536)
+
+
 @given(LENGTHS, BUDGETS, st.booleans(), MAX_ROWS)
 def test_only_a_single_row_larger_than_the_budget_passes_it(lengths: list[int], budget: int, padded: bool, max_rows: int) -> None:
     for batch in cut(lengths, budget, padded=padded, max_rows=max_rows):

@@ -7,7 +7,6 @@ import torch
 from transformers import BertModel
 
 from workers.engines.base import EngineBroken, Ids, OutOfMemory, Vectors
-from workers.engines.packing import pack
 from workers.engines.torch_encoder import TorchEncoder
 from workers.engines.torch_errors import translated
 from workers.models import registry
@@ -68,22 +67,22 @@ def reference(folder: Path, batch: list[Ids]) -> Vectors:
 
 
 def test_packed_fp32_equals_transformers(fp32: TorchEncoder, batch: list[Ids], reference: Vectors) -> None:
-    assert np.abs(fp32.run(pack(batch)) - reference).max() <= 1e-5
+    assert np.abs(fp32.run(fp32.prepare(batch)) - reference).max() <= 1e-5
 
 
 def test_packed_bf16_points_the_same_way(folder: Path, batch: list[Ids], reference: Vectors) -> None:
     bf16 = TorchEncoder(CARD, folder, device="cpu", number_format="bfloat16")
-    assert (bf16.run(pack(batch)) * reference).sum(axis=1).min() >= 0.999
+    assert (bf16.run(bf16.prepare(batch)) * reference).sum(axis=1).min() >= 0.999
 
 
 def test_a_vector_does_not_depend_on_what_it_is_packed_with(fp32: TorchEncoder, batch: list[Ids]) -> None:
-    together = fp32.run(pack(batch))
-    alone = np.concatenate([fp32.run(pack([ids])) for ids in batch])
+    together = fp32.run(fp32.prepare(batch))
+    alone = np.concatenate([fp32.run(fp32.prepare([ids])) for ids in batch])
     assert np.abs(together - alone).max() <= 1e-5
 
 
 def test_vectors_have_unit_length(fp32: TorchEncoder, batch: list[Ids]) -> None:
-    assert np.linalg.norm(fp32.run(pack(batch)), axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(fp32.run(fp32.prepare(batch)), axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_long_text_is_cut_at_the_model_and_says_so(fp32: TorchEncoder) -> None:
@@ -114,7 +113,7 @@ def test_a_spoilt_row_spoils_no_neighbour(folder: Path, batch: list[Ids]) -> Non
     spoilt = np.array([batch[4][1] in ids for ids in batch])
     assert spoilt.any()
     assert not spoilt.all()
-    assert (np.isnan(encoder.run(pack(batch))).any(axis=1) == spoilt).all()
+    assert (np.isnan(encoder.run(encoder.prepare(batch))).any(axis=1) == spoilt).all()
 
 
 def test_the_version_names_the_weights_and_the_way_they_are_run(fp32: TorchEncoder) -> None:
@@ -137,4 +136,4 @@ def test_plain_operators_compute_the_same_as_onednns(
 ) -> None:
     monkeypatch.setattr("workers.engines.torch_encoder._reordered", lambda _: None)
     plain = TorchEncoder(CARD, folder, device="cpu", number_format="float32")
-    assert np.abs(plain.run(pack(batch)) - fp32.run(pack(batch))).max() <= 1e-5
+    assert np.abs(plain.run(plain.prepare(batch)) - fp32.run(fp32.prepare(batch))).max() <= 1e-5

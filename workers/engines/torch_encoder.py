@@ -1,8 +1,8 @@
 """A sentence encoder or sequence classifier in torch, packed: no token of padding is ever computed.
 
 The tokens of a batch lie one after the other. Everything but attention works on them as one matrix [T, d]; attention runs once for each
-length that occurs, over all sequences of that length. Queries, keys and values come from one fused product. Follows transformers'
-BertModel (post-norm); a sentence vector is pooled in fp32 and of unit length, as all-MiniLM-L6-v2 was trained.
+length that occurs, over all sequences of that length, or on a GPU once for all. Queries, keys and values come from one fused product.
+Follows transformers' BertModel (post-norm); a sentence vector is pooled in fp32 and of unit length, as all-MiniLM-L6-v2 was trained.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,8 @@ from torch.nn import functional
 from workers.engines.architecture import Activation, Affine, Architecture, ClassifierHead, read
 from workers.engines.base import Ids, Tokens, Vectors
 from workers.engines.encoding import Encoding
-from workers.engines.packing import Packed, pack
+from workers.engines.gpu_batches import Staged, attend, copy_stream, means, stage, varlen_attention
+from workers.engines.packing import pack
 from workers.engines.plan import Format
 from workers.engines.torch_errors import translated
 from workers.models.card import ModelCard
@@ -46,7 +47,10 @@ class TorchEncoder:
         self._heads = made.heads
         self._epsilon = made.epsilon
         self._pooling = made.pooling
-        self._load(made, getattr(torch, number_format))
+        dtype = getattr(torch, number_format)
+        self._copies = copy_stream(self._device)
+        self._varlen = varlen_attention(self._device, dtype, made.words.shape[1] // made.heads)
+        self._load(made, dtype)
 
     def _load(self, made: Architecture, dtype: torch.dtype) -> None:
         def placed(tensor: Tensor) -> Tensor:
@@ -81,32 +85,35 @@ class TorchEncoder:
     def windows(self, text: str, stride: int) -> list[Ids]:
         return self._encoding.windows(text, stride)
 
-    def prepare(self, batch: Sequence[Ids]) -> Packed:
-        return pack(batch)
+    def prepare(self, batch: Sequence[Ids]) -> Staged:
+        with translated():
+            return stage(pack(batch), self._device, self._copies)
 
-    def run(self, packed: Packed) -> Vectors:
+    def run(self, staged: Staged) -> Vectors:
+        """Waits for the device once, for the answers."""
         with torch.inference_mode(), translated():
-            answers = self._answers(self._hidden(packed), packed)
-            vectors: Vectors = np.empty((len(packed.order), self.dimensions), np.float32)
-            vectors[packed.order] = answers.cpu().numpy()
+            staged.wait()
+            answers = self._answers(self._hidden(staged), staged)
+            vectors: Vectors = np.empty((len(staged.packed.order), self.dimensions), np.float32)
+            vectors[staged.packed.order] = answers.cpu().numpy()
             return vectors
 
-    def _hidden(self, packed: Packed) -> Tensor:
+    def _hidden(self, staged: Staged) -> Tensor:
         """[T, d], the last layer's output for every token."""
-        ids = torch.from_numpy(packed.ids).to(self._device, non_blocking=True)
-        positions = torch.from_numpy(packed.positions).to(self._device, non_blocking=True)
-        hidden = self._norm(self._words[ids] + self._places[positions], self._embedding_norm)
+        hidden = self._norm(self._words[staged.ids] + self._places[staged.positions], self._embedding_norm)
         for layer in self._layers:
-            context = self._attention(layer.query_key_value(hidden), packed)
+            context = self._attention(layer.query_key_value(hidden), staged)
             hidden = self._norm(layer.attention_output(context, hidden), layer.attention_norm)
             hidden = self._norm(layer.down(layer.up(hidden), hidden), layer.output_norm)
         return hidden
 
-    def _attention(self, query_key_value: Tensor, packed: Packed) -> Tensor:
+    def _attention(self, query_key_value: Tensor, staged: Staged) -> Tensor:
         """[T, 3d] -> [T, d]; each sequence sees itself only."""
+        if self._varlen is not None:
+            return attend(self._varlen, query_key_value, staged, self._heads)
         width = query_key_value.shape[1] // 3
         context = query_key_value.new_empty(query_key_value.shape[0], width)
-        for group in packed.groups:
+        for group in staged.packed.groups:
             rows = slice(group.start, group.start + group.count * group.length)
             # [count, length, 3, heads, d / heads] -> three of [count, heads, length, d / heads]
             split = query_key_value[rows].view(group.count, group.length, 3, self._heads, width // self._heads).permute(2, 0, 3, 1, 4)
@@ -114,19 +121,23 @@ class TorchEncoder:
             context[rows].view(group.count, group.length, self._heads, width // self._heads).copy_(seen.transpose(1, 2))
         return context
 
-    def _answers(self, hidden: Tensor, packed: Packed) -> Tensor:
+    def _answers(self, hidden: Tensor, staged: Staged) -> Tensor:
         """[n, dimensions] in packed order: logits of a classifier, else sentence vectors of unit length."""
-        groups = [
-            hidden[group.start : group.start + group.count * group.length].view(group.count, group.length, -1) for group in packed.groups
-        ]
         if self._head is None and self._pooling == "mean":
-            return functional.normalize(torch.cat([group.float().mean(1) for group in groups]), dim=1)
-        first = torch.cat([group[:, 0].float() for group in groups])
+            return functional.normalize(self._means(hidden, staged), dim=1)
+        first = hidden[staged.bounds[:-1]].float()
         if self._head is None:
             return functional.normalize(first, dim=1)
         dense = functional.linear(first, self._head.dense.weight, self._head.dense.bias)
         inner = torch.tanh(dense) if self._head.activation == "tanh" else torch.relu(dense)
         return functional.linear(inner, self._head.out.weight, self._head.out.bias)
+
+    def _means(self, hidden: Tensor, staged: Staged) -> Tensor:
+        """[n, d] in fp32. On a CPU length by length: adding token by token is slow there."""
+        if self._device.type != "cpu":
+            return means(hidden, staged)
+        groups = [hidden[one.start : one.start + one.count * one.length].view(one.count, one.length, -1) for one in staged.packed.groups]
+        return torch.cat([group.float().mean(1) for group in groups])
 
     def _norm(self, hidden: Tensor, norm: Affine) -> Tensor:
         return functional.layer_norm(hidden, norm.weight.shape, norm.weight, norm.bias, self._epsilon)
