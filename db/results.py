@@ -290,10 +290,9 @@ def _iter_pages(
     store: Store, actor: Actor, job_id: UUID, state: str, which: Literal["output", "errors"], page: int, after_idx: int
 ) -> Iterator[ResultLine]:
     while (read := _read_page(store, actor, job_id, state, which, page, after_idx)) is not None:
-        open_id, open_payload = read.file_sealer.open, read.job_sealer.open
         for idx, line, sealed_id, outcome, code, sealed, version in read.rows:
-            custom_id = None if sealed_id is None else open_id("rows.custom_id", idx, sealed_id).decode()
-            payload = None if sealed is None else open_payload("results.payload", idx, sealed)
+            custom_id = None if sealed_id is None else read.file_sealer.open("rows.custom_id", idx, sealed_id).decode()
+            payload = None if sealed is None else read.job_sealer.open("results.payload", idx, sealed)
             yield ResultLine(idx, line, custom_id, outcome, code, payload, version)
         if read.last:
             return
