@@ -133,7 +133,7 @@ class _Bench:
         for place, (candidate, _) in enumerate(fit):
             engine = self.engine_of(candidate)
             ways += [(place, _Way(engine, self.cores, 1, budget)) for budget in BUDGETS]
-            if self.cores > 1 and candidate.engine == "openvino":  # torch has one pool of threads a process, whatever the lanes
+            if self.cores > 1 and candidate.engine in {"openvino", "onnx"}:  # torch has one pool of threads a process, whatever the lanes
                 whole = candidate.load(1, self.cores)
                 ways += [(place, _Way(whole, 1, self.cores, budget)) for budget in BUDGETS[1:3]]
         speeds = self.speeds([way for _, way in ways])

@@ -61,12 +61,15 @@ class Candidates:
             return
         no_bf16 = None if self._flags & BF16_FLAGS else "this CPU does not multiply bf16 in hardware"
         no_int8 = None if self._flags & VNNI_FLAGS else "this CPU has no int8 dot product (VNNI)"
-        no_openvino = None if find_spec("openvino") is not None else "the package openvino is not installed"
+        no_openvino = _missing("openvino")
+        no_onnx = _missing("onnxruntime", "onnx")
         yield Candidate("torch", "float32", CPU_ENCODER, self._torch("float32"))
         yield Candidate("torch", "bfloat16", CPU_ENCODER, self._torch("bfloat16"), no_bf16)
         yield Candidate("openvino", "float32", CPU_PADDED_ENCODER, self._openvino("float32"), no_openvino)
         yield Candidate("openvino", "bfloat16", CPU_PADDED_ENCODER, self._openvino("bfloat16"), no_openvino or no_bf16)
         yield Candidate("openvino", "int8", CPU_PADDED_ENCODER, self._openvino("int8"), no_openvino or no_int8)
+        yield Candidate("onnx", "float32", CPU_PADDED_ENCODER, self._onnx("float32"), no_onnx)
+        yield Candidate("onnx", "int8", CPU_PADDED_ENCODER, self._onnx("int8"), no_onnx or no_int8)
 
     def find(self, engine: EngineName, number_format: NumberFormat) -> Candidate | None:
         return next((one for one in self if one.engine == engine and one.format == number_format), None)
@@ -95,7 +98,20 @@ class Candidates:
 
         return load
 
+    def _onnx(self, number_format: NumberFormat) -> Load:
+        def load(_lanes: int, threads: int) -> EncoderEngine:
+            from workers.engines.onnx_encoder import OnnxEncoder
+
+            return OnnxEncoder(self._card, self._folder, number_format=number_format, threads=threads, architecture=self._architecture)
+
+        return load
+
     def _transformers(self, _lanes: int, _threads: int) -> EncoderEngine:
         from workers.engines.transformers_encoder import TransformersEncoder
 
         return TransformersEncoder(self._card, self._folder, device=self._device)
+
+
+def _missing(*packages: str) -> str | None:
+    """Why an engine that needs them cannot run here, or None."""
+    return next((f"the package {name} is not installed" for name in packages if find_spec(name) is None), None)

@@ -16,7 +16,7 @@ from workers import file_lock
 from workers.engines.plan import CAPS, EngineName, NumberFormat
 
 LAYOUT: Final = 1  # of a stored finding, and of how it is found: a higher one makes findings anew
-PACKAGES: Final = ("torch", "openvino", "tokenizers", "transformers", "textmill")
+PACKAGES: Final = ("torch", "openvino", "onnxruntime", "onnx", "tokenizers", "transformers", "textmill")
 
 Verdict = Literal["chosen", "slower", "disagrees", "not here"]
 

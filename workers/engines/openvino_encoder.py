@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.engines.architecture import Affine, Architecture, read
-from workers.engines.base import Ids, OutOfMemory, Tokens, Vectors
-from workers.engines.encoding import Encoding
+from workers.engines.base import Ids, OutOfMemory, Vectors
+from workers.engines.eight_bits import eight_bits as in_eight_bits
+from workers.engines.house_encoder import HouseEncoder
 from workers.engines.padding import Padded, pad
 from workers.engines.plan import NumberFormat
 from workers.models.card import ModelCard
@@ -36,7 +36,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-class OpenVinoEncoder:
+class OpenVinoEncoder(HouseEncoder):
     """One compiled model with a stream for each lane; a lane's thread has a request of its own, and waits without the GIL."""
 
     padded = True
@@ -53,11 +53,7 @@ class OpenVinoEncoder:
     ) -> None:
         openvino = import_openvino()
         made = architecture if architecture is not None else read(folder)
-        self.model_version = f"{card.weights_version}+openvino-{number_format}"
-        self.max_tokens = min(card.max_tokens, made.places.shape[0])
-        self.dimensions = made.outputs
-        self.labels = made.labels
-        self._encoding = Encoding(folder, max_tokens=self.max_tokens, vocabulary=made.words.shape[0])
+        super().__init__(card, folder, made, f"openvino-{number_format}")
         settings: dict[str, Any] = {
             "NUM_STREAMS": lanes,
             "INFERENCE_NUM_THREADS": threads,
@@ -69,12 +65,6 @@ class OpenVinoEncoder:
         graph = _Graph(made, eight_bits=number_format == "int8").build()
         self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
         self._requests = threading.local()
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        return self._encoding(texts)
-
-    def windows(self, text: str, stride: int) -> list[Ids]:
-        return self._encoding.windows(text, stride)
 
     def prepare(self, batch: Sequence[Ids]) -> Padded:
         return pad(batch)
@@ -163,9 +153,7 @@ class _Graph:
         op = self._op
         weight = self._weight(layer.weight)
         if self._eight_bits if eight_bits is None else eight_bits:
-            values = layer.weight.numpy()
-            scale: NDArray[np.float32] = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12) / np.float32(127)
-            small = np.clip(np.round(values / scale), -127, 127).astype(np.int8)
+            small, scale = in_eight_bits(layer.weight)
             weight = op.multiply(op.convert(op.constant(small), "f32"), op.constant(scale))
         return op.add(op.matmul(hidden, weight, False, True), self._weight(layer.bias))
 

@@ -14,9 +14,9 @@ from workers.device import all_cpu_flags
 
 Format = Literal["float32", "bfloat16"]
 NumberFormat = Literal["float32", "bfloat16", "int8"]
-EngineName = Literal["torch", "openvino", "transformers"]
+EngineName = Literal["torch", "openvino", "onnx", "transformers"]
 # What can be asked for: auto leaves it to calibration, exact is float32.
-EngineChoice = Literal["auto", "torch", "openvino", "transformers"]
+EngineChoice = Literal["auto", "torch", "openvino", "onnx", "transformers"]
 DtypeChoice = Literal["auto", "float32", "bfloat16", "int8", "exact"]
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engines.architecture import Activation, Affine, Architecture, ClassifierHead, read
-from workers.engines.base import Ids, Tokens, Vectors
-from workers.engines.encoding import Encoding
+from workers.engines.base import Ids, Vectors
 from workers.engines.gpu_batches import Staged, attend, copy_stream, means, stage, varlen_attention
+from workers.engines.house_encoder import HouseEncoder
 from workers.engines.packing import pack
 from workers.engines.plan import Format
 from workers.engines.torch_errors import translated
@@ -27,7 +27,7 @@ Linear = Callable[[Tensor], Tensor]
 LinearAdd = Callable[[Tensor, Tensor], Tensor]
 
 
-class TorchEncoder:
+class TorchEncoder(HouseEncoder):
     """Weights are read once and never written, so lanes share one instance. Sets torch to one thread for the process: lanes are the
     parallelism."""
 
@@ -38,11 +38,7 @@ class TorchEncoder:
     ) -> None:
         torch.set_num_threads(1)
         made = architecture if architecture is not None else read(folder)
-        self.model_version = f"{card.weights_version}+torch-packed-{number_format}"
-        self.max_tokens = min(card.max_tokens, made.places.shape[0])
-        self.dimensions = made.outputs
-        self.labels = made.labels
-        self._encoding = Encoding(folder, max_tokens=self.max_tokens, vocabulary=made.words.shape[0])
+        super().__init__(card, folder, made, f"torch-packed-{number_format}")
         self._device = torch.device(device)
         self._heads = made.heads
         self._epsilon = made.epsilon
@@ -78,12 +74,6 @@ class TorchEncoder:
         ]
         # The head is a few numbers a text: in fp32, so that close calls stay what they are.
         self._head = None if made.head is None else _head_to(made.head, self._device)
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        return self._encoding(texts)
-
-    def windows(self, text: str, stride: int) -> list[Ids]:
-        return self._encoding.windows(text, stride)
 
     def prepare(self, batch: Sequence[Ids]) -> Staged:
         with translated():
