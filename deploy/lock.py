@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
+ENGINES: Final = ("--extra", "openvino", "--extra", "onnxruntime")
 LOCKS: Final = {
-    "requirements.lock": ["--extra", "embedded", "--extra", "models", "--extra", "openvino", "--extra", "demo", "--extra", "dev"],
-    "container.lock": ["--extra", "models", "--extra", "openvino", "--build-deps-for", "wheel"],
+    "requirements.lock": [*ENGINES, "--extra", "embedded", "--extra", "models", "--extra", "demo", "--extra", "dev"],
+    "container.lock": [*ENGINES, "--extra", "models", "--build-deps-for", "wheel"],
 }
 HEAD: Final = """\
 # Written by `make lock` from pyproject.toml: every package by version and hash.

@@ -58,7 +58,7 @@ def test_one_way_is_chosen_and_every_other_has_a_reason(candidates: Candidates) 
     assert len(finding.trials) == len(list(candidates))
     plan, candidate = plan_of(finding, candidates)
     assert (plan.engine, plan.format) == (candidate.engine, candidate.format)
-    assert plan.policy.padded == (plan.engine == "openvino")
+    assert plan.policy.padded == (plan.engine != "torch")
 
 
 def test_what_disagrees_is_out_however_fast(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,25 +91,32 @@ def test_an_output_that_is_not_a_number_disagrees(candidates: Candidates, monkey
     assert trials["torch", "bfloat16"].verdict == "disagrees"
 
 
-def test_an_engine_that_fails_on_this_machine_is_one_way_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.engines import openvino_encoder
+def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers.engines import onnx_encoder, openvino_encoder
 
     def fail() -> None:
         raise RuntimeError("no such instruction")
 
     monkeypatch.setattr(openvino_encoder, "import_openvino", fail)
+    monkeypatch.setattr(onnx_encoder, "import_onnxruntime", fail)
     finding = quick(candidates)
     assert finding.chosen.engine == "torch"
-    assert {trial.verdict for trial in finding.trials if trial.engine == "openvino"} == {"not here"}
+    assert {trial.verdict for trial in finding.trials if trial.engine != "torch"} == {"not here"}
 
 
 def test_a_package_that_is_missing_is_one_way_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.engines.candidates.find_spec", lambda _: None)
     assert {one.refused for one in candidates if one.engine == "openvino"} == {"the package openvino is not installed"}
+    assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnxruntime is not installed"}
     assert quick(candidates).chosen.engine == "torch"
 
 
-def test_without_bf16_in_hardware_it_is_not_tried(root: Path) -> None:
+def test_the_package_that_builds_the_graph_is_needed_too(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engines.candidates.find_spec", lambda name: None if name == "onnx" else object())
+    assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnx is not installed"}
+
+
+def test_without_bf16_and_int8_in_hardware_they_are_not_tried(root: Path) -> None:
     assert {one.format for one in of(root, frozenset({"avx2"})) if one.refused is None} == {"float32"}
 
 

@@ -41,10 +41,10 @@ class OnnxEncoder(HouseEncoder):
         super().__init__(card, folder, made, f"onnx-{number_format}")
         graph = OnnxGraph(made, eight_bits=number_format == "int8")
         options = _options(onnxruntime, threads)
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
-        options.add_external_initializers(list(graph.weights), values)
+        # The session copies them: none of these arrays is read after this.
+        weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
+        options.add_external_initializers(list(graph.weights), weights)
         self._session = onnxruntime.InferenceSession(graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self._weights = values  # which the session may read in place
 
     def prepare(self, batch: Sequence[Ids]) -> Padded:
         return pad(batch)

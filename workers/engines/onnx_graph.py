@@ -80,10 +80,18 @@ class OnnxGraph:
             total = self._op("Squeeze", self._op("MatMul", weights, hidden), self._indices(1))
             return self._unit(self._op("Div", total, self._op("ReduceSum", "mask", self._indices(1), keepdims=1)))
         first = self._op("Gather", hidden, self._weight(np.array(0, np.int64)), axis=1)
+        if self._eight_bits:
+            first = self._op("Add", first, self._spoilt(hidden))
         if head is None:
             return self._unit(first)
         dense = self._linear(first, head.dense, eight_bits=False)
         return self._linear(self._op("Tanh" if head.activation == "tanh" else "Relu", dense), head.out, eight_bits=False)
+
+    def _spoilt(self, hidden: str) -> str:
+        """[n, L, d] -> [n, 1], NaN where any token of the row is, else 0. Quantised, NaN is a number like others, so that what the first
+        token sees of its neighbours hides it; each token's own sums keep it."""
+        total = self._op("Squeeze", self._op("ReduceSum", hidden, self._indices(1, 2), keepdims=1), self._indices(1))
+        return self._op("Mul", total, self._weight(np.array(0, np.float32)))
 
     def _unit(self, vectors: str) -> str:
         return self._op("LpNormalization", vectors, axis=1, p=2)
