@@ -107,11 +107,14 @@ class _Bench:
         same = (candidate.engine, candidate.format) == (self.reference.engine, self.reference.format)
         try:
             engine = self.engine_of(candidate)
-            found = self.truth if same else probabilities(engine, self.held, self.cores)
+            # Another library's fp32 differs by the order of its sums or is wrong: a few texts of all lengths tell, and it is slow.
+            held = self.held[:LEAST_TEXTS] if candidate.format == "float32" else self.held
+            truth = self.truth[: len(held)]
+            found = truth if same else probabilities(engine, held, self.cores)
         except Exception as error:  # a library that fails on this machine is one way fewer
             return Trial(candidate.engine, candidate.format, "not here", f"it fails on this machine ({type(error).__name__})")
-        agreement = float((found.argmax(axis=1) == self.truth.argmax(axis=1)).mean())
-        difference = float(np.abs(found - self.truth).max()) if np.isfinite(found).all() else float("inf")
+        agreement = float((found.argmax(axis=1) == truth.argmax(axis=1)).mean())
+        difference = float(np.abs(found - truth).max()) if np.isfinite(found).all() else float("inf")
         trial = Trial(candidate.engine, candidate.format, "slower", "", agreement, difference, None, self.cores, 1, budget)
         if agreement < LEAST_AGREEMENT:
             return replace(trial, verdict="disagrees", reason=f"{agreement:.2%} of the labels as in fp32; {LEAST_AGREEMENT:.1%} must be")
