@@ -22,6 +22,7 @@ from workers.models.card import ModelCard
 from workers.models.folders import local_model
 from workers.models.provision import with_digest
 
+FORMATS: tuple[NumberFormat, ...] = ("float32", "int8")
 WORD, SPOILT = 6, 7
 BATCH: list[Ids] = [np.array(ids, np.int32) for ids in ([1, 5, 2], [1, 6, 9, 10, 11, 5, 2], [1, 2], [1, 8, 8, 12, 2])]
 
@@ -48,7 +49,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("number_format", ["float32", "int8"])
+@pytest.mark.parametrize("number_format", FORMATS)
 def test_several_lanes_at_once_get_the_answers_of_one(made: Made, number_format: NumberFormat, threads: int) -> None:
     engine = made.load(number_format, threads=threads)
     batches = [engine.prepare(BATCH[first:last]) for first in range(4) for last in range(first + 1, 5)]
@@ -59,7 +60,7 @@ def test_several_lanes_at_once_get_the_answers_of_one(made: Made, number_format:
         assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("number_format", ["float32", "int8"])
+@pytest.mark.parametrize("number_format", FORMATS)
 def test_a_row_that_the_model_spoils_is_not_a_number_and_its_neighbours_go_on(made: Made, number_format: NumberFormat) -> None:
     words = made.architecture.words.clone()
     words[SPOILT] = float("nan")
@@ -103,6 +104,15 @@ def test_an_error_quotes_no_token_anywhere(made: Made, capfd: pytest.CaptureFixt
         engine.run(engine.prepare([np.array([1, 4242, 2], np.int32)]))
     assert caught.value.__suppress_context__
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_token_without_any_activation_stays_a_number_in_int8(made: Made) -> None:
+    """A ReLU may leave zeros only, and a scale of zero would make them NaN."""
+    layers = tuple(replace(layer, up=replace(layer.up, bias=layer.up.bias - 100)) for layer in made.architecture.layers)
+    silent = replace(made.architecture, layers=layers, activation="relu")
+    exact, found = (made.load(form, architecture=silent) for form in FORMATS)
+    batch = exact.prepare(BATCH)
+    assert found.run(batch) == pytest.approx(exact.run(batch), abs=0.1)
 
 
 def test_a_session_has_weights_of_its_own(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

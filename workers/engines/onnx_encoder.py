@@ -1,6 +1,6 @@
 """A sentence encoder or sequence classifier in ONNX Runtime: padded batches, from a graph that is built here (`onnx_graph.py`).
 
-int8 keeps the weights in 8 bits per output and quantises activations as they come, with one range for a whole batch.
+int8 keeps the weights in 8 bits per output and quantises activations as they come, with a scale for each token.
 """
 
 from collections.abc import Sequence
