@@ -137,6 +137,13 @@ class Runtime:
         self._duplicates = Duplicates()
         self._closed = False
 
+    def load(self, model_id: str) -> None:
+        """Returns once the model is ready, which takes seconds, or a minute where this machine was never calibrated for it."""
+        if registry.get(model_id).kind == "encoder":
+            self._encoder(model_id)
+        else:
+            self._decoder(model_id)
+
     def warm(self, model_ids: Sequence[str]) -> None:
         """Loads these models and runs each once, so that the first shard does not pay for it."""
         for model_id in model_ids:

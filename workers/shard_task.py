@@ -182,6 +182,7 @@ class ShardTask:
 
     def _answer(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
         with self._watchdog.watch():
+            self._runtime.load(group.model)  # not part of what the chunk took: shards are sized by that
             began_at = time.monotonic()
             chunk = answer_rows(self._runtime, held, group, rows)
             chunk.began_at, chunk.ended_at = began_at, time.monotonic()

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+import workers.runtime
 from db import heads, jobs, label_sets, results, shards
 from db.actors import Actor
 from db.connect import Store
@@ -118,6 +119,19 @@ def test_the_rows_of_an_interactive_job_are_handed_to_the_model_as_such(
     assert bench.run() is End.DONE
     assert len(bench.answers(job_id)) == 1
     assert set(handed) == {interactive}
+
+
+def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = workers.runtime.load_encoder
+
+    def slow(*args: Any) -> Any:
+        time.sleep(1.0)
+        return load(*args)
+
+    monkeypatch.setattr("workers.runtime.load_encoder", slow)
+    job_id = bench.submit([row(0, {"input": "x"})])
+    assert bench.run() is End.DONE
+    assert bench.shard(job_id).metrics["seconds"] < 1.0
 
 
 def test_what_shards_took_becomes_the_speed_that_later_jobs_are_cut_by(bench: Bench) -> None:
