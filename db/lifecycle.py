@@ -33,6 +33,8 @@ MAX_INTERACTIVE_ROWS: Final = 256  # what goes before everybody's bulk must be s
 
 MIN_SHARD_ROWS: Final = 8
 MAX_SHARD_ROWS: Final = 4096
+PARTS: Final = 8  # shards that a job has at least, where each gets so many rows:
+PART_ROWS: Final = 256
 
 
 class JobState(StrEnum):
@@ -85,9 +87,13 @@ def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool)
 
 
 def rows_per_shard(row_count: int, size_chars: int, target_chars: int) -> int:
-    """Rows of a shard that holds about ``target_chars`` characters of a file with ``row_count`` rows and ``size_chars`` characters."""
+    """Rows of a shard that holds about ``target_chars`` characters of a file with ``row_count`` rows and ``size_chars`` characters.
+
+    A job of some hundreds of rows has several shards, however fast its model: one is opened or written while others run.
+    """
     mean_chars = max(1.0, size_chars / max(1, row_count))
-    return max(MIN_SHARD_ROWS, min(MAX_SHARD_ROWS, round(target_chars / mean_chars)))
+    part = max(PART_ROWS, -(-row_count // PARTS))
+    return max(MIN_SHARD_ROWS, min(MAX_SHARD_ROWS, part, round(target_chars / mean_chars)))
 
 
 # Shards.

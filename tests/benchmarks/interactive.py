@@ -2,7 +2,7 @@
 
 At the micro-batcher: a process of its own (`python -m tests.benchmarks.interactive`) with the worker's runtime, bulk work from as many
 threads as a worker has shards in flight, and single documents in between, five a second. Phases without and with them take turns. Through
-the API: jobs of one document beside a job of thousands, from the upload to the answer.
+the API: interactive jobs of one document beside a job of thousands, from the upload to the answer.
 """
 
 import inspect
@@ -65,12 +65,12 @@ def measure_through_the_api(mill: Mill, bulk: Workload, wanted: int, limit_secon
     """Seconds of jobs of one document, one after the other, while ``bulk`` of the same tenant runs; that is cancelled afterwards."""
     client, body = mill.client, {"model": ENCODER, "labels": list(LABELS)}
 
-    def submit(articles: Any) -> Any:
+    def submit(articles: Any, priority: str) -> Any:
         lines = b"".join(batch_lines(articles, body))
         file = client.upload(Upload(io.BytesIO(lines), "one.jsonl", "batch", {}, len(lines)))
-        return client.create_batch(file.id, "/v1/classifications")
+        return client.create_batch(file.id, "/v1/classifications", priority=priority)
 
-    running = submit(bulk.articles)
+    running = submit(bulk.articles, "bulk")
     taken: list[float] = []
     until = time.perf_counter() + limit_seconds
     try:
@@ -78,7 +78,7 @@ def measure_through_the_api(mill: Mill, bulk: Workload, wanted: int, limit_secon
             time.sleep(LOOK_SECONDS)
         while len(taken) < wanted and (not taken or time.perf_counter() < until):
             began = time.perf_counter()
-            one = submit(bulk.articles[len(taken) : len(taken) + 1])
+            one = submit(bulk.articles[len(taken) : len(taken) + 1], "interactive")
             while not one.ended:
                 time.sleep(LOOK_SECONDS)
                 one = client.batch(one.id)

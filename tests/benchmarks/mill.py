@@ -29,6 +29,7 @@ NULL_ENVIRONMENT: Final = {"TEXTMILL_FAKE_ENGINE": "1", "TEXTMILL_BUDGET_TOKENS"
 TUNING: Final = frozenset(f"TEXTMILL_{name}" for name in ("DEVICE", "ENGINE", "DTYPE", "EXACT", "LANES", "THREADS", "BUDGET_TOKENS"))
 SELDOM_SECONDS: Final = 0.5  # each look costs the API some 4 ms of CPU, which is the model's CPU here
 OFTEN_SECONDS: Final = 0.05
+SURELY: Final = 0.95  # of the time that the last such job took: none is expected to be faster
 LIMIT_SECONDS: Final = 300.0
 ENDED: Final = ("completed", "failed", "expired", "cancelled")
 
@@ -63,6 +64,7 @@ class Mill:
     stack: Stack
     client: Client
     settings: Mapping[str, str] = field(default_factory=dict)
+    job_seconds: dict[tuple[str, int], float] = field(default_factory=dict)  # of the last job, by workload and size
 
     @property
     def children(self) -> dict[str, int]:
@@ -120,15 +122,18 @@ def running(home: Path, settings: Mapping[str, str], *, calibrated_in: Path | No
         detach.stop(where, hurry=True)
 
 
-def wait_ended(client: Client, batch: Batch, *, limit_seconds: float = LIMIT_SECONDS) -> Batch:
-    """Looks seldom at first and more often towards the end, which is estimated from how far the job is: a fixed pause would add half of
-    itself to every time that is measured."""
+def wait_ended(client: Client, batch: Batch, *, expected_seconds: float | None = None, limit_seconds: float = LIMIT_SECONDS) -> Batch:
+    """Looks seldom at first and more often towards the end: a fixed pause would add half of itself to every time that is measured.
+
+    The end is when the last such job had ended, where the caller knows; else it is estimated from how far the job is, which comes in steps
+    of a chunk."""
     began = time.perf_counter()
     while not batch.ended:
         elapsed = time.perf_counter() - began
         assert elapsed < limit_seconds, f"a job is {batch.status} after {limit_seconds:.0f} s"
         share = batch.counts.done / batch.counts.total if batch.counts.total else 0.0
-        left = elapsed / share - elapsed if share else SELDOM_SECONDS
+        end = expected_seconds or (elapsed / share if share else elapsed + SELDOM_SECONDS)
+        left = SURELY * end - elapsed
         time.sleep(min(SELDOM_SECONDS, max(OFTEN_SECONDS, left / 3)))
         batch = client.batch(batch.id)
     assert batch.status == "completed", f"a job {batch.status}"

@@ -185,7 +185,7 @@ class Suite:
         taken = interactive.measure_through_the_api(mill, many("C7", BULK_TEXTS), INTERACTIVE_JOBS, limit_seconds=25)
         if taken:
             shown = f"p50 {interactive.percentile(taken, 0.5):.2f} s, p99 {interactive.percentile(taken, 0.99):.2f} s ({len(taken)} jobs)"
-            self.found.lines.append(("C7: a job of one document beside the same tenant's job of thousands, upload to answer", shown))
+            self.found.lines.append(("C7: an interactive job of one document beside bulk of the same tenant, upload to answer", shown))
         self.found.details["interactive"] = {**asdict(felt), "through_the_api_seconds": taken}
 
     # Without a model

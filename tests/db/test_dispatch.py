@@ -7,7 +7,7 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.dispatch import _VALIDATING, _cut
 from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
-from db.lifecycle import INTERACTIVE_PRIORITY, MAX_SHARD_ROWS, MIN_SHARD_ROWS
+from db.lifecycle import INTERACTIVE_PRIORITY, MIN_SHARD_ROWS, PART_ROWS, PARTS
 from db.shards import claim, claim_any
 from tests.db.flow import Flow, Stores, plain
 
@@ -36,7 +36,7 @@ def test_a_job_is_cut_into_ranges_that_cover_every_row_once(flow: Flow, tenant: 
 
 def test_shards_are_sized_by_characters_within_bounds(flow: Flow, tenant: Actor) -> None:
     assert flow.shards(flow.job(tenant, 20, shard_chars=1))[0][:2] == (0, MIN_SHARD_ROWS)
-    assert len(flow.shards(flow.job(tenant, MAX_SHARD_ROWS + 1, shard_chars=10**9))) == 2
+    assert len(flow.shards(flow.job(tenant, PARTS * PART_ROWS, shard_chars=10**9))) == PARTS
     empty_rows = flow.job(tenant, [plain(at, size=0) for at in range(9)], shard_chars=9)
     assert [shard[:2] for shard in flow.shards(empty_rows)] == [(0, 9)]
 

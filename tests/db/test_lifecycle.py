@@ -72,6 +72,11 @@ def test_shards_hold_a_number_of_rows_within_bounds(row_count: int, size_chars: 
     assert MIN_SHARD_ROWS <= rows_per_shard(row_count, size_chars, target_chars) <= MAX_SHARD_ROWS
 
 
+@pytest.mark.parametrize(("row_count", "rows"), [(100, 256), (2_000, 256), (8_000, 1_000), (1_000_000, 4_096)])
+def test_a_job_of_a_fast_model_still_has_several_shards(row_count: int, rows: int) -> None:
+    assert rows_per_shard(row_count, 100 * row_count, 1 << 40) == rows
+
+
 @given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
 def test_a_backoff_grows_to_a_minute_and_is_never_nothing(attempts: int, jitter: float) -> None:
     assert 0.5 <= backoff_seconds(attempts, jitter) <= MAX_BACKOFF_SECONDS
