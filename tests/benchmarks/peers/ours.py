@@ -35,6 +35,7 @@ class Ours:
     def __init__(self, client: Client, children: Mapping[str, int]) -> None:
         self._client = client
         self._children = children
+        self._job_seconds: dict[tuple[str, int], float] = {}  # of the last job, by model and number of rows
 
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(self._children).values())
@@ -46,7 +47,10 @@ class Ours:
         used = self.cpu_seconds()
         began = time.perf_counter()
         file = self._client.upload(Upload(io.BytesIO(lines), "bench.jsonl", "batch", {}, len(lines)))
-        batch = wait_ended(self._client, self._client.create_batch(file.id, "/v1/classifications"))
+        created, kind = time.perf_counter(), (model, len(texts))
+        batch = self._client.create_batch(file.id, "/v1/classifications")
+        batch = wait_ended(self._client, batch, expected_seconds=self._job_seconds.get(kind))
+        self._job_seconds[kind] = time.perf_counter() - created
         labels = labels_of(self._client.lines(batch.output_file) if batch.output_file else (), len(texts))
         seconds = time.perf_counter() - began
         if NO_LABEL in labels:
