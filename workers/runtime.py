@@ -31,7 +31,6 @@ from workers.engines.base import (
     Vectors,
 )
 from workers.engines.loading import EngineSettings, load_decoder, load_encoder
-from workers.engines.windows import unit
 from workers.long_texts import Long
 from workers.models import registry
 from workers.stages import StageSeconds
@@ -186,7 +185,7 @@ class Runtime:
         vectors, pieces = answered.vectors, read.pieces
         if pieces.chunked:
             vectors = pieces.pool(vectors, range(len(texts)))
-            vectors = vectors if encoder.engine.labels else unit(vectors)
+            vectors = vectors if encoder.engine.labels else zero_shot.unit(vectors)
             vectors[list(answered.failed)] = 0.0
         return EmbedOutcome(vectors, read.tokens, read.truncated, pieces.counts(), answered.failed, answered.share, version, read.stages)
 

@@ -38,9 +38,7 @@ def written(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 def prototypes(vectors: Vectors, templates: int) -> Vectors:
     """[K, d] unit vectors from the [K * templates, d] unit embeddings of `written`."""
-    means = vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1)
-    unit: Vectors = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.float32(1e-12))
-    return unit
+    return unit(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
 
 
 def logits(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
@@ -52,6 +50,12 @@ def logits(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
 def probabilities(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
     """[n, K], each row sums to 1."""
     return softmax(logits(embeddings, label_prototypes))
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Each row scaled to length 1; a row of zeros stays."""
+    scaled: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return scaled
 
 
 def softmax(values: Vectors) -> Vectors:

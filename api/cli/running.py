@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, get_args
 
 from api.cli.connection import connect
 from api.cli.exits import CommandError, ExitCode
@@ -20,6 +20,7 @@ from api.cli.progress import show_progress
 from api.cli.terminal import answer, answer_json, say, shown
 from api.performance import performance
 from db.errors import TextmillError
+from workers.long_texts import OnLong, Pool
 
 if TYPE_CHECKING:
     from api.client import Batch, Client, FileInfo
@@ -87,9 +88,9 @@ def priority_of(number: int, *, interactive: bool) -> int | str:
 
 def long_texts(on_long: str | None, pool: str | None, stride: int | None) -> dict[str, object]:
     """What the three options put into a job's defaults. Raises CommandError where they do not fit together."""
-    if on_long not in (None, "truncate", "refuse", "chunk"):
+    if on_long is not None and on_long not in get_args(OnLong):
         raise CommandError("--on-long is truncate, refuse or chunk.")
-    if pool not in (None, "mean", "max"):
+    if pool is not None and pool not in get_args(Pool):
         raise CommandError("--pool is mean or max.")
     if on_long != "chunk" and (pool is not None or stride is not None):
         raise CommandError("--pool and --stride go with --on-long chunk.")

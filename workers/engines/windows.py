@@ -76,9 +76,3 @@ class Pieces:
             pooled[at] = own.max(axis=0) if self.pools[text] == "max" else own.mean(axis=0)
             first = end
         return pooled
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Each row scaled to length 1; a row of zeros stays."""
-    scaled: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-    return scaled
