@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.goals import GOALS, missed
+from tests.benchmarks.guard import guarded
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.mill import own_environment
 from tests.benchmarks.report import on_the_terminal, write
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     def say(line: str) -> None:
         print(f"{time.perf_counter() - began:5.0f} s  {line}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="textmill-bench-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="textmill-bench-", ignore_cleanup_errors=True) as folder, guarded():
         suite = Suite(Path(folder), options, say)
         suite.run()
     seconds = time.perf_counter() - began

@@ -25,6 +25,7 @@ from api.demo.corpus import LABELS, load_articles
 from api.local.home import Home
 from api.local.valkey import EmbeddedValkey
 from tests.benchmarks.bare import ENCODER
+from tests.benchmarks.guard import guarded
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.peers import conversions, roster
 from tests.benchmarks.peers.company import Company, Member, Places
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> int:
     load_before = [round(load, 2) for load in os.getloadavg()]
     root = options.venvs.expanduser().absolute()
     stacks.own_environment()
-    with tempfile.TemporaryDirectory(prefix="textmill-peers-", ignore_cleanup_errors=True) as work:
+    with tempfile.TemporaryDirectory(prefix="textmill-peers-", ignore_cleanup_errors=True) as work, guarded():
         bench = Bench(root, Path(work))
         valkey = EmbeddedValkey(bench.broker_home)
         valkey.start()

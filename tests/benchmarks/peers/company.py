@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.benchmarks.guard import MARK
 from tests.benchmarks.peers import conversions, environments
 from tests.benchmarks.peers.environments import Environment, NotInstalled
 from tests.benchmarks.peers.protocol import Peer, PeerFailed
 from tests.benchmarks.peers.roster import PeerSpec
 
 READY_SECONDS: Final = 180.0
-KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", MARK)
 
 
 @dataclass(frozen=True, slots=True)

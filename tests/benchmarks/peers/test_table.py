@@ -21,13 +21,22 @@ C3 = [row(OURS, 600.0), row("pipeline", 50.0), row("celery-batches", 75.0), row(
 
 
 def test_a_goal_is_the_ratio_to_the_best_of_those_it_speaks_of() -> None:
-    pipeline, batches, engine, tail, null = judge({"C3": C3, "C4": [row(OURS, 900.0), row("st", 300.0), row("ct2", 800.0)]})
+    pipeline, batches, engine, _, tail, _, null = judge({"C3": C3, "C4": [row(OURS, 900.0), row("st", 300.0), row("ct2", 800.0)]})
     assert (pipeline.ratio, pipeline.verdict) == (12.0, "pass")
     assert (batches.ratio, batches.verdict) == (8.0, "miss")
     assert (engine.against, engine.verdict) == ("ct2", "miss")
     assert engine.ratio == pytest.approx(1.09, abs=0.01)
     assert (tail.against, tail.ratio, tail.verdict) == ("st", 3.0, "pass")
     assert (null.ratio, null.verdict) == (None, "not measured")
+
+
+def test_who_gives_other_labels_is_left_out_of_the_line_that_says_so() -> None:
+    rows = [row(OURS, 300.0, agreement=0.998), row("st", 200.0, agreement=0.999), row("ct2", 400.0, agreement=0.98)]
+    _, _, fastest, agreeing, *_ = judge({"C3": rows})
+    assert (fastest.against, fastest.verdict) == ("ct2", "miss")
+    assert (agreeing.against, agreeing.ratio, agreeing.verdict) == ("st", 1.5, "pass")
+    _, _, _, nobody, *_ = judge({"C3": [rows[0], rows[2]]})
+    assert nobody.verdict == "not measured"
 
 
 def test_cpu_time_is_told_beside_and_judges_nothing() -> None:
@@ -49,10 +58,10 @@ def test_a_peer_that_did_not_run_is_no_pass() -> None:
 
 def test_the_goals_table_has_a_line_and_a_verdict_for_each() -> None:
     told = goals_table(judge({"C3": C3})).splitlines()
-    assert len(told) == 2 + 5
+    assert len(told) == 2 + 7
     assert "12.00×" in told[2]
     assert told[2].endswith("| pass |")
-    assert told[6].endswith("| not measured |")
+    assert told[8].endswith("| not measured |")
 
 
 def test_the_workload_table_is_best_first_and_says_why_one_did_not_run() -> None:
