@@ -28,6 +28,21 @@ from db.keyring import LocalKeyFile
 from db.migrate import bootstrap, grant_database, migrate
 from db.settings import Role, StoreSettings
 from db.tenants import SCOPES, create_tenant
+from tests.faults.plugin import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_makereport",
+    "pytest_sessionfinish",
+]
 
 PREFIX = "textmill-tests-"
 TEMPLATE = "textmill_template"

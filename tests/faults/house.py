@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Row, func, select
 
@@ -25,10 +26,14 @@ from db.connect import Store
 from db.results import iter_results
 from db.schema import results, shards
 from db.settings import StoreSettings
+from db.tenants import SCOPES, create_tenant
+from tests.faults.counters import Counters, Load, count
 from tests.workers.submitting import LABELS, row, submit
 from workers.engines.fake import expected_label
 
 ROOT = Path(__file__).parents[2]
+MATRIX_ROWS = 10_000
+# Everything that is waited for, ten or so times shorter than by default: L = 2 s (the lease), H = 0.5 s, P = 0.5 s (a worker's look).
 FAST = {
     "TEXTMILL_FAKE_ENGINE": "1",
     "TEXTMILL_LEASE_SECONDS": "2",
@@ -82,6 +87,7 @@ class House:
         self.actor = actor
         self.folder = folder
         self.broker_url = broker_url
+        self.calls = folder / "calls.log"  # of the model, by all workers
         self.processes: list[Process] = []
 
     # Processes
@@ -89,6 +95,11 @@ class House:
     def start_worker(self, *, delay_ms: float = 0, port: int | None = None, **environment: str) -> Process:
         extra = {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), **({"TEXTMILL_METRICS_PORT": str(port)} if port else {}), **environment}
         return self._start("workers.worker", extra, port)
+
+    def start_broken_worker(self, fault: str, *, delay_ms: float = 0, port: int | None = None, **environment: str) -> Process:
+        """A worker in which something goes wrong at a known place; ``fault`` is one of tests.faults.broken_worker.FAULTS."""
+        extra = {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), "FAULT": fault, **({"TEXTMILL_METRICS_PORT": str(port)} if port else {})}
+        return self._start("tests.faults.broken_worker", {**extra, **environment}, port)
 
     def start_dispatcher(self, **environment: str) -> Process:
         return self._start("workers.dispatcher", environment, None)
@@ -101,6 +112,7 @@ class House:
             "TEXTMILL_HOME": str(self.settings.home),
             "TEXTMILL_DATABASE_URL": str(self.settings.database_url),
             "TEXTMILL_REDIS_URL": self.broker_url,
+            "TEXTMILL_FAKE_LOG": str(self.calls),
             **extra,
         }
         with log_path.open("wb") as log:
@@ -123,18 +135,44 @@ class House:
 
     # Jobs
 
-    def submit(self, documents: Sequence[str], *, priority: int = 0) -> UUID:
-        return submit(self.api, self.actor, [row(at, {"input": document}) for at, document in enumerate(documents)], priority=priority)
+    def submit(self, documents: Sequence[str], *, priority: int = 0, actor: Actor | None = None) -> UUID:
+        rows = [row(at, {"input": document}) for at, document in enumerate(documents)]
+        return submit(self.api, actor or self.actor, rows, priority=priority)
+
+    def load(self, documents: Sequence[str], *, failures: Mapping[int, str] | None = None, actor: Actor | None = None) -> Load:
+        """A job whose rows are counted afterwards."""
+        return Load(self.submit(documents, actor=actor), actor or self.actor, documents, failures or {})
+
+    def load_all(self, rows: int = MATRIX_ROWS) -> list[Load]:
+        """The matrix's load: four jobs of two tenants, ``rows`` in all, no text twice."""
+        return [
+            self.load([f"job {number}: {one}" for one in texts(rows // 4)], actor=self.actor if number % 2 else self.other_actor)
+            for number in range(4)
+        ]
+
+    @cached_property
+    def other_actor(self) -> Actor:
+        return Actor(tenant_id=create_tenant(self.api, "another tenant"), principal_id=uuid4(), key_id=None, scopes=SCOPES)
+
+    def open_rows(self, loads: Sequence[Load]) -> int:
+        """Rows that have no result yet."""
+        return sum(len(load.texts) - self.done_count(load.job_id, load.actor) for load in loads)
+
+    def wait_all_completed(self, loads: Sequence[Load], timeout_seconds: float = 120) -> None:
+        def ended() -> bool:
+            return all(jobs.get_job(self.api, load.actor, load.job_id).state == "completed" for load in loads)
+
+        self.wait_for(ended, "every job completes", timeout_seconds)
 
     def state(self, job_id: UUID) -> str:
         return jobs.get_job(self.api, self.actor, job_id).state
 
-    def done_count(self, job_id: UUID) -> int:
-        with self.api.transaction(tenant=self.actor.tenant_id) as connection:
+    def done_count(self, job_id: UUID, actor: Actor | None = None) -> int:
+        with self.api.transaction(tenant=(actor or self.actor).tenant_id) as connection:
             return int(connection.execute(select(func.count()).select_from(results).where(results.c.job_id == job_id)).scalar_one())
 
-    def shards(self, job_id: UUID) -> Sequence[Row[tuple[object, ...]]]:
-        with self.api.transaction(tenant=self.actor.tenant_id) as connection:
+    def shards(self, job_id: UUID, actor: Actor | None = None) -> Sequence[Row[tuple[object, ...]]]:
+        with self.api.transaction(tenant=(actor or self.actor).tenant_id) as connection:
             return connection.execute(select(shards).where(shards.c.job_id == job_id).order_by(shards.c.first_idx)).all()
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout_seconds: float = 40) -> None:
@@ -148,10 +186,17 @@ class House:
     def wait_completed(self, job_id: UUID, timeout_seconds: float = 40) -> None:
         self.wait_for(lambda: self.state(job_id) == "completed", "the job completes", timeout_seconds)
 
-    def wait_done(self, job_id: UUID, goal: int) -> None:
-        self.wait_for(lambda: self.done_count(job_id) >= goal, f"{goal} rows are done")
+    def wait_done(self, job_id: UUID, goal: int, actor: Actor | None = None) -> None:
+        self.wait_for(lambda: self.done_count(job_id, actor) >= goal, f"{goal} rows are done")
 
     # Verdicts
+
+    def fenced(self) -> int:
+        """How often a holder was told that its lease was gone."""
+        return sum(process.log.count("is lost; nothing more is written") for process in self.processes)
+
+    def count(self, loads: Sequence[Load]) -> Counters:
+        return count(self.api, loads, self.calls)
 
     def check_results(self, job_id: UUID, texts: Sequence[str]) -> None:
         """Every row once, and its answer f(text)."""

@@ -1,7 +1,8 @@
 """A deterministic engine without a model, for fault tests: what it answers is a function of the text and of nothing else.
 
 On only where TEXTMILL_FAKE_ENGINE=1 (the registry then lists "fake-encoder" and "fake-decoder"). TEXTMILL_FAKE_DELAY_MS adds that many
-milliseconds a row, so that a test can interrupt a batch. A text may hold one of MARKS to make the engine fail as a real one may.
+milliseconds a row, so that a test can interrupt a batch. TEXTMILL_FAKE_LOG names a file that gets a line for every call of the model (see
+`Call`). A text may hold one of MARKS to make the engine fail as a real one may.
 `expected_label` and `expected_text` are the f(text) that a test compares with. Never use it to judge speed or quality.
 """
 
@@ -9,7 +10,9 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -59,6 +62,42 @@ def expected_text(prompt: str, max_tokens: int = 16) -> str:
     return " ".join(digest[at : at + 4] for at in range(0, 64, 4)[: max(1, min(max_tokens, 16))])
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the model: when it began (seconds since 1970), in which process, and the digests of its texts."""
+
+    at: float
+    pid: int
+    digests: tuple[str, ...]
+
+
+def digest_of(text: str) -> str:
+    return _digest(text.encode())
+
+
+def read_calls(log: Path) -> Iterator[Call]:
+    """What the processes that share this log have asked of the model, in the order in which it was written."""
+    for line in log.read_text().splitlines() if log.exists() else ():
+        at, pid, *digests = line.split()
+        yield Call(float(at), int(pid), tuple(digests))
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+class CallLog:
+    """Written before the model runs, each call in one write: a process that is killed in it has told of it."""
+
+    def __init__(self) -> None:
+        path = os.environ.get("TEXTMILL_FAKE_LOG")
+        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def add(self, texts: Sequence[bytes]) -> None:
+        if self._file is not None:
+            os.write(self._file, f"{time.time():.6f} {os.getpid()} {' '.join(map(_digest, texts))}\n".encode())
+
+
 class FakeEncoder:
     """Tokens are the bytes of the text. Truncates at 4,096."""
 
@@ -70,6 +109,7 @@ class FakeEncoder:
 
     def __init__(self) -> None:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
+        self._calls = CallLog()
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         raw = [text.encode() for text in texts]
@@ -82,6 +122,7 @@ class FakeEncoder:
         return [ids.astype(np.uint8).tobytes() for ids in batch]
 
     def run(self, texts: list[bytes]) -> Vectors:
+        self._calls.add(texts)
         _suffer(texts, self._delay_seconds)
         vectors = vectors_of(texts)
         spoilt = MARKS["nan"].encode()
@@ -96,6 +137,7 @@ class FakeDecoder:
 
     def __init__(self) -> None:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
+        self._calls = CallLog()
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         return self.tokenize_prompt(messages[-1].content)
@@ -105,7 +147,9 @@ class FakeDecoder:
 
     def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
         texts = [_text(item.ids) for item in batch]
-        _suffer([text.encode() for text in texts], self._delay_seconds)
+        encoded = [text.encode() for text in texts]
+        self._calls.add(encoded)
+        _suffer(encoded, self._delay_seconds)
         return [self._answer(text, item.max_tokens) for text, item in zip(texts, batch, strict=True)]
 
     def _answer(self, text: str, max_tokens: int) -> Generation | FailedRow:
