@@ -18,7 +18,6 @@ from sqlalchemy import text
 
 from db import jobs
 from db.actors import Actor
-from db.audit.events import list_events
 from db.connect import Store
 from db.lifecycle import JobState
 from db.results import ResultLine, iter_results
@@ -144,13 +143,22 @@ def first_reads(store: Store, load: Load) -> Times:
 
     An event's time is its transaction's start, and it commits before any row is opened: so it comes before the call."""
     first = np.full(len(load.texts), NEVER)
-    after: UUID | None = None
-    while events := list_events(store, load.actor, limit=500, after=after, action="rows.read", object_id=load.job_id):
-        for event in events:
-            rows = first[event.first_idx or 0 : event.end_idx or 0]
-            np.minimum(rows, event.at.timestamp(), out=rows)
-        after = events[-1].event_id
+    with store.transaction(tenant=load.actor.tenant_id) as conn:
+        events = conn.execute(_READS, {"tenant": load.actor.tenant_id, "job": load.job_id}).all()
+    for event in events:
+        rows = first[event.first_idx : event.end_idx]
+        np.minimum(rows, event.at.timestamp(), out=rows)
     return first
+
+
+# No event of a job is older than the job, and the index is by time: otherwise all of the tenant's events would be looked at for each job.
+_READS: Final = text(
+    """
+    SELECT at, first_idx, end_idx FROM audit_events
+    WHERE tenant_id = :tenant AND job_id = :job AND action = 'rows.read'
+      AND at >= (SELECT created_at FROM jobs WHERE tenant_id = :tenant AND job_id = :job)
+    """
+)
 
 
 class _Answer(msgspec.Struct):
