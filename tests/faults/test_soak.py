@@ -60,7 +60,8 @@ def test_the_jobs_are_of_all_sizes_and_tenants_and_no_text_is_there_twice() -> N
 
 def test_twenty_minutes_are_a_million_rows_and_five_thousand_of_the_real_model() -> None:
     times = plan.schedule(20)
-    assert (times.rows, times.undisturbed_seconds) == (1_000_000, 60)
+    assert times.rows == 1_000_000
+    assert times.undisturbed_seconds - times.warm_up_seconds == 60, "a whole minute to compare with"
     assert times.real_rows >= 5_000
     assert times.undisturbed_seconds < times.faults_end < times.end == 1_200 < times.faults_end_latest < 1_800
 

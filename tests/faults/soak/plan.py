@@ -101,6 +101,7 @@ class Schedule:
     """When what happens, in seconds since the first row. The real model's reference run comes before."""
 
     undisturbed_seconds: float
+    warm_up_seconds: float  # the first of these; until then shards are sized by a guess
     faults_end: float
     faults_end_latest: float  # where the rows are not through by then
     end: float
@@ -118,7 +119,8 @@ def schedule(minutes: float) -> Schedule:
     seconds = minutes * 60
     drain = min(DRAIN_SECONDS, seconds / 4)
     return Schedule(
-        undisturbed_seconds=min(60.0, seconds / 4),
+        undisturbed_seconds=min(90.0, seconds / 4),
+        warm_up_seconds=min(90.0, seconds / 4) / 3,
         faults_end=seconds - drain,
         faults_end_latest=seconds * LONGER - drain,
         end=seconds,

@@ -93,8 +93,7 @@ class _Soak:
             self._say(f"undisturbed for {times.undisturbed_seconds:.0f} s")
             self._wait(began + times.undisturbed_seconds, duties)
             broken_at = time.monotonic()
-            # What every worker does first, it has done in the first quarter.
-            undisturbed = self._watch.progress.rate(began + times.undisturbed_seconds / 4, broken_at)
+            undisturbed = self._watch.progress.rate(began + times.warm_up_seconds, broken_at)
             ended_at = self._break(began, duties)
             disturbed = self._watch.progress.rate(broken_at, ended_at)
             duties.stop(feeding)
