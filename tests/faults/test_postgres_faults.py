@@ -120,7 +120,7 @@ def test_a_lease_that_ends_behind_a_lock_is_told_of(house: House, server: Server
     rec_s = seconds_to_progress(house, loads)
     house.wait_all_completed(loads)
     verdict(house.count(loads), fenced=house.fenced(), rec_s=rec_s, most_waiting=most_waiting)
-    assert all("could not renew" in worker.log for worker in workers)
+    assert any("could not renew" in worker.log for worker in workers), "who held leases then says so"
 
 
 def locked(house: House, server: Server, table: str) -> tuple[int, float]:
