@@ -50,9 +50,9 @@ async def download(front: Front, lines: Iterator[bytes]) -> Download:
     return Download(_sent(front, first, pieces))
 
 
-def result_lines(store: Store, actor: Actor, job_id: UUID, which: Which) -> Iterator[bytes]:
+def result_lines(store: Store, actor: Actor, job_id: UUID, which: Which, *, after_idx: int = -1) -> Iterator[bytes]:
     read = metrics.rows_read.labels(which)
-    for result in iter_results(store, actor, job_id, which=which):
+    for result in iter_results(store, actor, job_id, which=which, after_idx=after_idx):
         read.inc()
         yield _result_line(job_id, result)
 

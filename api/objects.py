@@ -19,9 +19,11 @@ Json = dict[str, object]
 Which = Literal["output", "errors"]
 
 MAX_LISTED: Final = 1_000
+MAX_IDX: Final = 2**31 - 1  # of a row: an integer of the store
 
 _FILE: Final = re.compile(r"file-([oe]?)([0-9a-f]{32})")
 _BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
+_LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})")
 _LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
 
 
@@ -49,6 +51,15 @@ def parse_batch_id(text: str) -> UUID:
     if found is None:
         raise batch_not_found()
     return UUID(found.group(1))
+
+
+def parse_line_id(text: str, job_id: UUID) -> int:
+    """The index of a row from the id of its line in the results of ``job_id``. Raises NotFound."""
+    found = _LINE.fullmatch(text)
+    idx = MAX_IDX if found is None or UUID(found.group(1)) != job_id else int(found.group(2), 16)
+    if idx >= MAX_IDX:
+        raise NotFound("There is no line with this id in this file.")
+    return idx
 
 
 def file_not_found() -> NotFound:

@@ -5,13 +5,16 @@ The temporary table is made once per connection and empties itself at commit. Bo
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
+import psycopg
 from psycopg import Connection as DriverConnection
 from psycopg import sql
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 Value = int | str | bytes | None
 
@@ -72,7 +75,7 @@ class Staging:
 def fetch(conn: Connection, query: LiteralString, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
     """All rows of a query, whose parameters are ``%(name)s``, in the binary format: bytea comes as it is, and not in hexadecimal, which is
     twice as long and read byte by byte at both ends."""
-    with _driver(conn).cursor(binary=True) as cursor:
+    with _driver(conn) as driver, driver.cursor(binary=True) as cursor:
         return cursor.execute(query, values).fetchall()
 
 
@@ -80,7 +83,7 @@ def stage(conn: Connection, staging: Staging, rows: Iterable[Sequence[Value]]) -
     """Fills the temporary table with ``rows``, whose values stand in the order of the staging's columns."""
     packers = tuple(_PACKERS[kind] for _, kind in staging.columns)
     start = struct.pack(">h", len(packers))
-    with _driver(conn).cursor() as cursor:
+    with _driver(conn) as driver, driver.cursor() as cursor:
         cursor.execute(staging.create())
         with cursor.copy(staging.copy()) as copy:
             parts = [_HEADER]
@@ -97,7 +100,20 @@ def stage(conn: Connection, staging: Staging, rows: Iterable[Sequence[Value]]) -
             copy.write(b"".join(parts))
 
 
-def _driver(conn: Connection) -> DriverConnection[Any]:
+@contextmanager
+def _driver(conn: Connection) -> Iterator[DriverConnection[Any]]:
+    """The driver's own connection. What goes wrong with it looks as if SQLAlchemy had raised it: that is what is caught everywhere."""
     driver = conn.connection.driver_connection
     assert isinstance(driver, DriverConnection)
-    return driver
+    try:
+        yield driver
+    except psycopg.Error as error:
+        if driver.closed:
+            conn.invalidate(error)
+        raise _wrapped(error, conn, is_lost=driver.closed) from error
+
+
+def _wrapped(error: psycopg.Error, conn: Connection, *, is_lost: bool) -> BaseException:
+    made = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=is_lost, dialect=conn.dialect)
+    assert isinstance(made, BaseException)
+    return made

@@ -6,6 +6,7 @@ lease stores nothing, and every row once. Between two chunks the task looks whet
 without costing an attempt, a cancel keeps what is done, a lost lease is left alone.
 """
 
+import itertools
 import logging
 import random
 import time
@@ -17,6 +18,7 @@ from enum import StrEnum
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db import heads, results, shards
 from db.connect import Store
@@ -24,6 +26,7 @@ from db.errors import LeaseLost, TextmillError
 from db.failures import FAILURES
 from db.results import COMPLETED, NewResult
 from db.shards import Lease, ShardWork
+from db.trouble import passes
 from workers import answers, metrics
 from workers.answering import NO_MODEL, Chunk, answer_rows, failure, nothing_ran
 from workers.batcher import BatchShare
@@ -39,7 +42,8 @@ from workers.settings import WorkerSettings
 from workers.stages import InFlight, StageSeconds
 from workers.watchdog import Watchdog
 
-WRITE_ATTEMPTS: Final = 6  # over some 10 s: a restart of Postgres; the answers stay in memory and are not computed again
+WRITE_ATTEMPTS: Final = 6  # where the write itself is to blame; else as long as the lease lasts: the answers stay in memory
+STORE_PAUSE_SECONDS: Final = 1.0  # before a shard is given back to a store in trouble, which would offer it again at once
 
 CHUNKS_IN_FLIGHT: Final = 2  # of a shard: one that runs, and one that waits for the lanes
 
@@ -119,6 +123,10 @@ class ShardTask:
             log.error("shard %s: the device is lost", lease.shard_id)
             return End.BROKEN
         except Exception as error:
+            if passes(error):  # the store's trouble and not the rows': no attempt is counted
+                log.warning("shard %s: %s at %s; given back untouched", lease.shard_id, type(error).__name__, place_of(error))
+                time.sleep(STORE_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
+                return self._give_back(lease, End.RELEASED)
             code = error.code if isinstance(error, TextmillError) else "out_of_memory" if isinstance(error, MemoryError) else "engine_error"
             log.error("shard %s: %s at %s; released (%s)", lease.shard_id, type(error).__name__, place_of(error), code)
             return self._give_back(lease, End.RELEASED, code if code in FAILURES else "engine_error")
@@ -254,7 +262,7 @@ class ShardTask:
         if chunk.model != NO_MODEL:
             chunk.held_seconds, late = self._in_flight.take(job_id)
             chunk.stages.add(late)
-        for attempt in range(WRITE_ATTEMPTS):
+        for attempt in itertools.count():
             try:
                 written = results.write_results(
                     self._store,
@@ -265,17 +273,17 @@ class ShardTask:
                     metrics=chunk.metrics(),
                 )
                 break
-            except DBAPIError as error:
-                if attempt == WRITE_ATTEMPTS - 1 or held.is_set():
+            except (DBAPIError, PoolTimeout) as error:
+                if held.is_set() or (attempt >= WRITE_ATTEMPTS - 1 and not passes(error)):
                     raise
                 log.warning("shard %s: a write failed (%s); trying again", held.lease.shard_id, type(error).__name__)
-                time.sleep(min(4.0, 0.2 * 2**attempt) * (0.5 + random.random()))  # noqa: S311 - jitter
+                time.sleep(min(4.0, 0.2 * 2.0 ** min(attempt, 5)) * (0.5 + random.random()))  # noqa: S311 - jitter
         self._in_flight.come_late(job_id, StageSeconds(commit=written.late_seconds))
         _count(held.lease, chunk, StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds))
 
     def _give_back(self, lease: Lease, end: End, code: str | None = None) -> End:
         try:
-            shards.release(self._store, lease, code=code, kind="error" if end is End.RELEASED else "drain")
+            shards.release(self._store, lease, code=code, kind="drain" if code is None else "error")
         except LeaseLost:
             return End.LOST
         except Exception as error:  # the lease runs out by itself

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth import Manager, Reader, Submitter, Watcher
 from api.downloads import Download, download, input_lines, result_lines
+from api.errors import Refused
 from api.front import Front, front_of
 from api.objects import (
     MAX_LISTED,
@@ -16,6 +17,7 @@ from api.objects import (
     file_object,
     list_object,
     parse_file_id,
+    parse_line_id,
     result_file_object,
     result_files,
 )
@@ -59,14 +61,18 @@ def show(request: Request, actor: Watcher, file_id: str) -> Json:
 
 
 @router.get("/{file_id}/content")
-async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)]) -> Download:
+async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)], after: str | None = None) -> Download:
+    """``after``: the id of a line of results, for a reader that was cut off: what follows is what it would have got."""
     ref = parse_file_id(file_id)
     if ref.which is None:
+        if after is not None:
+            raise Refused("invalid_after", "Only results can be read from a line on.", param="after")
         return await download(front, input_lines(front.store, actor, ref.id))
     job = await run_in_threadpool(get_job, front.store, actor, ref.id)
     if job.ended and file_id not in result_files(job):
         raise file_not_found()  # before the end it may be empty still
-    return await download(front, result_lines(front.store, actor, ref.id, ref.which))
+    after_idx = -1 if after is None else parse_line_id(after, ref.id)
+    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after_idx=after_idx))
 
 
 @router.delete("/{file_id}")

@@ -176,6 +176,23 @@ def test_results_can_be_read_while_the_job_runs(api: Served, mill: Mill) -> None
     assert http.get(f"/v1/files/{output}").json()["textmill"] == {"complete": False}
 
 
+def test_results_are_read_on_from_the_line_where_a_reader_was_cut_off(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(classify_file(ROWS)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    mill.run_all()
+    content = f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content"
+    whole = http.get(content).content
+    lines = whole.splitlines(keepends=True)
+    for got in (1, len(lines) // 2, len(lines)):
+        last = json.loads(lines[got - 1])["id"]
+        assert b"".join(lines[:got]) + http.get(content, params={"after": last}).content == whole
+    other_job = f"batch_req_{'0' * 32}00000001"
+    for after in ("", "line-3", last[:-1], f"{last[:-8]}7fffffff", f"{last[:-8]}ffffffff", other_job):
+        assert error_of(http.get(content, params={"after": after})) == (404, "not_found", None)
+    assert error_of(http.get(f"/v1/files/{file_id}/content", params={"after": last})) == (400, "invalid_after", "after")
+
+
 @pytest.mark.parametrize("length_known", [True, False])
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(serve: Callable[..., Served], stores: Stores, length_known: bool) -> None:
     api = serve(max_upload_bytes=2_000_000)

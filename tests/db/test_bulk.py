@@ -1,4 +1,6 @@
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db import bulk
 from db.actors import Actor
@@ -41,3 +43,20 @@ def test_what_is_fetched_comes_in_pythons_own_types(stores: Stores, tenant: Acto
         query = "SELECT 7, NULL::text, 'ä', %(value)s::bytea, %(tenant)s::uuid"
         found = bulk.fetch(conn, query, {"value": bytes(range(256)), "tenant": tenant.tenant_id})
     assert found == [(7, None, "ä", bytes(range(256)), tenant.tenant_id)]
+
+
+def test_what_the_driver_raises_is_caught_like_any_error_of_the_database(stores: Stores, tenant: Actor) -> None:
+    store = stores(Role.API)
+    end_this_session = "SELECT pg_terminate_backend(pg_backend_pid())"
+    for use in (
+        lambda conn: bulk.stage(conn, _STAGING, [(1, 1, "a\0b", b"x")]),
+        lambda conn: bulk.fetch(conn, "SELECT 1 / 0", {}),
+    ):
+        with pytest.raises(DBAPIError) as caught, store.transaction(tenant=tenant.tenant_id) as conn:
+            use(conn)
+        assert not caught.value.connection_invalidated
+    with pytest.raises(OperationalError) as lost, store.transaction(tenant=tenant.tenant_id) as conn:
+        bulk.fetch(conn, end_this_session, {})
+    assert lost.value.connection_invalidated
+    with store.transaction(tenant=tenant.tenant_id) as conn:
+        assert bulk.fetch(conn, "SELECT 1", {}) == [(1,)]

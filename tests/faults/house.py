@@ -104,6 +104,10 @@ class House:
     def start_dispatcher(self, **environment: str) -> Process:
         return self._start("workers.dispatcher", environment, None)
 
+    def start(self, module: str, **environment: str) -> Process:
+        """Another program in place of a worker or a dispatcher."""
+        return self._start(module, environment, None)
+
     def _start(self, module: str, extra: dict[str, str], port: int | None) -> Process:
         log_path = self.folder / f"{module}-{len(self.processes)}.log"
         environment = {

@@ -1,6 +1,7 @@
-"""F21, F23, F26: a broker that forgets, dies, doubles, or brings what nobody sent."""
+"""F21, F23, F26, F27: a broker that forgets, dies, doubles, loses, or brings what nobody sent. Longer outages: test_broker_outages.py."""
 
 import json
+import random
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,78 +9,131 @@ import pytest
 import redis
 from kombu import Connection
 
-from api.local.home import Home
-from api.local.valkey import EmbeddedValkey
+from tests.faults.brokers import kill, own_broker
+from tests.faults.conftest import Verdict
 from tests.faults.house import House, texts
+from tests.faults.recovery import seconds_to_progress, wait_rows
 from workers.app import QUEUE, RUN_SHARD
 
 ROWS = 1_000
+STALE_CLAIMS = 'textmill_claims_total{by="message",outcome="stale"}'
 
 
-def test_a_flushed_broker_loses_no_row(house: House, broker_url: str) -> None:
+@pytest.mark.fault("F21", "FLUSHALL")
+def test_a_flushed_broker_loses_no_row(house: House, broker_url: str, verdict: Verdict) -> None:
     house.broker_url = broker_url
-    documents = texts(ROWS)
-    job_id = house.submit(documents)
+    load = house.load(texts(ROWS))
     house.start_dispatcher()
     house.start_worker(delay_ms=2)
-    house.wait_done(job_id, ROWS // 4)
+    house.wait_done(load.job_id, ROWS // 4)
     redis.Redis.from_url(house.broker_url).flushall()
-    house.wait_completed(job_id)
-    house.check_results(job_id, documents)
+    rec_s = seconds_to_progress(house, [load])
+    house.wait_completed(load.job_id)
+    counted = verdict(house.count([load]), fenced=house.fenced(), rec_s=rec_s)
+    assert counted.recomputed == 0
 
 
-def test_a_broker_that_dies_under_way_stops_nothing(house: House, tmp_path: Path) -> None:
-    Home(tmp_path / "broker").prepare()
-    broker = EmbeddedValkey(tmp_path / "broker")
-    broker.start()
-    house.broker_url = broker.url
-    try:
-        documents = texts(ROWS)
-        job_id = house.submit(documents)
+@pytest.mark.matrix
+@pytest.mark.fault("F21", "FLUSHALL, five times")
+def test_a_broker_flushed_again_and_again_loses_no_row(house: House, broker_url: str, verdict: Verdict) -> None:
+    house.broker_url = broker_url
+    loads = house.load_all(6_000)
+    house.start_dispatcher()
+    for _ in range(3):
+        house.start_worker(delay_ms=2)
+    worst = 0.0
+    for _ in range(5):
+        wait_rows(house, loads, 1_000)
+        redis.Redis.from_url(house.broker_url).flushall()
+        worst = max(worst, seconds_to_progress(house, loads))
+    house.wait_all_completed(loads)
+    counted = verdict(house.count(loads), fenced=house.fenced(), rec_s=worst)
+    assert counted.recomputed == 0
+
+
+@pytest.mark.fault("F23", "the broker dies and stays away")
+def test_a_broker_that_dies_under_way_stops_nothing(house: House, tmp_path: Path, verdict: Verdict) -> None:
+    with own_broker(tmp_path / "broker") as broker:
+        house.broker_url = broker.url
+        load = house.load(texts(ROWS))
         dispatcher = house.start_dispatcher()
         worker = house.start_worker(delay_ms=2)
-        house.wait_done(job_id, ROWS // 4)
-    finally:
-        broker.stop(hurry=True)
-    house.wait_completed(job_id)
-    house.check_results(job_id, documents)
-    assert worker.alive
-    assert dispatcher.log.count("the broker is away") == 1
-    assert worker.drain() == 0
-    assert dispatcher.drain() == 0
+        house.wait_done(load.job_id, ROWS // 4)
+        kill(broker)
+        rec_s = seconds_to_progress(house, [load])
+        house.wait_completed(load.job_id)
+        counted = verdict(house.count([load]), fenced=house.fenced(), rec_s=rec_s)
+        assert counted.recomputed == 0
+        assert worker.alive
+        assert dispatcher.log.count("the broker is away") == 1
+        assert worker.drain() == 0
+        assert dispatcher.drain() == 0
 
 
-def test_a_broker_that_was_never_there_stops_nothing(house: House) -> None:
+@pytest.mark.fault("F23", "a broker that was never there")
+def test_a_broker_that_was_never_there_stops_nothing(house: House, verdict: Verdict) -> None:
     house.broker_url = f"redis://127.0.0.1:{house.free_port()}/0"
-    documents = texts(ROWS)
-    job_id = house.submit(documents)
+    load = house.load(texts(ROWS))
     house.start_dispatcher()
     worker = house.start_worker()
-    house.wait_completed(job_id)
-    house.check_results(job_id, documents)
+    house.wait_completed(load.job_id)
+    counted = verdict(house.count([load]), fenced=house.fenced())
+    assert counted.recomputed == 0
     assert worker.drain() == 0
 
 
-def test_messages_delivered_twenty_times_are_worked_on_once(house: House, broker_url: str) -> None:
+@pytest.mark.fault("F26", "every message delivered many times, in any order")
+@pytest.mark.parametrize("times", [20, pytest.param(100, marks=pytest.mark.matrix)])
+def test_messages_delivered_many_times_are_worked_on_once(house: House, broker_url: str, verdict: Verdict, times: int) -> None:
     house.broker_url = broker_url
-    documents = texts(ROWS)
-    job_id = house.submit(documents)
+    load = house.load(texts(ROWS))
     dispatcher = house.start_dispatcher()
-    house.wait_for(lambda: len(house.shards(job_id)) > 0, "the job is cut")
+    house.wait_for(lambda: len(house.shards(load.job_id)) > 0, "the job is cut")
     broker = redis.Redis.from_url(house.broker_url)
     # Published after it is written down as dispatched: what counts is what has arrived.
-    house.wait_for(lambda: broker.llen(QUEUE) >= len(house.shards(job_id)), "every shard is offered")
+    house.wait_for(lambda: broker.llen(QUEUE) >= len(house.shards(load.job_id)), "every shard is offered")
     sent = broker.lrange(QUEUE, 0, -1)
     assert isinstance(sent, list)
     assert sent
-    for _ in range(19):
-        broker.lpush(QUEUE, *sent)
-    worker = house.start_worker(port=house.free_port(), TEXTMILL_POLL_SECONDS="30")
-    house.wait_completed(job_id)
+    again = sent * (times - 1)
+    random.Random(26).shuffle(again)
+    broker.lpush(QUEUE, *again)
+    workers = [house.start_worker(port=house.free_port(), TEXTMILL_POLL_SECONDS="30") for _ in range(2)]
+    house.wait_completed(load.job_id)
     house.wait_for(lambda: broker.llen(QUEUE) == 0, "the doubles are taken")
-    house.check_results(job_id, documents)
-    assert worker.metric("textmill_batch_rows_total") == ROWS + 4, "the rows, and the four labels once"
+    house.wait_for(lambda: sum(worker.metric(STALE_CLAIMS) for worker in workers) >= len(again), "every double is answered with nothing")
+    counted = verdict(house.count([load]), fenced=house.fenced(), doubles=len(again))
+    assert counted.recomputed == 0
     assert dispatcher.alive
+
+
+@pytest.mark.matrix
+@pytest.mark.fault("F27", "half of all messages are lost")
+def test_half_of_the_messages_lost_loses_no_row(house: House, verdict: Verdict) -> None:
+    loads = house.load_all()
+    dispatcher = house.start("tests.faults.lossy_dispatcher")
+    for _ in range(3):
+        house.start_worker(delay_ms=2)
+    house.wait_all_completed(loads)
+    lost = dispatcher.log.count("a message is lost")
+    assert lost > 0
+    shards = sum(len(house.shards(load.job_id, load.actor)) for load in loads)
+    counted = verdict(house.count(loads), fenced=house.fenced(), messages_lost=f"{lost} of {shards}")
+    assert counted.recomputed == 0
+
+
+@pytest.mark.matrix
+@pytest.mark.fault("F27", "all messages are lost")
+def test_no_message_at_all_loses_no_time_beyond_a_look(house: House, verdict: Verdict) -> None:
+    """The worst of it: what a worker finds it finds by looking, P after the last look at the latest."""
+    house.start("tests.faults.lossy_dispatcher", LOSS="1")
+    house.start_worker()
+    load = house.load(texts(ROWS))
+    house.wait_for(lambda: len(house.shards(load.job_id)) > 0, "the job is cut")
+    rec_s = seconds_to_progress(house, [load], timeout_seconds=20)
+    house.wait_completed(load.job_id)
+    counted = verdict(house.count([load]), fenced=house.fenced(), rec_s=rec_s)
+    assert counted.recomputed == 0
 
 
 class Exploit:

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.errors import DiskFull
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
@@ -25,6 +27,7 @@ from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
 from db.speeds import recent_speeds
 from tests.workers.submitting import LABELS, row, submit
+from workers import shard_task
 from workers.batcher import Batcher
 from workers.engines.base import Stopped
 from workers.engines.fake import MARKS, expected_label, expected_text
@@ -352,6 +355,34 @@ def test_a_write_that_fails_for_a_moment_is_tried_again_and_nothing_is_computed_
     monkeypatch.setattr(results, "write_results", write_at_the_third_attempt)
     assert bench.run() is End.DONE
     assert bench.stored(job_id) == {0}
+
+
+def test_a_write_is_tried_for_as_long_as_the_store_is_in_trouble_and_the_lease_lasts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+    write, refusals = results.write_results, iter(range(4 * shard_task.WRITE_ATTEMPTS))
+
+    def write_at_last(*args: Any, **kwargs: Any) -> Any:
+        if next(refusals, None) is not None:
+            raise OperationalError("", {}, DiskFull())
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(results, "write_results", write_at_last)
+    monkeypatch.setattr(shard_task, "time", SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None}))
+    assert bench.run() is End.DONE
+    assert bench.stored(job_id) == {0}
+
+
+def test_trouble_of_the_store_costs_a_shard_no_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+
+    def refuse(*_: Any) -> Any:
+        raise OperationalError("", {}, DiskFull())
+
+    monkeypatch.setattr(shards, "open_shard", refuse)
+    monkeypatch.setattr(shard_task, "STORE_PAUSE_SECONDS", 0.0)
+    assert bench.run() is End.RELEASED
+    shard = bench.shard(job_id)
+    assert (shard.state, shard.error_attempts, shard.crash_attempts) == ("ready", 0, 0)
 
 
 def test_a_shard_tells_where_its_time_went(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
