@@ -209,6 +209,19 @@ def test_parts_that_are_killed_come_back_at_their_old_places(running: Stack) -> 
     assert running.call("status").returncode == 0
 
 
+def test_a_worker_that_is_killed_is_struck_off_the_list_before_its_lease_would_end(running: Stack) -> None:
+    """So are its leases: tests/faults/test_operators.py."""
+    pid = running.children["worker-cpu"]
+
+    def known() -> list[str]:
+        return [str(each["worker"]) for each in json.loads(running.call("workers", "list", "--json").stdout)]
+
+    wait_until(lambda: any(name.endswith(f":{pid}") for name in known()), "the worker is listed")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(name.endswith(f":{pid}") for name in known()), "the dead worker is gone", 10)
+    wait_until(lambda: len(known()) == 1, "there is a new one")
+
+
 def test_the_queue_gauge_counts_what_is_to_do(running: Stack) -> None:
     from api.local.queue_gauge import QueueGauge
 
