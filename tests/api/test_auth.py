@@ -26,6 +26,7 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("POST", "/v1/batches", {"submit"}),
     ("GET", "/v1/batches", {"submit", "read"}),
     ("GET", f"/v1/batches/batch_{NONE}", {"submit", "read"}),
+    ("GET", f"/v1/batches/batch_{NONE}/shards", {"submit", "read"}),
     ("POST", f"/v1/batches/batch_{NONE}/cancel", {"manage"}),
     ("GET", "/v1/models", {"submit", "read"}),
     ("GET", "/v1/models/minilm-l6-v2", {"submit", "read"}),
