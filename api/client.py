@@ -89,6 +89,10 @@ class Extras(msgspec.Struct, frozen=True):
     rows_per_second: float | None = None
     run_seconds: float | None = None
     interactive: bool = False
+    paused: bool = False
+    retries: int = 0
+    eta_seconds: float | None = None
+    priority: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -271,6 +275,19 @@ class Client:
 
     def cancel(self, batch_id: str) -> Batch:
         return self._batch("POST", f"/v1/batches/{segment(batch_id)}/cancel")
+
+    def pause(self, batch_id: str) -> Batch:
+        return self._batch("POST", f"/v1/batches/{segment(batch_id)}/pause")
+
+    def resume(self, batch_id: str) -> Batch:
+        return self._batch("POST", f"/v1/batches/{segment(batch_id)}/resume")
+
+    def retry(self, batch_id: str) -> Batch:
+        """Its failed rows, and those that never ran, once more. Sent once: a second one would find a job that runs."""
+        return msgspec.convert(self.post(f"/v1/batches/{segment(batch_id)}/retry", {}), Batch)
+
+    def set_priority(self, batch_id: str, priority: int) -> Batch:
+        return self._batch("POST", f"/v1/batches/{segment(batch_id)}/priority", {"priority": priority})
 
     def batches(self) -> Iterator[Batch]:
         """All jobs, newest first, page by page as they are asked for."""

@@ -9,9 +9,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db.audit.events import record
 from db.connect import Store
-from db.lifecycle import rows_per_shard
+from db.lifecycle import cut_points, rows_per_shard
 from db.turns import CANDIDATES, SUSPECTS
 
+CUT_AT_ONCE: Final = 200  # jobs of a round; the next round follows at once where there was something to do
 MAX_LISTED_ERRORS: Final = 100
 REDISPATCH_SECONDS: Final = 60.0  # a message that nobody acted on for so long is taken for lost; workers also look for themselves
 
@@ -19,7 +20,7 @@ _VALIDATING: Final = text(
     """
     SELECT j.tenant_id, j.job_id, j.file_id, j.task, j.model, f.row_count, f.size_chars, f.defect_count
     FROM jobs j JOIN files f ON f.tenant_id = j.tenant_id AND f.file_id = j.file_id
-    WHERE j.state = 'validating' ORDER BY j.created_at, j.job_id
+    WHERE j.state = 'validating' ORDER BY j.created_at, j.job_id LIMIT :limit
     """
 )
 _START: Final = text(
@@ -30,9 +31,10 @@ _START: Final = text(
 )
 _CUT: Final = text(
     """
-    INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline)
-    SELECT j.tenant_id, gen_random_uuid(), j.job_id, j.file_id, first, least(first + :step, j.row_count), 'ready', j.priority, j.deadline
-    FROM jobs j, generate_series(0, j.row_count - 1, :step) AS first
+    INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, cost)
+    SELECT j.tenant_id, gen_random_uuid(), j.job_id, j.file_id, part.first, part.last, 'ready', j.priority, j.deadline,
+           (part.last - part.first) * CAST(:row_cost AS real)
+    FROM jobs j, unnest(CAST(:firsts AS integer[]), CAST(:lasts AS integer[])) AS part (first, last)
     WHERE j.tenant_id = :tenant AND j.job_id = :job
     """
 )
@@ -71,7 +73,7 @@ def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], i
     ``shard_chars(model, task)`` is how many characters make some seconds of work. Training needs all rows at once: one shard.
     """
     with store.transaction() as conn:
-        waiting = list(conn.execute(_VALIDATING))
+        waiting = list(conn.execute(_VALIDATING, {"limit": CUT_AT_ONCE}))
     return sum(_cut(store, job, shard_chars) for job in waiting)
 
 
@@ -93,10 +95,7 @@ def _cut(store: Store, job: Row[Any], shard_chars: Callable[[str | None, str], i
         else:
             moved = conn.execute(_START, key).one_or_none() is not None
             if moved:
-                step = job.row_count
-                if job.task != "train":
-                    step = rows_per_shard(job.row_count, job.size_chars, shard_chars(job.model, job.task))
-                conn.execute(_CUT, {**key, "step": step})
+                conn.execute(_CUT, {**key, **_parts(job, shard_chars(job.model, job.task))})
         if moved:
             record(
                 conn,
@@ -108,6 +107,15 @@ def _cut(store: Store, job: Row[Any], shard_chars: Callable[[str | None, str], i
                 job_id=job.job_id,
             )
     return moved
+
+
+def _parts(job: Row[Any], target_chars: int) -> dict[str, object]:
+    """Where the shards of a job begin and end, and what a row costs, in shards of ``target_chars``."""
+    row_cost = max(1.0, job.size_chars / job.row_count) / max(1, target_chars)
+    if job.task == "train":
+        return {"firsts": [0], "lasts": [job.row_count], "row_cost": row_cost}
+    points = cut_points(job.row_count, rows_per_shard(job.row_count, job.size_chars, target_chars))
+    return {"firsts": points[:-1], "lasts": points[1:], "row_cost": row_cost}
 
 
 def _fail(conn: Connection, job: Row[Any]) -> bool:

@@ -2,21 +2,25 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import JobState, next_job_state
 
-_LIVE: Final = text(
+ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
+
+_JOBS: Final = """
+    SELECT j.tenant_id, j.job_id, j.state, j.deadline <= now() AS deadline_passed, live.shards AS live_shards
+    FROM jobs j
+    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
+                                       AND s.state IN ('ready', 'leased')) AS shards) AS live
     """
-    SELECT j.tenant_id, j.job_id, j.state, j.deadline <= now() AS deadline_passed,
-           EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
-                   AND s.state IN ('ready', 'leased')) AS live_shards
-    FROM jobs j WHERE j.state IN ('in_progress', 'finalizing', 'cancelling')
-    ORDER BY j.tenant_id, j.job_id
-    """
+# Those that may move, and no others: a sweep is as long as there is to do, however many jobs are running.
+_WITHOUT_WORK: Final = text(
+    _JOBS + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards ORDER BY j.tenant_id, j.job_id LIMIT :limit"
 )
+_OVERDUE: Final = text(_JOBS + "WHERE j.state = 'in_progress' AND j.deadline <= now() ORDER BY j.deadline, j.job_id LIMIT :limit")
 _LOCK: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state FOR UPDATE SKIP LOCKED")
 _CANCEL_SHARDS: Final = text(
     """
@@ -65,7 +69,7 @@ _END: Final = text(
 def finalize_jobs(store: Store) -> int:
     """Ends the jobs whose shards are all over: in_progress → finalizing → completed, cancelling → cancelled. Returns how many moved."""
     moved = 0
-    for job in _live_jobs(store):
+    for job in _found(store, _WITHOUT_WORK):
         state = _next(job, deadline_passed=False)
         if state != job.state:
             moved += _move(store, job, state)
@@ -76,7 +80,7 @@ def finalize_jobs(store: Store) -> int:
 
 def expire_jobs(store: Store) -> int:
     """Ends the jobs whose deadline has passed: what is done is kept, holders of leases are fenced off. Returns how many moved."""
-    overdue = [job for job in _live_jobs(store) if _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED]
+    overdue = [job for job in _found(store, _OVERDUE) if _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED]
     return sum(_move(store, job, JobState.EXPIRED) for job in overdue)
 
 
@@ -86,9 +90,9 @@ def cancel_shards(store: Store) -> int:
         return conn.execute(_CANCEL_SHARDS).rowcount
 
 
-def _live_jobs(store: Store) -> list[Row[Any]]:
+def _found(store: Store, query: TextClause) -> list[Row[Any]]:
     with store.transaction() as conn:
-        return list(conn.execute(_LIVE))
+        return list(conn.execute(query, {"limit": ENDED_AT_ONCE}))
 
 
 def _next(job: Row[Any], *, deadline_passed: bool) -> JobState:

@@ -19,24 +19,28 @@ ENDING_SECONDS: Final = 120.0  # for what takes the dispatcher a moment
 LISTED: Final = 5
 
 _LIVE: Final = "('validating', 'in_progress', 'finalizing', 'cancelling')"
-# A shard is ready since its job began, since its backoff ended, or since rows of it were stored last, whichever is the latest.
+# A shard is ready since its job (or the job's retry) began, its backoff ended, or rows of it were stored last, whichever is the latest.
 _MEASURE: Final = text(
     f"""
     WITH live AS (
-        SELECT s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at,
-               s.state = 'ready' AND j.state = 'in_progress' AND (s.not_before IS NULL OR s.not_before <= now()) AS due,
-               greatest(j.in_progress_at, s.not_before, s.progressed_at) AS since
+        SELECT s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at, j.paused_at IS NOT NULL AS paused,
+               s.state = 'ready' AND j.state = 'in_progress' AND j.paused_at IS NULL AND (s.not_before IS NULL OR s.not_before <= now())
+                   AS due,
+               greatest(j.in_progress_at, j.deadline - make_interval(secs => j.completion_window_seconds), s.not_before, s.progressed_at)
+                   AS since
         FROM jobs j JOIN shards s ON s.tenant_id = j.tenant_id AND s.job_id = j.job_id
         WHERE j.state IN {_LIVE} AND s.state IN ('ready', 'leased')
     )
-    SELECT count(*) FILTER (WHERE NOT leased) AS ready, count(*) FILTER (WHERE leased) AS leased,
+    SELECT count(*) FILTER (WHERE NOT leased AND NOT paused) AS ready, count(*) FILTER (WHERE leased) AS leased,
+           count(*) FILTER (WHERE NOT leased AND paused) AS paused,
            count(*) FILTER (WHERE leased AND lease_expires_at <= now()) AS expired_leases,
            count(*) FILTER (WHERE leased AND lease_expires_at <= now() - make_interval(secs => :redispatch)) AS abandoned_leases,
            count(*) FILTER (WHERE due AND (dispatched_at IS NULL OR dispatched_at <= now() - make_interval(secs => :redispatch)))
                AS not_offered,
            CAST(coalesce(extract(epoch FROM max(now() - since) FILTER (WHERE due)), 0) AS float8) AS oldest_ready_seconds,
            (SELECT jsonb_object_agg(state, jobs)
-            FROM (SELECT state, count(*) AS jobs FROM jobs WHERE state IN {_LIVE} GROUP BY state) AS in_state) AS jobs,
+            FROM (SELECT CASE WHEN paused_at IS NULL THEN state ELSE 'paused' END AS state, count(*) AS jobs
+                  FROM jobs WHERE state IN {_LIVE} GROUP BY 1) AS in_state) AS jobs,
            (SELECT jsonb_object_agg(state, workers)
             FROM (SELECT CASE WHEN seen_at < now() - make_interval(secs => :silent) THEN 'silent' ELSE state END AS state,
                          count(*) AS workers
@@ -44,18 +48,19 @@ _MEASURE: Final = text(
     FROM live
     """  # noqa: S608 - constants
 )
-# What waits behind another job of its tenant is not stuck.
+# What is paused, or waits behind another job of its tenant, is not stuck.
 _STUCK: Final = text(
     """
     SELECT job_id, state, CAST(extract(epoch FROM now() - since) AS float8) AS seconds
     FROM (SELECT j.job_id, j.state,
                  CASE j.state WHEN 'validating' THEN j.created_at WHEN 'finalizing' THEN j.finalizing_at
                               WHEN 'cancelling' THEN j.cancelling_at
-                              ELSE greatest(j.in_progress_at, (SELECT max(s.progressed_at) FROM shards s
-                                                               WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id)) END AS since
+                              ELSE greatest(j.in_progress_at, j.deadline - make_interval(secs => j.completion_window_seconds),
+                                            (SELECT max(s.progressed_at) FROM shards s
+                                             WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id)) END AS since
           FROM jobs j
-          WHERE j.state IN ('validating', 'finalizing', 'cancelling')
-             OR (j.state = 'in_progress'
+          WHERE j.paused_at IS NULL AND j.state IN ('validating', 'finalizing', 'cancelling')
+             OR (j.state = 'in_progress' AND j.paused_at IS NULL
                  AND EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready'
                              AND (s.not_before IS NULL OR s.not_before <= now()))
                  AND NOT EXISTS (SELECT FROM shards o WHERE o.tenant_id = j.tenant_id AND o.job_id <> j.job_id AND o.state = 'leased'
@@ -96,11 +101,13 @@ _DURABILITY: Final = text("SELECT current_setting('fsync'), current_setting('ful
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Of live jobs. ``expired_leases``: run out, and not taken by anybody yet; ``abandoned_leases``: for longer than the redispatch time.
-    ``not_offered``: ready shards without a message, or whose message nobody acted on. ``jobs``, ``workers``: how many in each state."""
+    """Of live jobs. ``paused``: ready shards of paused ones. ``expired_leases``: run out, and not taken by anybody yet;
+    ``abandoned_leases``: for longer than the redispatch time. ``not_offered``: ready shards without a message, or whose message nobody
+    acted on. ``jobs``, ``workers``: how many in each state."""
 
     ready: int
     leased: int
+    paused: int
     expired_leases: int
     oldest_ready_seconds: float
     abandoned_leases: int

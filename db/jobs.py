@@ -115,6 +115,8 @@ class JobRecord:
     cancelled_at: datetime | None
     output_deleted_at: datetime | None
     errors_deleted_at: datetime | None
+    paused_at: datetime | None
+    retry_count: int
     metadata: dict[str, str] | None
     shards: dict[str, int]
 
@@ -373,6 +375,11 @@ def _tidy(conn: Connection, tenant_id: UUID, job_id: UUID, file_id: UUID) -> Non
     if not job:
         return
     conn.execute(_DELETE_STUBS, {"tenant": tenant_id, "job": job_id})
+    tidy_file(conn, tenant_id, file_id)
+
+
+def tidy_file(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
+    """After a job or an output is gone: what a deleted file had kept for its sake goes too."""
     if conn.execute(_LOCK_TOMBSTONE, {"tenant": tenant_id, "file": file_id}).one_or_none() is not None:
         files.erase(conn, tenant_id, file_id)
 

@@ -2,9 +2,10 @@
 
 A shard::
 
-    ready ──claim──▶ leased ──finish──▶ done
-      ▲                │ │
-      └─release, reap──┘ └─cancel, deadline─▶ cancelled, expired
+    ready ──claim──▶ leased ──finish──▶ done ───────────────┐
+      ▲ ▲              │ │                                  retry (where rows failed or never ran)
+      │ └─release, reap┘ └─cancel, deadline─▶ cancelled, expired
+      └────────────────────────────────────────────────────┘
 
 Every claim adds 1 to the shard's epoch. What a holder writes names its epoch, so a holder that lost its lease (a zombie) changes nothing.
 The queries in :mod:`db.shards`, :mod:`db.results`, :mod:`db.dispatch`, :mod:`db.endings` and :mod:`db.recovery` apply these rules by
@@ -56,6 +57,8 @@ class ShardState(StrEnum):
     EXPIRED = "expired"
 
 
+Verdict = Literal["held", "paused", "cancelled", "lost"]
+
 LIVE_JOBS: Final = frozenset({JobState.VALIDATING, JobState.IN_PROGRESS, JobState.FINALIZING, JobState.CANCELLING})
 LIVE_SHARDS: Final = frozenset({ShardState.READY, ShardState.LEASED})
 
@@ -68,6 +71,18 @@ def cancelled_job(state: JobState) -> JobState | None:
     if state in {JobState.VALIDATING, JobState.IN_PROGRESS, JobState.CANCELLING}:
         return JobState.CANCELLING
     return JobState.CANCELLED if state is JobState.CANCELLED else None
+
+
+def pausable(state: JobState) -> bool:
+    """Whether a job in this state can be paused or put forward; what ends by itself within moments cannot."""
+    return state in {JobState.VALIDATING, JobState.IN_PROGRESS}
+
+
+def retried_job(state: JobState, *, has_shards: bool) -> JobState | None:
+    """Where a job goes whose failed rows, and those that never ran, are to run again; None where it has not ended, or failed as a whole."""
+    if state not in {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}:
+        return None
+    return JobState.IN_PROGRESS if has_shards else JobState.VALIDATING
 
 
 def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool) -> JobState:
@@ -84,6 +99,18 @@ def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool)
     if state is JobState.CANCELLING and not live_shards:
         return JobState.CANCELLED
     return state
+
+
+def cut_points(row_count: int, step: int) -> list[int]:
+    """Where each shard begins, and at last where all end: ``step`` rows each, but the last of them is cut smaller and smaller, so that the
+    last worker does not run alone for a whole shard's time. (Guided self-scheduling: Polychronopoulos and Kuck, 1987.)"""
+    points = list(range(0, row_count, step))
+    if len(points) > 1:
+        first = points[-1]
+        while (row_count - first) // 2 >= PART_ROWS:
+            first += -(-(row_count - first) // 2)
+            points.append(first)
+    return [*points, row_count]
 
 
 def rows_per_shard(row_count: int, size_chars: int, target_chars: int) -> int:
@@ -149,14 +176,15 @@ def claim(
     *,
     lease_seconds: float = LEASE_SECONDS,
     job_state: JobState = JobState.IN_PROGRESS,
+    paused: bool = False,
     held: Sequence[Shard] = (),
 ) -> Shard | None:
-    """The shard leased to ``worker``, or None. ``held``: what the worker holds already.
+    """The shard leased to ``worker``, or None. ``paused``: its job is. ``held``: what the worker holds already.
 
     A lease that ran out may be taken over without the reconciler, which counts as a crash; a suspect's may not, for it is to be split.
     """
     overdue = shard.state is ShardState.LEASED and not holds(shard, shard.epoch, now) and not shard.suspect
-    if shard.epoch != epoch or job_state is not JobState.IN_PROGRESS or not (shard.state is ShardState.READY or overdue):
+    if shard.epoch != epoch or paused or job_state is not JobState.IN_PROGRESS or not (shard.state is ShardState.READY or overdue):
         return None
     if shard.not_before is not None and shard.not_before > now:
         return None
@@ -175,13 +203,25 @@ def claim(
 
 
 def renew(
-    shard: Shard, epoch: int, now: float, *, lease_seconds: float = LEASE_SECONDS, job_state: JobState = JobState.IN_PROGRESS
-) -> tuple[Shard, Literal["held", "lost", "cancelled"]]:
+    shard: Shard,
+    epoch: int,
+    now: float,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    job_state: JobState = JobState.IN_PROGRESS,
+    paused: bool = False,
+) -> tuple[Shard, Verdict]:
     """A heartbeat's effect, and what the holder is told."""
     if not holds(shard, epoch, now):
         return shard, "lost"
-    renewed = replace(shard, lease_expires_at=now + lease_seconds)
-    return renewed, "held" if job_state is JobState.IN_PROGRESS else "cancelled"
+    return replace(shard, lease_expires_at=now + lease_seconds), holder_told(job_state, paused=paused)
+
+
+def holder_told(job_state: JobState, *, paused: bool) -> Verdict:
+    """What a holder whose lease is good hears: of a paused job it writes what it has begun, and gives the rest back."""
+    if job_state is not JobState.IN_PROGRESS:
+        return "cancelled"
+    return "paused" if paused else "held"
 
 
 def after_finish(shard: Shard, now: float, *, open_rows: int, stored: int, jitter: float) -> Shard | Failing:
@@ -239,6 +279,15 @@ def after_crash(
     if alone or crashes > MAX_CRASHES_IN_COMPANY:
         return Failing(replace(again, state=ShardState.DONE, not_before=None), "crashed_worker")
     return again
+
+
+def after_retry(shard: Shard, *, open_rows: int) -> Shard:
+    """The job's failed rows, and those that never ran, are to run again: the shard is offered as if for the first time where it has any.
+    The new epoch fences a holder from before."""
+    if open_rows == 0:
+        return shard
+    fresh = replace(shard, epoch=shard.epoch + 1, crash_attempts=0, error_attempts=0, last_error=None, not_before=None)
+    return _free(fresh, ShardState.READY)
 
 
 def after_end(shard: Shard, ended: Literal[ShardState.CANCELLED, ShardState.EXPIRED]) -> Shard:

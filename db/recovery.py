@@ -26,7 +26,7 @@ _OF_THE_DEAD: Final = text(_FOUND + "s.worker = :dead ORDER BY s.lease_expires_a
 _LOCK: Final = text(
     """
     SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
-           s.error_attempts, s.last_error, s.priority, s.deadline, j.state AS job_state,
+           s.error_attempts, s.last_error, s.priority, s.deadline, s.cost, j.state AS job_state,
            CAST(extract(epoch FROM clock_timestamp()) AS float8) AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard AND s.epoch = :epoch
@@ -53,9 +53,9 @@ _FREE: Final = text(
 _INSERT_HALF: Final = text(
     """
     INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, not_before, crash_attempts,
-                        last_error, last_worker)
+                        last_error, cost, last_worker)
     VALUES (:tenant, :shard, :job, :file, :first, :end, 'ready', :priority, :deadline, to_timestamp(:not_before), :crashes, :last_error,
-            :last_worker)
+            :cost, :last_worker)
     """
 )
 _FAIL_ROWS: Final = text(
@@ -154,6 +154,7 @@ def _insert(conn: Connection, row: Row[Any], shard: Shard) -> None:
             "not_before": shard.not_before,
             "crashes": shard.crash_attempts,
             "last_error": shard.last_error,
+            "cost": row.cost / 2,
             "last_worker": row.worker,
         },
     )

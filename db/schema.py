@@ -9,6 +9,7 @@ Everything else is readable by whoever gets the database, so it holds ids, count
 
 from sqlalchemy import (
     ARRAY,
+    REAL,
     BigInteger,
     Column,
     DateTime,
@@ -155,6 +156,8 @@ jobs = Table(
     _when("cancelled_at"),
     _when("output_deleted_at"),
     _when("errors_deleted_at"),
+    _when("paused_at"),  # nothing more of it is begun until it is NULL again
+    Column("retry_count", SmallInteger, nullable=False, server_default="0"),  # how often its failed rows were run again
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),
@@ -199,6 +202,7 @@ shards = Table(
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
     Column("metrics", JSONB),  # its share of the micro-batches: see BatchShare; and seconds, chars
+    Column("cost", REAL, nullable=False, server_default="1"),  # its rows' characters, in full-sized shards of its model
     Column("last_worker", Text),  # host:pid of the last holder, kept when the lease is over
     _when("progressed_at"),  # last time that rows of it were stored
     PrimaryKeyConstraint("tenant_id", "shard_id"),

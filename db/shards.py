@@ -28,8 +28,10 @@ from db.lifecycle import (
     JobState,
     Shard,
     ShardState,
+    Verdict,
     after_drain,
     after_error,
+    holder_told,
 )
 from db.sealing import Sealer
 from db.turns import CANDIDATES, SUSPECTS
@@ -57,7 +59,8 @@ _LOCK_ONE: Final = text(
       AND (s.state = 'ready' OR (s.state = 'leased' AND s.lease_expires_at <= now() AND s.crash_attempts < :max_crashes))
       AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline IS NULL OR s.deadline > now())
       AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
-      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress')
+      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress'
+                  AND j.paused_at IS NULL)
     FOR UPDATE OF s SKIP LOCKED
     """
 )
@@ -74,7 +77,8 @@ _LOCK_OVERDUE: Final = text(
     SELECT s.shard_id, s.crash_attempts FROM shards s
     WHERE s.state = 'leased' AND s.lease_expires_at <= now() - make_interval(secs => :takeover) AND s.crash_attempts < :max_crashes
       AND (s.deadline IS NULL OR s.deadline > now())
-      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress')
+      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress'
+                  AND j.paused_at IS NULL)
     ORDER BY s.lease_expires_at LIMIT :limit
     FOR UPDATE OF s SKIP LOCKED
     """
@@ -95,7 +99,7 @@ _TAKE: Final = text(
 _RENEW: Final = text(
     """
     WITH mine AS MATERIALIZED (
-        SELECT s.tenant_id, s.shard_id, j.state AS job_state
+        SELECT s.tenant_id, s.shard_id, j.state AS job_state, j.paused_at IS NOT NULL AS paused
         FROM unnest(CAST(:shards AS uuid[]), CAST(:epochs AS integer[])) AS lease (shard_id, epoch)
         JOIN shards s ON s.shard_id = lease.shard_id AND s.epoch = lease.epoch
         JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
@@ -105,7 +109,7 @@ _RENEW: Final = text(
     )
     UPDATE shards s SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease) FROM mine
     WHERE s.tenant_id = mine.tenant_id AND s.shard_id = mine.shard_id
-    RETURNING s.shard_id, mine.job_state
+    RETURNING s.shard_id, mine.job_state, mine.paused
     """
 )
 _LOCK_LEASE: Final = text(
@@ -225,16 +229,12 @@ def claim_any(
         return _take(conn, found, worker, lease_seconds)
 
 
-def renew(store: Store, leases: Sequence[Lease], lease_seconds: float = LEASE_SECONDS) -> dict[UUID, Literal["held", "lost", "cancelled"]]:
-    """One heartbeat for all ``leases``. A lost one must not be worked on any more; a cancelled one is still held, to be released."""
+def renew(store: Store, leases: Sequence[Lease], lease_seconds: float = LEASE_SECONDS) -> dict[UUID, Verdict]:
+    """One heartbeat for all ``leases``. A lost one must not be worked on; a cancelled or paused one is still held, to be let go."""
     asked = {"shards": [lease.shard_id for lease in leases], "epochs": [lease.epoch for lease in leases], "lease": lease_seconds}
     with store.transaction() as conn:
-        renewed = {row.shard_id: row.job_state for row in conn.execute(_RENEW, asked)}
-    verdicts: dict[UUID, Literal["held", "lost", "cancelled"]] = {}
-    for lease in leases:
-        state = renewed.get(lease.shard_id)
-        verdicts[lease.shard_id] = "lost" if state is None else "held" if state == JobState.IN_PROGRESS else "cancelled"
-    return verdicts
+        told = {row.shard_id: holder_told(JobState(row.job_state), paused=row.paused) for row in conn.execute(_RENEW, asked)}
+    return {lease.shard_id: told.get(lease.shard_id, "lost") for lease in leases}
 
 
 def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drain", "error"]) -> None:

@@ -1,7 +1,9 @@
 """Whose turn it is: the order in which ready shards are offered to workers and claimed by them.
 
-Tenants take turns. A tenant's turn counts what it has in work or in the queue already, so one with a million rows and one with ten meet at
-the same place. Within a tenant: priority, deadline, age. Only the head of each tenant's queue is read, by index, however long the queue is.
+Tenants take turns, weighted by cost: deficit round robin (Shreedhar and Varghese, 1995) with a full-sized shard as the quantum. A tenant's
+turn is the cost of what it has in work or in the queue already and of what goes before, so one with a million rows and one with ten meet at
+the same place, and one with large shards does not get more of the device than one with small ones. What shares a turn goes by priority,
+deadline, age. Only the head of each tenant's queue is read, by index, however long the queue is.
 """
 
 from typing import Final
@@ -12,24 +14,25 @@ from db.lifecycle import COMPANY_SECONDS, MAX_CRASHES
 # was offered is left alone), idle (whether the worker holds nothing, so that it may take a suspect), and those of the dictionary below.
 CANDIDATES: Final = """
     WITH busy AS (
-        SELECT tenant_id, count(*) AS shards FROM (
-            SELECT tenant_id FROM shards WHERE state = 'leased'
+        SELECT tenant_id, sum(cost) AS cost FROM (
+            SELECT tenant_id, cost FROM shards WHERE state = 'leased'
             UNION ALL
-            SELECT tenant_id FROM shards WHERE state = 'ready' AND dispatched_at > now() - make_interval(secs => :redispatch)) AS held
+            SELECT tenant_id, cost FROM shards WHERE state = 'ready' AND dispatched_at > now() - make_interval(secs => :redispatch)) AS held
         GROUP BY tenant_id
     ), candidates AS (
         SELECT head.tenant_id, head.shard_id, head.priority, head.deadline,
-               coalesce(busy.shards, 0) + row_number() OVER (
-                   PARTITION BY head.tenant_id ORDER BY head.priority DESC, head.deadline, head.job_id, head.first_idx) AS turn
-        FROM (SELECT DISTINCT tenant_id FROM jobs WHERE state = 'in_progress') AS active
+               ceil(coalesce(busy.cost, 0) + sum(head.cost) OVER (
+                   PARTITION BY head.tenant_id ORDER BY head.priority DESC, head.deadline, head.job_id, head.first_idx)) AS turn
+        FROM (SELECT DISTINCT tenant_id FROM jobs WHERE state = 'in_progress' AND paused_at IS NULL) AS active
         CROSS JOIN LATERAL (
-            SELECT s.tenant_id, s.shard_id, s.priority, s.deadline, s.job_id, s.first_idx FROM shards s
+            SELECT s.tenant_id, s.shard_id, s.priority, s.deadline, s.job_id, s.first_idx, s.cost FROM shards s
             WHERE s.tenant_id = active.tenant_id AND s.state = 'ready'
               AND (s.dispatched_at IS NULL OR s.dispatched_at <= now() - make_interval(secs => :redispatch))
               AND (s.not_before IS NULL OR s.not_before <= now())
               AND (s.deadline IS NULL OR s.deadline > now())
               AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
-              AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress')
+              AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress'
+                          AND j.paused_at IS NULL)
             ORDER BY s.priority DESC, s.deadline, s.job_id, s.first_idx LIMIT :depth) AS head
         LEFT JOIN busy ON busy.tenant_id = active.tenant_id
     )

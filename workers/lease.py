@@ -22,12 +22,16 @@ log = logging.getLogger("textmill.lease")
 
 
 class Held(threading.Event):
-    """One lease, as its shard's thread sees it: set means stop calling the model. ``ended`` says why: lost, cancelled, drained."""
+    """One lease, as its shard's thread sees it: set means stop calling the model. ``ended`` says why: lost, cancelled, drained.
+
+    ``paused``: begin nothing more, but finish and write what has begun.
+    """
 
     def __init__(self, lease: Lease, fence_at: float, clock: Callable[[], float]) -> None:
         super().__init__()
         self.lease = lease
         self.ended: str | None = None
+        self.paused = False
         self._fence_at = fence_at
         self._clock = clock
 
@@ -127,7 +131,8 @@ class LeaseKeeper:
         self._failing = False
         for held in live:
             verdict = verdicts.get(held.lease.shard_id, "lost")
-            if verdict == "held":
+            if verdict in {"held", "paused"}:
+                held.paused = verdict == "paused"
                 held.renewed(asked_at + self._lease_seconds - self._margin_seconds)
             else:
                 held.end(verdict)

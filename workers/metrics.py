@@ -47,7 +47,7 @@ last_progress = Gauge(
 published = Counter("textmill_messages_published", "Claim checks sent to the broker.")
 broker_failures = Counter("textmill_broker_failures", "Publishes the broker did not take; workers find the shards by polling.")
 broker_messages = Gauge("textmill_broker_messages", "Claim checks that wait in the broker.")
-queue_shards = Gauge("textmill_queue_shards", "Shards of live jobs, by state: ready, leased.", ["state"])
+queue_shards = Gauge("textmill_queue_shards", "Shards of live jobs, by state: ready, leased, paused (ready, of a paused job).", ["state"])
 oldest_ready_age = Gauge("textmill_oldest_ready_shard_age_seconds", "How long the oldest shard that could run has been waiting.")
 expired_leases = Gauge("textmill_expired_leases", "Leases that ran out and were not taken up yet.")
 live_jobs = Gauge("textmill_live_jobs", "Jobs that have not ended, by state.", ["state"])
@@ -87,6 +87,7 @@ def observe_health(found: Health | None) -> None:
         return
     queue_shards.labels("ready").set(found.ready)
     queue_shards.labels("leased").set(found.leased)
+    queue_shards.labels("paused").set(found.paused)
     oldest_ready_age.set(found.oldest_ready_seconds)
     expired_leases.set(found.expired_leases)
     for state, count in found.jobs.items():

@@ -139,16 +139,20 @@ class Worker:
 
     # Claims: by message, or (in the poller) by looking.
 
-    def _on_message(self, shard_id: UUID, epoch: int) -> None:
-        """Runs on one of Celery's threads; raises nothing."""
+    def _on_message(self, _shard_id: UUID, _epoch: int) -> None:
+        """Runs on one of Celery's threads; raises nothing.
+
+        A message is a wake-up and no more: what is claimed is whose turn it is now, not when the message was sent. With sixty messages of
+        one tenant in the queue, another tenant would otherwise wait for all of them, and so would a priority that was just changed.
+        """
         self._poller.message_came()
         if not self._slots.take():
             return
         try:
             claimed_at = self._keeper.now()
-            lease = shards.claim(self._store, shard_id, epoch, self._name, lease_seconds=self._settings.lease_seconds)
-            metrics.claims.labels("message", "won" if lease else "stale").inc()
-            if lease is not None:
+            claimed = shards.claim_any(self._store, self._name, lease_seconds=self._settings.lease_seconds)
+            metrics.claims.labels("message", "won" if claimed else "stale").inc()
+            for lease in claimed:
                 self._work(lease, claimed_at)
         except Exception as error:
             log.warning("could not claim a shard: %s at %s", type(error).__name__, place_of(error))

@@ -2,8 +2,8 @@
 
 One :class:`ShardTask` runs on one thread, and its calls of the model on others, so that writing a chunk never keeps the lanes waiting. Bad
 rows become failures at once and never fail their neighbours. What is written is written with the lease's epoch, so a worker that lost the
-lease stores nothing, and every row once. Between two chunks the task looks whether it should stop: a drain gives the shard back without
-costing an attempt, a cancel keeps what is done, a lost lease is left alone.
+lease stores nothing, and every row once. Between two chunks the task looks whether it should stop: a drain or a pause gives the shard back
+without costing an attempt, a cancel keeps what is done, a lost lease is left alone.
 """
 
 import logging
@@ -51,6 +51,7 @@ class End(StrEnum):
 
     DONE = "done"
     DRAINED = "drained"
+    PAUSED = "paused"  # its job is: the rest is given back, for later
     CANCELLED = "cancelled"
     LOST = "lost"
     RELEASED = "released"  # after an error: somebody tries again, later
@@ -111,6 +112,8 @@ class ShardTask:
                 return self._give_back(lease, End.CANCELLED)
             if self._draining() and held.ended in {None, "drained"}:
                 return self._give_back(lease, End.DRAINED)
+            if held.paused and held.ended is None:
+                return self._give_back(lease, End.PAUSED)
             metrics.leases_lost.inc()
             log.warning("shard %s: the lease of epoch %d is lost; nothing more is written", lease.shard_id, lease.epoch)
             return End.LOST
@@ -156,7 +159,7 @@ class ShardTask:
         ended_at = 0.0
         try:
             while uncut or in_flight:
-                while uncut and len(in_flight) < CHUNKS_IN_FLIGHT and not self._draining() and not held.is_set():
+                while uncut and len(in_flight) < CHUNKS_IN_FLIGHT and not self._must_let_go(held):
                     group, rows, pace = uncut.take()
                     if not uncut and not in_flight:  # the only one, of a small shard: no other thread is needed
                         yield self._answer(held, group, rows), True
@@ -175,6 +178,9 @@ class ShardTask:
             if in_flight:
                 held.set()
                 wait([future for future, _, _ in in_flight])
+
+    def _must_let_go(self, held: Held) -> bool:
+        return self._draining() or held.paused or held.is_set()
 
     def _pace_of(self, model: str) -> Pace:
         if model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device

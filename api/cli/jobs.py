@@ -1,5 +1,6 @@
-"""`textmill jobs`: what runs, how far it is, and stopping it. `textmill results`: what came out."""
+"""`textmill jobs`: what runs, how far it is, and what may be asked of it. `textmill results`: what came out."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ from api.cli.exits import CommandError, ExitCode
 from api.cli.options import Json, Out, Quiet
 
 if TYPE_CHECKING:
-    from api.client import Batch
+    from api.client import Batch, Client
 
 app = typer.Typer(no_args_is_help=True, help="List, watch and cancel jobs.")
 Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id (batch_…).")]
@@ -36,7 +37,7 @@ def list_jobs(
             (
                 batch.id,
                 TASK_OF.get(batch.endpoint, batch.endpoint),
-                batch.status,
+                state_of(batch),
                 batch.counts.total,
                 batch.counts.done,
                 batch.counts.failed,
@@ -105,6 +106,79 @@ def cancel(job: Job, as_json: Json = False) -> int:
     return ExitCode.OK
 
 
+@app.command()
+def pause(job: Job, as_json: Json = False) -> int:
+    """Pause a job. What is with a model is finished; its deadline goes on."""
+    return _steer(lambda client: client.pause(job), as_json)
+
+
+@app.command()
+def resume(job: Job, as_json: Json = False) -> int:
+    """Go on with a paused job."""
+    return _steer(lambda client: client.resume(job), as_json)
+
+
+@app.command()
+def retry(job: Job, as_json: Json = False) -> int:
+    """Run the rows again that failed, and those that never ran. Answers are kept."""
+    return _steer(lambda client: client.retry(job), as_json)
+
+
+@app.command()
+def priority(
+    job: Job,
+    value: Annotated[int, typer.Argument(metavar="NUMBER", min=-99, max=99, help="-99 to 99; higher goes first, among your own jobs.")],
+    as_json: Json = False,
+) -> int:
+    """Put a job before or behind your others, while it runs too."""
+    return _steer(lambda client: client.set_priority(job, value), as_json)
+
+
+@app.command()
+def delete(
+    job: Job,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Delete a job and its results, whether it runs or has ended. Its file stays."""
+    from api.cli.connection import connect
+    from api.cli.terminal import answer_json, say
+
+    with connect() as client:
+        batch = client.batch(job)
+        if not yes and not typer.confirm(
+            f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?", err=True
+        ):
+            raise CommandError("Nothing was deleted.")
+        deleted = client.delete("/v1/batches", batch.id)
+    if as_json:
+        answer_json(deleted)
+    else:
+        say(f"Job {batch.id} is deleted.")
+    return ExitCode.OK
+
+
+def state_of(batch: "Batch") -> str:
+    """As a person reads it: a job that is paused is in progress for the API."""
+    return "paused" if batch.textmill is not None and batch.textmill.paused and not batch.ended else batch.status
+
+
+def _steer(ask: Callable[["Client"], "Batch"], as_json: bool) -> int:
+    """Asks, and tells how the job stands right after."""
+    from api.cli.connection import connect
+    from api.cli.terminal import answer_json, say
+
+    with connect() as client:
+        batch = ask(client)
+    if as_json:
+        answer_json(batch)
+    else:
+        counts = batch.counts
+        open_rows = counts.total - counts.done
+        say(f"Job {batch.id} is {state_of(batch)}: {counts.completed:,} done, {counts.failed:,} failed, {open_rows:,} open.")
+    return ExitCode.OK
+
+
 def results(
     job: Job,
     out: Out = None,
@@ -136,6 +210,7 @@ def results(
 def describe(batch: "Batch") -> list[tuple[str, object]]:
     """Field by field; what is not known is left out."""
     from api.cli.profile import figures
+    from api.cli.progress import clock
     from api.cli.terminal import when
     from api.performance import performance
 
@@ -143,7 +218,7 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
         ("id", batch.id),
         ("endpoint", batch.endpoint),
         ("model", batch.model or ""),
-        ("state", batch.status),
+        ("state", state_of(batch)),
         ("rows", f"{batch.counts.total:,}"),
         ("completed", f"{batch.counts.completed:,}"),
         ("failed", f"{batch.counts.failed:,}"),
@@ -162,6 +237,12 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     }
     rows += [(name, when(moment)) for name, moment in moments.items() if moment is not None]
     if batch.textmill is not None:
+        if batch.textmill.priority:
+            rows.append(("priority", batch.textmill.priority))
+        if batch.textmill.retries:
+            rows.append(("run again", f"{batch.textmill.retries} ×"))
+        if batch.textmill.eta_seconds is not None:
+            rows.append(("done in about", clock(batch.textmill.eta_seconds)))
         rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
     used = performance(batch)
     rows += figures(used)

@@ -154,7 +154,8 @@ def counts(miscounted: dict[UUID, int], left_over: int) -> Finding:
 def messages(
     found: Health, waiting: tuple[int, list[tuple[UUID, int]]] | None, ready_of: Callable[[Sequence[tuple[UUID, int]]], int]
 ) -> Iterator[Finding]:
-    """Messages are hints, so a stale one does no harm; many of them, or more than there is work, say that nobody takes them."""
+    """Messages are hints: who takes one does what is next, and a stale one does no harm. Many of them while nobody works, or more than
+    there is work, say that nobody takes them."""
     if waiting is None:
         return
     from workers.app import QUEUE
@@ -162,7 +163,7 @@ def messages(
     depth, sample = waiting
     stale = len(sample) - ready_of(sample) if sample else 0
     too_many = depth > found.ready + 2 * _window()
-    mostly_stale = stale > max(10, len(sample) // 2)
+    mostly_stale = found.leased == 0 and stale > max(10, len(sample) // 2)
     told = f"{depth:,} wait, {found.ready:,} shards are ready"
     if stale:
         told += f"; of {len(sample)} looked at, {stale} name no ready shard"

@@ -285,6 +285,31 @@ def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., D
     assert again.exit_code == 0
 
 
+def test_a_job_is_paused_put_forward_resumed_retried_and_deleted(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    source = tmp_path / "many.jsonl"
+    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(30_000)) + '{"text":""}\n')
+    job = textmill("label", str(source), "--labels", "x,y", "--detach", "-q").out.strip()
+    paused = textmill("jobs", "pause", job)
+    assert paused.exit_code == 0, paused.err
+    assert f"Job {job} is paused: " in paused.err
+    assert " failed, " in paused.err
+    assert "state\tpaused" in textmill("jobs", "show", job).out
+    assert textmill("jobs", "priority", job, "7", "--json").json["textmill"]["priority"] == 7  # type: ignore[index]
+    early = textmill("jobs", "retry", job)
+    assert early.exit_code != 0
+    assert "only one that has ended" in early.err
+    assert "is in_progress: " in textmill("jobs", "resume", job).err
+    assert textmill("jobs", "watch", job, "-q").exit_code == 1
+    again = textmill("jobs", "retry", job)
+    assert f"Job {job} is in_progress: 30,000 done, 0 failed, 1 open." in again.err
+    assert textmill("jobs", "watch", job, "-q").exit_code == 1
+    asked = textmill("jobs", "delete", job, stdin=b"n\n")
+    assert asked.exit_code == 2
+    assert "Nothing was deleted." in asked.err
+    assert textmill("jobs", "delete", job, "--yes").exit_code == 0
+    assert textmill("jobs", "show", job).exit_code != 0
+
+
 def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
     environment: dict[str, str], textmill: Callable[..., Done], tmp_path: Path
 ) -> None:

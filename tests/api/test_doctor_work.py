@@ -53,6 +53,7 @@ def health(**changes: object) -> Health:
     nothing = {
         "ready": 0,
         "leased": 0,
+        "paused": 0,
         "expired_leases": 0,
         "oldest_ready_seconds": 0.0,
         "abandoned_leases": 0,

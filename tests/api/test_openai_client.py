@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable
 
+import httpx
 import openai
 import pytest
+from sqlalchemy import text
 
 from db.connect import Store
 from db.settings import Role
@@ -123,6 +125,69 @@ def test_cancelling_what_has_ended_is_refused_once(api: Served, mill: Mill) -> N
         client.batches.cancel(batch.id)
     assert refusal.value.code == "cannot_cancel"
     assert refusal.value.request_id is not None
+
+
+def test_a_batch_that_expires_keeps_its_rows_and_names_the_others(api: Served, stores: Stores, mill: Mill) -> None:
+    client = api.openai()
+    file = client.files.create(file=("a.jsonl", classify_file(ROWS)), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=CLASSIFY, completion_window="15m")  # type: ignore[arg-type]
+    assert batch.expires_at == batch.created_at + 15 * 60
+    mill.cut(shard_chars=1)
+    assert mill.run_one_shard()
+    with stores(Role.API).transaction(tenant=api.actor.tenant_id) as connection:
+        connection.execute(text("UPDATE jobs SET deadline = now()"))
+    mill.settle()
+    batch = client.batches.retrieve(batch.id)
+    assert (batch.status, batch.completed_at, batch.cancelled_at) == ("expired", None, None)
+    assert batch.expired_at is not None
+    assert batch.output_file_id is not None
+    assert batch.error_file_id is not None
+    done = client.files.content(batch.output_file_id).text.splitlines()
+    never = [json.loads(line) for line in client.files.content(batch.error_file_id).text.splitlines()]
+    assert 0 < len(done) < ROWS
+    assert len(done) + len(never) == ROWS
+    assert all(line["response"] is None and line["error"]["code"] == "batch_expired" for line in never)
+
+
+def test_a_batch_over_a_file_of_bad_lines_fails_with_their_numbers(api: Served, mill: Mill) -> None:
+    client = api.openai()
+    file = client.files.create(file=("a.jsonl", b'{"custom_id": "a"}\nnot json\n'), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=CLASSIFY, completion_window="24h")  # type: ignore[arg-type]
+    mill.settle()
+    batch = client.batches.retrieve(batch.id)
+    assert (batch.status, batch.output_file_id) == ("failed", None)
+    assert batch.failed_at is not None
+    assert batch.errors is not None
+    assert batch.errors.data is not None
+    assert [fault.line for fault in batch.errors.data] == [1, 2]
+    assert all(fault.code and fault.message for fault in batch.errors.data)
+
+
+class LosesAnswers(httpx.HTTPTransport):
+    """Takes the first answer to each request of a method away, after the server has given it: the client sees a timeout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        if request.method == "POST":
+            self.sent.append(request.headers.get("x-stainless-retry-count", "0"))
+            if len(self.sent) == 1:
+                response.read()
+                response.close()
+                raise httpx.ReadTimeout("lost", request=request)
+        return response
+
+
+def test_a_create_whose_answer_was_lost_is_sent_again_and_makes_no_twin(api: Served) -> None:
+    file = api.openai().files.create(file=("a.jsonl", classify_file()), purpose="batch")
+    lossy = LosesAnswers()
+    client = openai.OpenAI(base_url=f"{api.url}/v1", api_key=api.key, http_client=httpx.Client(transport=lossy))
+    made = client.batches.create(input_file_id=file.id, endpoint=CLASSIFY, completion_window="24h")  # type: ignore[arg-type]
+    assert lossy.sent == ["0", "1"]
+    assert [batch.id for batch in api.openai().batches.list()] == [made.id]
 
 
 def test_models_are_listed_and_shown(api: Served) -> None:

@@ -45,7 +45,7 @@ files               SIUD   ----    s-uD        ----     ----
 rows                SIuD   S---    s-uD        ----     ----
 jobs                SIUD   S---    S-u-        ----     ----
 job_specs           SI--   S---    ----        ----     ----
-shards              S---   S-u-    SIu-        ----     ----
+shards              S-u-   S-u-    SIu-        ----     ----
 results             S-uD   sI--    si--        ----     ----
 label_sets          SIUD   S---    ----        ----     ----
 models              S--D   SIu-    ----        ----     ----
@@ -63,6 +63,8 @@ SOME_COLUMNS = {
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed",
     ("api", "results", "u"): "payload_sealed",
+    ("api", "shards", "u"): "state epoch priority deadline not_before dispatched_at crash_attempts error_attempts last_error failed_count"
+    " input_tokens output_tokens",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
     " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at",
     ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes",

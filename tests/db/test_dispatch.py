@@ -140,6 +140,18 @@ def test_tenants_take_turns_whatever_they_have_waiting_and_whatever_priority_the
     assert Counter(following)[2] == 3  # what is out counts: the small tenant catches up first
 
 
+def test_a_turn_is_a_full_sized_shards_work_not_a_shard(flow: Flow, tenant: Actor) -> None:
+    """One tenant's shards cost 1 each, the other's a quarter: four of these to one of those."""
+    actors = [tenant, flow.new_tenant()]
+    for _ in range(3):
+        flow.job(actors[0], 20, shard_chars=200)
+    for _ in range(12):
+        flow.job(actors[1], 20, shard_chars=800)
+    owner = _owner_of(flow, actors)
+    order = [owner[shard_id] for shard_id, _ in pick_dispatchable(flow.dispatcher, 15)]
+    assert [Counter(order[first : first + 5]) for first in (0, 5, 10)] == [{0: 1, 1: 4}] * 3
+
+
 def test_a_late_small_tenant_is_served_at_once_beside_a_million_rows(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, 4000, shard_chars=1)
     claim_any(flow.worker, "host:1", limit=20)
@@ -189,7 +201,7 @@ def test_dispatchers_at_once_offer_no_shard_twice(flow: Flow, tenant: Actor) -> 
 def test_a_job_is_cut_once_by_dispatchers_at_once(flow: Flow, tenant: Actor) -> None:
     job = flow.submit(tenant, flow.upload(tenant, 25))
     with flow.dispatcher.transaction() as conn:
-        seen = conn.execute(_VALIDATING).one()
+        seen = conn.execute(_VALIDATING, {"limit": 10}).one()
     assert _cut(flow.dispatcher, seen, lambda _model, _task: 100)
     assert not _cut(flow.dispatcher, seen, lambda _model, _task: 100)
     assert len(flow.shards(job)) == 3

@@ -11,6 +11,7 @@ from db.dispatch import REDISPATCH_SECONDS, pick_dispatchable
 from db.health import ENDING_SECONDS, STUCK_SECONDS
 from db.jobs import cancel_job, finalize_jobs
 from db.settings import Role
+from db.steering import pause_job
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow
 
@@ -50,8 +51,8 @@ def test_a_ready_shard_ages_from_its_job_s_start_or_its_backoff_s_end_or_its_las
     flow: Flow, tenant: Actor, as_superuser: AsSuperuser
 ) -> None:
     flow.job(tenant, 10)
-    as_superuser("UPDATE jobs SET in_progress_at = now() - interval '1 hour'")
-    assert health.measure(flow.dispatcher).oldest_ready_seconds == pytest.approx(3600, abs=60)
+    age(as_superuser, 1800)
+    assert health.measure(flow.dispatcher).oldest_ready_seconds == pytest.approx(1800, abs=60)
     as_superuser("UPDATE shards SET not_before = now() - interval '10 minutes'")
     assert health.measure(flow.dispatcher).oldest_ready_seconds == pytest.approx(600, abs=60)
     as_superuser("UPDATE shards SET not_before = now() + interval '10 minutes'")
@@ -61,7 +62,7 @@ def test_a_ready_shard_ages_from_its_job_s_start_or_its_backoff_s_end_or_its_las
 def test_a_job_whose_ready_shards_nobody_takes_is_stuck(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
     job = flow.job(tenant, 30)
     assert health.stuck_jobs(flow.dispatcher) == []
-    as_superuser("UPDATE jobs SET in_progress_at = now() - make_interval(secs => %s)", [STUCK_SECONDS + 10])
+    age(as_superuser)
     (stuck,) = health.stuck_jobs(flow.dispatcher)
     assert (stuck.job_id, stuck.state) == (job.job_id, "in_progress")
     assert stuck.seconds > STUCK_SECONDS
@@ -72,9 +73,27 @@ def test_a_job_whose_ready_shards_nobody_takes_is_stuck(flow: Flow, tenant: Acto
 def test_a_job_that_waits_for_another_of_its_tenant_is_not_stuck(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
     flow.job(tenant, 10, priority=5)
     waiting = flow.job(tenant, 10)
-    as_superuser("UPDATE jobs SET in_progress_at = now() - make_interval(secs => %s)", [STUCK_SECONDS + 10])
+    age(as_superuser)
     flow.claim()
     assert waiting.job_id not in {one.job_id for one in health.stuck_jobs(flow.dispatcher)}
+
+
+def test_what_is_paused_is_counted_apart_and_is_not_stuck(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
+    job = flow.job(tenant, 30)
+    pause_job(flow.api, tenant, job.job_id)
+    age(as_superuser)
+    found = health.measure(flow.dispatcher)
+    assert (found.ready, found.paused, found.not_offered, found.oldest_ready_seconds, found.jobs) == (0, 3, 0, 0, {"paused": 1})
+    assert health.stuck_jobs(flow.dispatcher) == []
+
+
+def age(as_superuser: AsSuperuser, seconds: float = STUCK_SECONDS + 10) -> None:
+    """Every job began so long ago."""
+    as_superuser(
+        "UPDATE jobs SET in_progress_at = now() - make_interval(secs => %(old)s),"
+        " deadline = now() - make_interval(secs => %(old)s) + make_interval(secs => completion_window_seconds)",
+        {"old": seconds},
+    )
 
 
 def test_a_job_that_does_not_end_is_stuck_sooner(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:

@@ -4,7 +4,7 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.endings import _live_jobs, _move
+from db.endings import _OVERDUE, _found, _move
 from db.errors import Conflict, NotFound, StoreError
 from db.files import create_file
 from db.jobs import (
@@ -235,7 +235,7 @@ def test_a_job_whose_last_row_came_while_it_was_found_overdue_completes(flow: Fl
     job = flow.job(tenant, 5)
     lease = flow.claim()
     _pass_deadline(flow, job)
-    (overdue,) = _live_jobs(flow.dispatcher)
+    (overdue,) = _found(flow.dispatcher, _OVERDUE)
     assert overdue.deadline_passed
     flow.answer(lease)
     assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0

@@ -1,5 +1,6 @@
 """The rules of jobs and shards, alone: a few by example, and all together under faults, as hypothesis likes."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from db.lifecycle import (
     MAX_ERRORS,
     MAX_SHARD_ROWS,
     MIN_SHARD_ROWS,
+    PART_ROWS,
     Failing,
     JobState,
     Shard,
@@ -28,12 +30,16 @@ from db.lifecycle import (
     after_end,
     after_error,
     after_finish,
+    after_retry,
     backoff_seconds,
     cancelled_job,
     claim,
+    cut_points,
     holds,
     next_job_state,
+    pausable,
     renew,
+    retried_job,
     rows_per_shard,
 )
 
@@ -75,6 +81,35 @@ def test_shards_hold_a_number_of_rows_within_bounds(row_count: int, size_chars: 
 @pytest.mark.parametrize(("row_count", "rows"), [(100, 256), (2_000, 256), (8_000, 1_000), (1_000_000, 4_096)])
 def test_a_job_of_a_fast_model_still_has_several_shards(row_count: int, rows: int) -> None:
     assert rows_per_shard(row_count, 100 * row_count, 1 << 40) == rows
+
+
+@given(st.integers(1, 10**6), st.integers(MIN_SHARD_ROWS, MAX_SHARD_ROWS))
+def test_shards_cover_every_row_once_and_grow_smaller_at_the_end(row_count: int, step: int) -> None:
+    points = cut_points(row_count, step)
+    sizes = [end - first for first, end in itertools.pairwise(points)]
+    assert (points[0], points[-1]) == (0, row_count)
+    assert 0 < min(sizes) <= max(sizes) <= step
+    assert all(later <= earlier for earlier, later in itertools.pairwise(sizes))
+    assert sizes[-1] < 2 * PART_ROWS or len(sizes) == 1
+    assert len(sizes) <= math.ceil(row_count / step) + math.log2(MAX_SHARD_ROWS / PART_ROWS)
+
+
+@pytest.mark.parametrize("state", list(JobState))
+def test_a_job_is_run_again_once_it_has_ended_with_some_answer(state: JobState) -> None:
+    ended = {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}
+    assert retried_job(state, has_shards=True) is (JobState.IN_PROGRESS if state in ended else None)
+    assert retried_job(state, has_shards=False) is (JobState.VALIDATING if state in ended else None)
+    assert pausable(state) == (state in {JobState.VALIDATING, JobState.IN_PROGRESS})
+
+
+def test_a_paused_job_gives_nobody_a_shard_and_tells_who_holds_one() -> None:
+    assert claim(Shard(0, 10), 0, 0.0, "w", paused=True) is None
+    leased = claim(Shard(0, 10), 0, 0.0, "w")
+    assert leased is not None
+    renewed, verdict = renew(leased, 1, 10.0, paused=True)
+    assert verdict == "paused"
+    assert holds(renewed, 1, 10.0 + LEASE_SECONDS - 0.1), "what it has begun is still its to write"
+    assert renew(leased, 1, 10.0, paused=True, job_state=JobState.CANCELLING)[1] == "cancelled"
 
 
 @given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
@@ -151,6 +186,9 @@ class Life(RuleBasedStateMachine):
         self.job = JobState.IN_PROGRESS
         self.shards = [Shard(first, min(first + 10, ROWS)) for first in range(0, ROWS, 10)]
         self.results: dict[int, int] = {}  # row → how often it was stored
+        self.failed: set[int] = set()
+        self.paused = False
+        self.retries = 0
         self.beliefs: list[
             tuple[str, int, int]
         ] = []  # (worker, first row of the shard, epoch) that somebody thinks to hold, rightly or not
@@ -169,6 +207,7 @@ class Life(RuleBasedStateMachine):
             case Split(first, second):
                 self.shards[at : at + 1] = [first, second]
             case Failing(shard, _):
+                self.failed.update(self._open(self.shards[at]))
                 self._store(self._open(self.shards[at]))
                 self.shards[at] = shard
             case Shard():
@@ -181,7 +220,7 @@ class Life(RuleBasedStateMachine):
     def _claim(self, worker: str, at: int) -> None:
         shard = self.shards[at]
         held = [other for other in self.shards if other.state is ShardState.LEASED and other.worker == worker]
-        leased = claim(shard, shard.epoch, self.now, worker, job_state=self.job, held=held)
+        leased = claim(shard, shard.epoch, self.now, worker, job_state=self.job, paused=self.paused, held=held)
         if leased is not None:
             self.shards[at] = leased
             self.beliefs.append((worker, leased.first_idx, leased.epoch))
@@ -219,7 +258,7 @@ class Life(RuleBasedStateMachine):
     def renew(self, at: int) -> None:
         _, first_idx, epoch = self.beliefs[at % len(self.beliefs)]
         where = self._at(first_idx)
-        self.shards[where], verdict = renew(self.shards[where], epoch, self.now, job_state=self.job)
+        self.shards[where], verdict = renew(self.shards[where], epoch, self.now, job_state=self.job, paused=self.paused)
         assert (verdict == "lost") == (not holds(self.shards[where], epoch, self.now))
 
     @precondition(lambda self: self.beliefs)
@@ -254,6 +293,24 @@ class Life(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         self.job = cancelled_job(self.job) or self.job
+
+    @precondition(lambda self: pausable(self.job))
+    @rule()
+    def pause_or_go_on(self) -> None:
+        self.paused = not self.paused
+
+    @precondition(lambda self: self.retries < 2)
+    @rule()
+    def retry(self) -> None:
+        following = retried_job(self.job, has_shards=True)
+        if following is None or not (self.failed or len(self.results) < ROWS):
+            return
+        self.retries += 1
+        for idx in self.failed:
+            del self.results[idx]
+        self.failed.clear()
+        self.shards = [after_retry(shard, open_rows=len(self._open(shard))) for shard in self.shards]
+        self.job, self.paused = following, False
 
     @rule()
     def take_cancelled_shards_out(self) -> None:
@@ -302,6 +359,7 @@ class Life(RuleBasedStateMachine):
         if self.job in {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}:
             assert not any(shard.state in LIVE_SHARDS for shard in self.shards)
         if self.job is JobState.COMPLETED:
+            assert not self.failed - self.results.keys()
             assert len(self.results) == ROWS
 
     @invariant()
@@ -310,7 +368,7 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Faults stop: one good worker, the clock goes on, and everything comes to its end."""
-        self.faulty = False
+        self.faulty = self.paused = False
         self.beliefs.clear()
         for _ in range(60):
             self.now += MAX_BACKOFF_SECONDS + LEASE_SECONDS

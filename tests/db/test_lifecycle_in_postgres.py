@@ -10,11 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from db import lifecycle, shards
 from db.actors import Actor
-from db.errors import LeaseLost
+from db.errors import Conflict, LeaseLost
 from db.files import delete_file
 from db.jobs import cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, reap_leases
 from db.lifecycle import LIVE_SHARDS, Failing, JobState, Shard, ShardState, Split
 from db.shards import Lease
+from db.steering import pause_job, resume_job, retry_job
 from tests.db.flow import Flow, Stores
 
 ROWS = 24
@@ -31,6 +32,8 @@ class Twin(RuleBasedStateMachine):
         self.prefix = uuid.uuid4().hex
         self.job = self.flow.job(self.actor, ROWS)
         self.state = JobState.IN_PROGRESS
+        self.paused = False
+        self.retries = 0
         self.now = 0.0
         self.shards = [Shard(first, min(first + 10, ROWS)) for first in range(0, ROWS, 10)]
         self.stored: dict[int, int] = {}
@@ -61,7 +64,7 @@ class Twin(RuleBasedStateMachine):
         at %= len(self.shards)
         shard = self.shards[at]
         held = [other for other in self.shards if other.state is ShardState.LEASED and other.worker == worker]
-        expected = lifecycle.claim(shard, shard.epoch, self.now, worker, job_state=self.state, held=held)
+        expected = lifecycle.claim(shard, shard.epoch, self.now, worker, job_state=self.state, paused=self.paused, held=held)
         ((shard_id,),) = self.flow.execute(
             self.actor, "SELECT shard_id FROM shards WHERE job_id = :job AND first_idx = :first", job=self.job.job_id, first=shard.first_idx
         )
@@ -97,7 +100,9 @@ class Twin(RuleBasedStateMachine):
         asked = {lease.shard_id: (lease, self._at(lease.first_idx)) for _, lease in self.leases}
         verdicts = shards.renew(self.flow.worker, [lease for lease, _ in asked.values()])
         for lease, where in asked.values():
-            self.shards[where], expected = lifecycle.renew(self.shards[where], lease.epoch, self.now, job_state=self.state)
+            self.shards[where], expected = lifecycle.renew(
+                self.shards[where], lease.epoch, self.now, job_state=self.state, paused=self.paused
+            )
             assert verdicts[lease.shard_id] == expected
 
     @precondition(lambda self: self.leases)
@@ -167,6 +172,29 @@ class Twin(RuleBasedStateMachine):
         live = any(shard.state in LIVE_SHARDS for shard in self.shards)
         for _ in range(2):
             self.state = lifecycle.next_job_state(self.state, live_shards=live, deadline_passed=False)
+
+    @precondition(lambda self: lifecycle.pausable(self.state))
+    @rule()
+    def pause_or_go_on(self) -> None:
+        (resume_job if self.paused else pause_job)(self.flow.api, self.actor, self.job.job_id)
+        self.paused = not self.paused
+
+    @precondition(lambda self: self.retries < 2)
+    @rule()
+    def retry(self) -> None:
+        following = lifecycle.retried_job(self.state, has_shards=True)
+        failed = [idx for idx, outcome in self.stored.items() if outcome == 2]
+        if following is None or not (failed or len(self.stored) < ROWS):
+            with pytest.raises(Conflict) as refused:
+                retry_job(self.flow.api, self.actor, self.job.job_id)
+            assert refused.value.code == ("cannot_retry" if following is None else "nothing_to_retry")
+            return
+        retry_job(self.flow.api, self.actor, self.job.job_id)
+        self.retries += 1
+        for idx in failed:
+            del self.stored[idx]
+        self.shards = [lifecycle.after_retry(shard, open_rows=len(self._open(shard))) for shard in self.shards]
+        self.state, self.paused = following, False
 
     # After each step.
 

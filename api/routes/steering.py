@@ -1,0 +1,61 @@
+"""``/v1/batches/{id}/…``: what OpenAI's batch does not know: pause, resume, retry, priority, and deleting one."""
+
+from collections.abc import Callable
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+
+from api.auth import Manager
+from api.batch_requests import MAX_PRIORITY
+from api.front import front_of
+from api.json_body import json_of
+from api.objects import Json, batch_object, deleted_object, parse_batch_id
+from db import steering
+from db.actors import Actor
+from db.connect import Store
+from db.jobs import JobRecord
+
+router = APIRouter(prefix="/v1/batches")
+
+
+class PriorityRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Higher goes first, among the tenant's own."""
+
+    priority: Annotated[int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+
+
+@router.post("/{batch_id}/pause")
+def pause(request: Request, actor: Manager, batch_id: str) -> Json:
+    return _steer(request, actor, batch_id, steering.pause_job)
+
+
+@router.post("/{batch_id}/resume")
+def resume(request: Request, actor: Manager, batch_id: str) -> Json:
+    return _steer(request, actor, batch_id, steering.resume_job)
+
+
+@router.post("/{batch_id}/retry")
+def retry(request: Request, actor: Manager, batch_id: str) -> Json:
+    return _steer(request, actor, batch_id, steering.retry_job)
+
+
+@router.post("/{batch_id}/priority")
+def put_in_order(
+    request: Request, actor: Manager, batch_id: str, body: Annotated[PriorityRequest, Depends(json_of(PriorityRequest))]
+) -> Json:
+    return _steer(request, actor, batch_id, lambda store, who, job_id: steering.set_priority(store, who, job_id, body.priority))
+
+
+@router.delete("/{batch_id}")
+def delete(request: Request, actor: Manager, batch_id: str) -> Json:
+    steering.delete_job(front_of(request).store, actor, parse_batch_id(batch_id))
+    return deleted_object(batch_id, "batch")
+
+
+def _steer(request: Request, actor: Actor, batch_id: str, ask: Callable[[Store, Actor, UUID], JobRecord]) -> Json:
+    front = front_of(request)
+    asked = ask(front.store, actor, parse_batch_id(batch_id))
+    front.bell.ring()
+    return batch_object(asked)

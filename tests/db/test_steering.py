@@ -1,0 +1,229 @@
+"""What may be asked of a job on its way, against the real store: what changes, what is refused, and what stays."""
+
+import uuid
+
+import pytest
+
+from db.actors import Actor
+from db.errors import Conflict, LeaseLost, NotFound, StoreError
+from db.files import delete_file
+from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, list_jobs
+from db.lifecycle import INTERACTIVE_PRIORITY, MAX_ERRORS
+from db.results import NewResult, iter_results, write_results
+from db.shards import claim_any, release, renew
+from db.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from tests.db.flow import Flow, Stores, answers
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def counts(job: JobRecord) -> tuple[str, int, int]:
+    return job.state, job.completed_count, job.failed_count
+
+
+def test_a_paused_job_is_begun_no_further_and_what_is_begun_is_written(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    lease = flow.claim()
+    paused = pause_job(flow.api, tenant, job.job_id)
+    assert (paused.state, paused.paused_at is not None) == ("in_progress", True)
+    assert claim_any(flow.worker, "host:2") == []
+    assert renew(flow.worker, [lease]) == {lease.shard_id: "paused"}
+    flow.answer(lease, range(4), finish=False)
+    release(flow.worker, lease, code=None, kind="drain")
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("in_progress", 4, 0)
+    assert claim_any(flow.worker, "host:2") == []
+    resume_job(flow.api, tenant, job.job_id)
+    assert renew(flow.worker, claim_any(flow.worker, "host:2", 2)) != {}
+    assert [shard[6:] for shard in flow.shards(job)] == [(0, 0), (0, 0)], "a pause costs no attempt"
+
+
+def test_pausing_and_resuming_again_change_nothing(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    first = pause_job(flow.api, tenant, job.job_id)
+    assert pause_job(flow.api, tenant, job.job_id).paused_at == first.paused_at
+    assert resume_job(flow.api, tenant, job.job_id).paused_at is None
+    assert resume_job(flow.api, tenant, job.job_id).paused_at is None
+
+
+def test_a_job_is_paused_before_it_is_cut_too(flow: Flow, tenant: Actor) -> None:
+    job = flow.submit(tenant, flow.upload(tenant, 5))
+    pause_job(flow.api, tenant, job.job_id)
+    assert flow.cut() == 1
+    assert claim_any(flow.worker, "host:1") == []
+
+
+def test_a_paused_job_still_ends_at_its_deadline_and_by_a_cancel(flow: Flow, tenant: Actor) -> None:
+    late, unwanted = flow.job(tenant, 5), flow.job(tenant, 5)
+    pause_job(flow.api, tenant, late.job_id)
+    pause_job(flow.api, tenant, unwanted.job_id)
+    flow.execute(tenant, "UPDATE jobs SET deadline = now() WHERE job_id = :job", job=late.job_id)
+    assert expire_jobs(flow.dispatcher) == 1
+    cancel_job(flow.api, tenant, unwanted.job_id)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    assert [get_job(flow.api, tenant, job.job_id).state for job in (late, unwanted)] == ["expired", "cancelled"]
+    for job in (late, unwanted):
+        for act, code in ((pause_job, "cannot_pause"), (resume_job, "cannot_resume")):
+            with pytest.raises(Conflict) as refused:
+                act(flow.api, tenant, job.job_id)
+            assert refused.value.code == code
+
+
+def test_a_priority_reorders_what_is_waiting_already(flow: Flow, tenant: Actor) -> None:
+    first, second = flow.job(tenant, 10), flow.job(tenant, 10)
+    set_priority(flow.api, tenant, second.job_id, 5)
+    assert flow.claim().job_id == second.job_id
+    set_priority(flow.api, tenant, first.job_id, -3)
+    assert get_job(flow.api, tenant, first.job_id).priority == -3
+    assert flow.claim("host:2").priority == -3
+
+
+def test_a_priority_that_is_no_bulk_priority_is_refused(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    for number in (INTERACTIVE_PRIORITY, -INTERACTIVE_PRIORITY):
+        with pytest.raises(StoreError) as refused:
+            set_priority(flow.api, tenant, job.job_id, number)
+        assert (refused.value.code, refused.value.status) == ("invalid_priority", 400)
+    waited_for = flow.job(tenant, 5, priority=INTERACTIVE_PRIORITY)
+    with pytest.raises(Conflict) as conflict:
+        set_priority(flow.api, tenant, waited_for.job_id, 1)
+    assert conflict.value.code == "cannot_reorder"
+
+
+def test_only_failed_rows_run_again_and_answers_stay(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    failures = [NewResult(idx, 2, "engine_error", None, 2, 1) for idx in (3, 5)]
+    first, second = claim_any(flow.worker, "host:1", 2)
+    write_results(
+        flow.worker,
+        first,
+        [*answers(idx for idx in range(10) if idx not in (3, 5)), *failures],
+        finish=True,
+        model_version="m",
+        metrics=None,
+    )
+    flow.answer(second)
+    finalize_jobs(flow.dispatcher)
+    before = get_job(flow.api, tenant, job.job_id)
+    assert (counts(before), before.input_tokens, before.output_tokens) == (("completed", 18, 2), 58, 2)
+    again = retry_job(flow.api, tenant, job.job_id)
+    assert (counts(again), again.retry_count, again.completed_at) == (("in_progress", 18, 0), 1, None)
+    assert (again.input_tokens, again.output_tokens) == (54, 0), "what the failures took is no longer counted"
+    assert again.deadline > before.deadline
+    assert list(iter_results(flow.api, tenant, job.job_id, which="errors")) == []
+    with pytest.raises(LeaseLost):
+        flow.answer(first, [3, 5])
+    (lease,) = claim_any(flow.worker, "host:2", 5)
+    assert lease.shard_id == first.shard_id
+    flow.answer(lease, [3, 5])
+    assert finalize_jobs(flow.dispatcher) == 2
+    after = get_job(flow.api, tenant, job.job_id)
+    assert (counts(after), after.input_tokens) == (("completed", 20, 0), 60)
+    assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="output")] == list(range(20))
+
+
+def test_a_row_that_was_given_up_gets_all_its_attempts_again(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    for _ in range(MAX_ERRORS + 1):
+        release(flow.worker, flow.claim(), code="engine_error", kind="error")
+        flow.change_shards("not_before = NULL")
+    finalize_jobs(flow.dispatcher)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 0, 5)
+    retry_job(flow.api, tenant, job.job_id)
+    release(flow.worker, flow.claim(), code="engine_error", kind="error")
+    assert flow.shards(job)[0][2:] == ("ready", MAX_ERRORS + 3, 0, 0, 0, 1)
+
+
+def test_rows_that_never_ran_are_run_by_a_retry_too(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    flow.answer(flow.claim())
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("cancelled", 10, 0)
+    assert counts(retry_job(flow.api, tenant, job.job_id)) == ("in_progress", 10, 0)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 20, 0)
+
+
+def test_a_job_that_was_cancelled_before_it_was_cut_is_cut_by_a_retry(flow: Flow, tenant: Actor) -> None:
+    job = flow.submit(tenant, flow.upload(tenant, 5))
+    cancel_job(flow.api, tenant, job.job_id)
+    finalize_jobs(flow.dispatcher)
+    assert retry_job(flow.api, tenant, job.job_id).state == "validating"
+    assert flow.cut() == 1
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 5, 0)
+
+
+def test_what_cannot_be_run_again_is_refused_and_left_as_it_is(flow: Flow, tenant: Actor) -> None:
+    running = flow.job(tenant, 5)
+    with pytest.raises(Conflict) as refused:
+        retry_job(flow.api, tenant, running.job_id)
+    assert refused.value.code == "cannot_retry"
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    done = get_job(flow.api, tenant, running.job_id)
+    with pytest.raises(Conflict) as refused:
+        retry_job(flow.api, tenant, running.job_id)
+    assert refused.value.code == "nothing_to_retry"
+    assert get_job(flow.api, tenant, running.job_id) == done
+    failed = flow.job(tenant, 5)
+    lease = flow.claim()
+    write_results(
+        flow.worker, lease, [NewResult(idx, 2, "engine_error", None, 0, 0) for idx in range(5)], finish=True, model_version="", metrics=None
+    )
+    finalize_jobs(flow.dispatcher)
+    delete_file(flow.api, tenant, failed.file_id)
+    with pytest.raises(Conflict) as refused:
+        retry_job(flow.api, tenant, failed.job_id)
+    assert refused.value.code == "file_deleted"
+
+
+def test_a_job_deleted_while_it_runs_leaves_nothing_but_the_record(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    first, second = claim_any(flow.worker, "host:1", 2)
+    flow.answer(first)
+    delete_job(flow.api, tenant, job.job_id)
+    for table in ("jobs", "shards", "job_specs", "results"):
+        assert flow.execute(tenant, f"SELECT FROM {table}") == [], table
+    assert flow.execute(tenant, "SELECT FROM data_keys WHERE owner_kind = 'job'") == []
+    assert flow.execute(tenant, "SELECT count(*) FROM audit_events WHERE action = 'job.delete'") == [(1,)]
+    with pytest.raises(LeaseLost):
+        flow.answer(second)
+    assert renew(flow.worker, [second]) == {second.shard_id: "lost"}
+    assert flow.execute(tenant, "SELECT FROM results") == []
+    for act in (get_job, delete_job, retry_job, pause_job, resume_job):
+        with pytest.raises(NotFound):
+            act(flow.api, tenant, job.job_id)
+    assert list_jobs(flow.api, tenant, limit=10) == ([], False)
+    assert finalize_jobs(flow.dispatcher) == 0
+
+
+def test_a_file_that_was_deleted_before_goes_with_its_last_job(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    delete_file(flow.api, tenant, job.file_id)
+    assert flow.execute(tenant, "SELECT count(*) FROM rows") == [(5,)], "their ids are needed for the results"
+    delete_job(flow.api, tenant, job.job_id)
+    for table in ("rows", "files", "data_keys WHERE owner_kind <> 'tenant'"):
+        assert flow.execute(tenant, f"SELECT FROM {table}") == [], table
+
+
+def test_another_tenants_job_is_not_there(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 5)
+    stranger = flow.new_tenant()
+    for act in (pause_job, resume_job, retry_job, delete_job):
+        with pytest.raises(NotFound):
+            act(flow.api, stranger, job.job_id)
+    with pytest.raises(NotFound):
+        set_priority(flow.api, stranger, job.job_id, 1)
+    with pytest.raises(NotFound):
+        pause_job(flow.api, tenant, uuid.uuid4())
+    assert get_job(flow.api, tenant, job.job_id).paused_at is None
