@@ -24,7 +24,7 @@ _REPLACE: Final = text(
     """
     DELETE FROM workers
     WHERE worker = :worker
-       OR (left(worker, length(:host) + 1) = :host || ':' AND device = :device AND seen_at < now() - make_interval(secs => :silent))
+       OR (regexp_replace(worker, ':[^:]*$', '') = :host AND device = :device AND seen_at < now() - make_interval(secs => :silent))
     """
 )
 _REGISTER: Final = text(
