@@ -40,11 +40,14 @@ def follow(client: "Client", batch: "Batch", progress: Progress) -> "Batch":
 def note_on(batch: "Batch", waited_seconds: float) -> str:
     """What the numbers do not say."""
     parts = []
-    if batch.status not in ("in_progress", "completed"):
+    paused = batch.textmill is not None and batch.textmill.paused and not batch.ended
+    if paused:
+        parts.append("paused")
+    elif batch.status not in ("in_progress", "completed"):
         parts.append(batch.status)
     if batch.counts.failed:
         parts.append(f"{batch.counts.failed:,} failed")
-    if not batch.ended and not batch.counts.done and waited_seconds > STARTING_SECONDS:
+    if not batch.ended and not paused and not batch.counts.done and waited_seconds > STARTING_SECONDS:
         parts.append("no row is done yet: is a worker up? see `textmill status`")
     return ", ".join(parts)
 

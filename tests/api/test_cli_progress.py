@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.cli.following import STARTING_SECONDS, note_on
 from api.cli.progress import Pace, amount, clock
+from api.client import Batch, Extras, RowCounts
 
 
 def test_a_pace_needs_two_looks() -> None:
@@ -49,3 +51,12 @@ def test_sizes_and_times_read_well() -> None:
         "12,345",
     ]
     assert [clock(4.6), clock(65), clock(7389)] == ["5 s", "1:05", "2:03:09"]
+
+
+def test_a_paused_job_is_told_as_such_and_nobody_is_sent_to_look_for_a_worker() -> None:
+    def batch(*, paused: bool) -> Batch:
+        counts = RowCounts(total=10, completed=0, failed=0)
+        return Batch("batch_1", "/v1/embeddings", "in_progress", "file-1", 0, request_counts=counts, textmill=Extras(paused=paused))
+
+    assert note_on(batch(paused=True), 2 * STARTING_SECONDS) == "paused"
+    assert "is a worker up?" in note_on(batch(paused=False), 2 * STARTING_SECONDS)

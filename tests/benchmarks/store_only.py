@@ -71,6 +71,17 @@ class StoreRates:
 
 
 def measure_store(folder: Path, workload: Workload) -> StoreRates:
+    with durable_stores(folder) as stores:
+        _pass(stores, workload.take(len(workload) // 10))
+        shards, rates = _pass(stores, workload)
+        with timed() as spent:
+            _pass(stores, workload)
+    return StoreRates(len(workload), shards, rates, spent)
+
+
+@contextmanager
+def durable_stores(folder: Path) -> Iterator[dict[Role, Store]]:
+    """A Postgres of its own, as durable as `textmill up` makes it, and the doors of API, worker and dispatcher to it."""
     home = Home(folder)
     home.prepare()
     LocalKeyFile.create(home.path / "keys" / "kek.json")
@@ -85,16 +96,12 @@ def measure_store(folder: Path, workload: Workload) -> StoreRates:
         settings = StoreSettings(home=home.path, database_url=postgres.address(DATABASE))
         stores = {role: open_store(settings, role, pool_size=2) for role in (Role.API, Role.WORKER, Role.DISPATCHER)}
         try:
-            _pass(stores, workload.take(len(workload) // 10))
-            shards, rates = _pass(stores, workload)
-            with timed() as spent:
-                _pass(stores, workload)
+            yield stores
         finally:
             for store in stores.values():
                 store.close()
     finally:
         postgres.stop(hurry=True)
-    return StoreRates(len(workload), shards, rates, spent)
 
 
 def _owner_url(postgres: EmbeddedPostgres, passwords: dict[Role, str]) -> URL:

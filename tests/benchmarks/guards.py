@@ -1,0 +1,174 @@
+"""What it costs that nothing is lost and nothing is unseen: the null model with and without heartbeats, fences and audit, in turns.
+
+`python -m tests.benchmarks.guards [--rows N] [--turns N] [--report FILE]`, some two minutes. One worker's parts in this process, on a
+Postgres that is as durable as `textmill up` makes it: the shards of a job from the claim to the last write. Without guards no lease is
+renewed, nothing is recorded, and a write asks neither whose the shard is nor whether a row is there already; that is for comparison only.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from db import results, shards
+from db.actors import Actor
+from db.audit import acts, events
+from db.connect import Store
+from db.jobs import cut_validating_jobs
+from db.settings import Role
+from db.tenants import SCOPES, create_tenant
+from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.store_only import durable_stores
+from tests.workers.submitting import row, submit
+from workers.lease import LeaseKeeper
+from workers.runtime import Runtime
+from workers.settings import WorkerSettings
+from workers.shard_task import End, ShardTask
+from workers.watchdog import Watchdog
+
+GOAL: Final = 0.05
+HEARTBEAT_SECONDS: Final = 5.0
+SHARD_CHARS: Final = 400_000
+WORKER: Final = "guards:1"
+_UNFENCED_SHARD: Final = """
+    SELECT s.first_idx, s.end_idx, s.state, s.epoch, s.crash_attempts, s.error_attempts, s.last_error, s.completed_count, s.failed_count,
+           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state, true AS unexpired, 0.0::float8 AS now
+    FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
+    WHERE s.tenant_id = :tenant AND s.shard_id = :shard
+    """
+_UNFENCED_MOVE: Final = """
+    INSERT INTO results (tenant_id, job_id, idx, outcome, code, payload_sealed, model_version, input_tokens, output_tokens, epoch)
+    SELECT :tenant, :job, n.idx, n.outcome, n.code, n.payload_sealed, :version, n.input_tokens, n.output_tokens, :epoch
+    FROM pg_temp.staged_results n
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Rows a second, of each turn. ``cost``: the median over the turns of the share that the guards take."""
+
+    rows: int
+    guarded: Sequence[float]
+    bare: Sequence[float]
+
+    @property
+    def cost(self) -> float:
+        return statistics.median(1 - guarded / bare for guarded, bare in zip(self.guarded, self.bare, strict=True))
+
+    @property
+    def told(self) -> str:
+        verdict = "pass" if self.cost <= GOAL else "MISS"
+        return (
+            f"heartbeats, fences and audit cost {self.cost:.1%} of the null model's throughput (goal ≤ {GOAL:.0%}: {verdict}); "
+            f"{statistics.median(self.guarded):,.0f} rows/s with, {statistics.median(self.bare):,.0f} without, {len(self.bare)} turns of "
+            f"{self.rows:,} rows"
+        )
+
+
+def measure(folder: Path, rows: int, turns: int) -> Cost:
+    guarded: list[float] = []
+    bare: list[float] = []
+    with durable_stores(folder) as stores:
+        worker = _Worker(stores, folder)
+        try:
+            worker.run(rows // 4)  # everything is warm from here on
+            for turn in range(turns):
+                for without in (False, True) if turn % 2 == 0 else (True, False):
+                    if without:
+                        with unguarded():
+                            bare.append(worker.run(rows))
+                    else:
+                        with worker.heartbeats():
+                            guarded.append(worker.run(rows))
+        finally:
+            worker.close()
+    return Cost(rows, guarded, bare)
+
+
+class _Worker:
+    """One worker's parts, and jobs for it."""
+
+    def __init__(self, stores: dict[Role, Store], folder: Path) -> None:
+        settings = WorkerSettings(home=folder, device="cpu", budget_tokens=65_536)
+        self._stores = stores
+        self._actor = Actor(create_tenant(stores[Role.API], "benchmark"), uuid.uuid4(), None, SCOPES)
+        self._runtime = Runtime(settings)
+        self._keeper = self._new_keeper()
+        self._task = ShardTask(stores[Role.WORKER], self._runtime, self._keeper, Watchdog(1800), settings, lambda: False)
+
+    def _new_keeper(self) -> LeaseKeeper:
+        return LeaseKeeper(self._stores[Role.WORKER], lease_seconds=30, heartbeat_seconds=HEARTBEAT_SECONDS, margin_seconds=5)
+
+    @contextmanager
+    def heartbeats(self) -> Iterator[None]:
+        self._keeper = self._task._keeper = self._new_keeper()
+        self._keeper.start()
+        try:
+            yield
+        finally:
+            self._keeper.stop()
+
+    def run(self, rows: int) -> float:
+        """Rows a second, from the first claim to the last write."""
+        submit(self._stores[Role.API], self._actor, [row(at, {"input": f"document {at}, {uuid.uuid4()}"}) for at in range(rows)])
+        cut_validating_jobs(self._stores[Role.DISPATCHER], lambda _model, _task: SHARD_CHARS)
+        began = time.perf_counter()
+        while leases := shards.claim_any(self._stores[Role.WORKER], WORKER):
+            assert self._task.run(leases[0], self._keeper.now()) is End.DONE
+        return rows / (time.perf_counter() - began)
+
+    def close(self) -> None:
+        self._runtime.close(drain=False)
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """Nothing is recorded, and writes are not fenced, while the block runs."""
+
+    def nothing(*_: Any, **__: Any) -> uuid.UUID:
+        return uuid.UUID(int=0)
+
+    changes = [(shards, "_LOCK_LEASE", text(_UNFENCED_SHARD)), (results, "_MOVE", text(_UNFENCED_MOVE))]
+    for module in [module for name, module in sorted(sys.modules.items()) if name.startswith("db.")]:
+        for name, value in list(vars(module).items()):
+            if value in (acts.record_act, acts.record_work, events.record, events.record_digest) and callable(value):
+                changes.append((module, name, nothing))  # type: ignore[arg-type]
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    for module, name, value in changes:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.guards", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args(arguments)
+    os.environ["TEXTMILL_FAKE_ENGINE"] = "1"
+    with tempfile.TemporaryDirectory(prefix="textmill-guards-", ignore_cleanup_errors=True) as folder:
+        found = measure(Path(folder), options.rows, options.turns)
+    if options.report is not None:
+        report = {"benchmark": "guards", "machine": describe_machine(), "cost": found.cost, **asdict(found)}
+        options.report.write_text(json.dumps(report, indent=2) + "\n")
+    print(found.told)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
