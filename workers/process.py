@@ -173,6 +173,7 @@ class Worker:
 
     def _consume(self) -> None:
         celery_state.reset_state()
+        stop_celery(None)  # what ended the consumer before this one; a stop that comes now is seen in the flags below
         if self._draining or self._standing_by:
             return
         make: Any = Consumer
@@ -284,8 +285,8 @@ class Worker:
             log.error("could not load a model ahead: %s at %s", type(error).__name__, place_of(error))
 
 
-def stop_celery(exit_code: int) -> None:
-    """Ends Celery's loop the way its own signal handler does: it looks at this value once a second or sooner."""
+def stop_celery(exit_code: int | None) -> None:
+    """Ends Celery's loop the way its own signal handler does: it looks at this value once a second or sooner. None: it goes on."""
     vars(celery_state)["should_stop"] = exit_code
 
 
