@@ -56,10 +56,9 @@ def test_a_drained_worker_gives_back_stands_by_and_goes_on_when_resumed(house: H
     house.wait_completed(job_id)
     house.wait_completed(other)
     house.check_results(job_id, documents)
-    house.wait_for(lambda: is_in(dispatcher, worker, "running"), "it says that it runs")
-    found = record(dispatcher, worker)
-    assert found is not None
-    assert found.rows_done == len(documents) + 3
+    done = len(documents) + 3
+    house.wait_for(lambda: (now := record(dispatcher, worker)) is not None and now.rows_done == done, "it says what it did")
+    assert is_in(dispatcher, worker, "running")
     assert worker.drain() == 0
     assert record(dispatcher, worker) is None, "it said goodbye"
 
