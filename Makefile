@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check faults bench bench-million bench-peers lock clean
+.PHONY: help setup demo test check faults soak bench bench-million bench-peers lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,6 +46,9 @@ check: setup ## format, lint, types, layers, deployment files
 faults: setup ## the whole fault matrix; writes faults-report.json and .md
 	$(BIN)/python -m pytest tests/faults --matrix --fault-report faults-report.json
 
+soak: setup ## a million rows while everything is broken, 20 minutes; MINUTES=, SEED=; writes soak-report.json and .md
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) --report soak-report.json
+
 bench: setup ## our goals table in some ten minutes; writes bench-report.json and .md; FULL=1 runs everything whole
 	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full)
 
@@ -61,5 +64,5 @@ lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE
 	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.* faults-report.*
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.* faults-report.* soak-report.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import JobState, next_job_state
 
+CANCELLED_AT_ONCE: Final = 5_000  # shards of a sweep
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
 
 _JOBS: Final = """
@@ -24,12 +25,16 @@ _OVERDUE: Final = text(_JOBS + "WHERE j.state = 'in_progress' AND j.deadline <= 
 _LOCK: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state FOR UPDATE SKIP LOCKED")
 _CANCEL_SHARDS: Final = text(
     """
+    WITH waiting AS MATERIALIZED (
+        SELECT s.tenant_id, s.shard_id FROM jobs j JOIN shards s ON s.tenant_id = j.tenant_id AND s.job_id = j.job_id
+        WHERE j.state = 'cancelling' AND s.state = 'ready' ORDER BY s.shard_id LIMIT :limit
+        FOR UPDATE OF s
+    )
     UPDATE shards s SET state = 'cancelled', epoch = s.epoch + 1, not_before = NULL
-    FROM jobs j
-    WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'cancelling' AND s.state = 'ready'
+    FROM waiting w WHERE s.tenant_id = w.tenant_id AND s.shard_id = w.shard_id
     """
 )
-# In the order in which heartbeats lock, so that the two never wait for each other.
+# In the order in which heartbeats lock (as above, and when a job is deleted), so that no two ever wait for each other.
 _LOCK_LIVE_SHARDS: Final = text(
     """
     SELECT FROM shards WHERE tenant_id = :tenant AND job_id = :job AND state IN ('ready', 'leased') ORDER BY shard_id FOR UPDATE
@@ -87,7 +92,7 @@ def expire_jobs(store: Store) -> int:
 def cancel_shards(store: Store) -> int:
     """Takes the shards of jobs being cancelled out of the queue. Those in work end when their holder hears of it. Returns how many."""
     with store.transaction() as conn:
-        return conn.execute(_CANCEL_SHARDS).rowcount
+        return conn.execute(_CANCEL_SHARDS, {"limit": CANCELLED_AT_ONCE}).rowcount
 
 
 def _found(store: Store, query: TextClause) -> list[Row[Any]]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from workers.engines.base import Ids, Vectors
 
-CAPACITY_BYTES: Final = 64 * 2**20  # some 40,000 answers of MiniLM: many shards' worth
+CAPACITY_BYTES: Final = 32 * 2**20  # some 17,000 answers of MiniLM: several shards' worth
+ENTRY_BYTES: Final = 320  # what Python takes for a key, an array and their place, beside the array's numbers
 
 
 class Duplicates:
@@ -53,6 +54,6 @@ class Duplicates:
             for key, answer in zip(keys, answers, strict=True):
                 if key not in self._answers:
                     self._answers[key] = answer.copy()  # a view would keep the whole batch alive
-                    self._bytes += answer.nbytes
+                    self._bytes += ENTRY_BYTES + answer.nbytes
             while self._bytes > self._capacity_bytes:
-                self._bytes -= self._answers.popitem(last=False)[1].nbytes
+                self._bytes -= ENTRY_BYTES + self._answers.popitem(last=False)[1].nbytes

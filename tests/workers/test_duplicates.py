@@ -1,5 +1,6 @@
 """Exact duplicates inside a job are computed once, and every row is answered as if it had been alone."""
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers.conftest import Device
-from workers.duplicates import Duplicates
+from workers.duplicates import ENTRY_BYTES, Duplicates
 from workers.engines.base import FailedRow
 from workers.engines.fake import MARKS, vector_of
 from workers.runtime import Runtime
@@ -76,16 +77,33 @@ def test_keys_of_two_processes_have_nothing_in_common() -> None:
 
 
 def test_what_is_kept_stays_under_its_bytes(runtime: Runtime) -> None:
-    store = Duplicates(capacity_bytes=10 * 32 * 4)
+    store = Duplicates(capacity_bytes=10 * (ENTRY_BYTES + 32 * 4))
     keys = store.keys(JOB, MODEL, [np.array([number], np.int32) for number in range(25)])
     store.keep(keys, np.ones((25, 32), np.float32))
     assert list(store.find(keys)) == keys[-10:]
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    store = Duplicates(capacity_bytes=2 * 4)
+    store = Duplicates(capacity_bytes=2 * (ENTRY_BYTES + 4))
     first, second, third = store.keys(JOB, MODEL, [np.array([number], np.int32) for number in range(3)])
     store.keep([first, second], np.ones((2, 1), np.float32))
     store.find([first])
     store.keep([third], np.ones((1, 1), np.float32))
     assert set(store.find([first, second, third])) == {first, third}
+
+
+@pytest.mark.parametrize("dimensions", [4, 32, 384])
+def test_small_answers_take_no_more_memory_than_large_ones(dimensions: int) -> None:
+    """What Python needs for an entry is counted: with the numbers alone, a million short answers took four times what was allowed."""
+    capacity = 2**20
+    store = Duplicates(capacity_bytes=capacity)
+    tracemalloc.start()
+    try:
+        for first in range(0, 10_000, 500):
+            keys = [number.to_bytes(16) for number in range(first, first + 500)]
+            store.keep(keys, np.zeros((500, dimensions), np.float32))
+        del keys
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * capacity < taken < 1.3 * capacity

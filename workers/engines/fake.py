@@ -8,11 +8,13 @@ milliseconds a row, so that a test can interrupt a batch. TEXTMILL_FAKE_LOG name
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -76,10 +78,19 @@ def digest_of(text: str) -> str:
 
 
 def read_calls(log: Path) -> Iterator[Call]:
-    """What the processes that share this log have asked of the model, in the order in which it was written."""
-    for line in log.read_text().splitlines() if log.exists() else ():
-        at, pid, *digests = line.split()
-        yield Call(float(at), int(pid), tuple(digests))
+    """What the processes that share this log have asked of the model, in the order in which it was written.
+
+    A process that is killed while it writes leaves the beginning of a line, and the next call stands right behind it."""
+    if not log.exists():
+        return
+    with log.open() as lines:
+        for line in lines:
+            for at, pid, digests in _CALL.findall(line):
+                yield Call(float(at), int(pid), tuple(digests.split()))
+
+
+# Neither a digest nor a process's number runs into the time of the call that follows.
+_CALL: Final = re.compile(r"(\d{10}\.\d{6}) (\d+)(?![\d.])((?: [0-9a-f]{16}(?![0-9a-f.]))*)")
 
 
 def _digest(text: bytes) -> str:
