@@ -13,7 +13,7 @@ from api import errors, request_log
 from api.front import Front
 from api.key_cache import KeyCache
 from api.request_log import RequestLog
-from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models, steering
+from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models, steering, stories
 from api.settings import ApiSettings
 from api.upload_slots import UploadSlots
 from db.connect import open_store
@@ -51,7 +51,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
     app = FastAPI(title="textmill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(RequestLog)
     errors.install(app)
-    for resource in (files, batches, steering, models, label_sets, heads, audit, keys, health, metrics):
+    for resource in (files, batches, steering, stories, models, label_sets, heads, audit, keys, health, metrics):
         app.include_router(resource.router)
     return app
 

@@ -21,6 +21,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
+from api.story import Story
 from db.errors import TextmillError
 
 JsonObject = dict[str, object]
@@ -268,6 +269,9 @@ class Client:
 
     def batch(self, batch_id: str) -> Batch:
         return self._batch("GET", f"/v1/batches/{segment(batch_id)}")
+
+    def story(self, batch_id: str) -> Story:
+        return _decode(self._send("GET", f"/v1/batches/{segment(batch_id)}/shards"), Story)
 
     def cancel(self, batch_id: str) -> Batch:
         return self._batch("POST", f"/v1/batches/{segment(batch_id)}/cancel")

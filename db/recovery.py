@@ -1,4 +1,5 @@
-"""What becomes of shards whose lease ran out: offered again, halved around a row that kills its workers, or ended with that row's failure.
+"""What becomes of shards whose lease ran out, or whose holder is known to be dead: offered again, halved around a row that kills its
+workers, or ended with that row's failure.
 
 Role dispatcher. Each shard in a transaction of its own, compare-and-set on (state, epoch), by the database's clock: several reconcilers do
 no harm, and a holder that comes back finds a new epoch.
@@ -15,13 +16,13 @@ from db.lifecycle import Failing, JobState, Shard, ShardState, Split, after_cras
 
 REAPED_AT_ONCE: Final = 1000
 
-_EXPIRED: Final = text(
-    """
+_FOUND: Final = """
     SELECT s.tenant_id, s.shard_id, s.epoch,
            NOT EXISTS (SELECT FROM shards o WHERE o.state = 'leased' AND o.worker = s.worker AND o.shard_id <> s.shard_id) AS alone
-    FROM shards s WHERE s.state = 'leased' AND s.lease_expires_at <= now() ORDER BY s.lease_expires_at LIMIT :limit
+    FROM shards s WHERE s.state = 'leased' AND
     """
-)
+_EXPIRED: Final = text(_FOUND + "s.lease_expires_at <= now() ORDER BY s.lease_expires_at LIMIT :limit")
+_OF_THE_DEAD: Final = text(_FOUND + "s.worker = :dead ORDER BY s.lease_expires_at LIMIT :limit")
 _LOCK: Final = text(
     """
     SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
@@ -29,10 +30,11 @@ _LOCK: Final = text(
            CAST(extract(epoch FROM clock_timestamp()) AS float8) AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard AND s.epoch = :epoch
-      AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()
+      AND s.state = 'leased' AND (s.lease_expires_at <= clock_timestamp() OR s.worker = CAST(:dead AS text))
     FOR UPDATE OF s SKIP LOCKED
     """
 )
+_HOLDS: Final = text("SELECT EXISTS (SELECT FROM shards WHERE state = 'leased' AND worker = :worker)")
 _OPEN_ROWS: Final = text(
     """
     SELECT idx FROM generate_series(:first, :end - 1) AS idx
@@ -51,9 +53,9 @@ _FREE: Final = text(
 _INSERT_HALF: Final = text(
     """
     INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, not_before, crash_attempts,
-                        last_error, cost)
+                        last_error, cost, last_worker)
     VALUES (:tenant, :shard, :job, :file, :first, :end, 'ready', :priority, :deadline, to_timestamp(:not_before), :crashes, :last_error,
-            :cost)
+            :cost, :last_worker)
     """
 )
 _FAIL_ROWS: Final = text(
@@ -64,15 +66,28 @@ _FAIL_ROWS: Final = text(
 )
 
 
-def reap_leases(store: Store) -> list[UUID]:
-    """Frees the shards whose lease ran out. Returns their ids."""
+def reap_leases(store: Store, *, dead: str | None = None, in_company: bool = False) -> list[UUID]:
+    """Frees the shards whose lease ran out; or, whatever their leases, those of ``dead`` (host:pid), a process that is known to have ended.
+    Returns their ids. ``in_company``: others that died with them were freed before.
+
+    To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone.
+    """
     with store.transaction() as conn:
-        expired = list(conn.execute(_EXPIRED, {"limit": REAPED_AT_ONCE}))
-    return [row.shard_id for row in expired if _reap(store, row)]
+        if dead is None:
+            expired = list(conn.execute(_EXPIRED, {"limit": REAPED_AT_ONCE}))
+        else:
+            expired = list(conn.execute(_OF_THE_DEAD, {"limit": REAPED_AT_ONCE, "dead": dead}))
+    return [row.shard_id for row in expired if _reap(store, row, dead=dead, in_company=in_company)]
 
 
-def _reap(store: Store, expired: Row[Any]) -> bool:
-    key = {"tenant": expired.tenant_id, "shard": expired.shard_id, "epoch": expired.epoch}
+def holds_leases(store: Store, worker: str) -> bool:
+    """Whether a shard is leased to ``worker``, its lease good or not."""
+    with store.transaction() as conn:
+        return bool(conn.execute(_HOLDS, {"worker": worker}).scalar_one())
+
+
+def _reap(store: Store, expired: Row[Any], *, dead: str | None = None, in_company: bool = False) -> bool:
+    key = {"tenant": expired.tenant_id, "shard": expired.shard_id, "epoch": expired.epoch, "dead": dead}
     with store.transaction(tenant=expired.tenant_id) as conn:
         row = conn.execute(_LOCK, key).one_or_none()
         if row is None:
@@ -89,7 +104,8 @@ def _reap(store: Store, expired: Row[Any]) -> bool:
             error_attempts=row.error_attempts,
             last_error=row.last_error,
         )
-        following = after_crash(shard, row.now, open_idx=open_idx, alone=expired.alone, job_state=JobState(row.job_state))
+        alone = expired.alone and not in_company
+        following = after_crash(shard, row.now, open_idx=open_idx, alone=alone, job_state=JobState(row.job_state))
         match following:
             case Failing(freed, code):
                 conn.execute(_FAIL_ROWS, {"tenant": row.tenant_id, "job": row.job_id, "code": code, "epoch": row.epoch, "open": open_idx})
@@ -139,6 +155,7 @@ def _insert(conn: Connection, row: Row[Any], shard: Shard) -> None:
             "crashes": shard.crash_attempts,
             "last_error": shard.last_error,
             "cost": row.cost / 2,
+            "last_worker": row.worker,
         },
     )
 

@@ -61,7 +61,8 @@ _WRITTEN_NOW: Final = text(
 _COUNT: Final = text(
     """
     UPDATE shards SET completed_count = completed_count + :completed, failed_count = failed_count + :failed,
-        input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens, metrics = :metrics
+        input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens, metrics = :metrics,
+        progressed_at = now()
     WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
     """
 ).bindparams(bindparam("metrics", type_=JSONB(none_as_null=True)))

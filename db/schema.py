@@ -203,6 +203,8 @@ shards = Table(
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
     Column("metrics", JSONB),  # its share of the micro-batches: see BatchShare; and seconds, chars
     Column("cost", REAL, nullable=False, server_default="1"),  # its rows' characters, in full-sized shards of its model
+    Column("last_worker", Text),  # host:pid of the last holder, kept when the lease is over
+    _when("progressed_at"),  # last time that rows of it were stored
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),
@@ -328,4 +330,21 @@ audit_checkpoints = Table(
     Column("root_hash", LargeBinary, nullable=False),
     Column("note", Text, nullable=False),
     _when("created_at", nullable=False),
+)
+
+workers = Table(  # processes, for operators: no tenant's data
+    "workers",
+    metadata,
+    Column("worker", Text, primary_key=True),  # host:pid, as in shards.worker
+    Column("device", Text, nullable=False),  # cpu, or cuda:N
+    Column("threads", SmallInteger, nullable=False),  # shards in flight at most
+    Column("version", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="running"),  # running | draining | drained
+    Column("asked", Text),  # drain, where an operator wants it
+    _when("started_at", nullable=False),
+    _when("seen_at", nullable=False),  # its last heartbeat
+    _when("progressed_at", nullable=False),  # last micro-batch or write, or last moment with nothing to do
+    Column("leases", Integer, nullable=False, server_default="0"),  # shards in flight, as it counts them
+    Column("rows_done", BigInteger, nullable=False, server_default="0"),
+    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),  # resident
 )

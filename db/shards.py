@@ -86,7 +86,7 @@ _LOCK_OVERDUE: Final = text(
 # The rows are locked: nothing can have come in between. The state is read before it is set, so an overdue lease counts as a crash.
 _TAKE: Final = text(
     """
-    UPDATE shards s SET state = 'leased', epoch = s.epoch + 1, worker = :worker,
+    UPDATE shards s SET state = 'leased', epoch = s.epoch + 1, worker = :worker, last_worker = :worker,
         lease_expires_at = clock_timestamp() + make_interval(secs => :lease),
         crash_attempts = s.crash_attempts + CASE WHEN s.state = 'leased' THEN 1 ELSE 0 END
     FROM jobs j

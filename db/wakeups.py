@@ -28,6 +28,12 @@ _NOTIFY: Final = text(f"SELECT set_config('synchronous_commit', 'off', true), pg
 log = logging.getLogger("textmill.store")
 
 
+def ring_once(store: Store) -> None:
+    """For who rings once and goes. Raises what the store raises."""
+    with store.engine.begin() as connection:
+        connection.execute(_NOTIFY)
+
+
 class Bell:
     """Rung after a commit; a thread of its own passes it on, and drops it where the store is away."""
 
@@ -53,8 +59,7 @@ class Bell:
             self._rung.clear()
             last = self._closing.is_set()
             try:
-                with self._store.engine.begin() as connection:
-                    connection.execute(_NOTIFY)
+                ring_once(self._store)
             except SQLAlchemyError as error:
                 log.info("a wake-up was lost (%s)", type(error).__name__)
             if last:

@@ -130,7 +130,9 @@ class Dispatcher:
         if self._clock() < self._no_publish_before:
             return 0
         try:
-            room = self._settings.window - self._broker.waiting()
+            waiting = self._broker.waiting()
+            metrics.broker_messages.set(waiting)
+            room = self._settings.window - waiting
             if room <= 0:
                 return 0
             picked = jobs.pick_dispatchable(self._store, room)

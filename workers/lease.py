@@ -100,6 +100,11 @@ class LeaseKeeper:
             if self._held.get(held.lease.shard_id) is held:
                 del self._held[held.lease.shard_id]
 
+    def count(self) -> int:
+        """How many shards this process holds."""
+        with self._lock:
+            return len(self._held)
+
     def stop_all(self, why: str) -> None:
         """Tells every shard in flight to stop before its next batch: the drain has taken too long."""
         with self._lock:

@@ -5,7 +5,8 @@ wakes the shards' threads, and its troubles (a broker that is away, a crash of i
 started again.
 
 SIGTERM or SIGINT drains: nothing more is claimed, rows in flight finish and are written, shards that are not done are given back, and the
-process ends with 0. A device that is lost ends it with EX_SOFTWARE, for a supervisor to start it afresh.
+process ends with 0. A device that is lost ends it with EX_SOFTWARE, a memory ceiling that is passed with EX_PLANNED, for a supervisor to
+start it afresh. An operator's drain (`textmill workers drain`) is the same but for the end: the process stands by until it may resume.
 
 Not imported before the device is pinned (see :mod:`workers.worker`).
 """
@@ -16,6 +17,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any, Final
 from uuid import UUID
@@ -28,6 +31,7 @@ from db.connect import Store, open_store
 from db.settings import Role
 from db.shards import Lease
 from db.wakeups import Bell
+from db.workers import WorkerState
 from workers import app as messages
 from workers import metrics
 from workers.batcher import BatchReport
@@ -35,7 +39,9 @@ from workers.collector import calm_the_collector
 from workers.intake import Intake
 from workers.lease import LeaseKeeper
 from workers.logs import place_of
+from workers.memory import EX_PLANNED, Ceiling, resident_bytes
 from workers.poller import Poller
+from workers.pulse import Progress, Pulse
 from workers.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard_task import End, ShardTask
@@ -44,6 +50,7 @@ from workers.watchdog import Watchdog
 
 EX_SOFTWARE: Final = 70
 CONSUMER_PAUSE_SECONDS: Final = 1.0
+MEMORY_SECONDS: Final = 1.0  # between two looks
 INTERACTIVE_SLOTS: Final = 1  # beside those of all shards; the poller fills it (a message thread more would only hold a bulk message back)
 
 log = logging.getLogger("textmill.worker")
@@ -63,9 +70,11 @@ class Worker:
         self._settings = settings
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._draining = False  # a plain flag: a signal handler sets it, and may interrupt anything
+        self._standing_by = False  # from an operator's drain until the resume
+        self._drained = False
         self._exit_code = 0
         self._slots = Slots(settings.threads, kept=INTERACTIVE_SLOTS)
-        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + INTERACTIVE_SLOTS + 3)
+        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + INTERACTIVE_SLOTS + 4)
         self._bell = Bell(self._store)
         self._keeper_store: Store = open_store(settings, Role.WORKER, pool_size=1)
         self._keeper = LeaseKeeper(
@@ -75,8 +84,19 @@ class Worker:
             margin_seconds=settings.fence_margin_seconds,
         )
         self._watchdog = Watchdog(settings.hang_seconds)
+        self._progress = Progress()
+        self._ceiling = Ceiling(settings.max_memory_mb)
         self._runtime = Runtime(settings, observe=self._observe)
-        self._task = ShardTask(self._store, self._runtime, self._keeper, self._watchdog, settings, self._is_draining, self._bell.ring)
+        self._task = ShardTask(
+            self._store,
+            self._runtime,
+            self._keeper,
+            self._watchdog,
+            settings,
+            self._is_draining,
+            self._bell.ring,
+            self._progress.made,
+        )
         self._poller = Poller(
             self._store,
             self._slots,
@@ -85,6 +105,18 @@ class Worker:
             poll_seconds=settings.poll_seconds,
             lease_seconds=settings.lease_seconds,
             now=self._keeper.now,
+        )
+        self._pulse = Pulse(
+            self._store,
+            self._name,
+            self._progress,
+            device=settings.device,
+            threads=settings.threads,
+            version=own_version(),
+            beat_seconds=settings.heartbeat_seconds,
+            leases=self._keeper.count,
+            state=self._state,
+            resident_bytes=resident_bytes,
         )
 
     def run(self) -> int:
@@ -97,7 +129,8 @@ class Worker:
         self._watchdog.start()
         self._poller.start()
         messages.run_with(self._on_message)
-        threading.Thread(target=self._drain_when_told, name="drain", daemon=True).start()
+        self._pulse.start()
+        threading.Thread(target=self._mind, name="mind", daemon=True).start()
         while not self._draining:
             self._consume()
             self._pause(CONSUMER_PAUSE_SECONDS)
@@ -133,13 +166,15 @@ class Worker:
 
     def _observe(self, model: str, report: BatchReport) -> None:
         self._watchdog.beat()
+        self._progress.made()
         metrics.observe_batch(model, report)
 
     # Messages: Celery, started again whenever it ends by itself.
 
     def _consume(self) -> None:
         celery_state.reset_state()
-        if self._draining:
+        stop_celery(None)  # what ended the consumer before this one; a stop that comes now is seen in the flags below
+        if self._draining or self._standing_by:
             return
         make: Any = Consumer
         consumer = make(
@@ -159,34 +194,80 @@ class Worker:
             consumer.start()
         except Exception as error:
             log.error("the message consumer failed: %s at %s", type(error).__name__, place_of(error))
-        if not self._draining:
+        if not self._draining and not self._standing_by:
             log.error("the message consumer ended; polling goes on, and it is started again")
 
-    # The end.
+    # Drains: the last one, and those that an operator asks for.
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._draining = True
         stop_celery(0)
 
     def _is_draining(self) -> bool:
-        return self._draining
+        return self._draining or self._standing_by
 
-    def _drain_when_told(self) -> None:
-        """Closes the slots at once when the drain begins, and hurries what is still running when its time is over."""
+    def _state(self) -> WorkerState:
+        if not self._is_draining():
+            return "running"
+        return "drained" if self._drained and not self._draining else "draining"
+
+    def _mind(self) -> None:
+        """Beside everything else, until the drain that ends the process has let go of every shard."""
+        looked_at = time.monotonic()
         while not self._draining:
+            if self._pulse.asked_to_drain:
+                self._stand_by()
+            elif time.monotonic() - looked_at >= MEMORY_SECONDS:
+                self._heed_ceiling(resident_bytes())
+                looked_at = time.monotonic()
             time.sleep(0.1)
         log.info("draining: nothing more is claimed")
-        stop_celery(self._exit_code)
+        why = {0: "signal", EX_PLANNED: "memory"}.get(self._exit_code, "device")
+        self._let_go(why, self._exit_code, lambda: False)
+
+    def _heed_ceiling(self, resident: int) -> None:
+        if self._ceiling.passed_by(resident):
+            log.warning("%d MiB are held, and TEXTMILL_MAX_MEMORY_MB is %d: a planned restart", resident >> 20, self._ceiling.max_mb)
+            metrics.planned_restarts.inc()
+            self._exit_code = EX_PLANNED
+            self._draining = True
+
+    def _stand_by(self) -> None:
+        """An operator's drain. What was begun is let go before a resume counts: a shard never sees the drain come and go."""
+        self._standing_by = True
+        log.info("asked to drain: nothing more is claimed")
+        self._pulse.now()
+        self._let_go("operator", 0, lambda: self._draining)
+        if not self._draining:
+            self._drained = True
+            self._pulse.now()
+            log.info("drained: no shard is held")
+        while self._pulse.asked_to_drain and not self._draining:
+            time.sleep(0.1)
+        if not self._draining:
+            self._drained = self._standing_by = False
+            self._slots.open()
+            self._pulse.now()
+            log.info("asked to resume: shards are claimed again")
+
+    def _let_go(self, why: str, celery_code: int, cut_short: Callable[[], bool]) -> None:
+        """Closes the slots at once, and hurries what is still running when its time is over."""
+        metrics.drains.labels(why).inc()
+        stop_celery(celery_code)
         self._slots.close()
-        if not self._slots.wait_all_free(self._settings.drain_seconds):
-            log.warning("the drain takes too long: shards stop after the batch in flight")
-            self._keeper.stop_all("drained")
+        hurry_at: float | None = time.monotonic() + self._settings.drain_seconds
+        while not cut_short() and not self._slots.wait_all_free(0.1):
+            if hurry_at is not None and time.monotonic() >= hurry_at:
+                log.warning("the drain takes too long: shards stop after the batch in flight")
+                self._keeper.stop_all("drained")
+                hurry_at = None
 
     def _end(self) -> None:
         self._slots.close()
         self._poller.stop()
-        self._runtime.close(drain=self._exit_code == 0)
+        self._runtime.close(drain=self._exit_code in {0, EX_PLANNED})
         self._keeper.stop()
+        self._pulse.stop()
         self._bell.close()
         self._store.close()
         self._keeper_store.close()
@@ -204,6 +285,13 @@ class Worker:
             log.error("could not load a model ahead: %s at %s", type(error).__name__, place_of(error))
 
 
-def stop_celery(exit_code: int) -> None:
-    """Ends Celery's loop the way its own signal handler does: it looks at this value once a second or sooner."""
+def stop_celery(exit_code: int | None) -> None:
+    """Ends Celery's loop the way its own signal handler does: it looks at this value once a second or sooner. None: it goes on."""
     vars(celery_state)["should_stop"] = exit_code
+
+
+def own_version() -> str:
+    try:
+        return version("textmill")
+    except PackageNotFoundError:
+        return "source"

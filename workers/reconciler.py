@@ -1,6 +1,7 @@
 """The reconciler: what became of work whose worker is gone. A thread beside the dispatcher's loop, active while that leads.
 
-Leases that ran out make their shards ready again (or bisect a shard that keeps killing workers); uploads that stood still are removed.
+Leases that ran out make their shards ready again (or bisect a shard that keeps killing workers); uploads that stood still are removed, and
+workers that fell silent long ago forgotten; how the work goes is measured for /metrics.
 Lost messages need no duty of their own: the dispatcher offers a shard again when nobody claimed it. All of it is compare-and-set on state
 and epoch, by the database's clock, so two reconcilers do no harm.
 """
@@ -12,13 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from db import files, jobs
+from db import files, health, jobs
 from db.connect import Store
+from db.workers import forget_silent
 from workers import metrics
 from workers.logs import place_of
 from workers.settings import DispatcherSettings
 
 PURGE_SECONDS: Final = 600.0  # looking for stale uploads is a scan, and they are stale after hours
+MEASURE_SECONDS: Final = 15.0  # as often as Prometheus asks by default; the query reads every live shard
 
 log = logging.getLogger("textmill.reconciler")
 
@@ -46,6 +49,8 @@ class Reconciler:
         self._duties = [
             Duty("reap", settings.reap_seconds, self.reap),
             Duty("purge", PURGE_SECONDS, self.purge),
+            Duty("forget", PURGE_SECONDS, self.forget),
+            Duty("measure", MEASURE_SECONDS, self.measure),
         ]
 
     def resume(self) -> None:
@@ -55,7 +60,9 @@ class Reconciler:
             self._thread.start()
 
     def pause(self) -> None:
-        self._active.clear()
+        if self._active.is_set():
+            self._active.clear()
+            metrics.observe_health(None)
 
     def stop(self) -> None:
         self._closing.set()
@@ -74,6 +81,14 @@ class Reconciler:
         """Uploads that were cut off, removed with their rows."""
         return int(files.purge_stale_uploads(self._store, self._settings.stale_upload_seconds) or 0)
 
+    def forget(self) -> int:
+        """Workers that were not seen for a day."""
+        return forget_silent(self._store)
+
+    def measure(self) -> int:
+        metrics.observe_health(health.measure(self._store))
+        return 0
+
     def run_due(self, now: float) -> None:
         """Runs the duties whose time has come. One that fails is told once and tried again at its next time."""
         for duty in self._duties:
@@ -81,8 +96,10 @@ class Reconciler:
                 continue
             duty.next_at = now + duty.every_seconds
             try:
-                duty.work()
+                with metrics.duty_seconds.labels(duty.name).time():
+                    duty.work()
             except Exception as error:
+                metrics.duty_failures.labels(duty.name).inc()
                 if not duty.failing:
                     log.error("duty %s failed: %s at %s", duty.name, type(error).__name__, place_of(error))
                 duty.failing = True

@@ -35,6 +35,7 @@ class WorkerSettings(StoreSettings):
     drain_seconds: float = Field(default=25.0, ge=0)  # below the 30 s most supervisors wait before SIGKILL
     chunk_seconds: float = Field(default=2.0, gt=0)  # work between two writes of a shard; a crash costs two of these at most
     hang_seconds: float = Field(default=1800.0, gt=0)  # longer than any one micro-batch: a full batch of the longest generations
+    max_memory_mb: int | None = Field(default=None, ge=64)  # above it the process drains and ends, for a supervisor to start it afresh
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     max_labels: int = Field(default=MAX_LABELS, ge=2)
 

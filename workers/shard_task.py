@@ -63,8 +63,8 @@ class End(StrEnum):
 
 
 class ShardTask:
-    """Parameters: ``store`` (role worker), the process's runtime, lease keeper and watchdog, ``draining``, asked between chunks, and
-    ``done``, told of each shard that is."""
+    """Parameters: ``store`` (role worker), the process's runtime, lease keeper and watchdog, ``draining``, asked between chunks, ``done``,
+    told of each shard that is, and ``wrote``, told how many rows were stored."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class ShardTask:
         settings: WorkerSettings,
         draining: Callable[[], bool],
         done: Callable[[], object] = lambda: None,
+        wrote: Callable[[int], object] = lambda _rows: None,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -83,6 +84,7 @@ class ShardTask:
         self._settings = settings
         self._draining = draining
         self._done = done
+        self._wrote = wrote
         self._in_flight = InFlight()
         self._calls = ThreadPoolExecutor((settings.threads + 1) * CHUNKS_IN_FLIGHT, thread_name_prefix="chunk")
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
@@ -116,6 +118,7 @@ class ShardTask:
                 return self._give_back(lease, End.DRAINED)
             if held.paused and held.ended is None:
                 return self._give_back(lease, End.PAUSED)
+            metrics.leases_lost.inc()
             log.warning("shard %s: the lease of epoch %d is lost; nothing more is written", lease.shard_id, lease.epoch)
             return End.LOST
         except EngineBroken:
@@ -278,6 +281,7 @@ class ShardTask:
                     raise
                 log.warning("shard %s: a write failed (%s); trying again", held.lease.shard_id, type(error).__name__)
                 time.sleep(min(4.0, 0.2 * 2.0 ** min(attempt, 5)) * (0.5 + random.random()))  # noqa: S311 - jitter
+        self._wrote(len(chunk.results))
         self._in_flight.come_late(job_id, StageSeconds(commit=written.late_seconds))
         _count(held.lease, chunk, StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds))
 

@@ -52,6 +52,12 @@ class Slots:
             self._closed = True
             self._changed.notify_all()
 
+    def open(self) -> None:
+        """Slots are given out again."""
+        with self._changed:
+            self._closed = False
+            self._changed.notify_all()
+
     def wait_all_free(self, timeout_seconds: float) -> bool:
         """True when nothing is in flight any more."""
         with self._changed:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import calibrate, files, generate, jobs, keys, label, label_sets, profile, stack, train
+from api.cli import calibrate, files, generate, jobs, keys, label, label_sets, profile, stack, train, workers
 from api.cli.exits import EPILOG
 
 
@@ -32,6 +32,7 @@ def build() -> typer.Typer:
     app.add_typer(keys.app, name="keys")
     app.add_typer(keys.audit_app, name="audit")
     stack.register(app)
+    app.add_typer(workers.app, name="workers")
     return app
 
 

@@ -51,16 +51,20 @@ def list_jobs(
 
 @app.command()
 def show(job: Job, as_json: Json = False) -> int:
-    """Show one job."""
+    """Show one job and its story: its shards, who ran them, and why one failed."""
     from api.cli.connection import connect
+    from api.cli.story import show_story
     from api.cli.terminal import answer_json, table
 
     with connect() as client:
-        batch = client.batch(job)
+        batch, story = client.batch(job), client.story(job)
     if as_json:
-        answer_json(batch)
+        import msgspec
+
+        answer_json({**msgspec.to_builtins(batch), "story": story})
     else:
         table(("FIELD", "VALUE"), describe(batch))
+        show_story(story)
     return ExitCode.OK
 
 

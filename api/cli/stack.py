@@ -170,7 +170,7 @@ def migrate() -> int:
     from db.migrate import migrate as run_migrations
     from db.settings import Role, StoreSettings
 
-    with _database_answers():
+    with database_answers():
         run_migrations(StoreSettings().database_url_for(Role.OWNER))
     say(f"The database is at revision {head_revision()}.")
     return StackExit.OK
@@ -196,7 +196,7 @@ def bootstrap() -> int:
         url = make_url(os.environ["TEXTMILL_SUPERUSER_URL"])
     except (KeyError, ArgumentError):
         raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.") from None
-    with _database_answers():
+    with database_answers():
         make_roles(_home(), url)
     say("The login roles and the database are there; `textmill db migrate` makes the tables.")
     return StackExit.OK
@@ -216,7 +216,7 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
     from db.settings import Role, StoreSettings
     from db.tenants import SCOPES, create_api_key, create_tenant
 
-    with _database_answers(), closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
+    with database_answers(), closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
         tenant_id = create_tenant(store, name)
         _, secret = create_api_key(store, tenant_id, uuid4(), "first key", SCOPES)
     say(f"Made tenant {tenant_id}. Its key, shown this once:")
@@ -225,7 +225,7 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
 
 
 @contextmanager
-def _database_answers() -> Iterator[None]:
+def database_answers() -> Iterator[None]:
     """A server that is away, or that lets us not in, becomes a sentence."""
     import psycopg
     from sqlalchemy.exc import OperationalError

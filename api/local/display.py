@@ -34,8 +34,8 @@ class Display:
         sys.stdout.flush()
 
     def tell(self, line: str) -> None:
-        """One change. On a terminal the table shows it; there only a death stays in the scrollback."""
-        if self._is_live and " died: " not in line:
+        """One change. On a terminal the table shows it; there only a death, and what follows from it, stays in the scrollback."""
+        if self._is_live and not any(sign in line for sign in (" died: ", " is dead: ", " restarts as planned")):
             return
         stamped = f"{time.strftime('%H:%M:%S')} {line}"
         if self._live is not None:

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from api.local.devices import devices
+from api.local.doctor_work import examine_work
+from api.local.findings import Finding
 from api.local.home import FORMAT, FRESH_BYTES, WARM_BYTES, Home
 from api.local.instance import find_running, read_state
 from api.local.ports import holder_of, is_free
@@ -31,21 +32,11 @@ PACKAGES: Final = ("celery", "redis", "torch", "sqlalchemy", "pydantic", "flower
 DEFAULT_PORTS: Final = {"--port": 8910, "--flower-port": 5555}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: whether it is in order, what was found, and what to do. Holds paths and numbers, never a secret."""
-
-    check: str
-    ok: bool
-    found: str
-    todo: str = ""
-
-
 def examine(home: Home) -> list[Finding]:
     """Every check, in an order in which a person would look. A check that fails for an unforeseen reason is a finding itself."""
     os.environ["TEXTMILL_HOME"] = str(home.path)
     checks: list[Callable[[Home], Iterator[Finding]]] = [
-        versions, processor, graphics, memory, limits, folder, disk, permissions, ports, database, queue, models,
+        versions, processor, graphics, memory, limits, folder, disk, permissions, ports, database, queue, work, models,
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -250,6 +241,10 @@ def queue(home: Home) -> Iterator[Finding]:
         f"answers, maxmemory-policy {policy or 'unknown'}",
         "" if fine else "Set `maxmemory-policy noeviction`: others lose work.",
     )
+
+
+def work(home: Home) -> Iterator[Finding]:
+    yield from examine_work(home)
 
 
 def models(home: Home) -> Iterator[Finding]:

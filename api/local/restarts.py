@@ -6,17 +6,23 @@ from typing import Final
 FIRST_DELAY_SECONDS: Final = 0.5
 MAX_DELAY_SECONDS: Final = 30.0
 HEALTHY_SECONDS: Final = 60.0  # who ran so long did not die of its start: count from the beginning
+PLANNED_SECONDS: Final = 10.0  # who ends itself as planned sooner than this would do so again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """Crashes in a row of one part. ``total`` is what a person sees; ``in_a_row`` sets the delay."""
+    """Crashes in a row of one part. ``total`` is what a person sees; ``in_a_row`` sets the delay. Planned restarts are no crashes."""
 
     total: int = 0
     in_a_row: int = 0
+    planned: int = 0
 
     def after_crash(self, ran_seconds: float) -> "Restarts":
-        return Restarts(self.total + 1, 1 if ran_seconds >= HEALTHY_SECONDS else self.in_a_row + 1)
+        return Restarts(self.total + 1, 1 if ran_seconds >= HEALTHY_SECONDS else self.in_a_row + 1, self.planned)
+
+    def after_planned(self, ran_seconds: float) -> "Restarts | None":
+        """None where it came too soon to be taken for planned: then it is a crash like any other."""
+        return Restarts(self.total, 0, self.planned + 1) if ran_seconds >= PLANNED_SECONDS else None
 
     @property
     def delay_seconds(self) -> float:

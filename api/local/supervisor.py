@@ -13,6 +13,7 @@ from api.local.parts import Part
 from api.local.refusals import StackError
 from api.local.restarts import Restarts
 from db.errors import TextmillError
+from workers.memory import EX_PLANNED
 
 START_ATTEMPTS: Final = 3  # before the stack has ever been up: then it is not a crash but a wrong set-up
 
@@ -46,10 +47,18 @@ class Watched:
 
 
 class Supervisor:
-    """``tell`` gets one line a change, for people. ``clock`` is monotonic, in seconds."""
+    """``tell`` gets one line a change, for people; ``ended`` each part whose process was found dead or had to be killed, with its pid.
+    ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, tell: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        *,
+        ended: Callable[[Part, int], None] = lambda _part, _pid: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._tell = tell
+        self._ended = ended
         self._clock = clock
         self.watched: list[Watched] = []
         self.changes = 0  # counts up at every change: who publishes the state compares
@@ -89,8 +98,10 @@ class Supervisor:
             while any(watched.pid for watched in parts) and self._clock() < until and not hurried():
                 time.sleep(0.02)
             for watched in parts:
-                late = watched.pid is not None
-                watched.part.stop(hurry=late)
+                late = watched.pid
+                watched.part.stop(hurry=late is not None)
+                if late is not None:
+                    self._ended(watched.part, late)
                 watched.note = "did not end in time, killed" if late else ""
                 self._move(watched, State.STOPPED)
 
@@ -100,11 +111,23 @@ class Supervisor:
             if now - watched.since >= watched.restarts.delay_seconds:
                 self._start_again(watched)
         elif watched.state in (State.STARTING, State.RUNNING):
-            code = watched.part.child.exit_code() if watched.part.child else None
-            if code is not None:
-                self._died(watched, ended_how(code, watched.part.last_words()))
+            child = watched.part.child
+            code = child.exit_code() if child else None
+            if child is not None and code is not None:
+                self._ended(watched.part, child.pid)
+                self._bury(watched, code)
             elif watched.state is State.STARTING and watched.part.is_ready():
                 self._move(watched, State.RUNNING)
+
+    def _bury(self, watched: Watched, code: int) -> None:
+        words = watched.part.last_words()
+        planned = watched.restarts.after_planned(self._clock() - watched.since) if code == EX_PLANNED else None
+        if planned is None:
+            self._died(watched, ended_how(code, words))
+            return
+        watched.restarts = planned
+        self._tell(f"{watched.name} restarts as planned" + (f" ({words})" if words else ""))
+        self._start_again(watched)
 
     def _start_again(self, watched: Watched) -> None:
         try:
@@ -142,4 +165,5 @@ def ended_how(code: int, last_words: str) -> str:
         how = f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
     else:
         how = f"it ended with exit code {code}"
+        how += ": it passed its memory ceiling soon after its start, raise TEXTMILL_MAX_MEMORY_MB" if code == EX_PLANNED else ""
     return f"{how} ({last_words})" if last_words else how

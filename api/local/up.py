@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from api.local import first_start, parts
 from api.local.children import trim_log
+from api.local.deaths import Deaths
 from api.local.devices import devices, workers_on
 from api.local.display import Display
 from api.local.home import Home
@@ -83,13 +84,14 @@ class Stack:
         self._display = display
         self._stop = stop
         self._instance = Instance(home)
-        self._supervisor = Supervisor(display.tell)
+        self._supervisor = Supervisor(display.tell, ended=self._ended)
         self._ports = {"api": options.port or free_port()}
         if options.flower_port is not None:
             self._ports["flower"] = options.flower_port or free_port()
         self._metrics = parts.MetricsPorts()
         self._workers = [name for name, _ in workers_on(devices(), options.workers)]
         self._settings: StoreSettings | None = None
+        self._deaths: Deaths | None = None
         self._postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
         self._was_ready = False
@@ -118,6 +120,7 @@ class Stack:
             settings = self._settings = StoreSettings()
             first_start.make_tables(settings)
             first_start.make_local_key(self._home, settings)
+            self._deaths = Deaths(settings, self._display.tell)
         except OSError as error:
             raise folder_refusal(self._home.path, error) from None
         for program in self._programs():
@@ -214,16 +217,20 @@ class Stack:
             }
         )
 
+    def _ended(self, part: parts.Part, pid: int) -> None:
+        if self._deaths is not None and part.name in self._workers:
+            self._deaths.saw(pid)
+
     # End
 
     def _end(self) -> None:
         self._display.close()
         try:
             # The API stops taking requests while the workers finish the shards in flight; only then may what they need go.
-            self._supervisor.stop(
-                [["api", *self._workers], ["dispatcher", "flower"], ["valkey"], ["postgres"]],
-                lambda: self._stop.hurried,
-            )
+            self._supervisor.stop([["api", *self._workers]], lambda: self._stop.hurried)
+            if self._deaths is not None and not self._stop.hurried:
+                self._deaths.close()
+            self._supervisor.stop([["dispatcher", "flower"], ["valkey"], ["postgres"]], lambda: self._stop.hurried)
         finally:
             self._instance.release()
 

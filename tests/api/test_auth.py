@@ -26,6 +26,7 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("POST", "/v1/batches", {"submit"}),
     ("GET", "/v1/batches", {"submit", "read"}),
     ("GET", f"/v1/batches/batch_{NONE}", {"submit", "read"}),
+    ("GET", f"/v1/batches/batch_{NONE}/shards", {"submit", "read"}),
     ("POST", f"/v1/batches/batch_{NONE}/cancel", {"manage"}),
     ("POST", f"/v1/batches/batch_{NONE}/pause", {"manage"}),
     ("POST", f"/v1/batches/batch_{NONE}/resume", {"manage"}),

@@ -570,3 +570,48 @@ def test_a_job_tells_where_its_time_went(textmill: Callable[..., Done], rows: Pa
     assert set(used["stages"]) == set(STAGES)
     assert 0 < used["bare_share"] <= used["device_busy"] <= 1
     assert used["rows"] == len(TEXTS)
+
+
+def test_a_job_s_story_is_shown(textmill: Callable[..., Done], rows: Path) -> None:
+    job = str(textmill("label", str(rows), "--labels", "x,y", "-o", os.devnull, "--json").json["job"])
+    (running,) = json.loads(textmill("workers", "list", "--json").out)
+    story = textmill("jobs", "show", job, "--json").json["story"]
+    assert isinstance(story, dict)
+    assert story["shards"] == [], "nothing to tell of shards that went well"
+    assert [(total["state"], total["rows"]) for total in story["totals"]] == [("done", len(TEXTS))]
+    assert [each["worker"] for each in story["workers"]] == [running["worker"]]
+    shown = textmill("jobs", "show", job).out
+    assert re.search(rf"^done\t\d+\t{len(TEXTS)}\t0\t0$", shown, re.MULTILINE)
+    assert running["worker"] in shown
+
+
+def test_workers_are_listed_drained_and_resumed(textmill: Callable[..., Done], rows: Path) -> None:
+    listed = textmill("workers", "list")
+    assert listed.exit_code == 0, listed.err
+    header, line = listed.out.splitlines()
+    assert header.split("\t")[:3] == ["WORKER", "DEVICE", "STATE"]
+    name, device, state = line.split("\t")[:3]
+    assert (device, state) == ("cpu", "running")
+    drained = textmill("workers", "drain", name.rpartition(":")[0], "--wait", "--json")
+    assert drained.exit_code == 0, drained.err
+    assert [(each["worker"], each["state"], each["shards"]) for each in drained.items] == [(name, "drained", 0)]
+    job = textmill("label", str(rows), "--labels", "x,y", "--detach", "-q").out.strip()
+    assert textmill("jobs", "show", job, "--json").json["status"] in {"validating", "in_progress"}
+    resumed = textmill("workers", "resume", "--all", "--wait")
+    assert (resumed.exit_code, resumed.out) == (0, "")
+    assert f"Resumed: {name}." in resumed.err
+    assert textmill("jobs", "watch", job, "-q").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["drain"], 2, "--all"),
+        (["resume", "host:1", "--all"], 2, "--all"),
+        (["drain", "nobody:1"], 1, "No worker is called nobody:1"),
+    ],
+)
+def test_a_worker_must_be_named(textmill: Callable[..., Done], arguments: list[str], code: int, part: str) -> None:
+    done = textmill("workers", *arguments)
+    assert done.exit_code == code
+    assert part in done.err

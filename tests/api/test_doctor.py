@@ -28,8 +28,8 @@ def outside(settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 def test_a_home_in_order_has_nothing_to_do(outside: Callable[[], list[Finding]]) -> None:
     findings = outside()
-    wrong = [each for each in findings if not each.ok and not each.check.startswith(("model", "port", "gpu"))]
-    assert wrong == []
+    wrong = [each for each in findings if not each.ok and not each.check.startswith(("model", "port", "gpu", "durability"))]
+    assert wrong == [], "the tests' server is not durable, and is found to be"
     assert found(findings, "postgres").found.startswith("PostgreSQL 18")
     assert found(findings, "clock").ok
     assert "noeviction" in found(findings, "redis").found

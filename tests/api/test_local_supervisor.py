@@ -12,8 +12,9 @@ from api.local.children import Child
 from api.local.devices import devices, workers_on
 from api.local.instance import ProcessName
 from api.local.refusals import StackError
-from api.local.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
+from api.local.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, PLANNED_SECONDS, Restarts
 from api.local.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
+from workers.memory import EX_PLANNED
 
 
 class Process:
@@ -127,6 +128,47 @@ def test_a_part_that_cannot_be_started_again_is_tried_again_later(clock: Clock) 
     supervisor.tick()
     supervisor.tick()
     assert supervisor.all_running
+
+
+def test_a_planned_restart_is_no_crash_and_waits_for_nothing(clock: Clock) -> None:
+    told: list[str] = []
+    supervisor, part = Supervisor(told.append, clock=clock), Puppet("worker")
+    supervisor.start(part)
+    supervisor.tick()
+    clock.now += PLANNED_SECONDS
+    part.die(EX_PLANNED)
+    supervisor.tick()
+    assert told[-2] == "worker restarts as planned (its last words)"
+    supervisor.tick()
+    watched = supervisor.watched[0]
+    assert (part.starts, watched.state, watched.restarts) == (2, State.RUNNING, Restarts(total=0, in_a_row=0, planned=1))
+
+
+def test_a_planned_restart_right_after_the_start_is_a_crash_with_what_to_do(clock: Clock) -> None:
+    told: list[str] = []
+    supervisor, part = Supervisor(told.append, clock=clock), Puppet("worker")
+    supervisor.start(part)
+    supervisor.tick()
+    clock.now += PLANNED_SECONDS / 2
+    part.die(EX_PLANNED)
+    supervisor.tick()
+    assert "raise TEXTMILL_MAX_MEMORY_MB" in told[-1]
+    assert (supervisor.watched[0].state, supervisor.watched[0].restarts.total) == (State.WAITING, 1)
+
+
+def test_each_death_is_handed_on_once_with_the_process_that_died(clock: Clock) -> None:
+    ended: list[tuple[str, int]] = []
+    supervisor = Supervisor(lambda line: None, ended=lambda part, pid: ended.append((part.name, pid)), clock=clock)
+    part, stubborn = Puppet("worker"), Puppet("other", obeys=False)
+    supervisor.start(part)
+    supervisor.start(stubborn)
+    part.die(-9)
+    for _ in range(3):
+        supervisor.tick()
+        clock.now += MAX_DELAY_SECONDS
+    assert ended == [("worker", 1001)]
+    supervisor.stop([["worker", "other"]], lambda: False)
+    assert ended[1:] == [("other", 1001)], "who ends in time has let go of everything itself"
 
 
 def test_stages_end_one_after_the_other_and_who_overstays_is_killed(clock: Clock) -> None:

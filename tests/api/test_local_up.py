@@ -209,6 +209,19 @@ def test_parts_that_are_killed_come_back_at_their_old_places(running: Stack) -> 
     assert running.call("status").returncode == 0
 
 
+def test_a_worker_that_is_killed_is_struck_off_the_list_before_its_lease_would_end(running: Stack) -> None:
+    """So are its leases: tests/faults/test_operators.py."""
+    pid = running.children["worker-cpu"]
+
+    def known() -> list[str]:
+        return [str(each["worker"]) for each in json.loads(running.call("workers", "list", "--json").stdout)]
+
+    wait_until(lambda: any(name.endswith(f":{pid}") for name in known()), "the worker is listed")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(name.endswith(f":{pid}") for name in known()), "the dead worker is gone", 10)
+    wait_until(lambda: len(known()) == 1, "there is a new one")
+
+
 def test_the_queue_gauge_counts_what_is_to_do(running: Stack) -> None:
     from api.local.queue_gauge import QueueGauge
 
@@ -239,6 +252,39 @@ def test_killing_up_itself_ends_everything_and_the_next_start_goes_on(fresh: Sta
     assert all(gone(process) for process in family)
     assert {path.name for path in (fresh.home / "run").iterdir()} <= {"up.lock", "flower.py"}
     assert fresh.call("down").returncode == 0
+
+
+def test_what_a_killed_worker_held_is_at_work_elsewhere_within_two_seconds(fresh: Stack, tmp_path: Path) -> None:
+    """By default a lease lasts 30 s."""
+    fresh.extra |= {"TEXTMILL_FAKE_DELAY_MS": "4", "TEXTMILL_SHARD_SECONDS": "0.5", "TEXTMILL_CHUNK_SECONDS": "0.2"}
+    fresh.up("--port", "0", "--no-flower", "--workers", "2")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"text {number}"}) + "\n" for number in range(6_000)))
+    started = fresh.call("label", str(rows), "--labels", "x,y", "--detach", "-q")
+    assert started.returncode == 0, started.stderr
+    database = StoreSettings(home=fresh.home).database_url_for(Role.DISPATCHER).set(drivername="postgresql")
+    with psycopg.connect(database.render_as_string(hide_password=False), autocommit=True) as conn:
+
+        def held(by: int) -> dict[object, int]:
+            found = conn.execute("SELECT shard_id, epoch FROM shards WHERE state = 'leased' AND worker LIKE %s", [f"%:{by}"])
+            return {shard: int(epoch) for shard, epoch in found}
+
+        doomed, living = fresh.children["worker-cpu"], fresh.children["worker-cpu-2"]
+        wait_until(lambda: bool(held(doomed) and held(living)), "both work")
+        os.kill(doomed, signal.SIGKILL)
+        died, lost = time.monotonic(), held(doomed)
+
+        def taken_over() -> bool:
+            now = dict(conn.execute("SELECT shard_id, epoch FROM shards").fetchall())
+            return any(now[shard] > epoch for shard, epoch in lost.items())
+
+        wait_until(lambda: not held(doomed), "its leases are given up")
+        wait_until(taken_over, "another worker has one of its shards")
+        took = time.monotonic() - died
+    assert lost, "it held nothing: this shows nothing"
+    assert took <= 2.0
+    assert "is dead:" in fresh.log("up")
+    assert fresh.call("jobs", "watch", started.stdout.strip(), "-q").returncode == 0
 
 
 def test_ctrl_c_drains_on_a_terminal_that_shows_the_parts(fresh: Stack) -> None:

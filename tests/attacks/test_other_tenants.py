@@ -51,6 +51,7 @@ def attempts(ids: dict[str, str]) -> list[tuple[str, str, dict[str, object]]]:
         ("GET", f"/v1/files/file-e{batch_hex}/content", {}),
         ("GET", "/v1/files", {"params": {"after": f"file-{file_hex}"}}),
         ("GET", f"/v1/batches/batch_{batch_hex}", {}),
+        ("GET", f"/v1/batches/batch_{batch_hex}/shards", {}),
         ("POST", f"/v1/batches/batch_{batch_hex}/cancel", {}),
         ("GET", "/v1/batches", {"params": {"after": f"batch_{batch_hex}"}}),
         ("POST", "/v1/batches", {"json": {"input_file_id": f"file-{file_hex}", "endpoint": CLASSIFY}}),

@@ -55,6 +55,7 @@ audit_digests       SI--   -I--    -I--        S---     ----
 audit_unsealed      SI--   -I--    -I--        S---     ----
 audit_leaves        S---   ----    ----        S---     ----
 audit_checkpoints   S---   ----    ----        S---     ----
+workers             ----   SIuD    S-uD        ----     ----
 """
 SOME_COLUMNS = {
     ("api", "tenants", "u"): "name_sealed",
@@ -65,7 +66,9 @@ SOME_COLUMNS = {
     ("api", "shards", "u"): "state epoch priority deadline not_before dispatched_at crash_attempts error_attempts last_error failed_count"
     " input_tokens output_tokens",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
-    " completed_count failed_count input_tokens output_tokens metrics",
+    " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at",
+    ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes",
+    ("dispatcher", "workers", "u"): "asked",
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
     ("worker", "models", "u"): "model_id base version card_sealed weights_sealed created_at",
     ("dispatcher", "data_keys", "s"): "tenant_id key_id owner_kind owner_id",
@@ -147,6 +150,7 @@ def scene(stores: Stores, tenant: Actor, as_superuser: AsSuperuser) -> Scene:
             own,
         )
     as_superuser("INSERT INTO audit_checkpoints (tree_size, root_hash, note) VALUES (2, 'h', 'n')")
+    as_superuser("INSERT INTO workers (worker, device, threads, version, asked) VALUES ('host:1', 'cpu', 4, '1', 'drain')")
     samples = {
         (table.name, actor.tenant_id): sample(as_superuser, table, actor.tenant_id) for table in TABLES for actor in (tenant, foreign)
     }
@@ -203,7 +207,7 @@ def test_without_a_context_nothing_is_seen(scene: Scene) -> None:
     for role in Role:
         with scene.flow.stores(role).engine.begin() as conn:  # past Store.transaction, as a bug would
             seen |= {(role.value, table.name) for table in TABLES if attempt(conn, select(func.count(next(iter(table.c)))))}
-    everybodys = {("api", "audit_checkpoints"), ("auditor", "audit_checkpoints")}
+    everybodys = {("api", "audit_checkpoints"), ("auditor", "audit_checkpoints"), ("worker", "workers"), ("dispatcher", "workers")}
     assert seen == everybodys | {cell for cell in ACROSS_TENANTS if CELLS[cell][0] in "Ss"}
 
 
@@ -321,6 +325,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "audit_unsealed": {"event_id": uuid.uuid4()},
         "audit_leaves": {"leaf_index": 99},
         "audit_checkpoints": {"tree_size": 99},
+        "workers": {"worker": "host:99"},
     }
     return keys[table.name]
 

@@ -1,9 +1,10 @@
 import pytest
 
 from db.actors import Actor
+from db.errors import LeaseLost
 from db.jobs import cancel_job, cancel_shards, finalize_jobs, get_job, reap_leases
 from db.lifecycle import MAX_CRASHES
-from db.recovery import _EXPIRED, _reap
+from db.recovery import _EXPIRED, _reap, holds_leases
 from db.results import iter_results
 from db.shards import claim_any, open_shard, release
 from tests.db.flow import Flow, Stores
@@ -144,3 +145,38 @@ def test_what_is_reaped_is_on_record(flow: Flow, tenant: Actor) -> None:
         job=job.job_id,
     )
     assert recorded == [("dispatcher", "shard.reap", lease.shard_id, 0, 10)]
+
+
+# Of the dead: processes that are known to have ended
+
+
+def test_what_a_dead_worker_held_is_freed_before_its_lease_ends_and_nothing_else(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 30)
+    dead, living = flow.claim("host:1"), flow.claim("host:2")
+    assert holds_leases(flow.dispatcher, "host:1")
+    assert reap_leases(flow.dispatcher, dead="host:1") == [dead.shard_id]
+    assert not holds_leases(flow.dispatcher, "host:1")
+    states = {shard[0]: (shard[2], shard[6]) for shard in flow.shards(job)}
+    assert (states[dead.first_idx], states[living.first_idx]) == (("ready", 1), ("leased", 0))
+    assert reap_leases(flow.dispatcher, dead="host:1") == []
+
+
+def test_who_was_wrongly_called_dead_stores_nothing(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    lease = flow.claim("host:1")
+    reap_leases(flow.dispatcher, dead="host:1")
+    with pytest.raises(LeaseLost):
+        flow.answer(lease)
+    flow.answer(flow.claim("host:2"))
+    assert flow.shards(job) == [(0, 10, "done", 2, 10, 0, 1, 0)]
+
+
+def test_a_row_that_died_in_company_is_not_blamed_because_the_others_were_freed_before(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 1)
+    flow.change_shards("crash_attempts = :crashes, not_before = now()", crashes=MAX_CRASHES)
+    flow.claim("host:1")
+    reap_leases(flow.dispatcher, dead="host:1", in_company=True)
+    assert flow.shards(job)[0][2:7] == ("ready", 1, 0, 0, MAX_CRASHES + 1)
+    flow.claim("host:1")
+    reap_leases(flow.dispatcher, dead="host:1")
+    assert flow.shards(job)[0][2:6] == ("done", 2, 0, 1)

@@ -126,13 +126,14 @@ def test_whoever_holds_keys_is_held_to_one_tenant_wherever_there_is_content(as_s
     of_tenants = {name for name, table in metadata.tables.items() if "tenant_id" in table.columns}
     assert {(name, "textmill_api") for name in of_tenants} <= restricted
     readable = {name for (name,) in as_superuser("SELECT tablename FROM pg_policies WHERE 'textmill_worker' = ANY(roles)")}
-    assert {(name, "textmill_worker") for name in readable - {"jobs", "shards"}} <= restricted
+    assert {(name, "textmill_worker") for name in readable - {"jobs", "shards", "workers"}} <= restricted
     sealed_or_keys = {
         name
         for name, table in metadata.tables.items()
         if any(column.name.endswith("_sealed") or column.name == "wrapped" for column in table.columns)
     }
-    assert not sealed_or_keys & {"jobs", "shards"}
+    assert not sealed_or_keys & {"jobs", "shards", "workers"}
+    assert not of_tenants & {"workers"}
 
 
 def rights_on_columns(as_superuser: AsSuperuser, role: Role, right: str) -> set[tuple[str, str]]:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import select
 
 from db import files, jobs, shards
@@ -48,3 +49,34 @@ def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
     assert purged == [1]
     assert caplog.text.count("duty reap failed: RuntimeError") == 1
     assert "content" not in caplog.text
+
+
+def test_how_the_work_goes_is_measured_while_this_process_leads(stores: Stores, tenant: Actor) -> None:
+    submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
+    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=60))
+    passes = sample("textmill_reconciler_duty_seconds_count", duty="measure") or 0
+    reconciler.resume()
+    try:
+        reconciler.run_due(1000.0)
+        assert sample("textmill_queue_shards", state="ready") == 1
+        assert sample("textmill_live_jobs", state="in_progress") == 1
+        assert (sample("textmill_reconciler_duty_seconds_count", duty="measure") or 0) == passes + 1
+        reconciler.pause()
+        assert sample("textmill_queue_shards", state="ready") is None, "another one leads, and knows"
+    finally:
+        reconciler.stop()
+
+
+def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Store) -> list[object]:
+        raise RuntimeError
+
+    monkeypatch.setattr(jobs, "reap_leases", fail)
+    before = sample("textmill_reconciler_duty_failures_total", duty="reap") or 0
+    Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).run_due(1000.0)
+    assert sample("textmill_reconciler_duty_failures_total", duty="reap") == before + 1
+
+
+def sample(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)

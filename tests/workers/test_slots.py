@@ -58,3 +58,13 @@ def test_closed_slots_are_not_given_out_kept_or_not() -> None:
     slots = Slots(1, kept=1)
     slots.close()
     assert (slots.take_idle(), slots.take_kept()) == (0, 0)
+
+
+def test_slots_that_are_opened_again_are_given_out_again() -> None:
+    slots = Slots(2, kept=1)
+    slots.take()
+    slots.close()
+    assert not slots.take()
+    slots.open()
+    assert slots.take()
+    assert slots.take_kept() == 1

@@ -1,0 +1,146 @@
+"""The worker processes there are: what each says of itself at every heartbeat, and what operators ask of it.
+
+No tenant's data, and no work hangs on it: leases do. A row that is wrong or missing misleads a person, and nobody else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import text
+
+from db.connect import Store
+
+SILENT_SECONDS: Final = 60.0  # twice the lease: by then it has lost its shards, or died without a word
+FORGET_SECONDS: Final = 24 * 3600.0
+
+WorkerState = Literal["running", "draining", "drained"]
+
+# Nothing is lost with a heartbeat, so none is waited for on the disk.
+_NO_WAIT: Final = text("SELECT set_config('synchronous_commit', 'off', true)")
+# A new process takes the place of one that had its name (a container's is always host:1), and of those that fell silent on its device.
+_REPLACE: Final = text(
+    """
+    DELETE FROM workers
+    WHERE worker = :worker
+       OR (regexp_replace(worker, ':[^:]*$', '') = :host AND device = :device AND seen_at < now() - make_interval(secs => :silent))
+    """
+)
+_REGISTER: Final = text(
+    "INSERT INTO workers (worker, device, threads, version) VALUES (:worker, :device, :threads, :version) ON CONFLICT DO NOTHING"
+)
+_BEAT: Final = text(
+    """
+    UPDATE workers SET state = :state, seen_at = clock_timestamp(),
+        progressed_at = clock_timestamp() - make_interval(secs => :still), leases = :leases, rows_done = :rows, memory_bytes = :memory
+    WHERE worker = :worker RETURNING asked
+    """
+)
+_FORGET: Final = text("DELETE FROM workers WHERE worker = :worker")
+_FORGET_SILENT: Final = text("DELETE FROM workers WHERE seen_at < now() - make_interval(secs => :seconds)")
+_ASK: Final = text("UPDATE workers SET asked = :asked WHERE worker = ANY(:workers) RETURNING worker")
+_LIST: Final = text(
+    """
+    SELECT w.worker, w.device, w.threads, w.version, w.state, w.asked, w.started_at, w.seen_at, w.progressed_at, w.leases, w.rows_done,
+           w.memory_bytes, CAST(extract(epoch FROM now() - w.seen_at) AS float8) AS silent_seconds,
+           CAST(extract(epoch FROM now() - w.progressed_at) AS float8) AS still_seconds,
+           (SELECT count(*) FROM shards s WHERE s.state = 'leased' AND s.worker = w.worker) AS held
+    FROM workers w ORDER BY w.worker
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker says of itself. ``still_seconds``: since it last got on (a micro-batch, a write) or had nothing to do."""
+
+    state: WorkerState
+    still_seconds: float
+    leases: int
+    rows_done: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker as it last said, and by the database's clock how long ago. ``held``: shards leased to it, whatever it says itself."""
+
+    worker: str
+    device: str
+    threads: int
+    version: str
+    state: str
+    asked: str | None
+    started_at: datetime
+    seen_at: datetime
+    progressed_at: datetime
+    leases: int
+    rows_done: int
+    memory_bytes: int
+    silent_seconds: float
+    still_seconds: float
+    held: int
+
+    @property
+    def host(self) -> str:
+        return self.worker.rpartition(":")[0]
+
+    @property
+    def silent(self) -> bool:
+        return self.silent_seconds > SILENT_SECONDS
+
+    @property
+    def shown_state(self) -> str:
+        return "silent" if self.silent else self.state
+
+
+def register(store: Store, worker: str, *, device: str, threads: int, version: str) -> None:
+    """A worker begins. Role worker. ``worker``: host:pid. What its predecessor of that name was asked is forgotten."""
+    at = {"worker": worker, "host": worker.rpartition(":")[0], "device": device, "silent": SILENT_SECONDS}
+    with store.transaction() as conn:
+        conn.execute(_REPLACE, at)
+        conn.execute(_REGISTER, {"worker": worker, "device": device, "threads": threads, "version": version})
+
+
+def beat(store: Store, worker: str, said: Beat) -> Literal["run", "drain"] | None:
+    """A heartbeat, and what is asked of the worker; None where its row is gone, and it should register again. Role worker."""
+    values = {
+        "worker": worker,
+        "state": said.state,
+        "still": said.still_seconds,
+        "leases": said.leases,
+        "rows": said.rows_done,
+        "memory": said.memory_bytes,
+    }
+    with store.transaction() as conn:
+        conn.execute(_NO_WAIT)
+        row = conn.execute(_BEAT, values).one_or_none()
+    if row is None:
+        return None
+    return "drain" if row.asked == "drain" else "run"
+
+
+def forget(store: Store, worker: str) -> None:
+    """A worker ended, or is known to be dead. Role worker or dispatcher."""
+    with store.transaction() as conn:
+        conn.execute(_FORGET, {"worker": worker})
+
+
+def forget_silent(store: Store, seconds: float = FORGET_SECONDS) -> int:
+    """Removes the workers that were not seen for so long. Returns how many. Role dispatcher."""
+    with store.transaction() as conn:
+        return conn.execute(_FORGET_SILENT, {"seconds": seconds}).rowcount
+
+
+def list_workers(store: Store) -> list[WorkerRecord]:
+    """All that are known, also those that fell silent within a day. Role dispatcher."""
+    with store.transaction() as conn:
+        return [WorkerRecord(**row._mapping) for row in conn.execute(_LIST)]
+
+
+def ask(store: Store, workers: Sequence[str], what: Literal["drain", "resume"]) -> list[str]:
+    """Asks workers to drain, or to go on; each hears it at its next heartbeat. Returns those that are known. Role dispatcher."""
+    with store.transaction() as conn:
+        asked = conn.execute(_ASK, {"workers": list(workers), "asked": "drain" if what == "drain" else None})
+        return sorted(asked.scalars())

@@ -1,0 +1,68 @@
+"""The leases of a worker that the supervisor saw die, freed at once. With real processes: tests/faults/test_operators.py."""
+
+from collections.abc import Callable
+
+import pytest
+
+from api.local.deaths import Deaths, free_leases, name_of
+from db import recovery, workers
+from db.actors import Actor
+from db.connect import Store
+from db.settings import Role, StoreSettings
+from tests.db.flow import Flow
+
+Stores = Callable[[Role], Store]
+PID = 2**22 + 5  # more than any process has here
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+def test_a_death_frees_what_that_process_held_and_strikes_it_off(flow: Flow, tenant: Actor, settings: StoreSettings) -> None:
+    told: list[str] = []
+    job = flow.job(tenant, 30)
+    for worker in (name_of(PID), "another:1"):
+        workers.register(flow.worker, worker, device="cpu", threads=4, version="1")
+        flow.claim(worker)
+    deaths = Deaths(settings, told.append)
+    deaths.saw(PID)
+    deaths.close()
+    assert sorted(shard[2] for shard in flow.shards(job)) == ["leased", "ready", "ready"]
+    assert [each.worker for each in workers.list_workers(flow.dispatcher)] == ["another:1"]
+    assert told == [f"{name_of(PID)} is dead: 1 shard(s) it held are offered again"]
+    deaths.saw(PID)
+    deaths.close()
+    assert len(told) == 1, "who held nothing leaves nothing to tell"
+
+
+def test_a_database_that_is_away_is_only_logged(settings: StoreSettings, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/textmill?connect_timeout=1"})
+    deaths = Deaths(away, told.append)
+    deaths.saw(PID)
+    deaths.close()
+    assert told == []
+    assert "run out by themselves (OperationalError)" in caplog.text
+
+
+def test_a_shard_that_the_dead_s_last_statement_still_locks_is_freed_after_it(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow.job(tenant, 10)
+    lease = flow.claim("host:1")
+    real, looks = recovery.reap_leases, 0
+
+    def reap(store: Store, *, dead: str | None = None, in_company: bool = False) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            last.rollback()  # the server has noticed that its client is gone
+        return real(store, dead=dead, in_company=in_company)
+
+    monkeypatch.setattr(recovery, "reap_leases", reap)
+    with flow.worker.engine.connect() as last:
+        last.exec_driver_sql("SELECT FROM shards WHERE shard_id = %s FOR UPDATE", (lease.shard_id,))
+        assert free_leases(flow.dispatcher, "host:1") == 1
+    assert looks == 2

@@ -1,0 +1,129 @@
+"""What operators do to real workers: drain and resume, a memory ceiling; and what becomes of the leases of one that is seen to die."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from api.local.deaths import free_leases, name_of
+from db import workers
+from db.connect import Store
+from db.settings import Role
+from db.workers import WorkerRecord
+from tests.faults.house import House, Process, texts
+from workers.memory import EX_PLANNED
+
+Stores = Callable[[Role], Store]
+LONG_LEASE = {"TEXTMILL_LEASE_SECONDS": "60"}
+
+
+@pytest.fixture
+def dispatcher(stores: Stores) -> Store:
+    return stores(Role.DISPATCHER)
+
+
+def record(dispatcher: Store, process: Process) -> WorkerRecord | None:
+    name = name_of(process.popen.pid)
+    return next((each for each in workers.list_workers(dispatcher) if each.worker == name), None)
+
+
+def is_in(dispatcher: Store, process: Process, state: str) -> bool:
+    found = record(dispatcher, process)
+    return found is not None and found.state == state
+
+
+def test_a_drained_worker_gives_back_stands_by_and_goes_on_when_resumed(house: House, dispatcher: Store) -> None:
+    documents = texts(1_500)
+    job_id = house.submit(documents)
+    house.start_dispatcher()
+    worker = house.start_worker(delay_ms=4)
+    house.wait_done(job_id, 1)
+    name = name_of(worker.popen.pid)
+    assert workers.ask(dispatcher, [name], "drain") == [name]
+    house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
+    shards = house.shards(job_id)
+    assert not [shard for shard in shards if shard.state == "leased"]
+    assert {(shard.crash_attempts, shard.error_attempts) for shard in shards} == {(0, 0)}
+    done = house.done_count(job_id)
+    assert done < len(documents)
+    other = house.submit(texts(3))
+    house.wait_for(lambda: house.state(other) == "in_progress", "a job comes")
+    beats = record(dispatcher, worker)
+    assert beats is not None
+    house.wait_for(lambda: (now := record(dispatcher, worker)) is not None and now.seen_at > beats.seen_at, "it is alive")
+    assert (house.done_count(job_id), house.done_count(other)) == (done, 0)
+    workers.ask(dispatcher, [name], "resume")
+    house.wait_completed(job_id)
+    house.wait_completed(other)
+    house.check_results(job_id, documents)
+    done = len(documents) + 3
+    house.wait_for(lambda: (now := record(dispatcher, worker)) is not None and now.rows_done == done, "it says what it did")
+    assert is_in(dispatcher, worker, "running")
+    assert worker.drain() == 0
+    assert record(dispatcher, worker) is None, "it said goodbye"
+
+
+def test_a_drained_worker_takes_messages_again_when_resumed(house: House, dispatcher: Store) -> None:
+    """Its poller is as good as off, so that only a message can bring it the job."""
+    house.start_dispatcher()
+    worker = house.start_worker(port=house.free_port(), TEXTMILL_POLL_SECONDS="600")
+    house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker has started")
+    first = house.submit(texts(5))
+    house.wait_completed(first)
+    name = name_of(worker.popen.pid)
+    for _ in range(2):
+        workers.ask(dispatcher, [name], "drain")
+        house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
+        workers.ask(dispatcher, [name], "resume")
+        house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker goes on")
+    second = house.submit(texts(5))
+    house.wait_completed(second)
+
+
+def test_sigterm_ends_a_drained_worker(house: House, dispatcher: Store) -> None:
+    worker = house.start_worker()
+    house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker has started")
+    workers.ask(dispatcher, [name_of(worker.popen.pid)], "drain")
+    house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
+    assert worker.drain(timeout_seconds=10) == 0
+
+
+def test_a_worker_above_its_memory_ceiling_gives_back_and_ends_as_planned(house: House, dispatcher: Store) -> None:
+    documents = texts(600)
+    job_id = house.submit(documents)
+    house.start_dispatcher()
+    worker = house.start_worker(delay_ms=4, TEXTMILL_MAX_MEMORY_MB="64")  # any worker holds more
+    assert worker.popen.wait(40) == EX_PLANNED
+    assert "a planned restart" in worker.log
+    shards = house.shards(job_id)
+    assert not [shard for shard in shards if shard.state == "leased"]
+    assert {(shard.crash_attempts, shard.error_attempts) for shard in shards} <= {(0, 0)}
+    assert record(dispatcher, worker) is None
+    house.start_worker()
+    house.wait_completed(job_id)
+    house.check_results(job_id, documents)
+
+
+def test_what_a_worker_held_that_was_seen_to_die_is_at_work_elsewhere_within_two_seconds(house: House, dispatcher: Store) -> None:
+    """Its lease would have run for another minute."""
+    documents = texts(2_000)
+    job_id = house.submit(documents)
+    house.start_dispatcher()
+    doomed = house.start_worker(delay_ms=4, **LONG_LEASE)
+    house.wait_done(job_id, 1)
+    living = house.start_worker(delay_ms=1, **LONG_LEASE)
+    house.wait_for(lambda: is_in(dispatcher, living, "running"), "another worker lives")
+    doomed.kill()
+    died = time.monotonic()
+    name = name_of(doomed.popen.pid)
+    held = {shard.shard_id: shard.epoch for shard in house.shards(job_id) if shard.state == "leased" and shard.worker == name}
+    assert free_leases(dispatcher, name) == len(held) > 0
+
+    def taken_over() -> bool:
+        return any(shard.epoch > held[shard.shard_id] for shard in house.shards(job_id) if shard.shard_id in held)
+
+    house.wait_for(taken_over, "a shard of the dead is in work again")
+    assert time.monotonic() - died <= 2.0
+    house.wait_completed(job_id)
+    house.check_results(job_id, documents)
+    assert record(dispatcher, doomed) is None
