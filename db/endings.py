@@ -22,7 +22,9 @@ _WITHOUT_WORK: Final = text(
     _JOBS + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards ORDER BY j.tenant_id, j.job_id LIMIT :limit"
 )
 _OVERDUE: Final = text(_JOBS + "WHERE j.state = 'in_progress' AND j.deadline <= now() ORDER BY j.deadline, j.job_id LIMIT :limit")
-_LOCK: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state FOR UPDATE SKIP LOCKED")
+# Not FOR UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half (its foreign key locks
+# FOR KEY SHARE), and the end of the job needs that shard. Each would wait for the other.
+_LOCK: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state FOR NO KEY UPDATE SKIP LOCKED")
 _CANCEL_SHARDS: Final = text(
     """
     WITH waiting AS MATERIALIZED (

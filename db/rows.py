@@ -58,10 +58,12 @@ _MARK_DUPLICATES: Final = text(
         WHERE seen > 1))
     """
 )
+# Named one by one: a prepared statement whose columns became others, because a next version's migration added one, is refused.
 _FINISH: Final = text(
     """
     UPDATE files SET state = 'processed', size_bytes = :size, defect_count = defect_count + :defects
-    WHERE tenant_id = :tenant AND file_id = :file RETURNING *
+    WHERE tenant_id = :tenant AND file_id = :file
+    RETURNING tenant_id, file_id, purpose, state, size_bytes, size_chars, row_count, defect_count, created_at, expires_at
     """
 )
 _PAGE: Final = text(

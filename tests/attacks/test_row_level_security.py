@@ -512,3 +512,25 @@ def test_what_cannot_be_recorded_is_not_opened(readable: Scene, as_superuser: As
         before = counted.opened
         read(readable)
         assert counted.opened > before, f"{name} had nothing to open: the refusal above shows nothing"
+
+
+def test_nothing_is_opened_before_its_record_has_committed(
+    readable: Scene, as_superuser: AsSuperuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else sees the event by then: whoever is killed while opening has been recorded."""
+    real, seen = Sealer.open, list[int]()
+
+    def recorded() -> int:
+        return int(as_superuser("SELECT count(*) FROM audit_events")[0][0])
+
+    def looking(self: Sealer, column: str, row: int | uuid.UUID, sealed: bytes) -> bytes:
+        seen.append(recorded())
+        return real(self, column, row, sealed)
+
+    monkeypatch.setattr(Sealer, "open", looking)
+    for name, read in READERS.items():
+        before = recorded()
+        seen.clear()
+        read(readable)
+        assert seen, name
+        assert min(seen) > before, f"{name} opened what was not on record"

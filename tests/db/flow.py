@@ -83,6 +83,11 @@ class Flow:
         """Every lease ran out a minute ago."""
         self.change_shards("lease_expires_at = now() - interval '1 minute' WHERE state = 'leased'")
 
+    def unlocked_shards(self) -> int:
+        """How many shards no open transaction holds."""
+        with self.worker.transaction() as conn:
+            return int(conn.execute(text("SELECT count(*) FROM (SELECT FROM shards FOR UPDATE SKIP LOCKED) AS free")).scalar_one())
+
     def shards(self, job: JobRecord) -> list[tuple[object, ...]]:
         """(first, end, state, epoch, completed, failed, crash attempts, error attempts) of the job's shards, in order."""
         with self.dispatcher.transaction() as conn:

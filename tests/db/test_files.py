@@ -5,7 +5,7 @@ import pytest
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound
-from db.files import create_file, delete_file, get_file, list_files, purge_stale_uploads
+from db.files import _purge, _stale, create_file, delete_file, get_file, list_files, purge_stale_uploads
 from db.jobs import cancel_job, delete_outputs, finalize_jobs
 from db.results import iter_results
 from db.rows import RowWriter
@@ -130,6 +130,17 @@ def test_stale_uploads_are_purged_and_others_are_not(flow: Flow, tenant: Actor) 
     with pytest.raises(Conflict):
         writer.append([plain(1)])
     assert _counts(flow, tenant) == (2, 2, 2)
+
+
+def test_an_upload_that_was_finished_while_it_was_found_stale_stays(flow: Flow, tenant: Actor) -> None:
+    writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="slow", purpose="batch"))
+    writer.append([plain(0)])
+    flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours'")
+    ((_, file_id),) = _stale(flow.dispatcher, 3600)
+    writer.finish(10)
+    assert not _purge(flow.dispatcher, tenant.tenant_id, file_id, 3600)
+    assert _counts(flow, tenant) == (1, 1, 1)
+    assert get_file(flow.api, tenant, file_id).state == "processed"
 
 
 def test_expired_files_are_purged_once_no_job_reads_them(flow: Flow, tenant: Actor) -> None:

@@ -222,6 +222,18 @@ def test_a_deadline_keeps_what_is_done_and_fences_the_holders(flow: Flow, tenant
     assert len(list(iter_results(flow.api, tenant, job.job_id, which="output"))) == 2
 
 
+def test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch(flow: Flow, tenant: Actor) -> None:
+    """Whoever held one, or holds a message about one, has another."""
+    overdue, cancelled = flow.job(tenant, 20), flow.job(tenant, 10)
+    flow.claim()
+    _pass_deadline(flow, overdue)
+    cancel_job(flow.api, tenant, cancelled.job_id)
+    assert expire_jobs(flow.dispatcher) == 1
+    assert cancel_shards(flow.dispatcher) == 1
+    assert [shard[2:4] for shard in flow.shards(overdue)] == [("expired", 2), ("expired", 1)]
+    assert [shard[2:4] for shard in flow.shards(cancelled)] == [("cancelled", 1)]
+
+
 def test_a_job_that_was_done_before_its_deadline_completes_after_it(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 5)
     flow.answer(flow.claim())

@@ -118,6 +118,12 @@ def test_a_backoff_grows_to_a_minute_and_is_never_nothing(attempts: int, jitter:
     assert backoff_seconds(attempts + 1, jitter) >= backoff_seconds(attempts, jitter)
 
 
+def test_a_backoff_doubles_until_its_limit() -> None:
+    waits = [backoff_seconds(attempts, 0.0) for attempts in range(1, 12)]
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert waits[-1] == MAX_BACKOFF_SECONDS / 2
+
+
 def test_an_expired_lease_is_lost_though_nobody_took_it() -> None:
     leased = claim(Shard(0, 10), 0, 100.0, "w")
     assert leased is not None
@@ -138,6 +144,11 @@ def test_a_drain_costs_nothing_and_an_error_is_counted() -> None:
     last = after_error(replace(leased, error_attempts=MAX_ERRORS), "out_of_memory", 50.0, open_rows=4, jitter=0.0)
     assert isinstance(last, Failing)
     assert (last.shard.state, last.code) == (ShardState.DONE, "out_of_memory")
+
+
+def test_an_ended_shard_has_a_new_epoch() -> None:
+    ended = after_end(replace(Shard(0, 10), state=ShardState.LEASED, epoch=3, worker="w", lease_expires_at=1.0), ShardState.EXPIRED)
+    assert (ended.state, ended.epoch, ended.worker, ended.lease_expires_at) == (ShardState.EXPIRED, 4, None, None)
 
 
 def test_a_holder_that_stores_nothing_and_leaves_rows_open_does_not_go_on_for_ever() -> None:

@@ -1,4 +1,5 @@
 import pytest
+from sqlalchemy import event, text
 
 from db.actors import Actor
 from db.errors import LeaseLost
@@ -132,6 +133,34 @@ def test_a_reconciler_that_looked_too_early_changes_nothing(flow: Flow, tenant: 
     flow.change_shards("lease_expires_at = now() + interval '1 minute'")
     flow.answer(living)
     assert flow.shards(job) == [(0, 10, "done", 2, 10, 0, 1, 0)]
+
+
+def test_a_reconciler_steps_around_a_shard_that_is_being_written(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    lease = flow.claim()
+    flow.end_leases()
+    with flow.worker.transaction() as holder:  # a heartbeat on its way, which came in time
+        holder.execute(
+            text("UPDATE shards SET lease_expires_at = now() + interval '1 minute' WHERE shard_id = :shard"), {"shard": lease.shard_id}
+        )
+        assert reap_leases(flow.dispatcher) == []
+    assert flow.shards(job) == [(0, 10, "leased", 1, 0, 0, 0, 0)]
+
+
+def test_a_reconciler_holds_what_it_frees(flow: Flow, tenant: Actor) -> None:
+    """From its second look on: a heartbeat that came in between would be told that all is well, and then lose the shard."""
+    flow.job(tenant, 10)
+    flow.claim()
+    flow.end_leases()
+    unlocked: list[int] = []
+
+    def look(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        if "generate_series" in statement:  # between the look and the change
+            unlocked.append(flow.unlocked_shards())
+
+    event.listen(flow.dispatcher.engine, "before_cursor_execute", look)
+    assert len(reap_leases(flow.dispatcher)) == 1
+    assert unlocked == [0]
 
 
 def test_what_is_reaped_is_on_record(flow: Flow, tenant: Actor) -> None:

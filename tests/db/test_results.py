@@ -165,6 +165,21 @@ def test_a_write_and_a_takeover_at_once_store_every_row_once(flow: Flow, tenant:
     assert get_job(flow.api, tenant, job.job_id).completed_count == 200
 
 
+def test_a_shard_stays_locked_while_its_results_are_written(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what the fence saw may be over when the rows go in: the lease could be given away in between."""
+    flow.job(tenant, 10)
+    lease = flow.claim()
+    stage, unlocked = bulk.stage, list[int]()
+
+    def look_and_stage(conn: Connection, staging: bulk.Staging, rows: Any) -> None:
+        unlocked.append(flow.unlocked_shards())
+        stage(conn, staging, rows)
+
+    monkeypatch.setattr(bulk, "stage", look_and_stage)
+    flow.answer(lease)
+    assert unlocked == [0]
+
+
 def test_counts_are_exact_after_a_crash_and_a_second_run(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 30)
     for lease in claim_any(flow.worker, "dead:1", limit=3):

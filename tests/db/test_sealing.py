@@ -169,6 +169,18 @@ def test_a_letter_moved_over_a_border_makes_another_cell(word: str, at: int, row
     assert sealer(kind=word)._cell("", row) != sealer(kind=word[:cut])._cell(word[cut:], row)
 
 
+def test_a_border_moved_through_all_fields_makes_another_cell() -> None:
+    """One run of bytes read as kind, owner, key, epoch and column: were the lengths not in front, where it is cut would not show."""
+    run = bytes(range(65, 65 + 44))
+
+    def cell(cut: int) -> bytes:
+        rest = run[cut:]
+        owner, key_id, epoch = UUID(bytes=rest[:16]), UUID(bytes=rest[16:32]), int.from_bytes(rest[32:36], "big")
+        return sealer(kind=run[:cut].decode(), owner=owner, key_id=key_id, epoch=epoch)._cell(rest[36:].decode(), 7)
+
+    assert cell(1) != cell(2)
+
+
 @given(st.binary(max_size=2000), rows)
 def test_what_goes_in_comes_out(plaintext: bytes, row: int | UUID) -> None:
     assert sealer().open("rows.body", row, sealer().seal("rows.body", row, plaintext)) == plaintext

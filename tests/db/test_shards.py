@@ -122,6 +122,17 @@ def test_a_shard_put_off_or_past_its_deadline_is_not_claimed(flow: Flow, tenant:
     assert _offered(flow) == []
 
 
+def test_a_claim_check_of_a_shard_put_off_or_past_its_deadline_claims_nothing(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 10)
+    ((shard_id, epoch),) = _offered(flow)
+    flow.change_shards("not_before = now() + interval '1 minute'")
+    assert claim(flow.worker, shard_id, epoch, "host:1") is None
+    flow.change_shards("not_before = NULL, deadline = now()")
+    assert claim(flow.worker, shard_id, epoch, "host:1") is None
+    flow.change_shards("deadline = now() + interval '1 minute'")
+    assert claim(flow.worker, shard_id, epoch, "host:1") is not None
+
+
 def test_a_heartbeat_tells_held_lost_and_cancelled_apart(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, 20)
     other = flow.new_tenant()

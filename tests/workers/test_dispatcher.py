@@ -71,6 +71,26 @@ def test_a_message_names_a_shard_and_an_epoch_and_nothing_else(stores: Stores, t
     assert set(kwargs) == {"shard_id", "epoch"}
 
 
+def test_a_message_goes_out_once_its_shard_is_written_down_as_offered(stores: Stores, tenant: Actor) -> None:
+    """Sooner, a worker could take it before the store knows of it, and a rollback would leave it out there."""
+    a_job(stores, tenant, 1)
+
+    class Watched:
+        seen: list[bool] = []  # noqa: RUF012 - of this class only
+
+        def waiting(self) -> int:
+            return 0
+
+        def publish(self, offered: list[tuple[UUID, int]]) -> None:
+            with stores(Role.API).transaction(tenant=tenant.tenant_id) as connection:
+                known = connection.execute(select(shards.c.shard_id).where(shards.c.dispatched_at.is_not(None))).scalars().all()
+            self.seen.append({shard_id for shard_id, _ in offered} == set(known))
+
+    dispatcher = Dispatcher(stores(Role.DISPATCHER), DispatcherSettings(), Watched(), clock=lambda: 0.0)
+    dispatcher.tick()
+    assert Watched.seen == [True]
+
+
 def test_the_backlog_stays_in_postgres(
     stores: Stores, tenant: Actor, valkey: str, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:

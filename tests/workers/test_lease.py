@@ -131,3 +131,20 @@ def test_the_first_reason_stays() -> None:
     held.end("cancelled")
     held.end("lost")
     assert held.ended == "cancelled"
+
+
+def test_a_renewal_that_took_long_counts_from_when_it_was_asked_for(answer: Callable[[Verdicts], None]) -> None:
+    clock = Clock()
+    keeper = a_keeper(clock)
+    held = keeper.hold(a_lease(), keeper.now())
+
+    def slow(leases: Sequence[Lease]) -> dict[UUID, str]:
+        clock.now += 20  # the store renewed at once; its answer was long on the way
+        return {lease.shard_id: "held" for lease in leases}
+
+    answer(slow)
+    assert keeper.renew_once()
+    clock.now += LEASE - MARGIN - 20 - 0.01
+    assert not held.is_set()
+    clock.now += 0.01
+    assert held.is_set()

@@ -1,0 +1,239 @@
+"""Who may hold a shard: claims, epochs, clocks, heartbeats."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+SHARDS: Final = "db/shards.py"
+TURNS: Final = "db/turns.py"
+_SHARDS_TEST: Final = "tests/db/test_shards.py::"
+_CLOCKS_TEST: Final = "tests/db/test_clocks.py::"
+
+MUTANTS: Final = (
+    Mutant(
+        "claim-epoch",
+        "every claim adds 1 to the epoch",
+        SHARDS,
+        (("SET state = 'leased', epoch = s.epoch + 1, worker", "SET state = 'leased', epoch = s.epoch, worker"),),
+        (f"{_SHARDS_TEST}test_a_claim_check_is_good_once",),
+    ),
+    Mutant(
+        "claim-check-epoch",
+        "a claim check is good for its epoch only",
+        SHARDS,
+        (("WHERE s.shard_id = :shard AND s.epoch = :epoch\n", "WHERE s.shard_id = :shard\n"),),
+        (f"{_SHARDS_TEST}test_forged_late_and_foreign_claim_checks_claim_nothing",),
+    ),
+    Mutant(
+        "claim-check-lock",
+        "a shard is locked before it is taken: by claim check",
+        SHARDS,
+        (
+            (
+                'j.state = \'in_progress\')\n    FOR UPDATE OF s SKIP LOCKED\n    """\n)\n_HEADS',
+                'j.state = \'in_progress\')\n    """\n)\n_HEADS',
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_two_workers_cannot_claim_one_shard",),
+    ),
+    Mutant(
+        "claim-next-lock",
+        "a shard is locked before it is taken: by turn",
+        SHARDS,
+        (
+            (
+                "c.shard_id LIMIT :limit\n    FOR UPDATE OF s SKIP LOCKED\n",
+                "c.shard_id LIMIT :limit\n",
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_polling_workers_share_the_shards_and_take_none_twice",),
+    ),
+    Mutant(
+        "claim-limit",
+        "a claim takes no more than it asked for",
+        SHARDS,
+        (("c.shard_id LIMIT :limit\n    FOR UPDATE OF s SKIP LOCKED\n", "c.shard_id\n    FOR UPDATE OF s SKIP LOCKED\n"),),
+        (f"{_SHARDS_TEST}test_claims_never_exceed_their_limit_whatever_the_plan",),
+    ),
+    Mutant(
+        "claim-live-lease",
+        "a lease that has not run out is not taken over: by claim check",
+        SHARDS,
+        (
+            (
+                "(s.state = 'leased' AND s.lease_expires_at <= now() AND s.crash_attempts < :max_crashes)",
+                "(s.state = 'leased' AND s.crash_attempts < :max_crashes)",
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_a_claim_check_is_good_once",),
+    ),
+    Mutant(
+        "takeover-live-lease",
+        "a lease that has not run out is not taken over: by turn",
+        SHARDS,
+        (
+            (
+                "WHERE s.state = 'leased' AND s.lease_expires_at <= now() - make_interval(secs => :takeover)",
+                "WHERE s.state = 'leased' AND s.lease_expires_at <= now() + make_interval(mins => 5, secs => :takeover)",
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_an_overdue_lease_is_taken_over_where_there_is_no_reconciler_and_counts_as_a_crash",),
+    ),
+    Mutant(
+        "takeover-counts",
+        "a lease that is taken over counts as a crash",
+        SHARDS,
+        (
+            (
+                "crash_attempts = s.crash_attempts + CASE WHEN s.state = 'leased' THEN 1 ELSE 0 END",
+                "crash_attempts = s.crash_attempts",
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_an_overdue_lease_is_taken_over_where_there_is_no_reconciler_and_counts_as_a_crash",),
+    ),
+    Mutant(
+        "suspect-alone",
+        "a worker that holds a suspect gets nothing else",
+        SHARDS,
+        (("return None if held.suspect else held.shards == 0", "return held.shards == 0"),),
+        (f"{_SHARDS_TEST}test_a_suspect_runs_alone_in_its_worker",),
+    ),
+    Mutant(
+        "suspect-idle",
+        "a suspect goes to a worker that holds nothing: by claim check",
+        SHARDS,
+        (("AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before", "AND (true OR :idle OR s.not_before"),),
+        (f"{_SHARDS_TEST}test_a_suspect_runs_alone_in_its_worker",),
+    ),
+    Mutant(
+        "suspect-idle-turn",
+        "a suspect goes to a worker that holds nothing: by turn",
+        TURNS,
+        (("AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before", "AND (true OR :idle OR s.not_before"),),
+        (f"{_SHARDS_TEST}test_a_suspect_runs_alone_in_its_worker",),
+    ),
+    Mutant(
+        "claims-in-turn",
+        "claims of one worker wait for each other",
+        SHARDS,
+        (("pg_advisory_xact_lock(hashtextextended(:worker, 0))", "hashtextextended(:worker, 0)"),),
+        (f"{_SHARDS_TEST}test_threads_of_one_worker_that_claim_at_once_leave_a_suspect_alone",),
+    ),
+    Mutant(
+        "deadline-check",
+        "past its deadline nothing is claimed: by claim check",
+        SHARDS,
+        (
+            (
+                "AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline IS NULL OR s.deadline > now())",
+                "AND (s.not_before IS NULL OR s.not_before <= now())",
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_a_claim_check_of_a_shard_put_off_or_past_its_deadline_claims_nothing",),
+    ),
+    Mutant(
+        "put-off-check",
+        "what was put off is not claimed before its time: by claim check",
+        SHARDS,
+        (("AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline", "AND (s.deadline"),),
+        (f"{_SHARDS_TEST}test_a_claim_check_of_a_shard_put_off_or_past_its_deadline_claims_nothing",),
+    ),
+    Mutant(
+        "deadline-turn",
+        "past its deadline nothing is offered or claimed: by turn",
+        TURNS,
+        (("              AND (s.deadline IS NULL OR s.deadline > now())\n", ""),),
+        (f"{_SHARDS_TEST}test_a_shard_put_off_or_past_its_deadline_is_not_claimed",),
+    ),
+    Mutant(
+        "put-off-turn",
+        "what was put off is not offered or claimed before its time: by turn",
+        TURNS,
+        (("              AND (s.not_before IS NULL OR s.not_before <= now())\n", ""),),
+        (f"{_SHARDS_TEST}test_a_shard_put_off_or_past_its_deadline_is_not_claimed",),
+    ),
+    Mutant(
+        "cancelled-turn",
+        "shards of a job that is not in progress are not offered or claimed",
+        TURNS,
+        (
+            (
+                "              AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id"
+                " AND j.state = 'in_progress')\n",
+                "",
+            ),
+        ),
+        ("tests/db/test_dispatch.py::test_shards_of_a_cancelled_job_are_not_offered",),
+    ),
+    Mutant(
+        "claim-clock",
+        "a lease begins by the database's clock",
+        SHARDS,
+        (
+            (
+                "lease_expires_at = clock_timestamp() + make_interval(secs => :lease),",
+                "lease_expires_at = to_timestamp(:client) + make_interval(secs => :lease),",
+            ),
+            (
+                '{"shards": list(order), "worker": worker, "lease": lease_seconds}',
+                '{"shards": list(order), "worker": worker, "lease": lease_seconds, "client": __import__("time").time()}',
+            ),
+        ),
+        (f"{_CLOCKS_TEST}test_a_lease_is_as_long_as_the_database_says",),
+    ),
+    Mutant(
+        "renew-clock",
+        "a lease is renewed by the database's clock",
+        SHARDS,
+        (
+            (
+                "SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease) FROM mine",
+                "SET lease_expires_at = to_timestamp(:client) + make_interval(secs => :lease) FROM mine",
+            ),
+            ('"lease": lease_seconds}\n    with store', '"lease": lease_seconds, "client": __import__("time").time()}\n    with store'),
+        ),
+        (f"{_CLOCKS_TEST}test_a_lease_is_as_long_as_the_database_says",),
+    ),
+    Mutant(
+        "renew-epoch",
+        "a heartbeat renews its own epoch only",
+        SHARDS,
+        (("JOIN shards s ON s.shard_id = lease.shard_id AND s.epoch = lease.epoch\n", "JOIN shards s ON s.shard_id = lease.shard_id\n"),),
+        (f"{_SHARDS_TEST}test_a_zombie_cannot_give_back_or_open_the_shard_of_its_successor",),
+    ),
+    Mutant(
+        "renew-expiry",
+        "a lease that has run out is not renewed",
+        SHARDS,
+        (("WHERE s.state = 'leased' AND s.lease_expires_at > clock_timestamp()\n", "WHERE s.state = 'leased'\n"),),
+        (f"{_SHARDS_TEST}test_a_heartbeat_tells_held_lost_and_cancelled_apart",),
+    ),
+    Mutant(
+        "release-epoch",
+        "only the holder of the epoch gives a shard back",
+        SHARDS,
+        (("row.epoch != lease.epoch or not row.unexpired", "not row.unexpired"),),
+        (f"{_SHARDS_TEST}test_a_zombie_cannot_give_back_or_open_the_shard_of_its_successor",),
+    ),
+    Mutant(
+        "release-expiry",
+        "a lease that has run out gives nothing back",
+        SHARDS,
+        (("row.epoch != lease.epoch or not row.unexpired", "row.epoch != lease.epoch"),),
+        (f"{_SHARDS_TEST}test_a_lost_lease_opens_nothing_and_leaves_no_trace_of_a_read",),
+    ),
+    Mutant(
+        "lease-policy-epoch",
+        "row-level security shows a worker its epoch's shard only",
+        "db/migrations/sql/0001_access.sql",
+        (("      AND epoch = nullif(current_setting('textmill.epoch', true), '')::integer\n", ""),),
+        (f"{_SHARDS_TEST}test_a_worker_without_a_lease_reads_nothing",),
+    ),
+    Mutant(
+        "lease-policy-expiry",
+        "row-level security shows a worker nothing once its lease has run out",
+        "db/migrations/sql/0001_access.sql",
+        (("      AND lease_expires_at > now();", "      ;"),),
+        (f"{_SHARDS_TEST}test_a_worker_without_a_lease_reads_nothing",),
+    ),
+)

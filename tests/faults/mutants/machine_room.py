@@ -1,0 +1,156 @@
+"""What workers and the dispatcher hold to by themselves."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+LEASE: Final = "workers/lease.py"
+_LEASE_TEST: Final = "tests/workers/test_lease.py::"
+_TASK_TEST: Final = "tests/workers/test_shard_task.py::"
+
+MUTANTS: Final = (
+    Mutant(
+        "self-fence",
+        "a lease that cannot be renewed ends itself",
+        LEASE,
+        (("if not super().is_set() and self._clock() >= self._fence_at:", "if False:"),),
+        (f"{_LEASE_TEST}test_a_keeper_that_hangs_does_not_keep_a_lease_alive",),
+    ),
+    Mutant(
+        "fence-margin",
+        "it ends before the store gives it away",
+        LEASE,
+        (
+            (
+                "held = Held(lease, claimed_at + self._lease_seconds - self._margin_seconds, self._clock)",
+                "held = Held(lease, claimed_at + self._lease_seconds, self._clock)",
+            ),
+        ),
+        (f"{_LEASE_TEST}test_a_lease_that_cannot_be_renewed_ends_itself_before_the_store_gives_it_away",),
+    ),
+    Mutant(
+        "fence-from-the-question",
+        "a renewal counts from when it was asked for",
+        LEASE,
+        (
+            (
+                "held.renewed(asked_at + self._lease_seconds - self._margin_seconds)",
+                "held.renewed(self._clock() + self._lease_seconds - self._margin_seconds)",
+            ),
+        ),
+        (f"{_LEASE_TEST}test_a_renewal_that_took_long_counts_from_when_it_was_asked_for",),
+    ),
+    Mutant(
+        "verdict",
+        "what the store says at a heartbeat stops the shard",
+        LEASE,
+        (("                held.end(verdict)\n", "                pass\n"),),
+        (f"{_LEASE_TEST}test_the_stores_verdict_stops_the_shard",),
+    ),
+    Mutant(
+        "stop-before-a-chunk",
+        "no chunk is begun in a drain or under a lost lease",
+        "workers/shard_task.py",
+        ((" and not self._draining() and not held.is_set():", ":"),),
+        (f"{_TASK_TEST}test_a_drain_writes_what_is_done_and_gives_the_shard_back",),
+    ),
+    Mutant(
+        "write-again",
+        "a write that fails for a moment is tried again",
+        "workers/shard_task.py",
+        (("if attempt == WRITE_ATTEMPTS - 1 or held.is_set():", "if True:"),),
+        (f"{_TASK_TEST}test_a_write_that_fails_for_a_moment_is_tried_again_and_nothing_is_computed_twice",),
+    ),
+    Mutant(
+        "one-family-of-errors",
+        "an error of a bulk statement is tried again as any other",
+        "db/bulk.py",
+        (("    except DriverError as error:\n", "    except ZeroDivisionError as error:\n"),),
+        ("tests/db/test_bulk.py::test_what_the_driver_refuses_comes_as_the_same_errors_as_everything_else",),
+    ),
+    Mutant(
+        "watchdog",
+        "a process whose model never comes back ends",
+        "workers/watchdog.py",
+        (("hangs = self._calls > 0 and self._clock() - self._last_sign > self._hang_seconds", "hangs = False"),),
+        ("tests/workers/test_watchdog.py::test_a_call_without_a_batch_for_too_long_ends_the_process",),
+    ),
+    Mutant(
+        "watchdog-idle",
+        "a process that has nothing to do is not taken for one that hangs",
+        "workers/watchdog.py",
+        (("hangs = self._calls > 0 and self._clock()", "hangs = self._clock()"),),
+        ("tests/workers/test_watchdog.py::test_an_idle_worker_does_not_hang",),
+    ),
+    Mutant(
+        "publish-after-commit",
+        "a message goes out once its shard is written down as offered",
+        "workers/dispatcher.py",
+        (
+            (
+                "            picked = jobs.pick_dispatchable(self._store, room)\n"
+                "            if picked:\n                self._broker.publish(picked)\n",
+                "            from db.dispatch import _PICK, REDISPATCH_SECONDS, SUSPECTS\n\n"
+                "            asked = {'depth': room, 'redispatch': REDISPATCH_SECONDS, 'idle': True, **SUSPECTS}\n"
+                "            with self._store.transaction() as conn:\n"
+                "                picked = [(row.shard_id, row.epoch) for row in conn.execute(_PICK, asked)]\n"
+                "                if picked:\n                    self._broker.publish(picked)\n",
+            ),
+        ),
+        ("tests/workers/test_dispatcher.py::test_a_message_goes_out_once_its_shard_is_written_down_as_offered",),
+    ),
+    Mutant(
+        "turn-at-the-message",
+        "whoever a message wakes takes the shard whose turn it is",
+        "workers/process.py",
+        (
+            (
+                "leases = shards.claim_any(self._store, self._name, lease_seconds=self._settings.lease_seconds)\n",
+                "named = shards.claim(self._store, _shard_id, _epoch, self._name, lease_seconds=self._settings.lease_seconds)\n"
+                "            leases = [] if named is None else [named]\n",
+            ),
+        ),
+        ("tests/faults/test_fairness.py::test_a_small_tenant_waits_for_two_shards_at_most",),
+    ),
+    Mutant(
+        "claim-check-shape",
+        "a message of another version is dropped",
+        "workers/app.py",
+        (('if args or kwargs.keys() != {"shard_id", "epoch"}:', 'if args or not kwargs.keys() >= {"shard_id", "epoch"}:'),),
+        ("tests/workers/test_app.py::test_anything_else_is_dropped_and_not_quoted",),
+    ),
+    Mutant(
+        "errands",
+        "a message that asks for more than a claim is dropped",
+        "workers/intake.py",
+        ((" or any(embed.values()):", ":"),),
+        ("tests/workers/test_intake.py::test_anything_else_is_not",),
+    ),
+    Mutant(
+        "poison-alone",
+        "a row that fails its batch fails alone",
+        "workers/batcher.py",
+        (
+            (
+                '                pieces += self._split(rows, "engine_error")\n',
+                "                for _length, _arrival, index, call in rows:\n"
+                '                    call.settle([index], [FailedRow("engine_error")], BatchShare())\n',
+            ),
+        ),
+        ("tests/workers/test_batcher.py::test_a_poison_row_does_not_fail_the_call_it_shares_a_batch_with",),
+    ),
+    Mutant(
+        "smaller-after-oom",
+        "batches are smaller after the device was out of memory",
+        "workers/batcher.py",
+        (("                    self._budget.shrink()\n", "                    pass\n"),),
+        ("tests/workers/test_batcher.py::test_batches_are_smaller_after_out_of_memory_and_grow_back",),
+    ),
+    Mutant(
+        "as-many-answers",
+        "an engine that answers too few rows answers none",
+        "workers/batcher.py",
+        (("        if len(answers) != size:\n", "        if False:\n"),),
+        ("tests/workers/test_batcher.py::test_too_few_answers_fail_no_neighbour",),
+    ),
+)

@@ -1,0 +1,267 @@
+"""What becomes of rows: results, recovery, the ends of jobs."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+RESULTS: Final = "db/results.py"
+RECOVERY: Final = "db/recovery.py"
+ENDINGS: Final = "db/endings.py"
+LIFECYCLE: Final = "db/lifecycle.py"
+_RESULTS_TEST: Final = "tests/db/test_results.py::"
+_RECOVERY_TEST: Final = "tests/db/test_recovery.py::"
+_SHARDS_TEST: Final = "tests/db/test_shards.py::"
+_LIFECYCLE_TEST: Final = "tests/db/test_lifecycle.py::"
+_NEW_EPOCH: Final = "tests/db/test_jobs.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
+
+MUTANTS: Final = (
+    Mutant(
+        "fence-epoch",
+        "results are written by the holder of the epoch only",
+        RESULTS,
+        (
+            (
+                "row.state != ShardState.LEASED or row.epoch != lease.epoch or not row.unexpired",
+                "row.state != ShardState.LEASED or not row.unexpired",
+            ),
+        ),
+        (f"{_RESULTS_TEST}test_a_zombie_cannot_store_results",),
+    ),
+    Mutant(
+        "fence-expiry",
+        "results are written under a lease that has not run out, by the database's clock",
+        RESULTS,
+        (("row.epoch != lease.epoch or not row.unexpired", "row.epoch != lease.epoch"),),
+        (f"{_RESULTS_TEST}test_a_zombie_cannot_store_results",),
+    ),
+    Mutant(
+        "fence-lock",
+        "the shard is locked while its results are written",
+        "db/shards.py",
+        (
+            (
+                "WHERE s.tenant_id = :tenant AND s.shard_id = :shard FOR UPDATE OF s\n",
+                "WHERE s.tenant_id = :tenant AND s.shard_id = :shard\n",
+            ),
+        ),
+        (f"{_RESULTS_TEST}test_a_shard_stays_locked_while_its_results_are_written",),
+    ),
+    Mutant(
+        "one-result",
+        "a row that has a result gets no second one",
+        RESULTS,
+        (
+            (
+                "FROM pg_temp.staged_results n\n    WHERE NOT EXISTS (SELECT FROM results r WHERE r.tenant_id = :tenant AND r.job_id = :job"
+                " AND r.idx = n.idx\n                      AND r.idx >= :first AND r.idx < :end)\n",
+                "FROM pg_temp.staged_results n\n",
+            ),
+        ),
+        (f"{_RESULTS_TEST}test_a_write_whose_commit_was_in_doubt_can_be_repeated",),
+    ),
+    Mutant(
+        "all-or-none",
+        "a write stores all of its rows, or none",
+        RESULTS,
+        (("if stored == len(results):", "if stored:"),),
+        (f"{_RESULTS_TEST}test_a_write_is_all_or_nothing_and_never_replaces_a_result",),
+    ),
+    Mutant(
+        "repeat-same-epoch",
+        "a write is taken for its own repetition at its own epoch only",
+        RESULTS,
+        ((" AND r.idx >= :first AND r.idx < :end AND r.epoch = :epoch\n", " AND r.idx >= :first AND r.idx < :end\n"),),
+        (f"{_RESULTS_TEST}test_a_write_is_all_or_nothing_and_never_replaces_a_result",),
+    ),
+    Mutant(
+        "count-when-stored",
+        "what a repeated write finds there already is not counted again",
+        RESULTS,
+        (
+            ("if stored or (metrics and not results):", "if results or metrics:"),
+            ("results if stored else ()", "results"),
+        ),
+        (f"{_RESULTS_TEST}test_a_write_whose_commit_was_in_doubt_can_be_repeated",),
+    ),
+    Mutant(
+        "inside-the-shard",
+        "a result names a row of its own shard",
+        RESULTS,
+        ((" or any(not lease.first_idx <= idx < lease.end_idx for idx in idxs)", ""),),
+        (f"{_RESULTS_TEST}test_rows_outside_the_shard_or_given_twice_are_refused",),
+    ),
+    Mutant(
+        "done-means-all",
+        "a shard is done only when every row has an outcome",
+        RESULTS,
+        (("open_rows = 0 if stored == lease.end_idx - lease.first_idx else shards.count_open(conn, lease)", "open_rows = 0"),),
+        (f"{_RESULTS_TEST}test_a_holder_that_is_through_with_rows_open_gives_the_shard_back",),
+    ),
+    Mutant(
+        "reap-epoch",
+        "the reconciler asks again under the lock: the epoch it saw",
+        RECOVERY,
+        (("AND s.shard_id = :shard AND s.epoch = :epoch\n      AND s.state", "AND s.shard_id = :shard\n      AND s.state"),),
+        (f"{_RECOVERY_TEST}test_a_reconciler_that_looked_too_early_changes_nothing",),
+    ),
+    Mutant(
+        "reap-expiry",
+        "the reconciler asks again under the lock: a lease that has run out",
+        RECOVERY,
+        (("AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n", "AND s.state = 'leased'\n"),),
+        (f"{_RECOVERY_TEST}test_a_reconciler_that_looked_too_early_changes_nothing",),
+    ),
+    Mutant(
+        "reap-lock",
+        "the reconciler locks the shard before it frees it",
+        RECOVERY,
+        (
+            (
+                "      AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n    FOR UPDATE OF s SKIP LOCKED\n",
+                "      AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n",
+            ),
+        ),
+        (f"{_RECOVERY_TEST}test_a_reconciler_holds_what_it_frees",),
+    ),
+    Mutant(
+        "reap-clock",
+        "leases run out by the database's clock",
+        RECOVERY,
+        (
+            (
+                "WHERE s.state = 'leased' AND s.lease_expires_at <= now() ORDER BY",
+                "WHERE s.state = 'leased' AND s.lease_expires_at <= to_timestamp(:client) ORDER BY",
+            ),
+            (
+                "AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n",
+                "AND s.state = 'leased' AND s.lease_expires_at <= to_timestamp(:client)\n",
+            ),
+            ('{"limit": REAPED_AT_ONCE}', '{"limit": REAPED_AT_ONCE, "client": __import__("time").time()}'),
+            ('"epoch": expired.epoch}', '"epoch": expired.epoch, "client": __import__("time").time()}'),
+        ),
+        ("tests/db/test_clocks.py::test_a_live_lease_is_not_reaped_by_a_clock_that_is_ahead",),
+    ),
+    Mutant(
+        "crash-counts",
+        "a holder's death is counted",
+        LIFECYCLE,
+        (("crashes = shard.crash_attempts + 1", "crashes = shard.crash_attempts"),),
+        (f"{_RECOVERY_TEST}test_a_lease_that_ran_out_makes_its_shard_ready_again",),
+    ),
+    Mutant(
+        "blame-alone",
+        "a row is blamed only where nothing else died with it",
+        LIFECYCLE,
+        (("if alone or crashes > MAX_CRASHES_IN_COMPANY:", "if True:"),),
+        (f"{_RECOVERY_TEST}test_a_single_row_that_was_not_alone_in_its_worker_is_tried_again",),
+    ),
+    Mutant(
+        "drain-refund",
+        "a drain costs no attempt",
+        LIFECYCLE,
+        (
+            (
+                'no attempt is counted."""\n    return _free(shard, _freed_state(job_state))',
+                'no attempt is counted."""\n    shard = replace(shard, error_attempts=shard.error_attempts + 1)\n'
+                "    return _free(shard, _freed_state(job_state))",
+            ),
+        ),
+        (f"{_SHARDS_TEST}test_a_drain_gives_the_shard_back_at_once_and_costs_nothing",),
+    ),
+    Mutant(
+        "backoff",
+        "a shard that failed is put off",
+        LIFECYCLE,
+        (("not_before=now + backoff_seconds(attempts, jitter)", "not_before=now"),),
+        (f"{_SHARDS_TEST}test_errors_put_a_shard_off_and_at_last_fail_its_open_rows_only",),
+    ),
+    Mutant(
+        "backoff-doubles",
+        "it is put off for longer each time",
+        LIFECYCLE,
+        (("BACKOFF_SECONDS * 2.0 ** (attempts - 1))", "BACKOFF_SECONDS)"),),
+        (f"{_LIFECYCLE_TEST}test_a_backoff_doubles_until_its_limit",),
+    ),
+    Mutant(
+        "errors-end",
+        "a shard that always fails is not tried for ever",
+        LIFECYCLE,
+        (("if open_rows == 0 or attempts > MAX_ERRORS:", "if open_rows == 0:"),),
+        (f"{_SHARDS_TEST}test_errors_put_a_shard_off_and_at_last_fail_its_open_rows_only",),
+    ),
+    Mutant(
+        "empty-finish",
+        "a holder that stores nothing and leaves rows open has failed",
+        LIFECYCLE,
+        (("    if stored == 0:\n", "    if stored < 0:\n"),),
+        (f"{_RESULTS_TEST}test_a_holder_that_is_through_with_rows_open_gives_the_shard_back",),
+    ),
+    Mutant(
+        "cancelled-is-nobodys",
+        "what is given back of a job that is being cancelled goes to nobody",
+        LIFECYCLE,
+        (("return ShardState.READY if job_state is JobState.IN_PROGRESS else ShardState.CANCELLED", "return ShardState.READY"),),
+        (f"{_SHARDS_TEST}test_a_shard_of_a_cancelled_job_that_is_given_back_goes_to_nobody",),
+    ),
+    Mutant(
+        "end-epoch",
+        "a job's end fences its holders by a new epoch: the rule",
+        LIFECYCLE,
+        (("return replace(_free(shard, ended), epoch=shard.epoch + 1)", "return _free(shard, ended)"),),
+        (f"{_LIFECYCLE_TEST}test_an_ended_shard_has_a_new_epoch",),
+    ),
+    Mutant(
+        "cancel-epoch",
+        "a job's end fences its holders by a new epoch: cancel",
+        ENDINGS,
+        (("SET state = 'cancelled', epoch = s.epoch + 1, not_before", "SET state = 'cancelled', not_before"),),
+        (_NEW_EPOCH,),
+    ),
+    Mutant(
+        "expire-epoch",
+        "a job's end fences its holders by a new epoch: deadline",
+        ENDINGS,
+        (("SET state = 'expired', epoch = epoch + 1, lease_expires_at", "SET state = 'expired', lease_expires_at"),),
+        (_NEW_EPOCH,),
+    ),
+    Mutant(
+        "expire-live-only",
+        "a job whose last row came in time completes",
+        ENDINGS,
+        (("if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:", "if False:"),),
+        ("tests/db/test_jobs.py::test_a_job_whose_last_row_came_while_it_was_found_overdue_completes",),
+    ),
+    Mutant(
+        "end-locks-no-key",
+        "the end of a job leaves its key to be referred to",
+        ENDINGS,
+        (("FOR NO KEY UPDATE SKIP LOCKED", "FOR UPDATE SKIP LOCKED"),),
+        ("tests/db/test_interleavings.py::test_a_shard_that_is_halved_while_its_jobs_deadline_passes_locks_nobody_out",),
+    ),
+    Mutant(
+        "cancel-waits",
+        "a cancelled job ends when its holders have let go",
+        LIFECYCLE,
+        (("if state is JobState.CANCELLING and not live_shards:", "if state is JobState.CANCELLING:"),),
+        ("tests/db/test_jobs.py::test_cancelling_keeps_what_is_done_and_ends_once_the_holders_have_let_go",),
+    ),
+    Mutant(
+        "cut-once",
+        "a job is cut once",
+        "db/dispatch.py",
+        (
+            (
+                "WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' RETURNING job_id",
+                "WHERE tenant_id = :tenant AND job_id = :job RETURNING job_id",
+            ),
+        ),
+        ("tests/db/test_dispatch.py::test_a_job_is_cut_once_by_dispatchers_at_once",),
+    ),
+    Mutant(
+        "twins-in-turn",
+        "two tries of one request at once make one job",
+        "db/jobs.py",
+        (("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, :salt))", "SELECT hashtextextended(:tenant, :salt)"),),
+        ("tests/db/test_jobs.py::test_one_request_sent_many_times_at_once_makes_one_job",),
+    ),
+)

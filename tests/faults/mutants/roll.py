@@ -1,0 +1,8 @@
+"""All mutants."""
+
+from typing import Final
+
+from tests.faults.mutants import leases, machine_room, outcomes, secrecy
+from tests.faults.mutants.mutant import Mutant
+
+ALL: Final[tuple[Mutant, ...]] = (*leases.MUTANTS, *outcomes.MUTANTS, *secrecy.MUTANTS, *machine_room.MUTANTS)

@@ -1,0 +1,106 @@
+"""What opens where, and what is on record first."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+SEALING: Final = "db/sealing.py"
+_SEALING_TEST: Final = "tests/db/test_sealing.py::"
+_ELSEWHERE: Final = f"{_SEALING_TEST}test_a_value_opens_nowhere_else"
+_FORMAT: Final = f"{_SEALING_TEST}test_what_was_sealed_once_opens_for_ever"
+
+
+def _unbound(id_: str, guard: str, line: str, test: str = _ELSEWHERE) -> Mutant:
+    return Mutant(f"aad-{id_}", f"a sealed value is bound to its {guard}", SEALING, ((f"                {line},\n", ""),), (test,))
+
+
+MUTANTS: Final = (
+    _unbound("tenant", "tenant", "owner.tenant_id.bytes"),
+    _unbound("kind", "owner's kind", "owner.kind.encode()"),
+    _unbound("owner", "owner", "owner.owner_id.bytes"),
+    _unbound("key", "key", "key_id.bytes", _FORMAT),  # which the header names too: alone, this changes the format and opens nothing
+    _unbound("key-epoch", "key's epoch", 'key_epoch.to_bytes(4, "big")'),
+    Mutant(
+        "aad-column",
+        "a sealed value is bound to its column",
+        SEALING,
+        (
+            (
+                "head = self._heads[column] = self._bound + _counted(column.encode())",
+                'head = self._heads[column] = self._bound + _counted(b"")',
+            ),
+        ),
+        (_ELSEWHERE,),
+    ),
+    Mutant(
+        "aad-row",
+        "a sealed value is bound to its row",
+        SEALING,
+        (('return self._head(column) + row.to_bytes(8, "big")', 'return self._head(column) + (0).to_bytes(8, "big")'),),
+        (_ELSEWHERE,),
+    ),
+    Mutant(
+        "aad-borders",
+        "no two cells share an encoding",
+        SEALING,
+        (('return len(part).to_bytes(4, "big") + part', "return part"),),
+        (f"{_SEALING_TEST}test_a_border_moved_through_all_fields_makes_another_cell",),
+    ),
+    Mutant(
+        "commitment",
+        "a ciphertext opens under one key only",
+        SEALING,
+        (("if not compare_digest(sealed[_PREFIX_SIZE + _SALT_SIZE : _HEADER_SIZE], commitment):", "if False:"),),
+        (f"{_SEALING_TEST}test_a_value_with_any_byte_changed_does_not_open",),
+    ),
+    Mutant(
+        "audit-event",
+        "rows are read on record",
+        "db/shards.py",
+        (
+            (
+                '        event_id = record_work(\n            conn, store, lease, "rows.read", object_kind="file", object_id=lease.file_id,'
+                " first_idx=lease.first_idx, end_idx=lease.end_idx\n        )\n",
+                "",
+            ),
+            (
+                "        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row[4] for row in found if row[4] is not None)])\n",
+                "",
+            ),
+        ),
+        ("tests/db/test_shards.py::test_opening_is_on_record_with_its_digest",),
+    ),
+    Mutant(
+        "audit-first",
+        "rows are opened after their record has committed",
+        "db/shards.py",
+        (
+            (
+                "            raise LeaseLost from None\n    return ShardWork(",
+                "            raise LeaseLost from None\n        return ShardWork(",
+            ),
+        ),
+        ("tests/attacks/test_row_level_security.py::test_nothing_is_opened_before_its_record_has_committed",),
+    ),
+    Mutant(
+        "audit-page-first",
+        "a page of results is read on record",
+        "db/results.py",
+        (
+            (
+                '        event_id = record_act(\n            conn, store, actor, "results.read", object_kind="job", object_id=job_id,'
+                " first_idx=after_idx + 1, job_id=job_id\n        )\n",
+                "",
+            ),
+            ("            record_digest(conn, actor.tenant_id, event_id, sealed)\n", ""),
+        ),
+        ("tests/db/test_results.py::test_each_page_of_results_is_on_record_before_it_is_opened",),
+    ),
+    Mutant(
+        "audit-unsealed",
+        "every event waits to be sealed",
+        "db/audit/events.py",
+        (("    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant, :event)\n", "    SELECT 1\n"),),
+        ("tests/db/test_audit_events.py::test_every_event_waits_to_be_sealed_once",),
+    ),
+)
