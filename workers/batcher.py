@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 RowT = TypeVar("RowT")
 PreparedT = TypeVar("PreparedT")
 AnswerT = TypeVar("AnswerT")
+Watch = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class _Batch(Generic[RowT, PreparedT, AnswerT]):
 class Batcher(Generic[RowT, PreparedT, AnswerT]):
     """`prepare` turns rows into what `run` takes; it runs on the feeder, off the device's path. `run` returns one answer a row, in order.
 
-    Both must be thread-safe. `observe` is called on the lane after each batch and must be quick.
+    Both must be thread-safe. `observe` is called on the lane after each batch and must be quick; `watch()` surrounds each call of `run`.
     """
 
     def __init__(
@@ -134,7 +136,9 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         lanes: int,
         policy: Policy,
         observe: Callable[[BatchReport], None] | None = None,
+        watch: Watch = nullcontext,
     ) -> None:
+        self._watch = watch
         self._prepare = prepare
         self._run = run
         self._policy = policy
@@ -330,7 +334,8 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
     def _answers(self, prepared: PreparedT | Exception, size: int) -> Sequence[AnswerT | FailedRow]:
         if isinstance(prepared, Exception):
             raise prepared
-        answers = self._run(prepared)
+        with self._watch():
+            answers = self._run(prepared)
         if len(answers) != size:
             raise ValueError("The engine answered another number of rows than it was given.")
         return answers

@@ -86,7 +86,7 @@ class Worker:
         self._watchdog = Watchdog(settings.hang_seconds)
         self._progress = Progress()
         self._ceiling = Ceiling(settings.max_memory_mb)
-        self._runtime = Runtime(settings, observe=self._observe)
+        self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch)
         self._task = ShardTask(
             self._store,
             self._runtime,
@@ -165,7 +165,6 @@ class Worker:
             self._draining = True
 
     def _observe(self, model: str, report: BatchReport) -> None:
-        self._watchdog.beat()
         self._progress.made()
         metrics.observe_batch(model, report)
 

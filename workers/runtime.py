@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,7 +19,7 @@ import msgspec
 
 from db.errors import TextmillError
 from workers import zero_shot
-from workers.batcher import Batcher, BatchReport, BatchShare
+from workers.batcher import Batcher, BatchReport, BatchShare, Watch
 from workers.duplicates import Duplicates
 from workers.encoder import Encoder, wait_served
 from workers.engines.base import (
@@ -124,11 +125,13 @@ _Loaded = TypeVar("_Loaded", Encoder, _Decoder)
 
 
 class Runtime:
-    """One per process. `observe(model_id, report)` is called after every micro-batch, on the lane's thread."""
+    """One per process. `observe(model_id, report)` is called after every micro-batch, and `watch()` is entered while one runs, on the
+    lane's thread."""
 
-    def __init__(self, settings: EngineSettings, *, observe: Observe | None = None) -> None:
+    def __init__(self, settings: EngineSettings, *, observe: Observe | None = None, watch: Watch = nullcontext) -> None:
         self._settings = settings
         self._observe = observe
+        self._watch = watch
         self._lock = threading.Lock()
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._encoders: dict[str, Encoder] = {}
@@ -294,6 +297,7 @@ class Runtime:
                     lanes=plan.lanes,
                     policy=plan.policy,
                     observe=self._observer(model_id),
+                    watch=self._watch,
                 )
                 self._keep(self._encoders, model_id, Encoder(model_id, engine, batcher, self._duplicates, zero_shot.LabelSpace()))
             return self._encoders[model_id]
@@ -306,7 +310,13 @@ class Runtime:
             if model_id not in self._decoders:
                 engine, plan = load_decoder(card, self._settings)
                 batcher: Batcher[GenerateItem, list[GenerateItem], Generation] = Batcher(
-                    list, engine.generate, name=model_id, lanes=plan.lanes, policy=plan.policy, observe=self._observer(model_id)
+                    list,
+                    engine.generate,
+                    name=model_id,
+                    lanes=plan.lanes,
+                    policy=plan.policy,
+                    observe=self._observer(model_id),
+                    watch=self._watch,
                 )
                 self._keep(self._decoders, model_id, _Decoder(engine, batcher))
             return self._decoders[model_id]

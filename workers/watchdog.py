@@ -1,8 +1,8 @@
 """Ends a process whose model never comes back.
 
-A thread inside a native call cannot be stopped, and holds its lane for ever. So when work is under way and no micro-batch has ended for
-``hang_seconds``, the process ends at once: its leases run out, the store counts a crash and finds the row to blame, and a supervisor starts
-the process again.
+A thread inside a native call cannot be stopped, and holds its lane for ever, with the shards whose rows are in its batch. So when one
+micro-batch has run for ``hang_seconds``, whatever the other lanes do, or work is under way and none has begun or ended for as long, the
+process ends at once: its leases run out, the store counts a crash and finds the row to blame, and a supervisor starts the process again.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger("textmill.watchdog")
 
 
 class Watchdog:
-    """``beat`` is called after each micro-batch, ``watch`` surrounds each call of the runtime; a real ``end`` does not return."""
+    """``watch`` surrounds each call of the runtime, ``batch`` each run of a micro-batch; a real ``end`` does not return."""
 
     def __init__(
         self, hang_seconds: float, *, clock: Callable[[], float] = time.monotonic, end: Callable[[int], object] = os._exit
@@ -30,14 +30,11 @@ class Watchdog:
         self._end = end
         self._lock = threading.Lock()
         self._calls = 0
+        self._batches: dict[int, float] = {}  # when each that runs began, by its lane's thread
         self._last_sign = clock()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
-
-    def beat(self) -> None:
-        with self._lock:
-            self._last_sign = self._clock()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -52,11 +49,24 @@ class Watchdog:
                 self._calls -= 1
                 self._last_sign = self._clock()
 
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        lane = threading.get_ident()
+        with self._lock:
+            self._batches[lane] = self._last_sign = self._clock()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._batches[lane]
+                self._last_sign = self._clock()
+
     def check(self) -> None:
         with self._lock:
-            hangs = self._calls > 0 and self._clock() - self._last_sign > self._hang_seconds
+            signs = [*self._batches.values(), *([self._last_sign] if self._calls else [])]
+            hangs = bool(signs) and self._clock() - min(signs) > self._hang_seconds
         if hangs:
-            log.critical("no micro-batch has ended for %.0f s: the model hangs, and this process ends", self._hang_seconds)
+            log.critical("a micro-batch did not end for %.0f s: the model hangs, and this process ends", self._hang_seconds)
             self._end(EX_HANG)
 
     def _run(self) -> None:

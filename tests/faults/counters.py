@@ -4,11 +4,12 @@ The first five must be 0 whatever broke. ``chain`` stays None until the audit lo
 read as a stream, of a row two numbers are kept, and the log of the calls is read line by line.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -37,13 +38,14 @@ Times = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Load:
     """A job and what is known of it: ``failures`` are the rows that must fail, with codes. ``answers``: each row's label, where a real
-    model gives it; then there is no log of the calls either."""
+    model gives it; then there is no log of the calls either. ``is_right(text, answer)`` judges what is no label."""
 
     job_id: UUID
     actor: Actor
     texts: Sequence[str]
     failures: Mapping[int, str] = field(default_factory=dict)
     answers: Sequence[str] | None = None
+    is_right: Callable[[str, Any], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,9 @@ def _pages(lines: Iterator[ResultLine]) -> Iterator[list[ResultLine]]:
 
 
 def _wrong_answers(load: Load, lines: Sequence[ResultLine]) -> int:
+    if load.is_right is not None:
+        right = [load.is_right(load.texts[line.idx], json.loads(line.payload or b"null")) for line in lines]
+        return sum(not good or line.idx in load.failures for line, good in zip(lines, right, strict=True))
     given = [_PAYLOADS.decode(line.payload or b"{}").label for line in lines]
     if load.answers is None:
         right = _right_answers([load.texts[line.idx] for line in lines], given)

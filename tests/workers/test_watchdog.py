@@ -1,3 +1,5 @@
+import threading
+
 from workers.watchdog import EX_HANG, Watchdog
 
 
@@ -24,8 +26,25 @@ def test_batches_that_end_keep_it_alive() -> None:
     watched = Watched()
     with watched.dog.watch():
         for _ in range(5):
-            watched.dog.beat()
             assert watched.after(9) == []
+            with watched.dog.batch():
+                assert watched.after(9) == []
+
+
+def test_a_batch_that_hangs_ends_the_process_whatever_the_other_lanes_do() -> None:
+    watched = Watched()
+    with watched.dog.watch(), watched.dog.batch():  # of the lane that hangs
+
+        def other_lane() -> None:
+            with watched.dog.batch():
+                watched.now += 6
+
+        for _ in range(2):
+            lane = threading.Thread(target=other_lane)
+            lane.start()
+            lane.join()
+        watched.dog.check()
+    assert watched.ended == [EX_HANG]
 
 
 def test_an_idle_worker_does_not_hang() -> None:
