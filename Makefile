@@ -43,8 +43,8 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest tests/test_house.py tests/deploy --ignore=tests/deploy/test_parts.py
 
-faults: setup ## the whole fault matrix; writes faults-report.json and .md
-	$(BIN)/python -m pytest tests/faults --matrix --fault-report faults-report.json
+faults: setup ## break everything, in some 25 minutes: matrix, cost, mutants, goals; writes faults-report.json and .md
+	$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY))
 
 soak: setup ## a million rows while everything is broken, 20 minutes; MINUTES=, SEED=; writes soak-report.json and .md
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) --report soak-report.json
@@ -64,5 +64,5 @@ lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE
 	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.* faults-report.* soak-report.*
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.* faults-*.json faults-*.md soak-report.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.goals import markdown_table
+from tests.benchmarks.goals import markdown_table, text_table
 from tests.faults.counters import ALWAYS_ZERO, Counters
 
 ROWS: Final = tuple(f"F{number:02d}" for number in range(1, 46))
@@ -34,11 +34,20 @@ def cells(line: Line) -> tuple[str, ...]:
     return (line.id, line.what, line.outcome, *shown, line.reason or facts, f"{line.seconds:.1f}")
 
 
+def passed_rows(lines: Sequence[Line]) -> list[str]:
+    """A row passes when all of its tests that ran did, and one ran."""
+    return [row for row in ROWS if row in {line.id for line in lines if line.outcome == "passed"} - _failed(lines)]
+
+
+def _failed(lines: Sequence[Line]) -> set[str]:
+    return {line.id for line in lines if line.outcome == "failed"}
+
+
 def summary(lines: Sequence[Line]) -> str:
-    """How many of the matrix's rows ran, and which did not. A row passes when all of its tests that ran did."""
+    """How many of the matrix's rows ran, and which did not."""
     ran = {line.id for line in lines if line.outcome != "skipped"}
-    failed = {line.id for line in lines if line.outcome == "failed"}
-    passed = [row for row in ROWS if row in ran - failed]
+    failed = _failed(lines)
+    passed = passed_rows(lines)
     said = f"{len(passed)} of {len(ROWS)} rows ran here and passed"
     if failed:
         said += f"; failed: {', '.join(sorted(failed))}"
@@ -47,11 +56,25 @@ def summary(lines: Sequence[Line]) -> str:
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    ordered = sorted(lines, key=lambda line: (line.id, line.test))
-    return f"# The fault matrix\n\n{summary(lines)}\n\n{markdown_table(HEAD, [cells(line) for line in ordered])}\n"
+    return f"# The fault matrix\n\n{summary(lines)}\n\n{markdown_table(HEAD, [cells(line) for line in _ordered(lines)])}\n"
+
+
+def text(lines: Sequence[Line]) -> str:
+    """For a terminal."""
+    return f"{text_table(HEAD, [cells(line) for line in _ordered(lines)])}\n\n{summary(lines)}"
+
+
+def _ordered(lines: Sequence[Line]) -> list[Line]:
+    return sorted(lines, key=lambda line: (line.id, line.test))
 
 
 def write(path: Path, lines: Sequence[Line]) -> None:
-    ordered = sorted(lines, key=lambda line: (line.id, line.test))
-    path.write_text(json.dumps([asdict(line) for line in ordered], indent=2, default=str) + "\n")
+    path.write_text(json.dumps([asdict(line) for line in _ordered(lines)], indent=2, default=str) + "\n")
     path.with_suffix(".md").write_text(markdown(lines))
+
+
+def read(path: Path) -> list[Line]:
+    """What `write` wrote."""
+    return [
+        Line(**{**one, "counted": None if one["counted"] is None else Counters(**one["counted"])}) for one in json.loads(path.read_text())
+    ]

@@ -114,7 +114,8 @@ def _killed_at_work(
     house.wait_all_completed(struck.loads)
     again = redone(house, struck.victim.popen.pid, struck.loads)
     work_lost = again * DELAY_MS / 1000 / LANES
-    facts = {"held_shards": len(struck.holds), "a_lane": again / LANES, "work_lost_s": round(work_lost, 2)}
+    shard_rows = max(hold.end_idx - hold.first_idx for hold in struck.holds)
+    facts = {"held_shards": len(struck.holds), "shard_rows": shard_rows, "a_lane": again / LANES, "work_lost_s": round(work_lost, 2)}
     counted = verdict(house.count(struck.loads), rec_s=round(rec_s, 2), **facts)
     assert counted.recomputed == again, "nothing but what the dead worker had in hand is done again"
     assert counted.recomputed <= struck.open_rows

@@ -30,8 +30,8 @@ MUTANTS: Final = (
         SHARDS,
         (
             (
-                'j.state = \'in_progress\')\n    FOR UPDATE OF s SKIP LOCKED\n    """\n)\n_HEADS',
-                'j.state = \'in_progress\')\n    """\n)\n_HEADS',
+                'j.paused_at IS NULL)\n    FOR UPDATE OF s SKIP LOCKED\n    """\n)\n_HEADS',
+                'j.paused_at IS NULL)\n    """\n)\n_HEADS',
             ),
         ),
         (f"{_SHARDS_TEST}test_two_workers_cannot_claim_one_shard",),
@@ -159,7 +159,8 @@ MUTANTS: Final = (
         (
             (
                 "              AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id"
-                " AND j.state = 'in_progress')\n",
+                " AND j.state = 'in_progress'\n"
+                "                          AND j.paused_at IS NULL)\n",
                 "",
             ),
         ),

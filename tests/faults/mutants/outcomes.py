@@ -108,7 +108,12 @@ MUTANTS: Final = (
         "reap-expiry",
         "the reconciler asks again under the lock: a lease that has run out",
         RECOVERY,
-        (("AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n", "AND s.state = 'leased'\n"),),
+        (
+            (
+                "AND s.state = 'leased' AND (s.lease_expires_at <= clock_timestamp() OR s.worker = CAST(:dead AS text))\n",
+                "AND s.state = 'leased' AND (true OR s.worker = CAST(:dead AS text))\n",
+            ),
+        ),
         (f"{_RECOVERY_TEST}test_a_reconciler_that_looked_too_early_changes_nothing",),
     ),
     Mutant(
@@ -117,8 +122,8 @@ MUTANTS: Final = (
         RECOVERY,
         (
             (
-                "      AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n    FOR UPDATE OF s SKIP LOCKED\n",
-                "      AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n",
+                "OR s.worker = CAST(:dead AS text))\n    FOR UPDATE OF s SKIP LOCKED\n",
+                "OR s.worker = CAST(:dead AS text))\n",
             ),
         ),
         (f"{_RECOVERY_TEST}test_a_reconciler_holds_what_it_frees",),
@@ -129,15 +134,15 @@ MUTANTS: Final = (
         RECOVERY,
         (
             (
-                "WHERE s.state = 'leased' AND s.lease_expires_at <= now() ORDER BY",
-                "WHERE s.state = 'leased' AND s.lease_expires_at <= to_timestamp(:client) ORDER BY",
+                '_FOUND + "s.lease_expires_at <= now() ORDER BY',
+                '_FOUND + "s.lease_expires_at <= to_timestamp(:client) ORDER BY',
             ),
             (
-                "AND s.state = 'leased' AND s.lease_expires_at <= clock_timestamp()\n",
-                "AND s.state = 'leased' AND s.lease_expires_at <= to_timestamp(:client)\n",
+                "AND (s.lease_expires_at <= clock_timestamp() OR",
+                "AND (s.lease_expires_at <= to_timestamp(:client) OR",
             ),
             ('{"limit": REAPED_AT_ONCE}', '{"limit": REAPED_AT_ONCE, "client": __import__("time").time()}'),
-            ('"epoch": expired.epoch}', '"epoch": expired.epoch, "client": __import__("time").time()}'),
+            ('"epoch": expired.epoch, "dead": dead}', '"epoch": expired.epoch, "dead": dead, "client": __import__("time").time()}'),
         ),
         ("tests/db/test_clocks.py::test_a_live_lease_is_not_reaped_by_a_clock_that_is_ahead",),
     ),
