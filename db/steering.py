@@ -90,7 +90,7 @@ def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> Job
                 what = "interactive" if job.priority >= INTERACTIVE_PRIORITY else job.state
                 raise Conflict(code="cannot_reorder", message=f"The batch is {what}: its priority cannot be changed.")
             key = {"tenant": actor.tenant_id, "job": job_id, "priority": priority}
-            conn.execute(_LOCK_SHARDS, key)
+            _lock_shards(conn, key)
             conn.execute(_ORDER_JOB, key)
             conn.execute(_ORDER_SHARDS, key)
             record_act(conn, store, actor, "job.priority", object_kind="job", object_id=job_id, job_id=job_id)
@@ -124,7 +124,7 @@ def delete_job(store: Store, actor: Actor, job_id: UUID) -> None:
     with store.transaction(tenant=actor.tenant_id) as conn:
         job = _lock(conn, actor, job_id)
         if job is not None:
-            conn.execute(_LOCK_SHARDS, key)  # a write that is under way ends first, and no other begins
+            _lock_shards(conn, key)  # a write that is under way ends first, and no other begins
             conn.execute(_ERASE_RESULTS, key)
             conn.execute(_ERASE_KEY, key)
             conn.execute(_ERASE_JOB, key)  # its shards and its settings go with it
@@ -136,9 +136,19 @@ def delete_job(store: Store, actor: Actor, job_id: UUID) -> None:
 
 
 def _lock(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any] | None:
+    """FOR NO KEY UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half, and the
+    caller needs that shard. Each would wait for the other."""
     locked: Row[Any] | None = conn.execute(
-        select(jobs).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id).with_for_update()
+        select(jobs).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id).with_for_update(key_share=True)
     ).one_or_none()
+    return locked
+
+
+def _lock_shards(conn: Connection, key: dict[str, Any]) -> int:
+    """How many there are. A shard that was waited for may have been halved meanwhile, and its new half is seen by the next look only."""
+    locked = -1
+    while (found := conn.execute(_LOCK_SHARDS, key).rowcount) != locked:
+        locked = found
     return locked
 
 
@@ -158,7 +168,7 @@ def _set_paused(store: Store, actor: Actor, job_id: UUID, change: Any, action: s
 
 def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
     key = {"tenant": actor.tenant_id, "job": job.job_id}
-    has_shards = bool(conn.execute(_LOCK_SHARDS, key).rowcount)
+    has_shards = bool(_lock_shards(conn, key))
     following = retried_job(JobState(job.state), has_shards=has_shards)
     if following is None:
         raise Conflict(code="cannot_retry", message=f"The batch is {job.state}: only one that has ended can be run again where it failed.")

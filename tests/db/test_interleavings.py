@@ -20,6 +20,7 @@ from db.jobs import cancel_job, cancel_shards, expire_jobs, finalize_jobs, pick_
 from db.lifecycle import LIVE_JOBS, MAX_CRASHES
 from db.settings import Role, StoreSettings
 from db.shards import Lease
+from db.steering import delete_job, set_priority
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.db.turnstile import Call, Place, Turnstile
@@ -314,6 +315,33 @@ def test_a_shard_that_is_halved_while_its_jobs_deadline_passes_locks_nobody_out(
     assert (halving.error, ending.error) == (None, None)
     assert (len(halving.result), ending.result) == (1, 1)
     assert [shard[:3] for shard in flow.shards(job)] == [(0, 5, "expired"), (5, 10, "expired")]
+
+
+@pytest.mark.parametrize("act", ["priority", "delete"])
+def test_a_shard_that_is_halved_while_its_owner_steers_the_job_locks_nobody_out(
+    stores: Stores, tenant: Actor, watch: "psycopg.Connection[Any]", monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """As above; and the new half, which was not there when the owner's call looked, gets what the call does to the others."""
+    flow, gate = Flow(stores), Turnstile(watch)
+    job = flow.job(tenant, 10)
+    flow.claim()
+    flow.change_shards("crash_attempts = :crashes", crashes=MAX_CRASHES)
+    flow.end_leases()
+    gate.stand_before([flow.dispatcher.engine, flow.api.engine], monkeypatch.setattr)
+    halving = gate.start("halving", lambda: reap_leases(flow.dispatcher))
+    gate.run_to(halving, "INSERT INTO shards")
+    acts: dict[str, Callable[[], object]] = {
+        "priority": lambda: set_priority(flow.api, tenant, job.job_id, 7),
+        "delete": lambda: delete_job(flow.api, tenant, job.job_id),
+    }
+    steering = gate.start("steering", acts[act])
+    gate.run_to(steering, "ORDER BY shard_id FOR UPDATE")
+    gate.step(steering)
+    gate.step(halving)
+    gate.open()
+    assert (halving.error, steering.error) == (None, None)
+    left = [("priority", 7)] * 2 if act == "priority" else []
+    assert [("priority", priority) for (priority,) in flow.execute(tenant, "SELECT priority FROM shards")] == left
 
 
 def _run(stores: Stores, tenant: Actor, watch: "psycopg.Connection[Any]", monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
