@@ -12,18 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, NoReturn
-from uuid import UUID
 
 from sqlalchemy import Engine, TextClause, event
 
 from db import results, shards
-from workers import worker
+from workers import poller, worker
 from workers.engines import fake
 from workers.engines.base import EngineBroken, OutOfMemory, Vectors
 
 SHORT: Final = "[[broken:short]]"  # of a batch that holds it, the model answers one row too few
 FEW_ROWS: Final = 4  # fit into the memory of a device that is short of it
-STRUCK: Final = "the fault strikes"
 
 Wrapped = Callable[..., Any]
 Act = Callable[..., object]
@@ -43,9 +41,8 @@ class Nth:
 # What happens there.
 
 
-def die(*arguments: object) -> NoReturn:
-    """As by kill -9. The log says of which shard, where the call named one."""
-    print(STRUCK, *[str(one) for one in arguments if isinstance(one, UUID)], flush=True)
+def die(*_: object) -> NoReturn:
+    """As by kill -9."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("not reached")
 
@@ -65,7 +62,7 @@ def want_memory(*_: object) -> None:
 # Where and when.
 
 
-def before(place: ModuleType, name: str, act: Act, at: int) -> None:
+def before(place: ModuleType | type, name: str, act: Act, at: int) -> None:
     original: Wrapped = getattr(place, name)
     strikes = Nth(at)
 
@@ -129,8 +126,8 @@ def answer_short(_at: int) -> None:
 
 
 FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
-    "before-claim": partial(before, shards, "claim", die),  # a message has come
-    "after-claim": partial(after, shards, ("claim", "claim_any"), lambda leases, _: bool(leases)),
+    "before-claim": partial(before, poller.Poller, "message_came", die),  # the first thing that is done when a message has come
+    "after-claim": partial(after, shards, ("claim_any",), lambda leases, _: bool(leases)),
     "after-read": partial(before, shards, "open_spec", die),  # the first thing that is opened
     "in-model": partial(before, fake, "_suffer", die),
     "before-write": partial(before, results, "write_results", die),

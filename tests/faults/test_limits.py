@@ -81,7 +81,7 @@ def test_without_connections_the_api_asks_to_come_back_and_workers_go_on_afterwa
     house: House, server: Server, verdict: Verdict, outage: Callable[[House, Server], AbstractContextManager[None]]
 ) -> None:
     front = start_front(house)
-    load = house.load(texts(1_500))
+    load = house.load(texts(8_000))  # enough to be in the middle of it when the outage is over
     dispatcher, worker = house.start_dispatcher(), house.start_worker(delay_ms=2)
     house.wait_done(load.job_id, 100)
     assert asked(front).status_code == 200
@@ -96,6 +96,7 @@ def test_without_connections_the_api_asks_to_come_back_and_workers_go_on_afterwa
     assert len(refused) == len(answers), {answer.status_code for answer in answers}
     assert all(int(answer.headers["retry-after"]) > 0 and answer.json()["error"]["code"] == "store_unavailable" for answer in refused)
     done = house.done_count(load.job_id)
+    assert done < len(load.texts)
     house.wait_for(lambda: house.done_count(load.job_id) > done, "rows are done again")
     recovered = time.monotonic() - ended
     assert asked(front).status_code == 200

@@ -35,6 +35,7 @@ from workers.engines.fake import read_calls
 from workers.watchdog import EX_HANG
 
 LARGE_SHARDS = {"TEXTMILL_SHARD_SECONDS": "2"}  # so that an end comes in the middle of some
+SMALL_CHUNKS = {"TEXTMILL_CHUNK_SECONDS": "0.05"}  # a drain writes those that are begun: they must not be all of a shard
 # More than there are shards, so that what is given back is taken at once; by message only, for a look would take all there is.
 FREE_SLOTS = {**LONG_LEASE, "TEXTMILL_THREADS": "16", "TEXTMILL_POLL_SECONDS": "60"}
 DRAIN_GOAL_SECONDS = 1.0
@@ -142,7 +143,7 @@ def _asked(house: House, worker: Process) -> int:
 @pytest.mark.fault("F12", "SIGTERM with batches in flight")
 def test_a_drain_does_nothing_twice_and_burns_no_attempt(house: House, verdict: Verdict) -> None:
     loads = prepare(house, 3_000)
-    leaver = house.start_worker(delay_ms=4, port=house.free_port(), **LONG_LEASE)
+    leaver = house.start_worker(delay_ms=4, port=house.free_port(), **LONG_LEASE, **SMALL_CHUNKS)
     wait_up(house, [leaver, *crew(house, 1, delay_ms=2, **FREE_SLOTS)])
     house.start_dispatcher(**LARGE_SHARDS)
     house.wait_for(lambda: any(hold.done for hold in held_by(house, leaver.popen.pid, loads)), "the one that leaves is in the middle of it")
