@@ -168,7 +168,7 @@ def batch_object(job: JobRecord) -> Json:
             "shards": job.shards,
             "rows_per_second": _rows_per_second(job),
             "run_seconds": _run_seconds(job),
-            "paused": job.paused_at is not None,
+            "paused": job.paused,
             "retries": job.retry_count,
             "eta_seconds": _eta_seconds(job),
         },
@@ -211,7 +211,7 @@ def _eta_seconds(job: JobRecord) -> float | None:
     """Until its last row, at the speed it has had so far; None where that is not known: before its first result, while it is paused, and
     in a second run, which began with most rows done."""
     speed = _rows_per_second(job)
-    if job.state != "in_progress" or job.paused_at is not None or job.retry_count or not speed:
+    if job.state != "in_progress" or job.paused or job.retry_count or not speed:
         return None
     return round((job.row_count - job.completed_count - job.failed_count) / speed, 1)
 

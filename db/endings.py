@@ -12,7 +12,7 @@ CANCELLED_AT_ONCE: Final = 5_000  # shards of a sweep
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
 
 _JOBS: Final = """
-    SELECT j.tenant_id, j.job_id, j.state, j.deadline <= now() AS deadline_passed, live.shards AS live_shards
+    SELECT j.tenant_id, j.job_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed, live.shards AS live_shards
     FROM jobs j
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
                                        AND s.state IN ('ready', 'leased')) AS shards) AS live
@@ -24,7 +24,13 @@ _WITHOUT_WORK: Final = text(
 _OVERDUE: Final = text(_JOBS + "WHERE j.state = 'in_progress' AND j.deadline <= now() ORDER BY j.deadline, j.job_id LIMIT :limit")
 # Not FOR UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half (its foreign key locks
 # FOR KEY SHARE), and the end of the job needs that shard. Each would wait for the other.
-_LOCK: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state FOR NO KEY UPDATE SKIP LOCKED")
+# A job that was retried since it was looked at is in the same state again, with other shards and another deadline.
+_LOCK: Final = text(
+    """
+    SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND state = :state AND retry_count = :retries
+    FOR NO KEY UPDATE SKIP LOCKED
+    """
+)
 _CANCEL_SHARDS: Final = text(
     """
     WITH waiting AS MATERIALIZED (
@@ -110,7 +116,7 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
     """One move in one transaction; 0 where somebody else was there first."""
     key = {"tenant": job.tenant_id, "job": job.job_id}
     with store.transaction(tenant=job.tenant_id) as conn:
-        if conn.execute(_LOCK, {**key, "state": since or job.state}).one_or_none() is None:
+        if conn.execute(_LOCK, {**key, "state": since or job.state, "retries": job.retry_count}).one_or_none() is None:
             return 0
         if following is JobState.FINALIZING:
             return conn.execute(_TO_FINALIZING, key).rowcount

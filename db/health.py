@@ -18,12 +18,13 @@ STUCK_SECONDS: Final = 600.0  # without a row stored, though shards are ready
 ENDING_SECONDS: Final = 120.0  # for what takes the dispatcher a moment
 LISTED: Final = 5
 
+_PAUSED: Final = "(j.paused_at IS NOT NULL AND j.state IN ('validating', 'in_progress'))"  # of one that ends, a pause says nothing more
 _LIVE: Final = "('validating', 'in_progress', 'finalizing', 'cancelling')"
 # A shard is ready since its job (or the job's retry) began, its backoff ended, or rows of it were stored last, whichever is the latest.
 _MEASURE: Final = text(
     f"""
     WITH live AS (
-        SELECT s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at, j.paused_at IS NOT NULL AS paused,
+        SELECT s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at, {_PAUSED} AS paused,
                s.state = 'ready' AND j.state = 'in_progress' AND j.paused_at IS NULL AND (s.not_before IS NULL OR s.not_before <= now())
                    AS due,
                greatest(j.in_progress_at, j.deadline - make_interval(secs => j.completion_window_seconds), s.not_before, s.progressed_at)
@@ -39,8 +40,8 @@ _MEASURE: Final = text(
                AS not_offered,
            CAST(coalesce(extract(epoch FROM max(now() - since) FILTER (WHERE due)), 0) AS float8) AS oldest_ready_seconds,
            (SELECT jsonb_object_agg(state, jobs)
-            FROM (SELECT CASE WHEN paused_at IS NULL THEN state ELSE 'paused' END AS state, count(*) AS jobs
-                  FROM jobs WHERE state IN {_LIVE} GROUP BY 1) AS in_state) AS jobs,
+            FROM (SELECT CASE WHEN {_PAUSED} THEN 'paused' ELSE state END AS state, count(*) AS jobs
+                  FROM jobs j WHERE state IN {_LIVE} GROUP BY 1) AS in_state) AS jobs,
            (SELECT jsonb_object_agg(state, workers)
             FROM (SELECT CASE WHEN seen_at < now() - make_interval(secs => :silent) THEN 'silent' ELSE state END AS state,
                          count(*) AS workers
@@ -59,7 +60,7 @@ _STUCK: Final = text(
                                             (SELECT max(s.progressed_at) FROM shards s
                                              WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id)) END AS since
           FROM jobs j
-          WHERE j.paused_at IS NULL AND j.state IN ('validating', 'finalizing', 'cancelling')
+          WHERE j.state IN ('finalizing', 'cancelling') OR (j.state = 'validating' AND j.paused_at IS NULL)
              OR (j.state = 'in_progress' AND j.paused_at IS NULL
                  AND EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready'
                              AND (s.not_before IS NULL OR s.not_before <= now()))

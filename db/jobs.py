@@ -20,7 +20,7 @@ from db.connect import Store
 from db.dispatch import cut_validating_jobs, pick_dispatchable
 from db.endings import cancel_shards, expire_jobs, finalize_jobs
 from db.errors import Conflict, NotFound, StoreError
-from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job
+from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.recovery import reap_leases
 from db.schema import job_specs, jobs
 from db.sealing import Sealer
@@ -123,6 +123,11 @@ class JobRecord:
     @property
     def ended(self) -> bool:
         return self.state not in LIVE_JOBS
+
+    @property
+    def paused(self) -> bool:
+        """A pause that it had when it ended says nothing more."""
+        return self.paused_at is not None and pausable(JobState(self.state))
 
     @property
     def interactive(self) -> bool:

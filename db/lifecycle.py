@@ -128,7 +128,7 @@ def rows_per_shard(row_count: int, size_chars: int, target_chars: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Rows ``first_idx`` to ``end_idx`` (exclusive) of a job, and who works on them."""
+    """Rows ``first_idx`` to ``end_idx`` (exclusive) of a job, and who works on them. ``in_company``: the last holder had others too."""
 
     first_idx: int
     end_idx: int
@@ -140,6 +140,7 @@ class Shard:
     crash_attempts: int = 0
     error_attempts: int = 0
     last_error: str | None = None
+    in_company: bool = False
 
     @property
     def suspect(self) -> bool:
@@ -199,6 +200,7 @@ def claim(
         lease_expires_at=now + lease_seconds,
         worker=worker,
         crash_attempts=shard.crash_attempts + (1 if overdue else 0),
+        in_company=bool(held),
     )
 
 
@@ -257,12 +259,13 @@ def after_error(
 
 
 def after_crash(
-    shard: Shard, now: float, *, open_idx: Sequence[int], alone: bool, job_state: JobState = JobState.IN_PROGRESS
+    shard: Shard, now: float, *, open_idx: Sequence[int], job_state: JobState = JobState.IN_PROGRESS
 ) -> Shard | Split | Failing:
-    """After the lease ran out. ``open_idx``: the rows without a result, in order; ``alone``: its worker held nothing else that died.
+    """After the lease ran out. ``open_idx``: the rows without a result, in order.
 
     A shard whose holders keep dying is halved until the row that kills them stands alone: log2(rows) + MAX_CRASHES + 1 deaths. Halves stay
-    suspect, so each of them is tried once, in a worker of its own.
+    suspect, so each of them is tried once, in a worker of its own. One that had to be claimed in company is not blamed for that death:
+    whoever holds a suspect claims nothing more, so what was held with it is known from its claim.
     """
     if not open_idx:
         return _free(shard, ShardState.DONE)
@@ -276,7 +279,7 @@ def after_crash(
         middle = open_idx[len(open_idx) // 2]
         halves = replace(again, crash_attempts=MAX_CRASHES)
         return Split(replace(halves, end_idx=middle), replace(halves, first_idx=middle, epoch=0, error_attempts=0))
-    if alone or crashes > MAX_CRASHES_IN_COMPANY:
+    if not shard.in_company or crashes > MAX_CRASHES_IN_COMPANY:
         return Failing(replace(again, state=ShardState.DONE, not_before=None), "crashed_worker")
     return again
 

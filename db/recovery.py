@@ -17,16 +17,14 @@ from db.lifecycle import Failing, JobState, Shard, ShardState, Split, after_cras
 REAPED_AT_ONCE: Final = 1000
 
 _FOUND: Final = """
-    SELECT s.tenant_id, s.shard_id, s.epoch,
-           NOT EXISTS (SELECT FROM shards o WHERE o.state = 'leased' AND o.worker = s.worker AND o.shard_id <> s.shard_id) AS alone
-    FROM shards s WHERE s.state = 'leased' AND
+    SELECT s.tenant_id, s.shard_id, s.epoch FROM shards s WHERE s.state = 'leased' AND
     """
 _EXPIRED: Final = text(_FOUND + "s.lease_expires_at <= now() ORDER BY s.lease_expires_at LIMIT :limit")
 _OF_THE_DEAD: Final = text(_FOUND + "s.worker = :dead ORDER BY s.lease_expires_at LIMIT :limit")
 _LOCK: Final = text(
     """
     SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
-           s.error_attempts, s.last_error, s.priority, s.deadline, s.cost, j.state AS job_state,
+           s.error_attempts, s.last_error, s.in_company, s.priority, s.deadline, s.cost, j.state AS job_state,
            CAST(extract(epoch FROM clock_timestamp()) AS float8) AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard AND s.epoch = :epoch
@@ -43,19 +41,26 @@ _OPEN_ROWS: Final = text(
     ORDER BY idx
     """
 )
+_STORED: Final = text(
+    """
+    SELECT count(*) FILTER (WHERE r.outcome = 1) AS completed, count(*) FILTER (WHERE r.outcome = 2) AS failed FROM results r
+    WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx >= :first AND r.idx < :end
+    """
+)
 _FREE: Final = text(
     """
     UPDATE shards SET state = :state, epoch = :next_epoch, end_idx = :end, lease_expires_at = NULL, worker = NULL, dispatched_at = NULL,
-        not_before = to_timestamp(:not_before), crash_attempts = :crashes, last_error = :last_error, failed_count = failed_count + :failed
+        not_before = to_timestamp(:not_before), crash_attempts = :crashes, last_error = :last_error,
+        completed_count = completed_count + :completed, failed_count = failed_count + :failed
     WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
     """
 )
 _INSERT_HALF: Final = text(
     """
     INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, not_before, crash_attempts,
-                        last_error, cost, last_worker)
+                        last_error, cost, last_worker, completed_count, failed_count)
     VALUES (:tenant, :shard, :job, :file, :first, :end, 'ready', :priority, :deadline, to_timestamp(:not_before), :crashes, :last_error,
-            :cost, :last_worker)
+            :cost, :last_worker, :completed, :failed)
     """
 )
 _FAIL_ROWS: Final = text(
@@ -66,9 +71,9 @@ _FAIL_ROWS: Final = text(
 )
 
 
-def reap_leases(store: Store, *, dead: str | None = None, in_company: bool = False) -> list[UUID]:
+def reap_leases(store: Store, *, dead: str | None = None) -> list[UUID]:
     """Frees the shards whose lease ran out; or, whatever their leases, those of ``dead`` (host:pid), a process that is known to have ended.
-    Returns their ids. ``in_company``: others that died with them were freed before.
+    Returns their ids.
 
     To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone.
     """
@@ -77,7 +82,7 @@ def reap_leases(store: Store, *, dead: str | None = None, in_company: bool = Fal
             expired = list(conn.execute(_EXPIRED, {"limit": REAPED_AT_ONCE}))
         else:
             expired = list(conn.execute(_OF_THE_DEAD, {"limit": REAPED_AT_ONCE, "dead": dead}))
-    return [row.shard_id for row in expired if _reap(store, row, dead=dead, in_company=in_company)]
+    return [row.shard_id for row in expired if _reap(store, row, dead=dead)]
 
 
 def holds_leases(store: Store, worker: str) -> bool:
@@ -86,7 +91,7 @@ def holds_leases(store: Store, worker: str) -> bool:
         return bool(conn.execute(_HOLDS, {"worker": worker}).scalar_one())
 
 
-def _reap(store: Store, expired: Row[Any], *, dead: str | None = None, in_company: bool = False) -> bool:
+def _reap(store: Store, expired: Row[Any], *, dead: str | None = None) -> bool:
     key = {"tenant": expired.tenant_id, "shard": expired.shard_id, "epoch": expired.epoch, "dead": dead}
     with store.transaction(tenant=expired.tenant_id) as conn:
         row = conn.execute(_LOCK, key).one_or_none()
@@ -103,25 +108,27 @@ def _reap(store: Store, expired: Row[Any], *, dead: str | None = None, in_compan
             crash_attempts=row.crash_attempts,
             error_attempts=row.error_attempts,
             last_error=row.last_error,
+            in_company=row.in_company,
         )
-        alone = expired.alone and not in_company
-        following = after_crash(shard, row.now, open_idx=open_idx, alone=alone, job_state=JobState(row.job_state))
+        following = after_crash(shard, row.now, open_idx=open_idx, job_state=JobState(row.job_state))
         match following:
             case Failing(freed, code):
                 conn.execute(_FAIL_ROWS, {"tenant": row.tenant_id, "job": row.job_id, "code": code, "epoch": row.epoch, "open": open_idx})
                 _free(conn, row, freed, failed=len(open_idx))
                 _record(conn, store, row, "results.write", open_idx[0], open_idx[-1] + 1)
             case Split(first, second):
-                _free(conn, row, first, failed=0)
-                _insert(conn, row, second)
+                # Rows are stored in any order: what the second half has already is counted there.
+                stored = conn.execute(_STORED, {**where, "first": second.first_idx}).one()
+                _free(conn, row, first, completed=-stored.completed, failed=-stored.failed)
+                _insert(conn, row, second, stored)
                 _record(conn, store, row, "shard.split", row.first_idx, row.end_idx)
             case freed:
-                _free(conn, row, freed, failed=0)
+                _free(conn, row, freed)
                 _record(conn, store, row, "shard.reap", row.first_idx, row.end_idx)
     return True
 
 
-def _free(conn: Connection, row: Row[Any], shard: Shard, *, failed: int) -> None:
+def _free(conn: Connection, row: Row[Any], shard: Shard, *, completed: int = 0, failed: int = 0) -> None:
     conn.execute(
         _FREE,
         {
@@ -134,12 +141,13 @@ def _free(conn: Connection, row: Row[Any], shard: Shard, *, failed: int) -> None
             "not_before": shard.not_before,
             "crashes": shard.crash_attempts,
             "last_error": shard.last_error,
+            "completed": completed,
             "failed": failed,
         },
     )
 
 
-def _insert(conn: Connection, row: Row[Any], shard: Shard) -> None:
+def _insert(conn: Connection, row: Row[Any], shard: Shard, stored: Row[Any]) -> None:
     conn.execute(
         _INSERT_HALF,
         {
@@ -156,6 +164,8 @@ def _insert(conn: Connection, row: Row[Any], shard: Shard) -> None:
             "last_error": shard.last_error,
             "cost": row.cost / 2,
             "last_worker": row.worker,
+            "completed": stored.completed,
+            "failed": stored.failed,
         },
     )
 

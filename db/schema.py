@@ -11,6 +11,7 @@ from sqlalchemy import (
     ARRAY,
     REAL,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKeyConstraint,
@@ -205,6 +206,7 @@ shards = Table(
     Column("cost", REAL, nullable=False, server_default="1"),  # its rows' characters, in full-sized shards of its model
     Column("last_worker", Text),  # host:pid of the last holder, kept when the lease is over
     _when("progressed_at"),  # last time that rows of it were stored
+    Column("in_company", Boolean, nullable=False, server_default="false"),  # its last holder held others when it was claimed
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),

@@ -88,7 +88,7 @@ _TAKE: Final = text(
     """
     UPDATE shards s SET state = 'leased', epoch = s.epoch + 1, worker = :worker, last_worker = :worker,
         lease_expires_at = clock_timestamp() + make_interval(secs => :lease),
-        crash_attempts = s.crash_attempts + CASE WHEN s.state = 'leased' THEN 1 ELSE 0 END
+        crash_attempts = s.crash_attempts + CASE WHEN s.state = 'leased' THEN 1 ELSE 0 END, in_company = :in_company
     FROM jobs j
     WHERE s.shard_id = ANY(:shards) AND j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     RETURNING s.tenant_id, s.shard_id, s.job_id, s.file_id, s.epoch, s.first_idx, s.end_idx, s.priority, j.task, j.endpoint, j.model,
@@ -115,7 +115,7 @@ _RENEW: Final = text(
 _LOCK_LEASE: Final = text(
     """
     SELECT s.first_idx, s.end_idx, s.state, s.epoch, s.crash_attempts, s.error_attempts, s.last_error, s.completed_count, s.failed_count,
-           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state,
+           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state, extract(epoch FROM s.not_before)::float8 AS not_before,
            coalesce(s.lease_expires_at > clock_timestamp(), false) AS unexpired, extract(epoch FROM clock_timestamp())::float8 AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard FOR UPDATE OF s
@@ -205,7 +205,7 @@ def claim(store: Store, shard_id: UUID, epoch: int, worker: str, lease_seconds: 
         if idle is None:
             return None
         found = conn.execute(_LOCK_ONE, {"shard": shard_id, "epoch": epoch, "idle": idle, **SUSPECTS}).all()
-        return next(iter(_take(conn, found, worker, lease_seconds)), None)
+        return next(iter(_take(conn, found, worker, lease_seconds, idle=idle)), None)
 
 
 def claim_any(
@@ -221,12 +221,12 @@ def claim_any(
         turn = {"depth": limit + CONTENDERS, "limit": limit, "redispatch": 0.0, "idle": idle, "least_priority": least_priority, **SUSPECTS}
         found = list(conn.execute(_LOCK_NEXT, turn))
         if found and found[0].crash_attempts >= MAX_CRASHES:
-            return _take(conn, found[:1], worker, lease_seconds)  # a suspect runs alone
+            return _take(conn, found[:1], worker, lease_seconds, idle=idle)  # a suspect runs alone
         found = [row for row in found if row.crash_attempts < MAX_CRASHES]
         if len(found) < limit and not only_interactive:
             overdue = {"takeover": TAKEOVER_SECONDS, "limit": limit - len(found), "max_crashes": MAX_CRASHES}
             found += conn.execute(_LOCK_OVERDUE, overdue)
-        return _take(conn, found, worker, lease_seconds)
+        return _take(conn, found, worker, lease_seconds, idle=idle)
 
 
 def renew(store: Store, leases: Sequence[Lease], lease_seconds: float = LEASE_SECONDS) -> dict[UUID, Verdict]:
@@ -314,6 +314,7 @@ def snapshot(row: Row[Any]) -> Shard:
         crash_attempts=row.crash_attempts,
         error_attempts=row.error_attempts,
         last_error=row.last_error,
+        not_before=row.not_before,
     )
 
 
@@ -356,10 +357,11 @@ def _idle(conn: Connection, worker: str) -> bool | None:
     return None if held.suspect else held.shards == 0
 
 
-def _take(conn: Connection, locked: Sequence[Row[Any]], worker: str, lease_seconds: float) -> list[Lease]:
-    """Leases the locked shards, in their order."""
+def _take(conn: Connection, locked: Sequence[Row[Any]], worker: str, lease_seconds: float, *, idle: bool) -> list[Lease]:
+    """Leases the locked shards, in their order. ``idle``: the worker held nothing until now."""
     if not locked:
         return []
     order = {row.shard_id: at for at, row in enumerate(locked)}
-    taken = conn.execute(_TAKE, {"shards": list(order), "worker": worker, "lease": lease_seconds})
+    in_company = not idle or len(order) > 1
+    taken = conn.execute(_TAKE, {"shards": list(order), "worker": worker, "lease": lease_seconds, "in_company": in_company})
     return sorted((Lease(**row._mapping) for row in taken), key=lambda lease: order[lease.shard_id])

@@ -42,13 +42,14 @@ _FORGET_FAILURES: Final = text(
     FROM by_shard b WHERE s.tenant_id = :tenant AND s.shard_id = b.shard_id
     """
 )
-# Applies `after_retry` to the shards with open rows.
+# Applies `after_retry` to the shards with open rows, as the results say.
 _OFFER_AGAIN: Final = text(
     """
     UPDATE shards SET state = 'ready', epoch = epoch + 1, priority = :priority, deadline = :deadline, not_before = NULL,
         dispatched_at = NULL, crash_attempts = 0, error_attempts = 0, last_error = NULL
-    WHERE tenant_id = :tenant AND job_id = :job AND completed_count + failed_count < end_idx - first_idx
-    RETURNING end_idx - first_idx - completed_count - failed_count AS open_rows
+    WHERE tenant_id = :tenant AND job_id = :job
+      AND (SELECT count(*) FROM results r WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx >= first_idx AND r.idx < end_idx)
+          < end_idx - first_idx
     """
 )
 _RETRY: Final = text(
@@ -178,6 +179,6 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
         raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")
     conn.execute(_FORGET_FAILURES, key)
     retried = conn.execute(_RETRY, {**key, "state": job.state, "next": following.value}).one()
-    again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).all()
+    again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount
     if has_shards and not again:
         raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")

@@ -64,7 +64,7 @@ def free_leases(store: Store, worker: str, *, patience_seconds: float = PATIENCE
     freed = 0
     until = time.monotonic() + patience_seconds
     while True:
-        reaped = len(recovery.reap_leases(store, dead=worker, in_company=freed > 0))
+        reaped = len(recovery.reap_leases(store, dead=worker))
         if reaped:
             ring_once(store)
         freed += reaped

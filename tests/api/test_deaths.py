@@ -54,12 +54,12 @@ def test_a_shard_that_the_dead_s_last_statement_still_locks_is_freed_after_it(
     lease = flow.claim("host:1")
     real, looks = recovery.reap_leases, 0
 
-    def reap(store: Store, *, dead: str | None = None, in_company: bool = False) -> object:
+    def reap(store: Store, *, dead: str | None = None) -> object:
         nonlocal looks
         looks += 1
         if looks == 2:
             last.rollback()  # the server has noticed that its client is gone
-        return real(store, dead=dead, in_company=in_company)
+        return real(store, dead=dead)
 
     monkeypatch.setattr(recovery, "reap_leases", reap)
     with flow.worker.engine.connect() as last:

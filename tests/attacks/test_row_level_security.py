@@ -66,7 +66,7 @@ SOME_COLUMNS = {
     ("api", "shards", "u"): "state epoch priority deadline not_before dispatched_at crash_attempts error_attempts last_error failed_count"
     " input_tokens output_tokens",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
-    " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at",
+    " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at in_company",
     ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes",
     ("dispatcher", "workers", "u"): "asked",
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",

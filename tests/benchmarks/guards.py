@@ -43,7 +43,8 @@ SHARD_CHARS: Final = 400_000
 WORKER: Final = "guards:1"
 _UNFENCED_SHARD: Final = """
     SELECT s.first_idx, s.end_idx, s.state, s.epoch, s.crash_attempts, s.error_attempts, s.last_error, s.completed_count, s.failed_count,
-           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state, true AS unexpired, 0.0::float8 AS now
+           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state, NULL::float8 AS not_before,
+           true AS unexpired, 0.0::float8 AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard
     """

@@ -63,10 +63,11 @@ class Flow:
     def claim(self, worker: str = "host:1", limit: int = 1) -> Lease:
         return claim_any(self.worker, worker, limit)[0]
 
-    def answer(self, lease: Lease, idxs: Iterable[int] | None = None, *, finish: bool = True) -> None:
-        """Answers of all rows of the lease, or of some."""
+    def answer(self, lease: Lease, idxs: Iterable[int] | None = None, *, finish: bool = True, fail: bool = False) -> None:
+        """Answers, or failures, of all rows of the lease, or of some."""
         wanted = range(lease.first_idx, lease.end_idx) if idxs is None else idxs
-        write_results(self.worker, lease, answers(wanted), finish=finish, model_version="model-1", metrics={"tokens": 2.0})
+        written = failures(wanted) if fail else answers(wanted)
+        write_results(self.worker, lease, written, finish=finish, model_version="model-1", metrics={"tokens": 2.0})
 
     def execute(self, actor: Actor, statement: str, **parameters: object) -> list[tuple[object, ...]]:
         """As the API's role, under the tenant."""
@@ -133,6 +134,10 @@ def new_job(
         completion_window_seconds=window_seconds,
         request_digest=request_digest,
     )
+
+
+def failures(idxs: Iterable[int]) -> Sequence[NewResult]:
+    return [NewResult(idx, 2, "engine_error", None, 0, 0) for idx in idxs]
 
 
 def answers(idxs: Iterable[int]) -> Sequence[NewResult]:

@@ -9,7 +9,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.dispatch import REDISPATCH_SECONDS, pick_dispatchable
 from db.health import ENDING_SECONDS, STUCK_SECONDS
-from db.jobs import cancel_job, finalize_jobs
+from db.jobs import cancel_job, finalize_jobs, get_job
 from db.settings import Role
 from db.steering import pause_job
 from tests.db.conftest import AsSuperuser
@@ -96,12 +96,19 @@ def age(as_superuser: AsSuperuser, seconds: float = STUCK_SECONDS + 10) -> None:
     )
 
 
-def test_a_job_that_does_not_end_is_stuck_sooner(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_job_that_does_not_end_is_stuck_sooner_whether_it_was_paused_or_not(
+    flow: Flow, tenant: Actor, as_superuser: AsSuperuser, paused: bool
+) -> None:
     job = flow.job(tenant, 10)
+    if paused:
+        pause_job(flow.api, tenant, job.job_id)
     cancel_job(flow.api, tenant, job.job_id)
     as_superuser("UPDATE jobs SET cancelling_at = now() - make_interval(secs => %s)", [ENDING_SECONDS + 10])
     (stuck,) = health.stuck_jobs(flow.dispatcher)
     assert (stuck.job_id, stuck.state) == (job.job_id, "cancelling")
+    assert health.measure(flow.dispatcher).jobs == {"cancelling": 1}
+    assert not get_job(flow.api, tenant, job.job_id).paused
 
 
 def test_rows_without_an_outcome_and_live_shards_of_ended_jobs_are_found(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:

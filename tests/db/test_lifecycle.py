@@ -173,7 +173,7 @@ def test_halving_finds_a_row_that_kills_its_workers_in_few_deaths(rows: int, dat
             answered.update(open_idx)
             continue
         deaths += 1
-        match after_crash(leased, 0.0, open_idx=open_idx, alone=True):
+        match after_crash(leased, 0.0, open_idx=open_idx):
             case Split(first, second):
                 shards += [first, second]
             case Failing():
@@ -285,16 +285,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def reap(self) -> None:
         expired = [shard for shard in self.shards if shard.state is ShardState.LEASED and not holds(shard, shard.epoch, self.now)]
-        alone = {
-            shard.first_idx: not any(
-                other.worker == shard.worker and other.first_idx != shard.first_idx
-                for other in self.shards
-                if other.state is ShardState.LEASED
-            )
-            for shard in expired
-        }
         for shard in expired:
-            following = after_crash(shard, self.now, open_idx=self._open(shard), alone=alone[shard.first_idx], job_state=self.job)
+            following = after_crash(shard, self.now, open_idx=self._open(shard), job_state=self.job)
             self._put(self._at(shard.first_idx), following)
 
     @rule(seconds=st.sampled_from([0.5, 5.0, LEASE_SECONDS, 70.0, COMPANY_SECONDS]))

@@ -5,12 +5,13 @@ import uuid
 import pytest
 
 from db.actors import Actor
+from db.endings import _OVERDUE, _WITHOUT_WORK, _found, _move
 from db.errors import Conflict, LeaseLost, NotFound, StoreError
 from db.files import delete_file
-from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, list_jobs
-from db.lifecycle import INTERACTIVE_PRIORITY, MAX_ERRORS
+from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, list_jobs, reap_leases
+from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
 from db.results import NewResult, iter_results, write_results
-from db.shards import claim_any, release, renew
+from db.shards import claim_any, open_shard, release, renew
 from db.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from tests.db.flow import Flow, Stores, answers
 
@@ -227,3 +228,59 @@ def test_another_tenants_job_is_not_there(flow: Flow, tenant: Actor) -> None:
     with pytest.raises(NotFound):
         pause_job(flow.api, tenant, uuid.uuid4())
     assert get_job(flow.api, tenant, job.job_id).paused_at is None
+
+
+def test_a_retry_runs_every_open_row_of_a_job_whose_shards_were_halved(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20, shard_chars=200)
+    lease = flow.claim()
+    flow.answer(lease, range(16, 20), finish=False, fail=True)
+    flow.change_shards("crash_attempts = :crashes", crashes=MAX_CRASHES)
+    flow.end_leases()
+    reap_leases(flow.dispatcher)
+    for worker in ("host:1", "host:2"):
+        half = flow.claim(worker)
+        rows = [row.idx for row in open_shard(flow.worker, half).rows]
+        flow.answer(half, rows[:1], finish=False, fail=True)
+        flow.answer(half, rows[1:])
+    finalize_jobs(flow.dispatcher)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 14, 6)
+    retry_job(flow.api, tenant, job.job_id)
+    run_all(flow)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 20, 0)
+
+
+def test_a_retry_of_a_cancelled_job_runs_what_never_ran_of_its_halves(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20, shard_chars=200)
+    flow.answer(flow.claim(), range(10, 20), finish=False)
+    flow.change_shards("crash_attempts = :crashes", crashes=MAX_CRASHES)
+    flow.end_leases()
+    reap_leases(flow.dispatcher)
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    retry_job(flow.api, tenant, job.job_id)
+    run_all(flow)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 20, 0)
+
+
+def run_all(flow: Flow) -> None:
+    while leases := claim_any(flow.worker, f"host:{uuid.uuid4()}"):
+        for lease in leases:
+            flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease).rows])
+    finalize_jobs(flow.dispatcher)
+
+
+def test_a_dispatcher_that_looked_before_a_retry_does_not_end_the_job(flow: Flow, tenant: Actor) -> None:
+    """It stalled between its look and its move; another one ended the job meanwhile."""
+    done, late = flow.job(tenant, 2), flow.job(tenant, 2)
+    lease = next(one for one in claim_any(flow.worker, "host:1", 2) if one.job_id == done.job_id)
+    flow.answer(lease, fail=True)
+    flow.execute(tenant, "UPDATE jobs SET deadline = now() WHERE job_id = :job", job=late.job_id)
+    (without_work,), (overdue,) = _found(flow.dispatcher, _WITHOUT_WORK), _found(flow.dispatcher, _OVERDUE)
+    finalize_jobs(flow.dispatcher)
+    expire_jobs(flow.dispatcher)
+    for job in (done, late):
+        retry_job(flow.api, tenant, job.job_id)
+    assert _move(flow.dispatcher, without_work, JobState.FINALIZING) == 0
+    assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0
+    assert [get_job(flow.api, tenant, job.job_id).state for job in (done, late)] == ["in_progress"] * 2
