@@ -176,8 +176,8 @@ MUTANTS: Final = (
                 "lease_expires_at = to_timestamp(:client) + make_interval(secs => :lease),",
             ),
             (
-                '{"shards": list(order), "worker": worker, "lease": lease_seconds}',
-                '{"shards": list(order), "worker": worker, "lease": lease_seconds, "client": __import__("time").time()}',
+                '"lease": lease_seconds, "in_company": in_company}',
+                '"lease": lease_seconds, "in_company": in_company, "client": __import__("time").time()}',
             ),
         ),
         (f"{_CLOCKS_TEST}test_a_lease_is_as_long_as_the_database_says",),
