@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -28,6 +29,10 @@ MAX_PRIORITY: Final = INTERACTIVE_PRIORITY - 1
 PRIORITIES: Final = {"interactive": INTERACTIVE_PRIORITY, "bulk": 0}
 MAX_NAME_CHARS: Final = 256
 WINDOW_SECONDS: Final = (60, 30 * 86_400)
+WINDOW_MESSAGE: Final = (
+    "The completion window is a whole number with m, h or d, such as 24h, or a date or time at which it ends, such as 2026-01-31 or"
+    " 2026-01-31T06:00:00Z; it is from one minute to 30 days long."
+)
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 _UNIT_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _LABEL_CODES: Final = frozenset({"too_few_labels", "too_many_labels", "duplicate_label", "empty_label", "missing_labels"})
@@ -76,7 +81,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         spec={"defaults": defaults},
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
-        completion_window_seconds=_window_seconds(request.completion_window),
+        completion_window=_window(request.completion_window),
         request_digest=_digest(actor, request, idempotency_key),
     )
 
@@ -94,7 +99,7 @@ def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: 
         spec={"defaults": {}, "head_name": request.name},
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
-        completion_window_seconds=_window_seconds(request.completion_window),
+        completion_window=_window(request.completion_window),
         request_digest=_digest(actor, request, idempotency_key),
         head_id=uuid4(),
     )
@@ -151,14 +156,32 @@ def _priority(priority: int | str) -> int:
     return number
 
 
-def _window_seconds(text: str) -> int:
+def _window(text: str) -> timedelta | datetime:
+    """A length of time, or the time at which it ends: of a date, its end (UTC)."""
     found = _WINDOW.fullmatch(text)
-    window_seconds = int(found.group(1)) * _UNIT_SECONDS[found.group(2)] if found else 0
+    if found:
+        length = timedelta(seconds=int(found.group(1)) * _UNIT_SECONDS[found.group(2)])
+        end = None
+    else:
+        end = _date(text)
+        length = end - datetime.now(UTC)
     least, most = WINDOW_SECONDS
-    if not least <= window_seconds <= most:
-        message = "The completion window is a whole number with m, h or d, from 1m to 30d, such as 24h."
+    if not least <= length.total_seconds() <= most:
+        raise Refused("invalid_completion_window", WINDOW_MESSAGE, param="completion_window")
+    return length if end is None else end
+
+
+def _date(text: str) -> datetime:
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused("invalid_completion_window", WINDOW_MESSAGE, param="completion_window") from None
+    if len(text) == len("2026-01-31"):
+        return date.replace(tzinfo=UTC) + timedelta(days=1)
+    if date.tzinfo is None:
+        message = "A completion window with a time of day names its zone: Z, or +02:00."
         raise Refused("invalid_completion_window", message, param="completion_window")
-    return window_seconds
+    return date
 
 
 def _refused_defaults(stored_code: str) -> Refused:

@@ -6,11 +6,11 @@ What moves a job by itself (cutting, dispatch, endings, recovery) is the dispatc
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Row, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
 
 from db import files
 from db.actors import Actor
@@ -65,7 +65,8 @@ _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:ten
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
-    names none. ``request_digest`` finds the job again when its request is repeated. ``head_id``: task train only; made where None."""
+    names none. ``completion_window``: how long it may take, or until when. ``request_digest`` finds the job again when its request is
+    repeated. ``head_id``: task train only; made where None."""
 
     task: str
     endpoint: str
@@ -74,7 +75,7 @@ class NewJob:
     spec: Mapping[str, object]
     metadata: Mapping[str, str] | None
     priority: int
-    completion_window_seconds: int
+    completion_window: timedelta | datetime
     request_digest: bytes | None = None
     head_id: UUID | None = None
 
@@ -285,6 +286,8 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
         message = f"An interactive job has at most {MAX_INTERACTIVE_ROWS} rows; this file has more: run it as bulk."
         raise StoreError(code="too_many_rows", message=message, status=400)
     sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
+    window = new.completion_window
+    deadline = literal(window, DateTime(timezone=True)) if isinstance(window, datetime) else func.now() + literal(window, Interval)
     conn.execute(
         insert(jobs).values(
             tenant_id=actor.tenant_id,
@@ -297,10 +300,10 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             head_id=(new.head_id or uuid4()) if new.task == "train" else None,
             state=JobState.VALIDATING.value,
             priority=new.priority,
-            completion_window_seconds=new.completion_window_seconds,
+            completion_window_seconds=func.greatest(1, func.ceil(func.extract("epoch", deadline - func.now()))),
             row_count=file.row_count,
             request_hmac=request_hmac,
-            deadline=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, new.completion_window_seconds),
+            deadline=deadline,
         )
     )
     conn.execute(

@@ -1,6 +1,7 @@
 """`/v1/batches`: what a batch may ask for, how it ends, and what a client that asks twice gets."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 
 import httpx
 import psycopg
@@ -35,6 +36,9 @@ IMPOSSIBLE: list[tuple[dict[str, object], str, str | None]] = [
     ({"completion_window": "soon"}, "invalid_completion_window", "completion_window"),
     ({"completion_window": "0h"}, "invalid_completion_window", "completion_window"),
     ({"completion_window": "31d"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "2020-01-31"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "2999-01-31"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "2999-01-31T06:00:00"}, "invalid_completion_window", "completion_window"),
     ({"priority": 100}, "invalid_field", "priority"),
     ({"priority": -100}, "invalid_field", "priority"),
     ({"priority": None}, "invalid_field", "priority"),
@@ -147,6 +151,26 @@ def test_the_window_sets_the_deadline(api: Served) -> None:
         batch = create(api, file_id, completion_window=window).json()
         assert batch["expires_at"] - batch["created_at"] == seconds
         assert batch["completion_window"] == told
+
+
+def test_a_date_as_window_is_when_the_job_must_be_done(api: Served) -> None:
+    file_id = uploaded(api)
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    for window, end in (
+        (at.date().isoformat(), at.replace(hour=0, minute=0, second=0) + timedelta(days=1)),
+        (at.isoformat(), at),
+        (at.astimezone(timezone(timedelta(hours=5))).isoformat(), at),
+        (at.strftime("%Y-%m-%dT%H:%M:%SZ"), at),
+    ):
+        assert create(api, file_id, completion_window=window).json()["expires_at"] == end.timestamp(), window
+
+
+def test_a_create_under_one_key_that_names_a_date_is_repeated_and_not_refused(api: Served) -> None:
+    file_id, at = uploaded(api), (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    key = {"Idempotency-Key": "one"}
+    made = [create(api, file_id, headers=key, completion_window=at).json()["id"] for _ in range(2)]
+    assert made[0] == made[1]
+    assert error_of(create(api, file_id, headers=key, completion_window="24h"))[:2] == (409, "idempotency_key_reused")
 
 
 def test_a_csv_file_and_defaults_make_a_labelled_csv(api: Served, mill: Mill) -> None:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import text
 
@@ -131,7 +132,7 @@ def new_job(
         spec={"defaults": {"labels": ["a", "b"]}},
         metadata=metadata,
         priority=priority,
-        completion_window_seconds=window_seconds,
+        completion_window=timedelta(seconds=window_seconds),
         request_digest=request_digest,
     )
 

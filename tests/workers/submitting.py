@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from db import files, jobs
@@ -54,7 +55,7 @@ def submit(
         spec=spec,
         metadata=None,
         priority=priority,
-        completion_window_seconds=3600,
+        completion_window=timedelta(seconds=3600),
         request_digest=None,
         head_id=head_id,
     )

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -50,7 +51,7 @@ def send(store: Store, actor: Actor, texts: Sequence[str], *, model: str, defaul
         spec={"defaults": dict(defaults)},
         metadata=None,
         priority=priority,
-        completion_window_seconds=86_400,
+        completion_window=timedelta(seconds=86_400),
         request_digest=secrets.token_bytes(32),
     )
     return patiently(lambda: create_job(store, actor, new, find_twin=True)).job_id
