@@ -1,6 +1,7 @@
 import random
 import threading
 import uuid
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text
@@ -154,6 +155,28 @@ def test_a_heartbeat_puts_the_end_of_the_lease_off(flow: Flow, tenant: Actor) ->
     left = flow.execute(tenant, "SELECT extract(epoch FROM lease_expires_at - now())::float8 FROM shards")[0][0]
     assert isinstance(left, float)
     assert 55 < left <= 60
+
+
+def test_a_heartbeat_names_a_shard_and_an_epoch_and_whoever_names_both_rightly_is_its_holder(flow: Flow, tenant: Actor) -> None:
+    """Who does not know a shard's id and its epoch of now keeps no lease of another alive. Who has both, and the worker's login, does: a
+    lease knows its holder by nothing else."""
+    flow.job(tenant, 20)
+    first, second = claim_any(flow.worker, "host:1", limit=2)
+    flow.change_shards("lease_expires_at = now() + interval '5 seconds'")
+    wrong = [
+        replace(first, epoch=first.epoch - 1),
+        replace(first, epoch=first.epoch + 1),
+        replace(first, shard_id=uuid.uuid4()),
+        replace(first, shard_id=second.shard_id, epoch=second.epoch + 1),
+    ]
+    for lease in wrong:
+        assert renew(flow.worker, [lease], lease_seconds=600) == {lease.shard_id: "lost"}
+    left = "SELECT shard_id FROM shards WHERE lease_expires_at > now() + interval '60 seconds'"
+    assert flow.execute(tenant, left) == []
+    told_to_another_process = replace(first)
+    assert renew(flow.worker, [told_to_another_process], lease_seconds=600) == {first.shard_id: "held"}
+    assert flow.execute(tenant, left) == [(first.shard_id,)]
+    assert flow.execute(tenant, "SELECT DISTINCT worker FROM shards") == [("host:1",)], "it is its holder's all the same"
 
 
 def test_opening_brings_the_rows_without_a_result(flow: Flow, tenant: Actor) -> None:

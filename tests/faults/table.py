@@ -44,13 +44,15 @@ def _failed(lines: Sequence[Line]) -> set[str]:
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """How many of the matrix's rows ran, and which did not."""
+    """How many of the matrix's rows ran, of which a test was skipped, and which did not run."""
     ran = {line.id for line in lines if line.outcome != "skipped"}
     failed = _failed(lines)
     passed = passed_rows(lines)
     said = f"{len(passed)} of {len(ROWS)} rows ran here and passed"
     if failed:
         said += f"; failed: {', '.join(sorted(failed))}"
+    if in_part := [row for row in ROWS if row in ran & {line.id for line in lines if line.outcome == "skipped"}]:
+        said += f"; in part, the table says why: {', '.join(in_part)}"
     missing = [row for row in ROWS if row not in ran]
     return f"{said}; not run: {', '.join(missing)}." if missing else f"{said}."
 

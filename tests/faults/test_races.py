@@ -1,4 +1,4 @@
-"""F39: a cancel, and whatever it may run into: claims, reads, writes, drains, deaths, takeovers. Real calls of the store in threads."""
+"""F39: a job cancelled or deleted, and whatever that may run into: claims, reads, writes, drains, deaths, takeovers."""
 
 import random
 import threading
@@ -14,11 +14,12 @@ import pytest
 from db.actors import Actor
 from db.connect import Store
 from db.errors import Conflict, LeaseLost
-from db.jobs import cancel_job, cancel_shards, create_job, finalize_jobs, get_job, reap_leases
+from db.jobs import cancel_job, cancel_shards, create_job, cut_validating_jobs, finalize_jobs, get_job, reap_leases
 from db.lifecycle import LIVE_JOBS
 from db.results import iter_results
 from db.settings import Role
 from db.shards import Lease, claim_any, open_shard, release, renew
+from db.steering import delete_job
 from tests.db.flow import Flow, new_job
 from tests.faults.conftest import Verdict
 from tests.faults.counters import NEVER_RAN, Counters
@@ -47,11 +48,11 @@ class Arena:
         self.flow.cut(80)
         return made
 
-    def round(self, dice: random.Random) -> list[UUID]:
-        """Five jobs, each cancelled at some moment of its life."""
+    def round(self, dice: random.Random, end: Callable[[Store, Actor, UUID], object] = cancel_job) -> list[UUID]:
+        """Five jobs, each of which meets ``end`` at some moment of its life."""
         made, over = self.start(), threading.Event()
         acts: list[Callable[[random.Random], object]] = [
-            *(lambda own, job=job: self.cancel(own, job) for job in made),  # type: ignore[misc]
+            *(lambda own, job=job: self.end(own, end, job) for job in made),  # type: ignore[misc]
             lambda own: self.until(over, lambda: self.work(own, f"w:{own.random()}")),
             lambda own: self.until(over, lambda: self.work(own, f"w:{own.random()}")),
             lambda own: self.until(over, lambda: (cancel_shards(self.flow.dispatcher), finalize_jobs(self.flow.dispatcher))),
@@ -90,10 +91,10 @@ class Arena:
 
     # What may happen.
 
-    def cancel(self, own: random.Random, job_id: UUID) -> None:
+    def end(self, own: random.Random, end: Callable[[Store, Actor, UUID], object], job_id: UUID) -> None:
         time.sleep(own.random() * 0.15)
         try:
-            cancel_job(self.flow.api, self.owner, job_id)
+            end(self.flow.api, self.owner, job_id)
         except Conflict:  # it was faster
             return
 
@@ -186,5 +187,80 @@ def test_a_cancel_at_any_moment_leaves_a_job_that_has_ended_and_counts_right(
 
 
 @pytest.mark.fault("F39", "delete racing with claim, model, write, drain")
-@pytest.mark.skip(reason="belongs with the deletion of a running job: the same arena, with delete_job for cancel_job, and the key gone")
-def test_a_delete_at_any_moment_leaves_no_result_and_no_key() -> None: ...
+@pytest.mark.parametrize("deletes", [60, pytest.param(1000, marks=pytest.mark.matrix)])
+def test_a_delete_at_any_moment_leaves_no_result_and_no_key(stores: Stores, tenant: Actor, verdict: Verdict, deletes: int) -> None:
+    flow = Flow(stores)
+    arena, dice = Arena(flow, tenant, flow.upload(tenant, ROWS).file_id), random.Random(SEED)
+    states: Counter[str] = Counter()
+
+    def delete(store: Store, owner: Actor, job_id: UUID) -> None:
+        states[get_job(store, owner, job_id).state] += 1
+        delete_job(store, owner, job_id)
+
+    made = [job_id for _ in range(deletes // AT_ONCE) for job_id in arena.round(dice, delete)]
+    assert arena.errors == []
+    assert len(made) == states.total() == deletes
+    assert states["in_progress"] > 0, "no delete met a job half-way: nothing was shown"
+    left = {table: flow.execute(tenant, f"SELECT count(*) FROM {table}")[0][0] for table in ("jobs", "job_specs", "shards", "results")}
+    left["job keys"] = flow.execute(tenant, "SELECT count(*) FROM data_keys WHERE owner_kind = 'job'")[0][0]
+    assert not any(left.values()), left
+    recorded = arena.recorded()
+    unaudited = sum(seen not in recorded for seen in arena.opened)
+    recomputed = arena.opened.total() - len(arena.opened)
+    verdict(Counters(unaudited=unaudited, recomputed=recomputed), seed=SEED, **dict(sorted(states.items())))
+
+
+@pytest.mark.fault("F39", "jobs cancelled while they start")
+@pytest.mark.parametrize("cancels", [60, pytest.param(1000, marks=pytest.mark.matrix)])
+def test_jobs_that_are_cancelled_while_they_start_leave_no_work_behind(
+    stores: Stores, tenant: Actor, verdict: Verdict, cancels: int
+) -> None:
+    flow = Flow(stores)
+    arena, dice = Arena(flow, tenant, flow.upload(tenant, ROWS).file_id), random.Random(SEED)
+    made: list[UUID] = []
+    over = threading.Event()
+
+    def start_and_cancel(own: random.Random) -> None:
+        for _ in range(cancels // 4):
+            job_id = create_job(flow.api, tenant, new_job(arena.file_id)).job_id
+            made.append(job_id)
+            time.sleep(own.random() * 0.01)
+            assert cancel_job(flow.api, tenant, job_id).state in {"cancelling", "cancelled"}
+
+    def give_back(own: random.Random) -> None:
+        """A worker that is told to stop whenever it has begun something: so nothing of any job is done."""
+        for lease in claim_any(flow.worker, f"w:{own.random()}", limit=4):
+            release(flow.worker, lease, code=None, kind="drain")
+
+    starting = [threading.Thread(target=arena.guarded, args=(start_and_cancel, random.Random(dice.random()))) for _ in range(4)]
+    acts: list[Callable[[random.Random], object]] = [
+        *[lambda _: cut_validating_jobs(flow.dispatcher, lambda _model, _task: 1)] * 2,
+        *[lambda _: (cancel_shards(flow.dispatcher), finalize_jobs(flow.dispatcher))] * 2,
+        give_back,
+    ]
+    others = [
+        threading.Thread(
+            target=arena.guarded, args=(lambda own, act=act: arena.until(over, lambda: act(own)), random.Random(dice.random()))
+        )  # type: ignore[misc]
+        for act in acts
+    ]
+    for thread in (*starting, *others):
+        thread.start()
+    for thread in starting:
+        thread.join()
+    until = time.monotonic() + 20
+    while arena.live(made) and time.monotonic() < until:
+        time.sleep(0.005)
+    over.set()
+    for thread in others:
+        thread.join()
+    assert arena.errors == []
+    assert flow.execute(tenant, "SELECT state, count(*) FROM jobs GROUP BY state") == [("cancelled", cancels)]
+    states = dict(flow.execute(tenant, "SELECT state, count(*) FROM shards GROUP BY state"))
+    assert states.keys() == {"cancelled"}, "no job was cut before it was cancelled, or a shard is left for somebody"
+    started = flow.execute(tenant, "SELECT count(DISTINCT job_id) FROM shards")[0][0]
+    counted = flow.execute(tenant, "SELECT coalesce(sum(completed_count + failed_count), 0)::int FROM jobs")[0][0]
+    stored = flow.execute(tenant, "SELECT count(*) FROM results")[0][0]
+    assert isinstance(started, int)
+    assert 0 < started < cancels, "all of them were cancelled before they were cut, or all after: nothing was shown"
+    verdict(Counters(wrong=int(str(stored)), miscounted=int(str(counted))), seed=SEED, started=started, never_started=cancels - started)

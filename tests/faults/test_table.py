@@ -24,6 +24,12 @@ def test_a_row_of_which_a_part_was_left_out_passes_by_the_rest() -> None:
     assert passed_rows([line("F01"), line("F01", "skipped")]) == ["F01"]
 
 
+def test_a_row_of_which_a_part_was_left_out_is_told_as_such() -> None:
+    lines = [line("F01"), line("F02"), line("F02", "skipped"), line("F03", "failed"), line("F03", "skipped"), line("F04", "skipped")]
+    assert "2 of 45 rows ran here and passed; failed: F03; in part, the table says why: F02, F03; not run: F04, F05" in summary(lines)
+    assert "in part" not in summary([line("F01"), line("F02", "skipped")])
+
+
 def test_what_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     lines = [line("F01", rec_s=0.5), line("F02", counted=None)]
     write(tmp_path / "report.json", lines)

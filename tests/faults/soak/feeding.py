@@ -93,7 +93,7 @@ class Feeder:
         texts = plan.texts_of(job)
         actor = self._tenants[job.tenant]
         job_id = send(self._store, actor, texts, model=MODELS[TASK], defaults=DEFAULTS[TASK], priority=job.priority)
-        self._ledger.add(Sent(Load(job_id, actor, texts), job.small))
+        self._ledger.add(Sent(Load(job_id, actor, texts, plan.failures_of(job)), job.small))
 
     def _send_real(self, until: float) -> None:
         while self._real_jobs and self._real_jobs[0].due <= until:

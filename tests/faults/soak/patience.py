@@ -23,3 +23,19 @@ def patiently(act: Callable[[], T]) -> T:
             if time.monotonic() > until:
                 raise
         time.sleep(PAUSE_SECONDS)
+
+
+def patiently_once(act: Callable[[], object], refusal: type[Exception]) -> None:
+    """``act`` is refused where it was done before: by a try of ours whose answer was lost, or else it is an error."""
+    tries = 0
+
+    def trying() -> None:
+        nonlocal tries
+        tries += 1
+        try:
+            act()
+        except refusal:
+            if tries == 1:
+                raise
+
+    patiently(trying)

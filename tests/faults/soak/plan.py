@@ -7,11 +7,17 @@ from enum import StrEnum
 from typing import Final
 
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
+from workers.engines.fake import MARKS
 
 TENANTS: Final = 4
 MIN_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 4.0
 SMALL_ROWS: Final = 500  # a job of no more than these may be cancelled
+HANDY_ROWS: Final = 8_000  # and one of no more than these run again or deleted: what is looked at twice, or for nothing, must not be much
+SPOILT_JOBS: Final = 0.3
+BAD_EVERY: Final = 300  # rows of a spoilt job: one of these fails, and one at least
+BAD_MARK: Final = "nan"
+BAD_CODE: Final = "non_finite_output"
 
 
 class Kind(StrEnum):
@@ -30,6 +36,9 @@ class Kind(StrEnum):
     KILL_STORE = "kill -9 of Postgres"
     LOCK_TABLE = "a table locked by an admin for 6 s"
     CANCEL_JOB = "a small job cancelled"
+    PAUSE_JOB = "a job paused for 5 s"
+    RETRY_JOB = "a job run again where it failed or was cancelled"
+    DELETE_JOB = "a job deleted, running or ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +62,13 @@ def faults(seed: int) -> Iterator[Fault]:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """``number`` is part of its texts, so that no text of the soak is there twice."""
+    """``number`` is part of its texts, so that no text of the soak is there twice. ``spoilt``: some of its rows must fail."""
 
     number: int
     tenant: int
     rows: int
     priority: int
+    spoilt: bool = False
 
     @property
     def small(self) -> bool:
@@ -81,12 +91,22 @@ def jobs(seed: int) -> Iterator[JobPlan]:
     number = 0
     while True:
         ((_, least, most, priority),) = chance.choices(SHAPES, weights=[shape[0] for shape in SHAPES])
-        yield JobPlan(number, chance.randrange(TENANTS), chance.randint(least, most), priority)
+        yield JobPlan(number, chance.randrange(TENANTS), chance.randint(least, most), priority, chance.random() < SPOILT_JOBS)
         number += 1
 
 
 def texts_of(job: JobPlan) -> list[str]:
-    return [f"job {job.number}: document {at} about something that happened on day {at * 7919 % 365}" for at in range(job.rows)]
+    texts = [f"job {job.number}: document {at} about something that happened on day {at * 7919 % 365}" for at in range(job.rows)]
+    for at in failures_of(job):
+        texts[at] += f" {MARKS[BAD_MARK]}"
+    return texts
+
+
+def failures_of(job: JobPlan) -> dict[int, str]:
+    """The rows that the model must fail on, however often they are tried, and the code."""
+    if not job.spoilt:
+        return {}
+    return dict.fromkeys(range(job.number * 7919 % min(job.rows, BAD_EVERY), job.rows, BAD_EVERY), BAD_CODE)
 
 
 def cut(seed: int, total: int, parts: int) -> list[tuple[int, int]]:

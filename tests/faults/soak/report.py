@@ -20,7 +20,7 @@ TOO_FEW: Final = 2
 class Report:
     """``went_on``: the rows were not through in time. ``asked_rows``, ``asked_real_rows``: how many there had to be at least.
     ``recoveries``: seconds from a fault's end to the next row done, by kind. ``unexpected_ends``: exit codes of processes that nobody had
-    killed. ``ended``: jobs by their last state."""
+    killed. ``ended``: jobs by their last state. ``left_of_deleted``: rows of the store that a job left which was deleted."""
 
     seed: int
     asked_minutes: float
@@ -32,6 +32,7 @@ class Report:
     real_rows: int
     ended: Mapping[str, int]
     counters: Counters
+    left_of_deleted: int
     fenced: int
     faults: Mapping[Kind, int]
     recoveries: Mapping[Kind, Sequence[float]]
@@ -52,7 +53,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        if not self.counters.clean:
+        if not self.counters.clean or self.left_of_deleted:
             return NOT_CLEAN
         return CLEAN if self.enough else TOO_FEW
 
@@ -60,6 +61,8 @@ class Report:
 def verdict(report: Report) -> str:
     """One sentence."""
     bad = [f"{name} {getattr(report.counters, name)}" for name in ALWAYS_ZERO if getattr(report.counters, name)]
+    if report.left_of_deleted:
+        bad.append(f"left of deleted jobs {report.left_of_deleted}")
     said = "NOT CLEAN: " + ", ".join(bad) if bad else "Clean: of all rows none was lost, doubled, wrong, unaudited or miscounted"
     few = f"{report.rows:,} of {report.asked_rows:,} rows, {report.real_rows:,} of {report.asked_real_rows:,} of the real model"
     if not report.enough:
@@ -77,6 +80,7 @@ def counted(report: Report) -> list[tuple[str, str]]:
         ("rows of the real model", f"{report.real_rows:,}"),
         ("jobs", ", ".join(f"{number:,} {state}" for state, number in sorted(report.ended.items()))),
         *((name, f"{getattr(report.counters, name):,}") for name in ALWAYS_ZERO),
+        ("left of deleted jobs", f"{report.left_of_deleted:,}"),
         ("chain", "–" if report.counters.chain is None else f"{report.counters.chain:,}"),
         ("fenced", f"{report.fenced:,}"),
         ("recomputed", f"{report.counters.recomputed:,} ({report.counters.recomputed / max(1, report.rows):.2%})"),

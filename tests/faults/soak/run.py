@@ -16,7 +16,7 @@ from db.tenants import SCOPES, create_tenant
 from tests.benchmarks.machine import describe_machine
 from tests.faults.house import FAST, House
 from tests.faults.soak import plan, reference
-from tests.faults.soak.breaking import Breaker
+from tests.faults.soak.breaking import Breaker, left_of
 from tests.faults.soak.checking import Checker
 from tests.faults.soak.feeding import Feeder, RealJob
 from tests.faults.soak.keeping import Keeper
@@ -95,6 +95,7 @@ class _Soak:
             broken_at = time.monotonic()
             undisturbed = self._watch.progress.rate(began + times.warm_up_seconds, broken_at)
             ended_at = self._break(began, duties)
+            self._ledger.end_retries()
             disturbed = self._watch.progress.rate(broken_at, ended_at)
             duties.stop(feeding)
             drained_at = self._drain(ended_at, duties)
@@ -113,6 +114,7 @@ class _Soak:
             real_rows=self._checker.real_rows,
             ended=dict(self._checker.ended),
             counters=counters,
+            left_of_deleted=self._left_of_deleted(),
             fenced=self._house.fenced(),
             faults=dict(self._given),
             recoveries=progress.recoveries,
@@ -178,6 +180,10 @@ class _Soak:
             found = connection.execute("SELECT count(*) FROM results WHERE NOT job_id = ANY(%s)", (kept,)).fetchone()
         assert found is not None
         return int(found[0])
+
+    def _left_of_deleted(self) -> int:
+        with self._servers.superuser() as connection:
+            return left_of(connection, self._breaker.deleted)
 
     def _wait(self, until: float, duties: "Duties") -> None:
         while True:

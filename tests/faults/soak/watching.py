@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 from uuid import UUID
 
@@ -65,7 +66,7 @@ class Progress:
         self._pending.append((kind, at))
 
     def saw(self, at: float, done: int) -> None:
-        """``done`` never falls: a store that lost what it had counted has lost results, and that is found when they are read."""
+        """``done`` falls where a job is deleted or failures run again only: rows that are lost are found when they are read."""
         before = self.looks[-1] if self.looks else None
         self.looks.append((at, done))
         if before is None or done <= before[1]:
@@ -79,11 +80,12 @@ class Progress:
         self._pending = [pending for pending in self._pending if pending[1] > before[0]]
 
     def rate(self, since: float, until: float) -> float:
-        """Rows a second between two times."""
+        """Rows a second between two times. Those of jobs that were deleted were done as well."""
         within = [look for look in self.looks if since <= look[0] <= until]
         if len(within) < 2 or within[-1][0] == within[0][0]:
             return 0.0
-        return (within[-1][1] - within[0][1]) / (within[-1][0] - within[0][0])
+        done = sum(max(0, after[1] - before[1]) for before, after in pairwise(within))
+        return done / (within[-1][0] - within[0][0])
 
 
 def median_and_max(seconds: Sequence[float]) -> tuple[float, float] | None:
