@@ -15,6 +15,7 @@ from typing import Final
 
 from db import files, health, jobs
 from db.connect import Store
+from db.sweeps import Unfinished
 from db.workers import forget_silent
 from workers import metrics
 from workers.logs import place_of
@@ -71,11 +72,18 @@ class Reconciler:
 
     def reap(self) -> int:
         """Leases that ran out, made ready again."""
-        reaped = len(jobs.reap_leases(self._store))
+        try:
+            reaped = len(jobs.reap_leases(self._store))
+        except Unfinished as unfinished:
+            self._tell_reaped(unfinished.done)
+            raise
+        self._tell_reaped(reaped)
+        return reaped
+
+    def _tell_reaped(self, reaped: int) -> None:
         if reaped:
             log.warning("%d lease(s) ran out; their shards are offered again", reaped)
             metrics.reaped.inc(reaped)
-        return reaped
 
     def purge(self) -> int:
         """Uploads that were cut off, removed with their rows."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import make_url
 
-from db import shards
+from db import shards, sweeps
 from db.actors import Actor
 from db.errors import Conflict, LeaseLost
 from db.jobs import cancel_job, cancel_shards, expire_jobs, finalize_jobs, pick_dispatchable, reap_leases
@@ -266,6 +266,12 @@ class Interleaved(RuleBasedStateMachine):
         finally:  # the next example starts with nothing to claim
             self.flow.change_shards("state = 'cancelled' WHERE job_id = :job AND state IN ('ready', 'leased')", job=self.job.job_id)
             self.flow.execute(self.actor, "UPDATE jobs SET state = 'failed' WHERE job_id = :job", job=self.job.job_id)
+
+
+@pytest.fixture(autouse=True)
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a lock does so until the test moves who holds it."""
+    monkeypatch.setattr(sweeps, "WAIT_MS", 30_000)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.schema import shards as shards_table
 from db.settings import Role
+from db.sweeps import Unfinished
 from tests.workers.submitting import row, submit
 from workers.reconciler import Reconciler
 from workers.settings import DispatcherSettings
@@ -76,6 +77,22 @@ def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.Monkey
     before = sample("textmill_reconciler_duty_failures_total", duty="reap") or 0
     Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).run_due(1000.0)
     assert sample("textmill_reconciler_duty_failures_total", duty="reap") == before + 1
+
+
+def test_leases_that_were_reaped_beside_one_that_could_not_be_are_counted_and_so_is_the_failure(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reap_all_but_one(_: Store) -> list[object]:
+        raise Unfinished(3, 1)
+
+    monkeypatch.setattr(jobs, "reap_leases", reap_all_but_one)
+    reaped, failures = (
+        sample("textmill_leases_reaped_total") or 0,
+        sample("textmill_reconciler_duty_failures_total", duty="reap") or 0,
+    )
+    Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).run_due(1000.0)
+    assert sample("textmill_leases_reaped_total") == reaped + 3
+    assert sample("textmill_reconciler_duty_failures_total", duty="reap") == failures + 1
 
 
 def sample(name: str, **labels: str) -> float | None:
