@@ -167,7 +167,7 @@ def rest_seconds(tick_took: float, rested: float, tick_seconds: float) -> float:
 def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     """Until ``stop``: leads where nobody else does, else stands by."""
     messages.connect(settings)
-    store = open_store(settings, Role.DISPATCHER, pool_size=5)
+    store = open_store(settings, Role.DISPATCHER, pool_size=6)
     leadership = Leadership(store)
     broker = CeleryBroker(settings.broker_url())
     dispatcher = Dispatcher(store, settings, broker)

@@ -277,6 +277,13 @@ MUTANTS: Final = (
         ("tests/db/test_sweeps.py::test_a_sweep_ends_where_its_connection_is_lost",),
     ),
     Mutant(
+        "erased-out-of-sight",
+        "an upload whose rows are being erased takes no more",
+        "db/purge.py",
+        (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
+        ("tests/db/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
+    ),
+    Mutant(
         "twins-in-turn",
         "two tries of one request at once make one job",
         "db/jobs.py",
