@@ -1,5 +1,6 @@
 """The one way to Postgres: a pool per process, logged in as the component's own role, and transactions that say for whom they act."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ _CONTEXT: Final = text(
     "SELECT set_config('textmill.tenant', :tenant, true), set_config('textmill.shard', :shard, true), "
     "set_config('textmill.epoch', :epoch, true), set_config('textmill.key_hash', :key_hash, true)"
 )
+_HURRIED_CONTEXT: Final = text(f"{_CONTEXT.text}, set_config('lock_timeout', :lock_timeout, true)")
 
 
 class Store:
@@ -35,6 +37,7 @@ class Store:
     def __init__(self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8) -> None:
         self.role = role
         self.keyring = keyring
+        self._lock_timeout_ms: int | None = None
         statement_timeout_ms = WORKER_STATEMENT_TIMEOUT_MS if role is Role.WORKER else STATEMENT_TIMEOUT_MS
         self.engine: Engine = create_engine(
             url,
@@ -58,16 +61,23 @@ class Store:
     ) -> Iterator[Connection]:
         """One transaction under the row-level security of ``tenant`` (and of the lease on ``shard`` at ``epoch``); commits on exit."""
         with self.engine.begin() as connection:
-            connection.execute(
-                _CONTEXT,
-                {
-                    "tenant": str(tenant) if tenant else "",
-                    "shard": str(shard) if shard else "",
-                    "epoch": str(epoch) if epoch is not None else "",
-                    "key_hash": key_hash.hex() if key_hash else "",
-                },
-            )
+            context = {
+                "tenant": str(tenant) if tenant else "",
+                "shard": str(shard) if shard else "",
+                "epoch": str(epoch) if epoch is not None else "",
+                "key_hash": key_hash.hex() if key_hash else "",
+            }
+            if self._lock_timeout_ms is None:
+                connection.execute(_CONTEXT, context)
+            else:
+                connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"})
             yield connection
+
+    def hurried(self, lock_timeout_ms: int) -> "Store":
+        """The same pool and key ring; its transactions wait so long for a lock that somebody holds."""
+        other = copy.copy(self)
+        other._lock_timeout_ms = lock_timeout_ms
+        return other
 
     def close(self) -> None:
         """Closes the pool."""

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import cut_points, rows_per_shard
+from db.sweeps import sweep
 from db.turns import CANDIDATES, SUSPECTS
 
 CUT_AT_ONCE: Final = 200  # jobs of a round; the next round follows at once where there was something to do
@@ -71,10 +72,11 @@ def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], i
     """Cuts new jobs into shards and starts them; fails those whose every row is defective. Returns how many moved.
 
     ``shard_chars(model, task)`` is how many characters make some seconds of work. Training needs all rows at once: one shard.
+    Raises Unfinished after all others where some could not be cut.
     """
     with store.transaction() as conn:
         waiting = list(conn.execute(_VALIDATING, {"limit": CUT_AT_ONCE}))
-    return sum(_cut(store, job, shard_chars) for job in waiting)
+    return sweep(store, waiting, lambda store, job: _cut(store, job, shard_chars), lambda job: job.job_id)
 
 
 def pick_dispatchable(store: Store, limit: int, *, redispatch_seconds: float = REDISPATCH_SECONDS) -> list[tuple[UUID, int]]:

@@ -7,6 +7,7 @@ from sqlalchemy import Row, TextClause, text
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import JobState, next_job_state
+from db.sweeps import sweep
 
 CANCELLED_AT_ONCE: Final = 5_000  # shards of a sweep
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
@@ -36,7 +37,7 @@ _CANCEL_SHARDS: Final = text(
     WITH waiting AS MATERIALIZED (
         SELECT s.tenant_id, s.shard_id FROM jobs j JOIN shards s ON s.tenant_id = j.tenant_id AND s.job_id = j.job_id
         WHERE j.state = 'cancelling' AND s.state = 'ready' ORDER BY s.shard_id LIMIT :limit
-        FOR UPDATE OF s
+        FOR UPDATE OF s SKIP LOCKED
     )
     UPDATE shards s SET state = 'cancelled', epoch = s.epoch + 1, not_before = NULL
     FROM waiting w WHERE s.tenant_id = w.tenant_id AND s.shard_id = w.shard_id
@@ -80,25 +81,34 @@ _END: Final = text(
 
 
 def finalize_jobs(store: Store) -> int:
-    """Ends the jobs whose shards are all over: in_progress → finalizing → completed, cancelling → cancelled. Returns how many moved."""
-    moved = 0
-    for job in _found(store, _WITHOUT_WORK):
+    """Ends the jobs whose shards are all over: in_progress → finalizing → completed, cancelling → cancelled. Returns how many moved.
+
+    Raises Unfinished after all others where some could not be moved; so do :func:`expire_jobs` and whatever else sweeps.
+    """
+
+    def finish(store: Store, job: Row[Any]) -> int:
         state = _next(job, deadline_passed=False)
-        if state != job.state:
-            moved += _move(store, job, state)
-            if state is JobState.FINALIZING:
-                moved += _move(store, job, JobState.COMPLETED, since=JobState.FINALIZING)
-    return moved
+        if state == job.state:
+            return 0
+        moved = _move(store, job, state)
+        if state is JobState.FINALIZING:
+            moved += _move(store, job, JobState.COMPLETED, since=JobState.FINALIZING)
+        return moved
+
+    return sweep(store, _found(store, _WITHOUT_WORK), finish, lambda job: job.job_id)
 
 
 def expire_jobs(store: Store) -> int:
     """Ends the jobs whose deadline has passed: what is done is kept, holders of leases are fenced off. Returns how many moved."""
     overdue = [job for job in _found(store, _OVERDUE) if _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED]
-    return sum(_move(store, job, JobState.EXPIRED) for job in overdue)
+    return sweep(store, overdue, lambda store, job: _move(store, job, JobState.EXPIRED), lambda job: job.job_id)
 
 
 def cancel_shards(store: Store) -> int:
-    """Takes the shards of jobs being cancelled out of the queue. Those in work end when their holder hears of it. Returns how many."""
+    """Takes the shards of jobs being cancelled out of the queue. Returns how many.
+
+    Those in work end when their holder hears of it, and those that somebody has locked are taken at the next round.
+    """
     with store.transaction() as conn:
         return conn.execute(_CANCEL_SHARDS, {"limit": CANCELLED_AT_ONCE}).rowcount
 

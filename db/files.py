@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, func, insert, literal, or_, select, text, tuple_, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, literal, or_, select, tuple_, update
 
 from db.actors import Actor
 from db.audit.acts import not_found, record_act
-from db.audit.events import record, record_digest
+from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.lifecycle import LIVE_JOBS
@@ -21,9 +21,9 @@ from db.schema import data_keys, files, jobs, rows
 from db.sealing import Sealer
 
 DELETED: Final = "deleted"
-PURGED_AT_ONCE: Final = 100  # one transaction each; what is left comes at the next round
+ERASING: Final = "error"  # nobody's any more; :mod:`db.purge` is at its rows
 
-_VISIBLE: Final = (files.c.state != DELETED) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
+_VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +132,53 @@ def delete_file(store: Store, actor: Actor, file_id: UUID) -> None:
     store.keyring.forget(actor.tenant_id, "file", file_id)
 
 
-def purge_stale_uploads(store: Store, older_than_seconds: float) -> int:
-    """Removes uploads that were begun so long ago and never finished, and files past their expiry. Role dispatcher. Returns how many."""
-    return sum(_purge(store, row.tenant_id, row.file_id, older_than_seconds) for row in _stale(store, older_than_seconds))
-
-
 # What other stages need of a file.
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What jobs still need of a file: ``name``, that it stays as a tombstone; ``ids``, its rows' custom ids and its key."""
+
+    name: bool
+    ids: bool
+
+
+def needs_of(conn: Connection, tenant_id: UUID, file_id: UUID) -> Needs:
+    has_outputs = (jobs.c.state != "failed") & or_(jobs.c.output_deleted_at.is_(None), jobs.c.errors_deleted_at.is_(None))
+    return Needs(
+        *conn.execute(
+            select(exists().where(*_of_file(tenant_id, file_id)), exists().where(*_of_file(tenant_id, file_id), has_outputs))
+        ).one()
+    )
 
 
 def erase(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
     """Removes what no job's outputs need any more. The caller has locked the file's row, or is deleting the last output."""
-    needed = (jobs.c.state != "failed") & or_(jobs.c.output_deleted_at.is_(None), jobs.c.errors_deleted_at.is_(None))
-    named, ids_needed = conn.execute(
-        select(exists().where(*_of_file(tenant_id, file_id)), exists().where(*_of_file(tenant_id, file_id), needed))
-    ).one()
-    own_rows = (rows.c.tenant_id == tenant_id, rows.c.file_id == file_id)
-    if ids_needed:
-        conn.execute(update(rows).where(*own_rows).values(body_sealed=None))
-    else:
-        conn.execute(delete(rows).where(*own_rows))
+    needs = needs_of(conn, tenant_id, file_id)
+    erase_rows(conn, tenant_id, file_id, needs)
+    close(conn, tenant_id, file_id, needs)
+
+
+def erase_rows(
+    conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs, *, first_idx: int | None = None, end_idx: int | None = None
+) -> None:
+    """The bodies of a range of rows, or of all; the rows themselves too, where nothing needs their custom ids."""
+    own = [rows.c.tenant_id == tenant_id, rows.c.file_id == file_id]
+    if first_idx is not None:
+        own.append(rows.c.idx >= first_idx)
+    if end_idx is not None:
+        own.append(rows.c.idx < end_idx)
+    conn.execute(update(rows).where(*own).values(body_sealed=None) if needs.ids else delete(rows).where(*own))
+
+
+def close(conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs) -> None:
+    """Once the rows were erased: the key and the name."""
+    if not needs.ids:
         conn.execute(
             delete(data_keys).where(data_keys.c.tenant_id == tenant_id, data_keys.c.owner_kind == "file", data_keys.c.owner_id == file_id)
         )
     own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
-    if named:
+    if needs.name:
         conn.execute(update(files).where(*own).values(state=DELETED, name_sealed=b""))
     else:
         conn.execute(delete(files).where(*own))
@@ -205,45 +228,3 @@ def _open_name(sealer: Sealer, row: Row[Any]) -> str:
 
 def _of_file(tenant_id: UUID, file_id: UUID) -> tuple[Any, ...]:
     return jobs.c.tenant_id == tenant_id, jobs.c.file_id == file_id
-
-
-_STALE: Final = text(
-    """
-    SELECT f.tenant_id, f.file_id FROM files f
-    WHERE (f.state = 'uploading' AND f.created_at < now() - make_interval(secs => :seconds))
-       OR (f.state = 'processed' AND f.expires_at <= now() AND NOT EXISTS (
-               SELECT FROM jobs j WHERE j.tenant_id = f.tenant_id AND j.file_id = f.file_id
-               AND j.state IN ('validating', 'in_progress', 'finalizing', 'cancelling')))
-    ORDER BY f.created_at LIMIT :limit
-    """
-)
-_LOCK_STALE: Final = text(
-    """
-    SELECT f.state FROM files f
-    WHERE f.tenant_id = :tenant AND f.file_id = :file
-      AND ((f.state = 'uploading' AND f.created_at < now() - make_interval(secs => :seconds))
-           OR (f.state = 'processed' AND f.expires_at <= now()))
-    FOR UPDATE SKIP LOCKED
-    """
-)
-_LIVE_JOB: Final = select(
-    exists().where(jobs.c.tenant_id == bindparam("tenant"), jobs.c.file_id == bindparam("file"), jobs.c.state.in_(sorted(LIVE_JOBS)))
-)
-
-
-def _stale(store: Store, older_than_seconds: float) -> list[Row[Any]]:
-    with store.transaction() as conn:
-        return list(conn.execute(_STALE, {"seconds": older_than_seconds, "limit": PURGED_AT_ONCE}))
-
-
-def _purge(store: Store, tenant_id: UUID, file_id: UUID, older_than_seconds: float) -> bool:
-    found = {"tenant": tenant_id, "file": file_id}
-    with store.transaction(tenant=tenant_id) as conn:
-        locked = conn.execute(_LOCK_STALE, {**found, "seconds": older_than_seconds}).one_or_none()
-        # Asked again under the lock: an upload may have been finished, a job begun.
-        if locked is None or conn.execute(_LIVE_JOB, found).scalar_one():
-            return False
-        action = "file.purge" if locked.state == "uploading" else "file.expire"
-        record(conn, tenant_id=tenant_id, component=store.role.value, action=action, object_kind="file", object_id=file_id)
-        erase(conn, tenant_id, file_id)
-    return True

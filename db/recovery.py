@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, text
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import Failing, JobState, Shard, ShardState, Split, after_crash
+from db.sweeps import sweep
 
 REAPED_AT_ONCE: Final = 1000
 
@@ -76,13 +77,23 @@ def reap_leases(store: Store, *, dead: str | None = None) -> list[UUID]:
     Returns their ids.
 
     To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone.
+    Raises Unfinished after all others where some could not be freed.
     """
     with store.transaction() as conn:
         if dead is None:
             expired = list(conn.execute(_EXPIRED, {"limit": REAPED_AT_ONCE}))
         else:
             expired = list(conn.execute(_OF_THE_DEAD, {"limit": REAPED_AT_ONCE, "dead": dead}))
-    return [row.shard_id for row in expired if _reap(store, row, dead=dead)]
+    reaped: list[UUID] = []
+
+    def free(store: Store, row: Row[Any]) -> int:
+        if _reap(store, row, dead=dead):
+            reaped.append(row.shard_id)
+            return 1
+        return 0
+
+    sweep(store, expired, free, lambda row: row.shard_id)
+    return reaped
 
 
 def holds_leases(store: Store, worker: str) -> bool:

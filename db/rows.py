@@ -103,7 +103,7 @@ class RowWriter:
     """Fills one file that is uploading. Not thread-safe, and the only writer of its file: rows are numbered as they come.
 
     A call of :meth:`append` is one transaction for each 4,096 rows or 8 MiB; calls with some thousands of rows cost least per row. After an
-    error only :meth:`abort` makes sense. What a process that died has left is purged (:func:`db.files.purge_stale_uploads`).
+    error only :meth:`abort` makes sense. What a process that died has left is purged (:mod:`db.purge`).
     """
 
     def __init__(self, store: Store, actor: Actor, file: FileRecord) -> None:

@@ -95,7 +95,7 @@ files = Table(
     _tenant(),
     Column("file_id", UUID(as_uuid=True), nullable=False),
     Column("purpose", Text, nullable=False),
-    Column("state", Text, nullable=False),  # uploading | processed | error | deleted (a tombstone that jobs go on naming)
+    Column("state", Text, nullable=False),  # uploading | processed | error (being erased) | deleted (a tombstone that jobs go on naming)
     Column("error_code", Text),
     Column("name_sealed", LargeBinary, nullable=False),
     Column("size_bytes", BigInteger, nullable=False, server_default="0"),

@@ -28,7 +28,10 @@ _REPLACE: Final = text(
     """
 )
 _REGISTER: Final = text(
-    "INSERT INTO workers (worker, device, threads, version) VALUES (:worker, :device, :threads, :version) ON CONFLICT DO NOTHING"
+    """
+    INSERT INTO workers (worker, device, threads, version, asked) VALUES (:worker, :device, :threads, :version, :asked)
+    ON CONFLICT DO NOTHING
+    """
 )
 _BEAT: Final = text(
     """
@@ -95,12 +98,18 @@ class WorkerRecord:
         return "silent" if self.silent else self.state
 
 
-def register(store: Store, worker: str, *, device: str, threads: int, version: str) -> None:
-    """A worker begins. Role worker. ``worker``: host:pid. What its predecessor of that name was asked is forgotten."""
+def register(store: Store, worker: str, *, device: str, threads: int, version: str, asked_to_drain: bool = False) -> None:
+    """A worker begins, or its row was removed while it lived. Role worker. ``worker``: host:pid.
+
+    What its predecessor of that name was asked is forgotten; ``asked_to_drain`` is what it was last asked itself.
+    """
     at = {"worker": worker, "host": worker.rpartition(":")[0], "device": device, "silent": SILENT_SECONDS}
     with store.transaction() as conn:
         conn.execute(_REPLACE, at)
-        conn.execute(_REGISTER, {"worker": worker, "device": device, "threads": threads, "version": version})
+        conn.execute(
+            _REGISTER,
+            {"worker": worker, "device": device, "threads": threads, "version": version, "asked": "drain" if asked_to_drain else None},
+        )
 
 
 def beat(store: Store, worker: str, said: Beat) -> Literal["run", "drain"] | None:

@@ -22,6 +22,7 @@ from db import jobs
 from db.connect import Store, open_store
 from db.settings import Role
 from db.speeds import recent_speeds
+from db.sweeps import Unfinished
 from db.wakeups import Listener
 from workers import app as messages
 from workers import logs, metrics
@@ -116,10 +117,11 @@ class Dispatcher:
         try:
             moved = bool(step())
         except Exception as error:
+            metrics.step_failures.labels(name).inc()
             if name not in self._failing:
                 log.error("step %s failed: %s at %s; it is tried again at every round", name, type(error).__name__, place_of(error))
             self._failing.add(name)
-            return False
+            return isinstance(error, Unfinished) and error.done > 0
         if name in self._failing:
             log.info("step %s works again", name)
             self._failing.discard(name)
@@ -165,7 +167,7 @@ def rest_seconds(tick_took: float, rested: float, tick_seconds: float) -> float:
 def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     """Until ``stop``: leads where nobody else does, else stands by."""
     messages.connect(settings)
-    store = open_store(settings, Role.DISPATCHER, pool_size=5)
+    store = open_store(settings, Role.DISPATCHER, pool_size=6)
     leadership = Leadership(store)
     broker = CeleryBroker(settings.broker_url())
     dispatcher = Dispatcher(store, settings, broker)

@@ -56,6 +56,11 @@ duty_seconds = Histogram(
     "textmill_reconciler_duty_seconds", "Time of one pass of a duty.", ["duty"], buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 )
 duty_failures = Counter("textmill_reconciler_duty_failures", "Passes of a duty that failed.", ["duty"])
+step_failures = Counter(
+    "textmill_dispatcher_step_failures",
+    "Rounds of a step (cut, cancel, expire, finalize, offer) that failed, wholly or for a job.",
+    ["step"],
+)
 reaped = Counter("textmill_leases_reaped", "Leases that ran out, and what became of the shard.")
 leading = Gauge("textmill_dispatcher_leads", "1 in the dispatcher that leads.")
 

@@ -18,6 +18,7 @@ from db import shards
 from db.connect import Store
 from db.shards import Lease
 from workers import metrics
+from workers.guard import Guard
 from workers.logs import place_of
 from workers.slots import Slots
 
@@ -95,11 +96,31 @@ class Poller:
             self._failing = True
         give(idle - len(claimed))
         metrics.claims.labels("poll", "won").inc(len(claimed))
-        for lease in claimed:
-            self._shards.submit(self._work, lease, claimed_at, give)
-        return len(claimed)
+        return sum(self._start(lease, claimed_at, give) for lease in claimed)
 
-    def _work(self, lease: Lease, claimed_at: float, give: Callable[[int], None]) -> None:
+    def _start(self, lease: Lease, claimed_at: float, give: Callable[[int], None]) -> bool:
+        ticket = [lease]
+        try:
+            self._shards.submit(self._work, ticket, claimed_at, give)
+        except Exception as error:  # no thread could be started, and yet the call may be in the queue of those there are
+            if _taken(ticket) is None:
+                return True
+            log.error("could not start a shard: %s at %s; it is given back", type(error).__name__, place_of(error))
+            give(1)
+            self._give_back(lease)
+            return False
+        return True
+
+    def _give_back(self, lease: Lease) -> None:
+        try:
+            shards.release(self._store, lease, code=None, kind="drain")
+        except Exception as error:  # the lease runs out by itself
+            log.warning("shard %s: could not be given back (%s)", lease.shard_id, type(error).__name__)
+
+    def _work(self, ticket: list[Lease], claimed_at: float, give: Callable[[int], None]) -> None:
+        lease = _taken(ticket)
+        if lease is None:
+            return
         try:
             self._run_shard(lease, claimed_at)
         finally:
@@ -109,11 +130,22 @@ class Poller:
 
     def _loop(self) -> None:
         next_poll = self._now()
+        guard = Guard(log, "the poller")
         while not self._closing.is_set():
-            if not self._failing:  # a store that is away is asked no oftener than it was
-                self.poll_interactive()
-            if self._wake.is_set() or self._now() >= next_poll:
-                self._wake.clear()
-                self.poll()
-                next_poll = self._now() + self._poll_seconds
+            with guard:
+                if not self._failing:  # a store that is away is asked no oftener than it was
+                    self.poll_interactive()
+                if self._wake.is_set() or self._now() >= next_poll:
+                    self._wake.clear()
+                    next_poll = self._now() + self._poll_seconds
+                    self.poll()
+                    next_poll = self._now() + self._poll_seconds
             self._wake.wait(min(INTERACTIVE_POLL_SECONDS, self._poll_seconds) if self._slots.kept else self._poll_seconds)
+
+
+def _taken(ticket: list[Lease]) -> Lease | None:
+    """The lease of a ticket, to whoever comes first."""
+    try:
+        return ticket.pop()
+    except IndexError:
+        return None

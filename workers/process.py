@@ -36,6 +36,7 @@ from workers import app as messages
 from workers import metrics
 from workers.batcher import BatchReport
 from workers.collector import calm_the_collector
+from workers.guard import Guard
 from workers.intake import Intake
 from workers.lease import LeaseKeeper
 from workers.logs import place_of
@@ -213,12 +214,14 @@ class Worker:
     def _mind(self) -> None:
         """Beside everything else, until the drain that ends the process has let go of every shard."""
         looked_at = time.monotonic()
+        guard = Guard(log, "the look at drains and memory")
         while not self._draining:
-            if self._pulse.asked_to_drain:
-                self._stand_by()
-            elif time.monotonic() - looked_at >= MEMORY_SECONDS:
-                self._heed_ceiling(resident_bytes())
-                looked_at = time.monotonic()
+            with guard:
+                if self._pulse.asked_to_drain or self._standing_by:  # the latter: an error cut it short
+                    self._stand_by()
+                elif time.monotonic() - looked_at >= MEMORY_SECONDS:
+                    looked_at = time.monotonic()
+                    self._heed_ceiling(resident_bytes())
             time.sleep(0.1)
         log.info("draining: nothing more is claimed")
         why = {0: "signal", EX_PLANNED: "memory"}.get(self._exit_code, "device")

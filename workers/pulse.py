@@ -98,14 +98,21 @@ class Pulse:
 
     def beat_once(self) -> None:
         """Raises nothing. What was asked before is held to until the store says otherwise."""
-        leases = self._leases()
-        still_seconds = self._progress.still_seconds(leases)
-        metrics.last_progress.set(time.time() - still_seconds)
-        said = Beat(self._state(), still_seconds, leases, self._progress.rows, self._resident_bytes())
         try:
+            leases = self._leases()
+            still_seconds = self._progress.still_seconds(leases)
+            metrics.last_progress.set(time.time() - still_seconds)
+            said = Beat(self._state(), still_seconds, leases, self._progress.rows, self._resident_bytes())
             asked = workers.beat(self._store, self._worker, said) if self._known else None
             if asked is None:
-                workers.register(self._store, self._worker, device=self._device, threads=self._threads, version=self._version)
+                workers.register(
+                    self._store,
+                    self._worker,
+                    device=self._device,
+                    threads=self._threads,
+                    version=self._version,
+                    asked_to_drain=self.asked_to_drain,
+                )
                 self._known = True
                 asked = workers.beat(self._store, self._worker, said)
         except Exception as error:  # a pulse that ends would show a living worker as dead

@@ -1,7 +1,8 @@
-"""The reconciler: what became of work whose worker is gone. A thread beside the dispatcher's loop, active while that leads.
+"""The reconciler: what became of work whose worker is gone. Two threads beside the dispatcher's loop, active while that leads.
 
-Leases that ran out make their shards ready again (or bisect a shard that keeps killing workers); uploads that stood still are removed, and
-workers that fell silent long ago forgotten; how the work goes is measured for /metrics.
+One looks after leases and nothing else: those that ran out make their shards ready again (or bisect a shard that keeps killing workers).
+The other keeps house, which may take long: uploads that stood still and files past their expiry are removed, and workers that fell silent
+long ago forgotten; how the work goes is measured for /metrics.
 Lost messages need no duty of their own: the dispatcher offers a shard again when nobody claimed it. All of it is compare-and-set on state
 and epoch, by the database's clock, so two reconcilers do no harm.
 """
@@ -13,14 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from db import files, health, jobs
+from db import health, jobs
 from db.connect import Store
+from db.purge import Purge
+from db.sweeps import Unfinished
 from db.workers import forget_silent
 from workers import metrics
 from workers.logs import place_of
 from workers.settings import DispatcherSettings
 
 PURGE_SECONDS: Final = 600.0  # looking for stale uploads is a scan, and they are stale after hours
+AGAIN_SECONDS: Final = 0.1  # between two passes of a duty that has more to do
 MEASURE_SECONDS: Final = 15.0  # as often as Prometheus asks by default; the query reads every live shard
 
 log = logging.getLogger("textmill.reconciler")
@@ -28,13 +32,22 @@ log = logging.getLogger("textmill.reconciler")
 
 @dataclass(slots=True)
 class Duty:
-    """``work`` every ``every_seconds``; it returns how much it did."""
+    """``work`` every ``every_seconds``; where it returns True, it ended at its limit and comes again at once, after the others in turn."""
 
     name: str
     every_seconds: float
-    work: Callable[[], int]
+    work: Callable[[], object]
     next_at: float = 0.0
     failing: bool = False
+
+
+@dataclass(slots=True)
+class Rota:
+    """Duties that share a thread, and run in turn."""
+
+    name: str
+    duties: list[Duty]
+    thread: threading.Thread | None = None
 
 
 class Reconciler:
@@ -45,19 +58,25 @@ class Reconciler:
         self._settings = settings
         self._active = threading.Event()
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._duties = [
-            Duty("reap", settings.reap_seconds, self.reap),
-            Duty("purge", PURGE_SECONDS, self.purge),
-            Duty("forget", PURGE_SECONDS, self.forget),
-            Duty("measure", MEASURE_SECONDS, self.measure),
+        self._purge = Purge(store, settings.stale_upload_seconds, go_on=self._may_go_on)
+        self._rotas = [
+            Rota("reconciler", [Duty("reap", settings.reap_seconds, self.reap)]),
+            Rota(
+                "upkeep",
+                [
+                    Duty("purge", PURGE_SECONDS, self.purge),
+                    Duty("forget", PURGE_SECONDS, self.forget),
+                    Duty("measure", MEASURE_SECONDS, self.measure),
+                ],
+            ),
         ]
 
     def resume(self) -> None:
         self._active.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-            self._thread.start()
+        for rota in self._rotas:
+            if rota.thread is None:
+                rota.thread = threading.Thread(target=self._run, args=(rota,), name=rota.name, daemon=True)
+                rota.thread.start()
 
     def pause(self) -> None:
         if self._active.is_set():
@@ -66,20 +85,28 @@ class Reconciler:
 
     def stop(self) -> None:
         self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
+        for rota in self._rotas:
+            if rota.thread is not None:
+                rota.thread.join()
 
     def reap(self) -> int:
         """Leases that ran out, made ready again."""
-        reaped = len(jobs.reap_leases(self._store))
+        try:
+            reaped = len(jobs.reap_leases(self._store))
+        except Unfinished as unfinished:
+            self._tell_reaped(unfinished.done)
+            raise
+        self._tell_reaped(reaped)
+        return reaped
+
+    def _tell_reaped(self, reaped: int) -> None:
         if reaped:
             log.warning("%d lease(s) ran out; their shards are offered again", reaped)
             metrics.reaped.inc(reaped)
-        return reaped
 
-    def purge(self) -> int:
-        """Uploads that were cut off, removed with their rows."""
-        return int(files.purge_stale_uploads(self._store, self._settings.stale_upload_seconds) or 0)
+    def purge(self) -> bool:
+        """Uploads that were cut off, and files past their expiry, removed with their rows."""
+        return self._purge.run().more
 
     def forget(self) -> int:
         """Workers that were not seen for a day."""
@@ -91,13 +118,19 @@ class Reconciler:
 
     def run_due(self, now: float) -> None:
         """Runs the duties whose time has come. One that fails is told once and tried again at its next time."""
-        for duty in self._duties:
+        for rota in self._rotas:
+            self._run_rota(rota, now)
+
+    def _run_rota(self, rota: Rota, now: float) -> bool:
+        """Whether one of them has more to do at once."""
+        again = False
+        for duty in rota.duties:
             if now < duty.next_at:
                 continue
             duty.next_at = now + duty.every_seconds
             try:
                 with metrics.duty_seconds.labels(duty.name).time():
-                    duty.work()
+                    more = duty.work() is True
             except Exception as error:
                 metrics.duty_failures.labels(duty.name).inc()
                 if not duty.failing:
@@ -107,9 +140,15 @@ class Reconciler:
                 if duty.failing:
                     log.info("duty %s works again", duty.name)
                 duty.failing = False
+                if more:
+                    duty.next_at, again = now, True
+        return again
 
-    def _run(self) -> None:
-        pause = min(duty.every_seconds for duty in self._duties)
+    def _run(self, rota: Rota) -> None:
+        pause = self._settings.reap_seconds
         while not self._closing.wait(pause):
-            if self._active.is_set():
-                self.run_due(time.monotonic())
+            again = self._active.is_set() and self._run_rota(rota, time.monotonic())
+            pause = AGAIN_SECONDS if again else self._settings.reap_seconds
+
+    def _may_go_on(self) -> bool:
+        return self._active.is_set() and not self._closing.is_set()

@@ -209,6 +209,8 @@ class ShardTask:
     # Training: the whole file makes one head, and every row says so.
 
     def _train(self, held: Held, work: ShardWork, asked: Sequence[Asked], bad: Sequence[BadRow]) -> None:
+        if self._must_let_go(held):  # claimed just before the slots closed; a drain waits for what has begun
+            raise Stopped
         lease = held.lease
         model = lease.model or registry.default_model("classify").id
         failures = [failure(idx, code) for idx, code in bad]

@@ -15,6 +15,7 @@ from typing import Final
 from db import recovery, workers
 from db.connect import Store, open_store
 from db.settings import Role, StoreSettings
+from db.sweeps import Unfinished
 from db.wakeups import ring_once
 
 # What the dead had sent may still be under way in its server process, which holds the shard's lock until it notices.
@@ -64,7 +65,10 @@ def free_leases(store: Store, worker: str, *, patience_seconds: float = PATIENCE
     freed = 0
     until = time.monotonic() + patience_seconds
     while True:
-        reaped = len(recovery.reap_leases(store, dead=worker))
+        try:
+            reaped = len(recovery.reap_leases(store, dead=worker))
+        except Unfinished as unfinished:
+            reaped = unfinished.done
         if reaped:
             ring_once(store)
         freed += reaped

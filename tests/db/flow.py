@@ -76,6 +76,14 @@ class Flow:
             result = conn.execute(text(statement), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []
 
+    def file_counts(self, actor: Actor) -> tuple[object, ...]:
+        """(files, rows, keys of files) in the tables, of this tenant."""
+        (counts,) = self.execute(
+            actor,
+            "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM rows), (SELECT count(*) FROM data_keys WHERE owner_kind = 'file')",
+        )
+        return counts
+
     def change_shards(self, change: str, **parameters: object) -> int:
         """As the dispatcher, on the shards of all tenants: puts clocks on or back, which the tests cannot wait for."""
         with self.dispatcher.transaction() as conn:

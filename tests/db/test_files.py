@@ -5,29 +5,15 @@ import pytest
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound
-from db.files import _purge, _stale, create_file, delete_file, get_file, list_files, purge_stale_uploads
+from db.files import create_file, delete_file, get_file, list_files
 from db.jobs import cancel_job, delete_outputs, finalize_jobs
 from db.results import iter_results
-from db.rows import RowWriter
-from tests.db.flow import Flow, Stores, plain
+from tests.db.flow import Flow, Stores
 
 
 @pytest.fixture
 def flow(stores: Stores) -> Flow:
     return Flow(stores)
-
-
-def _counts(flow: Flow, actor: Actor) -> tuple[int, int, int]:
-    """(files, rows, keys of files) in the tables."""
-    found = flow.execute(
-        actor,
-        "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM rows), (SELECT count(*) FROM data_keys WHERE owner_kind = 'file')",
-    )
-    files, rows, keys = found[0]
-    assert isinstance(files, int)
-    assert isinstance(rows, int)
-    assert isinstance(keys, int)
-    return files, rows, keys
 
 
 def test_a_file_shows_what_it_was_made_with(flow: Flow, tenant: Actor) -> None:
@@ -82,7 +68,7 @@ def test_an_expired_file_is_gone_for_its_owner(flow: Flow, tenant: Actor) -> Non
 def test_a_deleted_file_leaves_nothing_where_no_job_used_it(flow: Flow, tenant: Actor) -> None:
     file = flow.upload(tenant, 5)
     delete_file(flow.api, tenant, file.file_id)
-    assert _counts(flow, tenant) == (0, 0, 0)
+    assert flow.file_counts(tenant) == (0, 0, 0)
     with pytest.raises(NotFound):
         delete_file(flow.api, tenant, file.file_id)
 
@@ -111,48 +97,9 @@ def test_outputs_keep_their_custom_ids_when_the_input_is_deleted_and_take_them_a
     assert [line.custom_id for line in iter_results(flow.api, tenant, job.job_id, which="output")] == [f"id-{at}" for at in range(5)]
     assert list_files(flow.api, tenant, limit=5) == ([], False)
     delete_outputs(flow.api, tenant, job.job_id, "output")
-    assert _counts(flow, tenant) == (1, 5, 1)
+    assert flow.file_counts(tenant) == (1, 5, 1)
     delete_outputs(flow.api, tenant, job.job_id, "errors")
-    assert _counts(flow, tenant) == (1, 0, 0)
-
-
-def test_stale_uploads_are_purged_and_others_are_not(flow: Flow, tenant: Actor) -> None:
-    writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="stale", purpose="batch"))
-    writer.append([plain(0)])
-    flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours'")
-    create_file(flow.api, tenant, name="fresh", purpose="batch")
-    processed = flow.upload(tenant, 2)
-    flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours' WHERE file_id = :file", file=processed.file_id)
-
-    assert purge_stale_uploads(flow.dispatcher, 3600) == 1
-    assert purge_stale_uploads(flow.dispatcher, 3600) == 0
-    assert {file.name for file in list_files(flow.api, tenant, limit=5)[0]} == {"fresh", "a file"}
-    with pytest.raises(Conflict):
-        writer.append([plain(1)])
-    assert _counts(flow, tenant) == (2, 2, 2)
-
-
-def test_an_upload_that_was_finished_while_it_was_found_stale_stays(flow: Flow, tenant: Actor) -> None:
-    writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="slow", purpose="batch"))
-    writer.append([plain(0)])
-    flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours'")
-    ((_, file_id),) = _stale(flow.dispatcher, 3600)
-    writer.finish(10)
-    assert not _purge(flow.dispatcher, tenant.tenant_id, file_id, 3600)
-    assert _counts(flow, tenant) == (1, 1, 1)
-    assert get_file(flow.api, tenant, file_id).state == "processed"
-
-
-def test_expired_files_are_purged_once_no_job_reads_them(flow: Flow, tenant: Actor) -> None:
-    alone, used = flow.upload(tenant, 2), flow.upload(tenant, 2)
-    job = flow.submit(tenant, used)
-    flow.execute(tenant, "UPDATE files SET expires_at = now()")
-    assert purge_stale_uploads(flow.dispatcher, 3600) == 1
-    cancel_job(flow.api, tenant, job.job_id)
-    finalize_jobs(flow.dispatcher)
-    assert purge_stale_uploads(flow.dispatcher, 3600) == 1
-    assert flow.execute(tenant, "SELECT file_id, state, name_sealed FROM files") == [(used.file_id, "deleted", b"")]
-    assert alone.file_id != used.file_id
+    assert flow.file_counts(tenant) == (1, 0, 0)
 
 
 def test_what_is_done_to_a_file_is_on_record(flow: Flow, tenant: Actor) -> None:

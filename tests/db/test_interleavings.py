@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import make_url
 
+from db import sweeps
 from db.actors import Actor
 from db.jobs import expire_jobs, reap_leases
 from db.lifecycle import MAX_CRASHES
@@ -18,6 +19,12 @@ from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.db.interleaved import Interleaved
 from tests.db.turnstile import Place, Turnstile
+
+
+@pytest.fixture(autouse=True)
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a lock does so until the test moves who holds it."""
+    monkeypatch.setattr(sweeps, "WAIT_MS", 30_000)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from prometheus_client import REGISTRY
 from sqlalchemy import select
 
 from db import jobs
@@ -10,6 +11,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.schema import shards
 from db.settings import Role, StoreSettings
+from db.sweeps import Unfinished
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE
@@ -133,6 +135,20 @@ def test_a_step_that_fails_is_told_once_and_the_others_go_on(
     assert jobs.get_job(stores(Role.API), tenant, job_id).state == "in_progress"
     assert caplog.text.count("step expire failed: RuntimeError") == 1
     assert "content" not in caplog.text
+
+
+def test_a_step_that_left_one_job_behind_is_counted_as_failed_and_as_having_moved_the_others(
+    stores: Stores, valkey: str, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expire_all_but_one(_: Store) -> int:
+        raise Unfinished(done, 1)
+
+    monkeypatch.setattr(jobs, "expire_jobs", expire_all_but_one)
+    before = REGISTRY.get_sample_value("textmill_dispatcher_step_failures_total", {"step": "expire"}) or 0
+    dispatcher = a_dispatcher(stores, valkey)
+    for done in (2, 0):
+        assert dispatcher.tick() is (done > 0)
+    assert REGISTRY.get_sample_value("textmill_dispatcher_step_failures_total", {"step": "expire"}) == before + 2
 
 
 def test_one_dispatcher_leads_and_the_next_takes_over_when_it_ends(stores: Stores, settings: StoreSettings) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from db import jobs
 from db.actors import Actor
@@ -106,3 +107,54 @@ def test_a_store_that_does_not_answer_gives_the_slots_back(stores: Stores, runni
     made = poller(stores, slots, running)
     assert (made.poll(), made.poll_interactive()) == (0, 0)
     assert slots.wait_all_free(0)
+
+
+def test_a_shard_whose_thread_cannot_be_started_is_given_back_with_its_slot(
+    stores: Stores, tenant: Actor, running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = job(stores, tenant)
+    slots = Slots(1)
+    made = poller(stores, slots, running)
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(made._shards, "_adjust_thread_count", no_thread)
+        assert made.poll() == 0
+    assert slots.wait_all_free(0)
+    assert "could not start a shard: RuntimeError" in caplog.text
+    with stores(Role.DISPATCHER).transaction() as connection:
+        found = connection.execute(text("SELECT state, error_attempts, crash_attempts FROM shards")).one()
+    assert tuple(found) == ("ready", 0, 0)
+    assert made.poll() == 1
+    running.let_go.set()
+    assert slots.wait_all_free(WAIT_SECONDS)
+    made.stop()
+    assert running.jobs == [first], "what was queued before has been taken back"
+    assert slots.take_idle() == 1
+
+
+def test_a_round_that_fails_does_not_end_the_poller(
+    stores: Stores, tenant: Actor, running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[int] = []
+    made = poller(stores, Slots(1), running, poll_seconds=0.01)
+    poll = made.poll
+
+    def fail_first() -> int:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise RuntimeError("canary-7f3a-plaintext")
+        return poll()
+
+    monkeypatch.setattr(made, "poll", fail_first)
+    job(stores, tenant)
+    made.start()
+    try:
+        assert running.entered.acquire(timeout=WAIT_SECONDS)
+    finally:
+        running.let_go.set()
+        made.stop()
+    assert "the poller failed: RuntimeError" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def no_thread() -> None:
+    raise RuntimeError("can't start new thread")

@@ -77,6 +77,41 @@ def test_a_row_that_was_removed_is_made_again(stores: Stores) -> None:
     assert len(workers.list_workers(stores(Role.DISPATCHER))) == 1
 
 
+def test_a_worker_that_was_asked_to_drain_still_is_when_its_row_was_removed(stores: Stores) -> None:
+    pulse = Told().pulse(stores(Role.WORKER), Progress())
+    pulse.beat_once()
+    workers.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
+    pulse.beat_once()
+    workers.forget(stores(Role.DISPATCHER), "host:1")
+    pulse.beat_once()
+    assert pulse.asked_to_drain
+    assert [each.asked for each in workers.list_workers(stores(Role.DISPATCHER))] == ["drain"]
+    workers.ask(stores(Role.DISPATCHER), ["host:1"], "resume")
+    pulse.beat_once()
+    workers.forget(stores(Role.DISPATCHER), "host:1")
+    pulse.beat_once()
+    assert not pulse.asked_to_drain
+
+
+def test_a_beat_that_fails_anywhere_is_told_by_type_and_place_and_the_next_one_beats(
+    stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Told()
+    pulse = told.pulse(stores(Role.WORKER), Progress())
+
+    def fail() -> int:
+        raise RuntimeError("with a detail that is not shown")
+
+    pulse._resident_bytes = fail
+    for _ in range(2):
+        pulse.beat_once()
+    assert caplog.text.count("operators do not see this worker (RuntimeError") == 1
+    assert "detail" not in caplog.text
+    pulse._resident_bytes = lambda: 1 << 20
+    pulse.beat_once()
+    assert len(workers.list_workers(stores(Role.DISPATCHER))) == 1
+
+
 def test_a_store_that_is_away_changes_nothing_of_what_was_asked_and_is_told_once(
     stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,14 +1,17 @@
+import threading
 from collections.abc import Callable
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from db import files, jobs, shards
+from db import jobs, shards
 from db.actors import Actor
 from db.connect import Store
+from db.purge import Purge, Purged
 from db.schema import shards as shards_table
 from db.settings import Role
+from db.sweeps import Unfinished
 from tests.workers.submitting import row, submit
 from workers.reconciler import Reconciler
 from workers.settings import DispatcherSettings
@@ -42,7 +45,7 @@ def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
         raise RuntimeError("something with content in it")
 
     monkeypatch.setattr(jobs, "reap_leases", fail)
-    monkeypatch.setattr(files, "purge_stale_uploads", lambda _store, _seconds: purged.append(1) or 0)
+    monkeypatch.setattr(Purge, "run", lambda _self: purged.append(1) or Purged(0, more=False))
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings())
     for now in (1000.0, 1001.5, 1003.0):
         reconciler.run_due(now)
@@ -68,6 +71,64 @@ def test_how_the_work_goes_is_measured_while_this_process_leads(stores: Stores, 
         reconciler.stop()
 
 
+def test_leases_are_looked_after_while_a_purge_takes_its_time(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    purging, reaped, over = threading.Event(), threading.Event(), threading.Event()
+
+    def purge(_self: Purge) -> Purged:
+        purging.set()
+        over.wait(10)
+        return Purged(1, more=False)
+
+    def reap(_: Store) -> list[object]:
+        if purging.is_set():
+            reaped.set()
+        return []
+
+    monkeypatch.setattr(Purge, "run", purge)
+    monkeypatch.setattr(jobs, "reap_leases", reap)
+    reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=0.5))
+    reconciler.resume()
+    try:
+        assert reaped.wait(8)
+        assert not over.is_set()
+    finally:
+        over.set()
+        reconciler.stop()
+    assert not [thread.name for thread in threading.enumerate() if thread.name in {"reconciler", "upkeep"}]
+
+
+def test_a_purge_that_ended_at_its_limit_goes_on_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = iter([Purged(0, more=True), Purged(1, more=False)])
+    monkeypatch.setattr(Purge, "run", lambda _self: next(passes))
+    failures = sample("textmill_reconciler_duty_failures_total", duty="purge") or 0
+    reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings())
+    for now in (1000.0, 1000.1, 1000.2):
+        reconciler.run_due(now)
+    assert next(passes, None) is None
+    assert (sample("textmill_reconciler_duty_failures_total", duty="purge") or 0) == failures
+
+
+def test_nothing_is_purged_by_a_process_that_does_not_lead(stores: Stores, tenant: Actor) -> None:
+    submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
+    with stores(Role.API).transaction(tenant=tenant.tenant_id) as connection:
+        connection.execute(text("UPDATE jobs SET state = 'failed'"))
+        connection.execute(text("UPDATE files SET expires_at = now()"))
+    reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=60))
+    reconciler.purge()
+    assert file_states(stores(Role.DISPATCHER)) == ["processed"]
+    reconciler.resume()
+    try:
+        reconciler.purge()
+        assert file_states(stores(Role.DISPATCHER)) == ["deleted"]
+    finally:
+        reconciler.stop()
+
+
+def file_states(store: Store) -> list[str]:
+    with store.transaction() as connection:
+        return list(connection.execute(text("SELECT state FROM files")).scalars())
+
+
 def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Store) -> list[object]:
         raise RuntimeError
@@ -76,6 +137,22 @@ def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.Monkey
     before = sample("textmill_reconciler_duty_failures_total", duty="reap") or 0
     Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).run_due(1000.0)
     assert sample("textmill_reconciler_duty_failures_total", duty="reap") == before + 1
+
+
+def test_leases_that_were_reaped_beside_one_that_could_not_be_are_counted_and_so_is_the_failure(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reap_all_but_one(_: Store) -> list[object]:
+        raise Unfinished(3, 1)
+
+    monkeypatch.setattr(jobs, "reap_leases", reap_all_but_one)
+    reaped, failures = (
+        sample("textmill_leases_reaped_total") or 0,
+        sample("textmill_reconciler_duty_failures_total", duty="reap") or 0,
+    )
+    Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).run_due(1000.0)
+    assert sample("textmill_leases_reaped_total") == reaped + 3
+    assert sample("textmill_reconciler_duty_failures_total", duty="reap") == failures + 1
 
 
 def sample(name: str, **labels: str) -> float | None:

@@ -31,7 +31,7 @@ from workers import shard_task
 from workers.batcher import Batcher
 from workers.engines.base import Stopped
 from workers.engines.fake import MARKS, expected_label, expected_text
-from workers.lease import LeaseKeeper
+from workers.lease import Held, LeaseKeeper
 from workers.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard_task import End, ShardTask
@@ -253,6 +253,29 @@ def test_too_few_examples_fail_every_row_and_the_job_goes_on_to_its_end(bench: B
     assert set(bench.failures(job_id).values()) == {"too_few_labels"}
     assert bench.shard(job_id).state == "done"
     assert heads.list_heads(bench.api, bench.actor) == []
+
+
+@pytest.mark.parametrize(("how", "end"), [("draining", End.DRAINED), ("paused", End.PAUSED), ("cancelled", End.CANCELLED)])
+def test_a_training_that_must_be_let_go_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, end: End) -> None:
+    """Claimed just before the slots close: a training may take many minutes, and cannot be cut."""
+    begun: list[object] = []
+    monkeypatch.setattr(bench.runtime, "train_head", lambda *args, **_named: begun.append(args))
+    job_id = train(bench, [(f"document {at}", "even" if at % 2 == 0 else "odd") for at in range(20)])
+    hold = bench.keeper.hold
+
+    def hold_and_let_go(lease: shards.Lease, claimed_at: float) -> Held:
+        held = hold(lease, claimed_at)
+        bench.draining = how == "draining"
+        held.paused = how == "paused"
+        if how == "cancelled":
+            held.end("cancelled")
+        return held
+
+    monkeypatch.setattr(bench.keeper, "hold", hold_and_let_go)
+    assert bench.run() is end
+    assert begun == []
+    shard = bench.shard(job_id)
+    assert (shard.state, shard.error_attempts, shard.crash_attempts) == ("ready", 0, 0)
 
 
 def test_a_lease_that_somebody_took_stores_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

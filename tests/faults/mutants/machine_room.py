@@ -134,6 +134,27 @@ MUTANTS: Final = (
         ("tests/workers/test_intake.py::test_anything_else_is_not",),
     ),
     Mutant(
+        "training-let-go",
+        "a training that must be let go is not begun",
+        "workers/shard_task.py",
+        (("if self._must_let_go(held):  # claimed", "if False:  # claimed"),),
+        ("tests/workers/test_shard_task.py::test_a_training_that_must_be_let_go_is_not_begun",),
+    ),
+    Mutant(
+        "slot-without-a-thread",
+        "a shard whose thread cannot be started is given back with its slot",
+        "workers/poller.py",
+        (("            give(1)\n            self._give_back(lease)\n", ""),),
+        ("tests/workers/test_poller.py::test_a_shard_whose_thread_cannot_be_started_is_given_back_with_its_slot",),
+    ),
+    Mutant(
+        "drain-remembered",
+        "a worker registers again with what it was last asked",
+        "workers/pulse.py",
+        (("asked_to_drain=self.asked_to_drain,", "asked_to_drain=False,"),),
+        ("tests/workers/test_pulse.py::test_a_worker_that_was_asked_to_drain_still_is_when_its_row_was_removed",),
+    ),
+    Mutant(
         "poison-alone",
         "a row that fails its batch fails alone",
         "workers/batcher.py",

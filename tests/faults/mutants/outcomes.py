@@ -291,6 +291,27 @@ MUTANTS: Final = (
         ("tests/db/test_dispatch.py::test_a_job_is_cut_once_by_dispatchers_at_once",),
     ),
     Mutant(
+        "one-behind",
+        "an item that cannot be moved keeps nobody behind it waiting",
+        "db/sweeps.py",
+        (("            if _is_away(error):\n                raise\n", "            raise\n"),),
+        ("tests/db/test_sweeps.py::test_a_job_with_a_locked_shard_does_not_keep_others_from_expiring",),
+    ),
+    Mutant(
+        "sweep-away",
+        "a sweep ends where the database is away",
+        "db/sweeps.py",
+        (("if _is_away(error):", "if False:"),),
+        ("tests/db/test_sweeps.py::test_a_sweep_ends_where_its_connection_is_lost",),
+    ),
+    Mutant(
+        "erased-out-of-sight",
+        "an upload whose rows are being erased takes no more",
+        "db/purge.py",
+        (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
+        ("tests/db/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
+    ),
+    Mutant(
         "twins-in-turn",
         "two tries of one request at once make one job",
         "db/jobs.py",
