@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Engine, TextClause, event
 
 from db import results, shards
-from workers import worker
+from workers import memory, worker
 from workers.engines import fake
 from workers.engines.base import EngineBroken, OutOfMemory, Vectors
 
@@ -128,6 +128,14 @@ def answer_short(_at: int) -> None:
     fake.FakeEncoder.run = run  # type: ignore[assignment, method-assign]
 
 
+def grow(at: int) -> None:
+    """From the ``at``-th write on it holds 1 TiB."""
+    held = memory.resident_bytes
+    over = threading.Event()
+    before(results, "write_results", lambda *_: over.set(), at)
+    memory.resident_bytes = lambda: 1 << 40 if over.is_set() else held()
+
+
 FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
     "before-claim": partial(before, shards, "claim", die),  # a message has come
     "after-claim": partial(after, shards, ("claim", "claim_any"), lambda leases, _: bool(leases)),
@@ -143,6 +151,7 @@ FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
     "memory-error-in-open": partial(before, shards, "open_spec", want_memory),
     "short-of-memory": be_short_of_memory,
     "short-answers": answer_short,
+    "growing": grow,  # FAULT_AT 2: rows are stored by then
 }
 
 
