@@ -9,12 +9,23 @@ from typing import Final
 import psutil
 
 EX_PLANNED: Final = 76  # beside watchdog.EX_HANG (75): whoever supervises starts it again at once, and counts no crash
+EX_CEILING: Final = 78  # EX_CONFIG of sysexits.h: a ceiling below what it needs to work at all, so that the next one would end as soon
+SETTLED_SECONDS: Final = 600.0  # who was idle for so long did not pass the ceiling by its start
 
 MIB: Final = 1 << 20
 
 
 def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
+
+
+def end_at_ceiling(rows: int, *, load_seconds: float, ran_seconds: float) -> int:
+    """The exit code of a process above its ceiling that stored so many rows in ``ran_seconds`` since its models were loaded.
+
+    EX_PLANNED where a fresh one is worth its start: it worked, or idled for long, and not for a shorter time than it loaded.
+    """
+    worth_it = ran_seconds >= load_seconds and (rows > 0 or ran_seconds >= SETTLED_SECONDS)
+    return EX_PLANNED if worth_it else EX_CEILING
 
 
 class Ceiling:

@@ -6,7 +6,8 @@ started again.
 
 SIGTERM or SIGINT drains: nothing more is claimed, rows in flight finish and are written, shards that are not done are given back, and the
 process ends with 0. A device that is lost ends it with EX_SOFTWARE, a memory ceiling that is passed with EX_PLANNED, for a supervisor to
-start it afresh. An operator's drain (`textmill workers drain`) is the same but for the end: the process stands by until it may resume.
+start it afresh, or with EX_CEILING where that would help little. An operator's drain (`textmill workers drain`) is the same but for the
+end: the process stands by until it may resume.
 
 Not imported before the device is pinned (see :mod:`workers.worker`).
 """
@@ -40,7 +41,7 @@ from workers.guard import Guard
 from workers.intake import Intake
 from workers.lease import LeaseKeeper
 from workers.logs import place_of
-from workers.memory import EX_PLANNED, Ceiling, resident_bytes
+from workers.memory import EX_CEILING, EX_PLANNED, Ceiling, end_at_ceiling, resident_bytes
 from workers.poller import Poller
 from workers.pulse import Progress, Pulse
 from workers.runtime import Runtime
@@ -74,6 +75,7 @@ class Worker:
         self._standing_by = False  # from an operator's drain until the resume
         self._drained = False
         self._exit_code = 0
+        self._loaded_at, self._load_seconds = time.monotonic(), 0.0
         self._slots = Slots(settings.threads, kept=INTERACTIVE_SLOTS)
         self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + INTERACTIVE_SLOTS + 4)
         self._bell = Bell(self._store)
@@ -224,14 +226,23 @@ class Worker:
                     self._heed_ceiling(resident_bytes())
             time.sleep(0.1)
         log.info("draining: nothing more is claimed")
-        why = {0: "signal", EX_PLANNED: "memory"}.get(self._exit_code, "device")
+        why = {0: "signal", EX_PLANNED: "memory", EX_CEILING: "memory"}.get(self._exit_code, "device")
         self._let_go(why, self._exit_code, lambda: False)
 
     def _heed_ceiling(self, resident: int) -> None:
         if self._ceiling.passed_by(resident):
-            log.warning("%d MiB are held, and TEXTMILL_MAX_MEMORY_MB is %d: a planned restart", resident >> 20, self._ceiling.max_mb)
-            metrics.planned_restarts.inc()
-            self._exit_code = EX_PLANNED
+            ran_seconds = time.monotonic() - self._loaded_at
+            self._exit_code = end_at_ceiling(self._progress.rows, load_seconds=self._load_seconds, ran_seconds=ran_seconds)
+            if self._exit_code == EX_PLANNED:
+                log.warning("%d MiB are held, and TEXTMILL_MAX_MEMORY_MB is %d: a planned restart", resident >> 20, self._ceiling.max_mb)
+                metrics.planned_restarts.inc()
+            else:
+                log.error(
+                    "%d MiB are held so soon after the start, and TEXTMILL_MAX_MEMORY_MB is %d: another start would end the same way; "
+                    "raise TEXTMILL_MAX_MEMORY_MB, or load fewer models",
+                    resident >> 20,
+                    self._ceiling.max_mb,
+                )
             self._draining = True
 
     def _stand_by(self) -> None:
@@ -267,7 +278,7 @@ class Worker:
     def _end(self) -> None:
         self._slots.close()
         self._poller.stop()
-        self._runtime.close(drain=self._exit_code in {0, EX_PLANNED})
+        self._runtime.close(drain=self._exit_code in {0, EX_PLANNED, EX_CEILING})
         self._keeper.stop()
         self._pulse.stop()
         self._bell.close()
@@ -281,10 +292,13 @@ class Worker:
             time.sleep(0.1)
 
     def _warm(self) -> None:
+        began = time.monotonic()
         try:
             self._runtime.warm(self._settings.models)
         except Exception as error:  # rows that need the model will say so; the others must run
             log.error("could not load a model ahead: %s at %s", type(error).__name__, place_of(error))
+        self._loaded_at = time.monotonic()
+        self._load_seconds = self._loaded_at - began
 
 
 def stop_celery(exit_code: int | None) -> None:

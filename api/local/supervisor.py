@@ -13,7 +13,7 @@ from api.local.parts import Part
 from api.local.refusals import StackError
 from api.local.restarts import Restarts
 from db.errors import TextmillError
-from workers.memory import EX_PLANNED
+from workers.memory import EX_CEILING, EX_PLANNED
 
 START_ATTEMPTS: Final = 3  # before the stack has ever been up: then it is not a crash but a wrong set-up
 
@@ -121,13 +121,17 @@ class Supervisor:
 
     def _bury(self, watched: Watched, code: int) -> None:
         words = watched.part.last_words()
-        planned = watched.restarts.after_planned(self._clock() - watched.since) if code == EX_PLANNED else None
-        if planned is None:
-            self._died(watched, ended_how(code, words))
+        if code != EX_PLANNED:
+            # Its ceiling ends it at every start, however long that takes: each counts as one more in a row.
+            self._died(watched, ended_how(code, words), ran_seconds=0.0 if code == EX_CEILING else None)
             return
-        watched.restarts = planned
-        self._tell(f"{watched.name} restarts as planned" + (f" ({words})" if words else ""))
-        self._start_again(watched)
+        watched.restarts = watched.restarts.after_planned(self._clock() - watched.since)
+        told = f"{watched.name} restarts as planned" + (f" ({words})" if words else "")
+        if watched.restarts.delay_seconds == 0:
+            self._tell(told)
+            self._start_again(watched)
+        else:
+            self._move(watched, State.WAITING, f"{told} · starting it again in {watched.restarts.delay_seconds:g} s")
 
     def _start_again(self, watched: Watched) -> None:
         try:
@@ -137,15 +141,15 @@ class Supervisor:
             return
         self._move(watched, State.STARTING)
 
-    def _died(self, watched: Watched, why: str) -> None:
-        watched.restarts = watched.restarts.after_crash(self._clock() - watched.since)
+    def _died(self, watched: Watched, why: str, *, ran_seconds: float | None = None) -> None:
+        watched.restarts = watched.restarts.after_crash(self._clock() - watched.since if ran_seconds is None else ran_seconds)
         watched.note = why
         self._move(watched, State.WAITING)
 
-    def _move(self, watched: Watched, state: State) -> None:
+    def _move(self, watched: Watched, state: State, told: str | None = None) -> None:
         watched.state, watched.since = state, self._clock()
         self.changes += 1
-        self._tell(describe(watched))
+        self._tell(told or describe(watched))
 
 
 def describe(watched: Watched) -> str:
@@ -165,5 +169,5 @@ def ended_how(code: int, last_words: str) -> str:
         how = f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
     else:
         how = f"it ended with exit code {code}"
-        how += ": it passed its memory ceiling soon after its start, raise TEXTMILL_MAX_MEMORY_MB" if code == EX_PLANNED else ""
+        how += ": it passed its memory ceiling soon after its start, raise TEXTMILL_MAX_MEMORY_MB" if code == EX_CEILING else ""
     return f"{how} ({last_words})" if last_words else how

@@ -8,6 +8,7 @@ from api.local.deaths import Deaths, free_leases, name_of
 from db import recovery, workers
 from db.actors import Actor
 from db.connect import Store
+from db.lifecycle import Shard
 from db.settings import Role, StoreSettings
 from tests.db.flow import Flow
 
@@ -35,6 +36,23 @@ def test_a_death_frees_what_that_process_held_and_strikes_it_off(flow: Flow, ten
     deaths.saw(PID)
     deaths.close()
     assert len(told) == 1, "who held nothing leaves nothing to tell"
+
+
+def test_a_shard_that_cannot_be_freed_keeps_none_of_the_dead_s_others(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = flow.job(tenant, 20)
+    first, _second = flow.claim("host:1"), flow.claim("host:1")
+    after_crash, tried = recovery.after_crash, 0
+
+    def fail_once(shard: Shard, *args: object, **more: object) -> object:
+        nonlocal tried
+        tried += shard.first_idx == first.first_idx
+        if shard.first_idx == first.first_idx and tried == 1:
+            raise RuntimeError
+        return after_crash(shard, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recovery, "after_crash", fail_once)
+    assert free_leases(flow.dispatcher, "host:1") == 2
+    assert [shard[2] for shard in flow.shards(job)] == ["ready", "ready"]
 
 
 def test_a_database_that_is_away_is_only_logged(settings: StoreSettings, caplog: pytest.LogCaptureFixture) -> None:

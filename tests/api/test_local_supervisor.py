@@ -12,9 +12,9 @@ from api.local.children import Child
 from api.local.devices import devices, workers_on
 from api.local.instance import ProcessName
 from api.local.refusals import StackError
-from api.local.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, PLANNED_SECONDS, Restarts
+from api.local.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
 from api.local.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
-from workers.memory import EX_PLANNED
+from workers.memory import EX_CEILING, EX_PLANNED
 
 
 class Process:
@@ -135,7 +135,7 @@ def test_a_planned_restart_is_no_crash_and_waits_for_nothing(clock: Clock) -> No
     supervisor, part = Supervisor(told.append, clock=clock), Puppet("worker")
     supervisor.start(part)
     supervisor.tick()
-    clock.now += PLANNED_SECONDS
+    clock.now += HEALTHY_SECONDS
     part.die(EX_PLANNED)
     supervisor.tick()
     assert told[-2] == "worker restarts as planned (its last words)"
@@ -144,16 +144,49 @@ def test_a_planned_restart_is_no_crash_and_waits_for_nothing(clock: Clock) -> No
     assert (part.starts, watched.state, watched.restarts) == (2, State.RUNNING, Restarts(total=0, in_a_row=0, planned=1))
 
 
-def test_a_planned_restart_right_after_the_start_is_a_crash_with_what_to_do(clock: Clock) -> None:
+def test_planned_restarts_in_quick_succession_wait_longer_and_longer_and_are_no_crashes(clock: Clock) -> None:
     told: list[str] = []
     supervisor, part = Supervisor(told.append, clock=clock), Puppet("worker")
     supervisor.start(part)
+    waits = []
+    for _ in range(12):
+        supervisor.tick()
+        clock.now += HEALTHY_SECONDS / 2
+        part.die(EX_PLANNED)
+        supervisor.tick()
+        began, starts = clock.now, part.starts
+        while part.starts < starts + (supervisor.watched[0].state is State.WAITING):
+            clock.now += FIRST_DELAY_SECONDS
+            supervisor.tick()
+        waits.append(clock.now - began)
+    assert waits[:4] == [0, FIRST_DELAY_SECONDS, 2 * FIRST_DELAY_SECONDS, 4 * FIRST_DELAY_SECONDS]
+    assert waits[-1] == MAX_DELAY_SECONDS
+    assert "worker restarts as planned (its last words) · starting it again in 30 s" in told
+    assert not any("died" in line for line in told)
+    assert supervisor.watched[0].restarts.total == 0
+    assert supervisor.hopeless() is None
     supervisor.tick()
-    clock.now += PLANNED_SECONDS / 2
+    clock.now += HEALTHY_SECONDS
     part.die(EX_PLANNED)
     supervisor.tick()
-    assert "raise TEXTMILL_MAX_MEMORY_MB" in told[-1]
-    assert (supervisor.watched[0].state, supervisor.watched[0].restarts.total) == (State.WAITING, 1)
+    assert supervisor.watched[0].state is not State.WAITING
+
+
+def test_a_ceiling_below_what_the_model_needs_is_a_crash_with_what_to_do_and_backed_off_however_long_the_load(clock: Clock) -> None:
+    told: list[str] = []
+    supervisor, part = Supervisor(told.append, clock=clock), Puppet("worker")
+    supervisor.start(part)
+    for _ in range(START_ATTEMPTS):
+        supervisor.tick()
+        clock.now += 10 * HEALTHY_SECONDS
+        part.die(EX_CEILING)
+        supervisor.tick()
+        assert "raise TEXTMILL_MAX_MEMORY_MB" in told[-1]
+        assert supervisor.watched[0].state is State.WAITING
+        clock.now += supervisor.watched[0].restarts.delay_seconds
+        supervisor.tick()
+    assert supervisor.watched[0].restarts.delay_seconds == FIRST_DELAY_SECONDS * 2 ** (START_ATTEMPTS - 1)
+    assert supervisor.hopeless() is supervisor.watched[0]
 
 
 def test_each_death_is_handed_on_once_with_the_process_that_died(clock: Clock) -> None:

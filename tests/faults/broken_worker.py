@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 from sqlalchemy import Engine, TextClause, event
 
 from db import results, shards
-from workers import poller, worker
+from workers import memory, poller, worker
 from workers.engines import fake
 from workers.engines.base import EngineBroken, OutOfMemory, Vectors
 
@@ -125,6 +125,14 @@ def answer_short(_at: int) -> None:
     fake.FakeEncoder.run = run  # type: ignore[assignment, method-assign]
 
 
+def grow(at: int) -> None:
+    """From the ``at``-th write on it holds 1 TiB."""
+    held = memory.resident_bytes
+    over = threading.Event()
+    before(results, "write_results", lambda *_: over.set(), at)
+    memory.resident_bytes = lambda: 1 << 40 if over.is_set() else held()
+
+
 FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
     "before-claim": partial(before, poller.Poller, "message_came", die),  # the first thing that is done when a message has come
     "after-claim": partial(after, shards, ("claim_any",), lambda leases, _: bool(leases)),
@@ -140,6 +148,7 @@ FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
     "memory-error-in-open": partial(before, shards, "open_spec", want_memory),
     "short-of-memory": be_short_of_memory,
     "short-answers": answer_short,
+    "growing": grow,  # FAULT_AT 2: rows are stored by then
 }
 
 

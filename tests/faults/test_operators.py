@@ -12,7 +12,7 @@ from db.settings import Role
 from db.workers import WorkerRecord
 from tests.faults.conftest import Verdict
 from tests.faults.house import House, Process, texts
-from workers.memory import EX_PLANNED
+from workers.memory import EX_CEILING, EX_PLANNED
 
 Stores = Callable[[Role], Store]
 LONG_LEASE = {"TEXTMILL_LEASE_SECONDS": "60"}
@@ -93,7 +93,7 @@ def test_a_worker_above_its_memory_ceiling_gives_back_and_ends_as_planned(house:
     documents = texts(600)
     job_id = house.submit(documents)
     house.start_dispatcher()
-    worker = house.start_worker(delay_ms=4, TEXTMILL_MAX_MEMORY_MB="64")  # any worker holds more
+    worker = house.start_broken_worker("growing", delay_ms=4, FAULT_AT="2", TEXTMILL_MAX_MEMORY_MB="100000")
     assert worker.popen.wait(40) == EX_PLANNED
     assert "a planned restart" in worker.log
     shards = house.shards(job_id)
@@ -103,6 +103,14 @@ def test_a_worker_above_its_memory_ceiling_gives_back_and_ends_as_planned(house:
     house.start_worker()
     house.wait_completed(job_id)
     house.check_results(job_id, documents)
+
+
+def test_a_worker_whose_ceiling_is_below_what_it_needs_gives_back_and_says_what_to_do(house: House, dispatcher: Store) -> None:
+    """No job is there yet: rows that were stored would make it a planned end."""
+    worker = house.start_worker(TEXTMILL_MAX_MEMORY_MB="64")  # any worker holds more
+    assert worker.popen.wait(40) == EX_CEILING
+    assert "raise TEXTMILL_MAX_MEMORY_MB" in worker.log
+    assert record(dispatcher, worker) is None
 
 
 @pytest.mark.fault("F10", "kill -9, seen by the supervisor: what was held is offered at once")

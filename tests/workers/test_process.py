@@ -1,12 +1,13 @@
 """The look at drains and memory of a worker process, without the rest of it."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from workers import process
-from workers.memory import EX_PLANNED, MIB, Ceiling
+from workers import metrics, process
+from workers.memory import EX_CEILING, EX_PLANNED, MIB, Ceiling
 from workers.process import Worker
 
 
@@ -20,6 +21,7 @@ def minding(monkeypatch: pytest.MonkeyPatch) -> Any:
     worker._pulse = SimpleNamespace(asked_to_drain=False)
     worker._progress = SimpleNamespace(rows=1)
     worker._ceiling = Ceiling(100)
+    worker._load_seconds, worker._loaded_at = 0.0, time.monotonic()
     worker._let_go = lambda why, code, _cut_short: vars(worker).update(let_go=(why, code))
     return worker
 
@@ -36,3 +38,16 @@ def test_a_look_at_memory_that_fails_is_not_the_last_one(minding: Any, monkeypat
     monkeypatch.setattr(process, "resident_bytes", look)
     minding._mind()
     assert minding.let_go == ("memory", EX_PLANNED)
+
+
+def test_a_process_that_stored_nothing_since_its_start_says_what_to_do(
+    minding: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    minding._progress.rows = 0
+    planned = metrics.planned_restarts._value.get()
+    monkeypatch.setattr(process, "resident_bytes", lambda: 200 * MIB)
+    minding._mind()
+    assert minding.let_go == ("memory", EX_CEILING)
+    assert "200 MiB are held" in caplog.text
+    assert "raise TEXTMILL_MAX_MEMORY_MB" in caplog.text
+    assert metrics.planned_restarts._value.get() == planned
