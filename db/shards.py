@@ -52,18 +52,6 @@ _HELD: Final = text(
     FROM shards WHERE state = 'leased' AND worker = :worker
     """
 )
-_LOCK_ONE: Final = text(
-    """
-    SELECT s.shard_id, s.crash_attempts FROM shards s
-    WHERE s.shard_id = :shard AND s.epoch = :epoch
-      AND (s.state = 'ready' OR (s.state = 'leased' AND s.lease_expires_at <= now() AND s.crash_attempts < :max_crashes))
-      AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline IS NULL OR s.deadline > now())
-      AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
-      AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress'
-                  AND j.paused_at IS NULL)
-    FOR UPDATE OF s SKIP LOCKED
-    """
-)
 _HEADS: Final = """
     SELECT s.shard_id, s.crash_attempts
     FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
@@ -196,16 +184,6 @@ class ShardWork:
 
     spec: dict[str, Any]
     rows: list[OpenRow]
-
-
-def claim(store: Store, shard_id: UUID, epoch: int, worker: str, lease_seconds: float = LEASE_SECONDS) -> Lease | None:
-    """The shard of a claim check, or None where it is taken, over, put off, or its epoch is another by now. ``worker``: host:pid."""
-    with store.transaction() as conn:
-        idle = _idle(conn, worker)
-        if idle is None:
-            return None
-        found = conn.execute(_LOCK_ONE, {"shard": shard_id, "epoch": epoch, "idle": idle, **SUSPECTS}).all()
-        return next(iter(_take(conn, found, worker, lease_seconds, idle=idle)), None)
 
 
 def claim_any(

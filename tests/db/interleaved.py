@@ -162,10 +162,7 @@ class Interleaved(RuleBasedStateMachine):
     def _next_of_worker(self, who: str, choice: int, at: int) -> tuple[Callable[[], object], Callable[[Any], None]]:
         flow, holds, name = self.flow, self.holds[who], self.names[who]
         if not holds or (choice == 0 and len(holds) < 3):
-            if at % 2 or not self.shards:
-                return lambda: shards.claim_any(flow.worker, name, limit=1), self._claimed(who)
-            shard_id, seen = list(self.shards.items())[at % len(self.shards)]
-            return lambda: [shards.claim(flow.worker, shard_id, seen.epoch, name)], self._claimed(who)
+            return lambda: shards.claim_any(flow.worker, name, limit=1 + at % 2), self._claimed(who)
         hold = holds[at % len(holds)]
         lease = hold.lease
         if choice == 1:
@@ -180,14 +177,14 @@ class Interleaved(RuleBasedStateMachine):
             return lambda: shards.open_shard(flow.worker, lease), lambda work: setattr(hold, "rows", [row.idx for row in work.rows])
         return self._write(who, hold, hold.rows, choice, at)
 
-    def _claimed(self, who: str) -> Callable[[list[Lease | None]], None]:
+    def _claimed(self, who: str) -> Callable[[list[Lease]], None]:
         paused_at = None if self.seen is None else self.seen.paused_at
 
-        def claimed(leases: list[Lease | None]) -> None:
+        def claimed(leases: list[Lease]) -> None:
             now = self._job()
             if paused_at is not None and now is not None and now.paused_at == paused_at:
-                assert not any(leases), "a job was paused all the while, and something of it was begun"
-            self.holds[who].extend(Hold(lease) for lease in leases if lease is not None)
+                assert leases == [], "a job was paused all the while, and something of it was begun"
+            self.holds[who].extend(map(Hold, leases))
 
         return claimed
 

@@ -8,7 +8,7 @@ from db.actors import Actor
 from db.dispatch import _VALIDATING, _cut
 from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
 from db.lifecycle import INTERACTIVE_PRIORITY, MIN_SHARD_ROWS, PART_ROWS, PARTS
-from db.shards import claim, claim_any
+from db.shards import claim_any
 from tests.db.flow import Flow, Stores, plain
 
 
@@ -88,8 +88,7 @@ def test_a_shard_is_offered_once_until_its_message_is_taken_for_lost(flow: Flow,
 def test_a_claimed_or_given_back_shard_is_offered_with_its_new_epoch(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, 10)
     ((shard_id, epoch),) = pick_dispatchable(flow.dispatcher, 9)
-    lease = claim(flow.worker, shard_id, epoch, "host:1")
-    assert lease is not None
+    lease = flow.claim()
     assert pick_dispatchable(flow.dispatcher, 9, redispatch_seconds=0) == []
     flow.answer(lease, range(3))
     assert pick_dispatchable(flow.dispatcher, 9) == [(shard_id, epoch + 1)]

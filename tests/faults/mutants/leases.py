@@ -15,26 +15,7 @@ MUTANTS: Final = (
         "every claim adds 1 to the epoch",
         SHARDS,
         (("SET state = 'leased', epoch = s.epoch + 1, worker", "SET state = 'leased', epoch = s.epoch, worker"),),
-        (f"{_SHARDS_TEST}test_a_claim_check_is_good_once",),
-    ),
-    Mutant(
-        "claim-check-epoch",
-        "a claim check is good for its epoch only",
-        SHARDS,
-        (("WHERE s.shard_id = :shard AND s.epoch = :epoch\n", "WHERE s.shard_id = :shard\n"),),
-        (f"{_SHARDS_TEST}test_forged_late_and_foreign_claim_checks_claim_nothing",),
-    ),
-    Mutant(
-        "claim-check-lock",
-        "a shard is locked before it is taken: by claim check",
-        SHARDS,
-        (
-            (
-                'j.paused_at IS NULL)\n    FOR UPDATE OF s SKIP LOCKED\n    """\n)\n_HEADS',
-                'j.paused_at IS NULL)\n    """\n)\n_HEADS',
-            ),
-        ),
-        (f"{_SHARDS_TEST}test_two_workers_cannot_claim_one_shard",),
+        (f"{_SHARDS_TEST}test_a_claim_gives_a_shard_to_one_worker_once",),
     ),
     Mutant(
         "claim-next-lock",
@@ -54,18 +35,6 @@ MUTANTS: Final = (
         SHARDS,
         (("c.shard_id LIMIT :limit\n    FOR UPDATE OF s SKIP LOCKED\n", "c.shard_id\n    FOR UPDATE OF s SKIP LOCKED\n"),),
         (f"{_SHARDS_TEST}test_claims_never_exceed_their_limit_whatever_the_plan",),
-    ),
-    Mutant(
-        "claim-live-lease",
-        "a lease that has not run out is not taken over: by claim check",
-        SHARDS,
-        (
-            (
-                "(s.state = 'leased' AND s.lease_expires_at <= now() AND s.crash_attempts < :max_crashes)",
-                "(s.state = 'leased' AND s.crash_attempts < :max_crashes)",
-            ),
-        ),
-        (f"{_SHARDS_TEST}test_a_claim_check_is_good_once",),
     ),
     Mutant(
         "takeover-live-lease",
@@ -99,13 +68,6 @@ MUTANTS: Final = (
         (f"{_SHARDS_TEST}test_a_suspect_runs_alone_in_its_worker",),
     ),
     Mutant(
-        "suspect-idle",
-        "a suspect goes to a worker that holds nothing: by claim check",
-        SHARDS,
-        (("AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before", "AND (true OR :idle OR s.not_before"),),
-        (f"{_SHARDS_TEST}test_a_suspect_runs_alone_in_its_worker",),
-    ),
-    Mutant(
         "suspect-idle-turn",
         "a suspect goes to a worker that holds nothing: by turn",
         TURNS,
@@ -118,25 +80,6 @@ MUTANTS: Final = (
         SHARDS,
         (("pg_advisory_xact_lock(hashtextextended(:worker, 0))", "hashtextextended(:worker, 0)"),),
         (f"{_SHARDS_TEST}test_threads_of_one_worker_that_claim_at_once_leave_a_suspect_alone",),
-    ),
-    Mutant(
-        "deadline-check",
-        "past its deadline nothing is claimed: by claim check",
-        SHARDS,
-        (
-            (
-                "AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline IS NULL OR s.deadline > now())",
-                "AND (s.not_before IS NULL OR s.not_before <= now())",
-            ),
-        ),
-        (f"{_SHARDS_TEST}test_a_claim_check_of_a_shard_put_off_or_past_its_deadline_claims_nothing",),
-    ),
-    Mutant(
-        "put-off-check",
-        "what was put off is not claimed before its time: by claim check",
-        SHARDS,
-        (("AND (s.not_before IS NULL OR s.not_before <= now()) AND (s.deadline", "AND (s.deadline"),),
-        (f"{_SHARDS_TEST}test_a_claim_check_of_a_shard_put_off_or_past_its_deadline_claims_nothing",),
     ),
     Mutant(
         "deadline-turn",

@@ -107,19 +107,6 @@ MUTANTS: Final = (
         ("tests/workers/test_dispatcher.py::test_a_message_goes_out_once_its_shard_is_written_down_as_offered",),
     ),
     Mutant(
-        "turn-at-the-message",
-        "whoever a message wakes takes the shard whose turn it is",
-        "workers/process.py",
-        (
-            (
-                "claimed = shards.claim_any(self._store, self._name, lease_seconds=self._settings.lease_seconds)\n",
-                "named = shards.claim(self._store, _shard_id, _epoch, self._name, lease_seconds=self._settings.lease_seconds)\n"
-                "            claimed = [] if named is None else [named]\n",
-            ),
-        ),
-        ("tests/faults/test_fairness.py::test_a_small_tenant_waits_for_two_shards_at_most",),
-    ),
-    Mutant(
         "claim-check-shape",
         "a message of another version is dropped",
         "workers/app.py",
