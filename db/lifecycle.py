@@ -12,6 +12,7 @@ The queries in :mod:`db.shards`, :mod:`db.results`, :mod:`db.dispatch`, :mod:`db
 compare-and-set on (state, epoch), with the database's clock.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -36,6 +37,7 @@ MIN_SHARD_ROWS: Final = 8
 MAX_SHARD_ROWS: Final = 4096
 PARTS: Final = 8  # shards that a job has at least, where each gets so many rows:
 PART_ROWS: Final = 256
+STAGGERED: Final = 4  # the first shards of a large job: as many as a worker has in flight by default
 
 
 class JobState(StrEnum):
@@ -102,9 +104,15 @@ def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool)
 
 
 def cut_points(row_count: int, step: int) -> list[int]:
-    """Where each shard begins, and at last where all end: ``step`` rows each, but the last of them is cut smaller and smaller, so that the
-    last worker does not run alone for a whole shard's time. (Guided self-scheduling: Polychronopoulos and Kuck, 1987.)"""
-    points = list(range(0, row_count, step))
+    """Where each shard begins, and at last where all end: ``step`` rows each, but for the first and the last.
+
+    The last of them is cut smaller and smaller, so that the last worker does not run alone for a whole shard's time. (Guided
+    self-scheduling: Polychronopoulos and Kuck, 1987.) The first of a large job grow from a quarter to the whole: shards in flight beside
+    each other would otherwise begin and end together, and whose turn it is would wait for all of them instead of for one.
+    """
+    staggered = row_count > PARTS * step and step // STAGGERED >= MIN_SHARD_ROWS
+    points = [0, *itertools.accumulate(step * part // STAGGERED for part in range(1, STAGGERED))] if staggered else [0]
+    points += range(points[-1] + step, row_count, step)
     if len(points) > 1:
         first = points[-1]
         while (row_count - first) // 2 >= PART_ROWS:

@@ -20,6 +20,7 @@ from db.lifecycle import (
     MAX_SHARD_ROWS,
     MIN_SHARD_ROWS,
     PART_ROWS,
+    STAGGERED,
     Failing,
     JobState,
     Shard,
@@ -89,9 +90,17 @@ def test_shards_cover_every_row_once_and_grow_smaller_at_the_end(row_count: int,
     sizes = [end - first for first, end in itertools.pairwise(points)]
     assert (points[0], points[-1]) == (0, row_count)
     assert 0 < min(sizes) <= max(sizes) <= step
-    assert all(later <= earlier for earlier, later in itertools.pairwise(sizes))
+    largest = sizes.index(max(sizes))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(sizes[largest:]))
     assert sizes[-1] < 2 * PART_ROWS or len(sizes) == 1
-    assert len(sizes) <= math.ceil(row_count / step) + math.log2(MAX_SHARD_ROWS / PART_ROWS)
+    assert len(sizes) <= math.ceil(row_count / step) + STAGGERED / 2 + math.log2(MAX_SHARD_ROWS / PART_ROWS)
+
+
+def test_the_first_shards_of_a_large_job_do_not_end_together() -> None:
+    points = cut_points(100_000, 1_000)
+    assert points[:6] == [0, 250, 750, 1_500, 2_500, 3_500]
+    assert cut_points(100, 10)[:3] == [0, 10, 20], "small shards are not made smaller"
+    assert cut_points(7_000, 1_000)[:3] == [0, 1_000, 2_000], "nor are those of a job that has few"
 
 
 @pytest.mark.parametrize("state", list(JobState))
