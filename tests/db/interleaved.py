@@ -189,16 +189,16 @@ class Interleaved(RuleBasedStateMachine):
         return claimed
 
     def _write(self, who: str, hold: Hold, rows: list[int], choice: int, at: int) -> tuple[Callable[[], object], Callable[[Any], None]]:
-        """All that is left, or a part of it, or failures of a part; or once more what was written last, as after a commit in doubt."""
+        """All that is left, or the first of it, or failures of the last; or once more what was written last, as after a commit in doubt."""
         if choice == 4 and hold.written is not None:
             again = hold.written
             return lambda: self._store(hold.lease, again, finish=False), lambda _: None
-        part = rows[: 1 + at] if choice in {5, 6} else rows
+        part = rows[: 1 + at] if choice == 5 else rows[-1 - at :] if choice == 6 else rows
         finish = len(part) == len(rows)
         made = [NewResult(idx, FAILED, "engine_error", None, 3, 0) for idx in part] if choice == 6 else list(answers(part))
 
         def written(_: object) -> None:
-            hold.rows, hold.written = rows[len(part) :], made
+            hold.rows, hold.written = [idx for idx in rows if idx not in part], made
             if finish:
                 self._drop(who, hold)
 

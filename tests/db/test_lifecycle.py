@@ -50,7 +50,11 @@ ROWS = 24
 def test_a_deadline_ends_what_runs_and_nothing_else() -> None:
     moves = {state: next_job_state(state, live_shards=True, deadline_passed=True) for state in JobState}
     assert {state for state, following in moves.items() if following is JobState.EXPIRED} == {JobState.IN_PROGRESS, JobState.EXPIRED}
-    assert moves[JobState.CANCELLING] is JobState.CANCELLING
+
+
+def test_a_cancelled_job_waits_for_its_holders_whatever_its_deadline() -> None:
+    for passed in (False, True):
+        assert next_job_state(JobState.CANCELLING, live_shards=True, deadline_passed=passed) is JobState.CANCELLING
 
 
 def test_a_job_without_live_shards_goes_to_its_end_and_stays_there() -> None:

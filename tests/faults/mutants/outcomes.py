@@ -276,7 +276,7 @@ MUTANTS: Final = (
         "a cancelled job ends when its holders have let go",
         LIFECYCLE,
         (("if state is JobState.CANCELLING and not live_shards:", "if state is JobState.CANCELLING:"),),
-        ("tests/db/test_jobs.py::test_cancelling_keeps_what_is_done_and_ends_once_the_holders_have_let_go",),
+        ("tests/db/test_lifecycle.py::test_a_cancelled_job_waits_for_its_holders_whatever_its_deadline",),
     ),
     Mutant(
         "cut-once",
