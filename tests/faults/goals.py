@@ -41,8 +41,7 @@ def figures_of(
     if soak is not None:
         found["soak"] = _of_soak(soak)
     if guards is not None:
-        turns = f"{len(guards['bare'])} turns of {guards['rows']:,} rows"
-        found["cost"] = Figure(guards["cost"], f"{guards['cost']:.1%}", turns)
+        found["cost"] = _of_guards(guards)
     if mutants:
         hit = sum(one["verdict"] == "found" for one in mutants)
         found["mutants"] = Figure(hit / len(mutants), f"{hit} of {len(mutants)}")
@@ -76,6 +75,15 @@ def _of_matrix(lines: Sequence[Line]) -> dict[str, Figure]:
         if line.test == DRAINED and line.counted is not None:
             found["drained"] = Figure(line.counted.recomputed, f"{line.counted.recomputed} rows")
     return found
+
+
+def _of_guards(guards: Mapping[str, Any]) -> Figure:
+    """Neither passed nor missed while the goal lies within what it may be."""
+    goal = next(goal.at_most for goal in GOALS if goal.key == "cost")
+    assert goal is not None
+    note = f"between {guards['low']:.1%} and {guards['high']:.1%} (95 %), CPU time {guards['cpu_cost']:.1%}; "
+    note += f"{len(guards['bare'])} pairs of turns of {guards['rows']:,} rows"
+    return Figure(guards["cost"], f"{guards['cost']:.1%}", note, enough=not guards["low"] <= goal < guards["high"])
 
 
 def _bound(line: Line) -> float:

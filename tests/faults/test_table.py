@@ -71,6 +71,13 @@ def test_a_soak_of_too_few_rows_neither_passes_nor_misses() -> None:
     assert verdict(_goals()["soak"], figures_of([], {**soak, "rows": 20}, None, None)["soak"]) == "pass"
 
 
+def test_a_cost_on_both_sides_of_its_goal_neither_passes_nor_misses() -> None:
+    guards = {"cost": 0.04, "cpu_cost": 0.03, "rows": 100, "bare": [1.0]}
+    for low, high, expected in ((0.02, 0.049, "pass"), (0.02, 0.06, "inconclusive"), (0.051, 0.08, "MISS")):
+        figures = figures_of([], None, {**guards, "cost": (low + high) / 2, "low": low, "high": high}, None)
+        assert verdict(_goals()["cost"], figures["cost"]) == expected
+
+
 def test_one_mutant_that_survives_misses() -> None:
     found, survived = {"verdict": "found"}, {"verdict": "survived"}
     assert verdict(_goals()["mutants"], figures_of([], None, None, [found, found])["mutants"]) == "pass"
