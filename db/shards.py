@@ -7,6 +7,7 @@ somebody else may have the shard.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -55,7 +56,7 @@ _HELD: Final = text(
 _HEADS: Final = """
     SELECT s.shard_id, s.crash_attempts
     FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
-    WHERE s.state = 'ready' AND s.priority >= :least_priority
+    WHERE s.state = 'ready' AND s.priority >= :least_priority AND (c.newcomer OR NOT :only_newcomers)
     ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :limit
     FOR UPDATE OF s SKIP LOCKED
     """
@@ -186,22 +187,34 @@ class ShardWork:
     rows: list[OpenRow]
 
 
-def claim_any(
-    store: Store, worker: str, limit: int = 1, lease_seconds: float = LEASE_SECONDS, *, only_interactive: bool = False
-) -> list[Lease]:
-    """Up to ``limit`` shards whose turn it is, or, of ready ones, those of interactive jobs only. With a broker that is away this is how
-    workers find their work."""
+class Kept(StrEnum):
+    """What a claim may be confined to, for a slot that a worker keeps for it."""
+
+    INTERACTIVE = "interactive"
+    NEWCOMER = "newcomer"  # a tenant of whom nothing is in work
+
+
+def claim_any(store: Store, worker: str, limit: int = 1, lease_seconds: float = LEASE_SECONDS, *, only: Kept | None = None) -> list[Lease]:
+    """Up to ``limit`` shards whose turn it is, or, of ready ones, those of interactive jobs or of newcomers only. With a broker that is
+    away this is how workers find their work."""
     with store.transaction() as conn:
         idle = _idle(conn, worker)
         if idle is None or limit < 1:
             return []
-        least_priority = INTERACTIVE_PRIORITY if only_interactive else ANY_PRIORITY
-        turn = {"depth": limit + CONTENDERS, "limit": limit, "redispatch": 0.0, "idle": idle, "least_priority": least_priority, **SUSPECTS}
+        turn = {
+            "depth": limit + CONTENDERS,
+            "limit": limit,
+            "redispatch": 0.0,
+            "idle": idle,
+            "least_priority": INTERACTIVE_PRIORITY if only is Kept.INTERACTIVE else ANY_PRIORITY,
+            "only_newcomers": only is Kept.NEWCOMER,
+            **SUSPECTS,
+        }
         found = list(conn.execute(_LOCK_NEXT, turn))
         if found and found[0].crash_attempts >= MAX_CRASHES:
             return _take(conn, found[:1], worker, lease_seconds, idle=idle)  # a suspect runs alone
         found = [row for row in found if row.crash_attempts < MAX_CRASHES]
-        if len(found) < limit and not only_interactive:
+        if len(found) < limit and only is None:
             overdue = {"takeover": TAKEOVER_SECONDS, "limit": limit - len(found), "max_crashes": MAX_CRASHES}
             found += conn.execute(_LOCK_OVERDUE, overdue)
         return _take(conn, found, worker, lease_seconds, idle=idle)

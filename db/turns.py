@@ -3,7 +3,8 @@
 Tenants take turns, weighted by cost: deficit round robin (Shreedhar and Varghese, 1995) with a full-sized shard as the quantum. A tenant's
 turn is the cost of what it has in work or in the queue already and of what goes before, so one with a million rows and one with ten meet at
 the same place, and one with large shards does not get more of the device than one with small ones. What shares a turn goes by priority,
-deadline, age. Only the head of each tenant's queue is read, by index, however long the queue is.
+deadline, age. A tenant is a **newcomer** while nothing of it is in work. Only the head of each tenant's queue is read, by index, however
+long the queue is.
 """
 
 from typing import Final
@@ -20,7 +21,7 @@ CANDIDATES: Final = """
             SELECT tenant_id, cost FROM shards WHERE state = 'ready' AND dispatched_at > now() - make_interval(secs => :redispatch)) AS held
         GROUP BY tenant_id
     ), candidates AS (
-        SELECT head.tenant_id, head.shard_id, head.priority, head.deadline,
+        SELECT head.tenant_id, head.shard_id, head.priority, head.deadline, busy.cost IS NULL AS newcomer,
                ceil(coalesce(busy.cost, 0) + sum(head.cost) OVER (
                    PARTITION BY head.tenant_id ORDER BY head.priority DESC, head.deadline, head.job_id, head.first_idx)) AS turn
         FROM (SELECT DISTINCT tenant_id FROM jobs WHERE state = 'in_progress' AND paused_at IS NULL) AS active

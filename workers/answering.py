@@ -86,6 +86,7 @@ def _classify(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked])
         stop=held,
         job=held.lease.job_id.bytes,
         interactive=held.lease.interactive,
+        tenant=held.lease.tenant_id,
     )
     began = time.perf_counter()
     made: list[NewResult] = []
@@ -123,6 +124,7 @@ def _embed(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) ->
         stop=held,
         job=held.lease.job_id.bytes,
         interactive=held.lease.interactive,
+        tenant=held.lease.tenant_id,
     )
     began = time.perf_counter()
     made: list[NewResult] = []
@@ -149,7 +151,7 @@ def _embed(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) ->
 
 def _generate(runtime: Runtime, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
     prompts = [_prompt(row.request) for row in rows if isinstance(row.request, GenerationRequest)]
-    outcome = runtime.generate(group.model, prompts, stop=held, interactive=held.lease.interactive)
+    outcome = runtime.generate(group.model, prompts, stop=held, interactive=held.lease.interactive, tenant=held.lease.tenant_id)
     began = time.perf_counter()
     chat = held.lease.endpoint != "/v1/completions"
     shape = answers.chat_completion if chat else answers.text_completion

@@ -12,7 +12,7 @@ exception: it is halved until the rows to blame stand alone. A lost device (Engi
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -82,8 +82,9 @@ class Served(Generic[AnswerT]):
 class _Call(Generic[RowT, AnswerT]):
     """Rows still open, answers so far. Lanes settle rows of one call at the same time, hence the lock."""
 
-    def __init__(self, rows: Sequence[RowT], stop: threading.Event | None) -> None:
+    def __init__(self, rows: Sequence[RowT], stop: threading.Event | None, tenant: Hashable = None) -> None:
         self.rows = rows
+        self.tenant = tenant
         self.future: Future[Served[AnswerT]] = Future()
         self._answers: list[AnswerT | FailedRow | None] = [None] * len(rows)
         self._open = len(rows)
@@ -147,7 +148,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._lock = threading.Lock()  # guards everything below
         self._may_cut = threading.Condition(self._lock)  # the feeder waits here
         self._may_run = threading.Condition(self._lock)  # the lanes wait here
-        self._waiting: dict[Work, Waiting[_Call[RowT, AnswerT]]] = {work: Waiting(policy) for work in Work}
+        self._waiting: dict[Work, Waiting[_Call[RowT, AnswerT]]] = {work: Waiting(policy, lambda call: call.tenant) for work in Work}
         self._ready: dict[Work, _Batch[RowT, PreparedT, AnswerT] | None] = dict.fromkeys(Work)
         self._fresh: dict[Work, bool] = dict.fromkeys(Work, False)  # rows came since the ready batch was cut
         self._calls: set[_Call[RowT, AnswerT]] = set()  # that may have rows waiting
@@ -163,15 +164,22 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             thread.start()
 
     def submit(
-        self, rows: Sequence[RowT], lengths: Sequence[int], stop: threading.Event | None = None, *, interactive: bool = False
+        self,
+        rows: Sequence[RowT],
+        lengths: Sequence[int],
+        stop: threading.Event | None = None,
+        *,
+        interactive: bool = False,
+        tenant: Hashable = None,
     ) -> Future[Served[AnswerT]]:
         """Never blocks. The future raises Stopped when `stop` was set before all rows ran, EngineBroken when the device is lost.
 
         Interactive rows make up the next batches, before bulk rows that came earlier; for rows that somebody waits for, and few of them.
+        Rows of several tenants take turns.
         """
         if len(rows) != len(lengths):
             raise ValueError("There must be one length for each row.")
-        call: _Call[RowT, AnswerT] = _Call(rows, stop)
+        call: _Call[RowT, AnswerT] = _Call(rows, stop, tenant)
         if not rows:
             call.future.set_result(Served([], BatchShare()))
             return call.future

@@ -6,7 +6,7 @@ once.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain
@@ -63,6 +63,7 @@ class Encoder:
         stop: threading.Event | None,
         job: bytes | None,
         interactive: bool,
+        tenant: Hashable,
     ) -> Answered:
         """What the model says to every sequence of every text. A text fails with the first of its sequences that does."""
         read = self._read(texts, long)
@@ -75,7 +76,8 @@ class Encoder:
             vectors[groups[key]] = vector
         fresh = [key for key in groups if key not in known]
         ids = [sequences[groups[key][0]] for key in fresh]
-        served = wait_served(self.batcher.submit(ids, [len(one) for one in ids], stop, interactive=interactive), stages)
+        lengths = [len(one) for one in ids]
+        served = wait_served(self.batcher.submit(ids, lengths, stop, interactive=interactive, tenant=tenant), stages)
         spoilt: dict[int, FailedRow] = {}
         good = _place(vectors, spoilt, [groups[key] for key in fresh], served.answers)
         if job is not None:

@@ -3,8 +3,9 @@
 It looks every few seconds. While no message has come for that long, it looks again as soon as a slot is free: then it is the only source
 of work, and the device should not wait.
 
-For interactive shards it looks several times a second, whenever a slot that is kept for them is free. Their messages stand behind those of
-bulk in the broker, and a message thread that is busy takes none; so this look, and not the message, is what they can rely on.
+For interactive shards and for newcomers it looks several times a second, whenever a slot that is kept for them is free. Their messages
+stand behind those of bulk in the broker, and a message thread that is busy takes none; so this look, and not the message, is what they can
+rely on.
 """
 
 import logging
@@ -12,17 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from db import shards
 from db.connect import Store
-from db.shards import Lease
+from db.shards import Kept, Lease
 from workers import metrics
 from workers.guard import Guard
 from workers.logs import place_of
 from workers.slots import Slots
 
-INTERACTIVE_POLL_SECONDS: Final = 0.25  # a look costs the store about a millisecond
+KEPT_POLL_SECONDS: Final = 0.25  # a look costs the store about a millisecond
 
 log = logging.getLogger("textmill.poller")
 
@@ -52,7 +54,7 @@ class Poller:
         self._closing = threading.Event()
         self._last_message = -poll_seconds
         self._failing = False
-        self._shards = ThreadPoolExecutor(slots.count + slots.kept, thread_name_prefix="polled-shard")
+        self._shards = ThreadPoolExecutor(slots.in_all, thread_name_prefix="polled-shard")
         self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -72,21 +74,19 @@ class Poller:
 
     def poll(self) -> int:
         """Claims as many shards as there are idle slots and starts them. Returns how many."""
-        return self._claim(self._slots.take_idle(), self._slots.give, only_interactive=False)
+        return self._claim(self._slots.take_idle(), self._slots.give, only=None)
 
-    def poll_interactive(self) -> int:
-        """The same for interactive shards and the slots that are kept for them."""
-        return self._claim(self._slots.take_kept(), self._slots.give_kept, only_interactive=True)
+    def poll_kept(self, kept: Kept) -> int:
+        """The same for such shards and the slots that are kept for them."""
+        return self._claim(self._slots.take_kept(kept), partial(self._slots.give_kept, kept), only=kept)
 
-    def _claim(self, idle: int, give: Callable[[int], None], *, only_interactive: bool) -> int:
+    def _claim(self, idle: int, give: Callable[[int], None], *, only: Kept | None) -> int:
         if idle == 0:
             return 0
         claimed: list[Lease] = []
         claimed_at = self._now()
         try:
-            claimed = shards.claim_any(
-                self._store, self._worker, limit=idle, lease_seconds=self._lease_seconds, only_interactive=only_interactive
-            )
+            claimed = shards.claim_any(self._store, self._worker, limit=idle, lease_seconds=self._lease_seconds, only=only)
             if self._failing:
                 log.info("the store answers again")
             self._failing = False
@@ -133,14 +133,15 @@ class Poller:
         guard = Guard(log, "the poller")
         while not self._closing.is_set():
             with guard:
-                if not self._failing:  # a store that is away is asked no oftener than it was
-                    self.poll_interactive()
+                for kept in self._slots.kept:
+                    if not self._failing:  # a store that is away is asked no oftener than it was
+                        self.poll_kept(kept)
                 if self._wake.is_set() or self._now() >= next_poll:
                     self._wake.clear()
                     next_poll = self._now() + self._poll_seconds
                     self.poll()
                     next_poll = self._now() + self._poll_seconds
-            self._wake.wait(min(INTERACTIVE_POLL_SECONDS, self._poll_seconds) if self._slots.kept else self._poll_seconds)
+            self._wake.wait(min(KEPT_POLL_SECONDS, self._poll_seconds) if self._slots.kept else self._poll_seconds)
 
 
 def _taken(ticket: list[Lease]) -> Lease | None:

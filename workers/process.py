@@ -47,13 +47,12 @@ from workers.pulse import Progress, Pulse
 from workers.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard_task import End, ShardTask
-from workers.slots import Slots
+from workers.slots import KEPT_SLOTS, Slots
 from workers.watchdog import Watchdog
 
 EX_SOFTWARE: Final = 70
 CONSUMER_PAUSE_SECONDS: Final = 1.0
 MEMORY_SECONDS: Final = 1.0  # between two looks
-INTERACTIVE_SLOTS: Final = 1  # beside those of all shards; the poller fills it (a message thread more would only hold a bulk message back)
 
 log = logging.getLogger("textmill.worker")
 
@@ -76,8 +75,8 @@ class Worker:
         self._drained = False
         self._exit_code = 0
         self._loaded_at, self._load_seconds = time.monotonic(), 0.0
-        self._slots = Slots(settings.threads, kept=INTERACTIVE_SLOTS)
-        self._store: Store = open_store(settings, Role.WORKER, pool_size=settings.threads + INTERACTIVE_SLOTS + 4)
+        self._slots = Slots(settings.threads, KEPT_SLOTS)
+        self._store: Store = open_store(settings, Role.WORKER, pool_size=self._slots.in_all + 4)
         self._bell = Bell(self._store)
         self._keeper_store: Store = open_store(settings, Role.WORKER, pool_size=1)
         self._keeper = LeaseKeeper(

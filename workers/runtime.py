@@ -9,7 +9,7 @@ end. Tenants, jobs and files are unknown here.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -176,14 +176,16 @@ class Runtime:
         stop: threading.Event | None = None,
         job: bytes | None = None,
         interactive: bool = False,
+        tenant: Hashable = None,
     ) -> EmbedOutcome:
         """A text longer than the model is cut and marked truncated, unless `long` says otherwise for it: it fails with input_too_long, or
         its windows' vectors are pooled.
 
-        Texts of the same `job` with the same tokens are computed once; without one, each is. `interactive` rows make up the next batch.
+        Texts of the same `job` with the same tokens are computed once; without one, each is. `interactive` rows make up the next batch;
+        rows of several tenants take turns.
         """
         encoder = self._encoder(model_id)
-        answered = encoder.answer(texts, long=long, stop=stop, job=job, interactive=interactive)
+        answered = encoder.answer(texts, long=long, stop=stop, job=job, interactive=interactive, tenant=tenant)
         read, version = answered.read, encoder.engine.model_version
         vectors, pieces = answered.vectors, read.pieces
         if pieces.chunked:
@@ -204,6 +206,7 @@ class Runtime:
         stop: threading.Event | None = None,
         job: bytes | None = None,
         interactive: bool = False,
+        tenant: Hashable = None,
     ) -> ClassifyOutcome:
         """With a head, or a model that is a classifier, its labels count, and `labels` and `templates` are not read.
 
@@ -212,7 +215,7 @@ class Runtime:
         if head is not None and head.base != model_id:
             raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
         encoder = self._encoder(model_id)
-        answered = encoder.answer(texts, long=long, stop=stop, job=job, interactive=interactive)
+        answered = encoder.answer(texts, long=long, stop=stop, job=job, interactive=interactive, tenant=tenant)
         read, version = answered.read, encoder.engine.model_version
         rows: list[Classified | FailedRow] = [_UNANSWERED] * len(texts)
         for index, why in answered.failed.items():
@@ -235,7 +238,7 @@ class Runtime:
             return ClassifyOutcome(rows, answered.share, version, read.stages)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
-            described = self.embed(model_id, descriptions, stop=stop, interactive=interactive)
+            described = self.embed(model_id, descriptions, stop=stop, interactive=interactive, tenant=tenant)
             if described.failed:
                 raise TextmillError("A label could not be embedded.", code=next(iter(described.failed.values())).code)
             return described.vectors
@@ -246,7 +249,13 @@ class Runtime:
         return ClassifyOutcome(rows, answered.share, version, read.stages)
 
     def generate(
-        self, model_id: str, prompts: Sequence[GenerateRequest], *, stop: threading.Event | None = None, interactive: bool = False
+        self,
+        model_id: str,
+        prompts: Sequence[GenerateRequest],
+        *,
+        stop: threading.Event | None = None,
+        interactive: bool = False,
+        tenant: Hashable = None,
     ) -> GenerateOutcome:
         """A prompt that leaves no room for a token fails with prompt_too_long; one that brings nothing but space with empty_generation."""
         decoder = self._decoder(model_id)
@@ -261,7 +270,7 @@ class Runtime:
                 items.append(item)
         stages = StageSeconds(tokenise=time.perf_counter() - started)
         lengths = [len(item.ids) + item.max_tokens for item in items]
-        served = wait_served(decoder.batcher.submit(items, lengths, stop, interactive=interactive), stages)
+        served = wait_served(decoder.batcher.submit(items, lengths, stop, interactive=interactive, tenant=tenant), stages)
         for index, item, answer in zip(asked, items, served.answers, strict=True):
             if isinstance(answer, FailedRow):
                 rows[index] = answer

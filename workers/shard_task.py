@@ -39,6 +39,7 @@ from workers.pace import DECODER_ROWS, Pace
 from workers.requests import HEAD_PREFIX, TrainingExample
 from workers.runtime import Runtime
 from workers.settings import WorkerSettings
+from workers.slots import KEPT_SLOTS
 from workers.stages import InFlight, StageSeconds
 from workers.watchdog import Watchdog
 
@@ -86,7 +87,7 @@ class ShardTask:
         self._done = done
         self._wrote = wrote
         self._in_flight = InFlight()
-        self._calls = ThreadPoolExecutor((settings.threads + 1) * CHUNKS_IN_FLIGHT, thread_name_prefix="chunk")
+        self._calls = ThreadPoolExecutor((settings.threads + sum(KEPT_SLOTS.values())) * CHUNKS_IN_FLIGHT, thread_name_prefix="chunk")
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
 
     def run(self, lease: Lease, claimed_at: float) -> End:

@@ -1,19 +1,31 @@
 """The shards in flight of one process: a fixed number of slots, whoever wakes them (a message or the poller).
 
-Some more slots are kept for interactive shards: were all taken by bulk, a small job would wait until a whole shard of it is done.
+Some more slots are kept for interactive shards, and for newcomers: were all taken by bulk, a small job would wait until a whole shard of it
+is done.
 """
 
 import threading
+from collections.abc import Mapping
+from typing import Final
+
+from db.shards import Kept
+
+# Beside those of all shards; the poller fills them (a message thread more would only hold a bulk message back).
+KEPT_SLOTS: Final = {Kept.INTERACTIVE: 1, Kept.NEWCOMER: 1}
 
 
 class Slots:
-    def __init__(self, count: int, *, kept: int = 0) -> None:
+    def __init__(self, count: int, kept: Mapping[Kept, int] | None = None) -> None:
         self.count = count
-        self.kept = kept
+        self.kept = dict(kept or {})
         self._free = count
-        self._kept_free = kept
+        self._kept_free = dict(self.kept)
         self._changed = threading.Condition()
         self._closed = False
+
+    @property
+    def in_all(self) -> int:
+        return self.count + sum(self.kept.values())
 
     def take(self) -> bool:
         """Waits for a slot. False once the slots are closed."""
@@ -25,25 +37,30 @@ class Slots:
             return True
 
     def take_idle(self) -> int:
-        """All slots that are free now, without waiting; not those kept for interactive shards."""
+        """All slots that are free now, without waiting; not those that are kept."""
         with self._changed:
             taken, self._free = (0, self._free) if self._closed else (self._free, 0)
             return taken
 
-    def take_kept(self) -> int:
-        """All slots kept for interactive shards that are free now, without waiting. To be given back with `give_kept`."""
+    def take_kept(self, kept: Kept) -> int:
+        """All slots kept for such shards that are free now, without waiting. To be given back with `give_kept`."""
         with self._changed:
-            taken, self._kept_free = (0, self._kept_free) if self._closed else (self._kept_free, 0)
-            return taken
+            free = self._kept_free.get(kept, 0)
+            if self._closed or free == 0:
+                return 0
+            self._kept_free[kept] = 0
+            return free
 
     def give(self, count: int = 1) -> None:
         with self._changed:
             self._free += count
             self._changed.notify_all()
 
-    def give_kept(self, count: int = 1) -> None:
+    def give_kept(self, kept: Kept, count: int = 1) -> None:
+        if count == 0:
+            return
         with self._changed:
-            self._kept_free += count
+            self._kept_free[kept] += count
             self._changed.notify_all()
 
     def close(self) -> None:

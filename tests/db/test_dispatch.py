@@ -8,7 +8,7 @@ from db.actors import Actor
 from db.dispatch import _VALIDATING, _cut
 from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
 from db.lifecycle import INTERACTIVE_PRIORITY, MIN_SHARD_ROWS, PART_ROWS, PARTS
-from db.shards import claim_any
+from db.shards import Kept, claim_any
 from tests.db.flow import Flow, Stores, plain
 
 
@@ -164,13 +164,24 @@ def test_a_late_small_tenant_is_served_at_once_beside_a_million_rows(flow: Flow,
 
 def test_a_claim_of_interactive_shards_only_passes_over_bulk_that_came_first(flow: Flow, tenant: Actor) -> None:
     bulk = flow.job(tenant, 100)
-    assert claim_any(flow.worker, "host:1", limit=4, only_interactive=True) == []
+    assert claim_any(flow.worker, "host:1", limit=4, only=Kept.INTERACTIVE) == []
     urgent = [flow.job(tenant, 5, priority=INTERACTIVE_PRIORITY), flow.job(flow.new_tenant(), 5, priority=INTERACTIVE_PRIORITY)]
-    leases = claim_any(flow.worker, "host:1", limit=4, only_interactive=True)
+    leases = claim_any(flow.worker, "host:1", limit=4, only=Kept.INTERACTIVE)
     assert {lease.job_id for lease in leases} == {job.job_id for job in urgent}
     assert all(lease.interactive for lease in leases)
     (other,) = claim_any(flow.worker, "host:1", limit=1)
     assert (other.job_id, other.interactive) == (bulk.job_id, False)
+
+
+def test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 40)
+    small = flow.job(flow.new_tenant(), 5)
+    (first,) = claim_any(flow.worker, "host:1", limit=1)
+    leases = claim_any(flow.worker, "host:2", limit=4, only=Kept.NEWCOMER)
+    assert {first.job_id, *(lease.job_id for lease in leases)} >= {small.job_id}
+    assert first.tenant_id not in {lease.tenant_id for lease in leases}
+    assert claim_any(flow.worker, "host:2", limit=4, only=Kept.NEWCOMER) == []
+    assert claim_any(flow.worker, "host:2", limit=1) != []
 
 
 def test_an_interactive_shard_goes_before_its_tenants_bulk_whatever_its_deadline(flow: Flow, tenant: Actor) -> None:

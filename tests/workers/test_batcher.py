@@ -260,6 +260,23 @@ def test_a_lost_device_fails_every_call_and_blames_no_row(make: Make, engine: Pr
         batcher.submit([3], [1]).result(WAIT_SECONDS)
 
 
+# Several tenants.
+
+
+def test_a_few_rows_of_one_tenant_do_not_wait_behind_all_that_another_has_asked(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=8)
+    engine.let_go.clear()
+    large = [batcher.submit(list(range(first, first + 80)), ones(range(80)), tenant="large") for first in (0, 80)]
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    small = batcher.submit([1000, 1001, 1002, 1003], ones(range(4)), tenant="small")
+    engine.let_go.set()
+    assert answers(small) == [2000, 2002, 2004, 2006]
+    for future in large:
+        assert len(answers(future)) == 80
+    last = max(place for place, batch in enumerate(engine.batches) if any(row >= 1000 for row in batch))
+    assert last <= 3, "after the batch that ran and the one that was ready"
+
+
 # Two classes of work.
 
 

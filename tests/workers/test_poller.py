@@ -12,7 +12,8 @@ from db.actors import Actor
 from db.connect import Store
 from db.lifecycle import INTERACTIVE_PRIORITY
 from db.settings import Role
-from db.shards import Lease
+from db.shards import Kept, Lease
+from db.tenants import SCOPES, create_tenant
 from tests.workers.submitting import row, submit
 from workers.poller import Poller
 from workers.slots import Slots
@@ -55,7 +56,7 @@ def poller(stores: Stores, slots: Slots, run: Running, *, poll_seconds: float = 
 def test_as_many_shards_are_claimed_as_slots_are_idle(stores: Stores, tenant: Actor, running: Running) -> None:
     for _ in range(3):
         job(stores, tenant)
-    slots = Slots(2, kept=1)
+    slots = Slots(2, {Kept.INTERACTIVE: 1})
     made = poller(stores, slots, running)
     assert (made.poll(), made.poll()) == (2, 0)
     running.let_go.set()
@@ -66,25 +67,42 @@ def test_as_many_shards_are_claimed_as_slots_are_idle(stores: Stores, tenant: Ac
 
 def test_a_kept_slot_takes_an_interactive_shard_while_bulk_holds_the_others(stores: Stores, tenant: Actor, running: Running) -> None:
     job(stores, tenant), job(stores, tenant)
-    slots = Slots(1, kept=1)
+    slots = Slots(1, {Kept.INTERACTIVE: 1})
     made = poller(stores, slots, running)
     assert made.poll() == 1
-    assert made.poll_interactive() == 0, "the second bulk shard is none of its business"
+    assert made.poll_kept(Kept.INTERACTIVE) == 0, "the second bulk shard is none of its business"
     urgent = job(stores, tenant, priority=INTERACTIVE_PRIORITY)
     assert made.poll() == 0
-    assert made.poll_interactive() == 1
+    assert made.poll_kept(Kept.INTERACTIVE) == 1
     assert running.entered.acquire(timeout=WAIT_SECONDS)
     assert running.entered.acquire(timeout=WAIT_SECONDS)
     assert running.jobs[-1] == urgent or running.jobs[0] == urgent
     job(stores, tenant, priority=INTERACTIVE_PRIORITY)
-    assert made.poll_interactive() == 0, "there is one such slot"
+    assert made.poll_kept(Kept.INTERACTIVE) == 0, "there is one such slot"
+    running.let_go.set()
+    assert slots.wait_all_free(WAIT_SECONDS)
+    made.stop()
+
+
+def test_a_kept_slot_takes_a_newcomers_shard_while_another_tenant_holds_the_others(stores: Stores, tenant: Actor, running: Running) -> None:
+    job(stores, tenant), job(stores, tenant)
+    slots = Slots(1, {Kept.NEWCOMER: 1})
+    made = poller(stores, slots, running)
+    assert made.poll() == 1
+    assert made.poll_kept(Kept.NEWCOMER) == 0, "of that tenant something is in work"
+    other = Actor(create_tenant(stores(Role.API), "newcomer"), tenant.principal_id, None, SCOPES)
+    newcomers = job(stores, other)
+    assert made.poll_kept(Kept.NEWCOMER) == 1
+    assert running.entered.acquire(timeout=WAIT_SECONDS)
+    assert running.entered.acquire(timeout=WAIT_SECONDS)
+    assert newcomers in running.jobs
     running.let_go.set()
     assert slots.wait_all_free(WAIT_SECONDS)
     made.stop()
 
 
 def test_interactive_shards_are_looked_for_much_oftener_than_bulk(stores: Stores, tenant: Actor, running: Running) -> None:
-    made = poller(stores, Slots(1, kept=1), running, poll_seconds=3600)
+    made = poller(stores, Slots(1, {Kept.INTERACTIVE: 1}), running, poll_seconds=3600)
     made.start()
     try:
         bulk = [job(stores, tenant)]
@@ -103,9 +121,9 @@ def test_a_store_that_does_not_answer_gives_the_slots_back(stores: Stores, runni
         raise OSError
 
     monkeypatch.setattr("db.shards.claim_any", away)
-    slots = Slots(2, kept=1)
+    slots = Slots(2, {Kept.INTERACTIVE: 1})
     made = poller(stores, slots, running)
-    assert (made.poll(), made.poll_interactive()) == (0, 0)
+    assert (made.poll(), made.poll_kept(Kept.INTERACTIVE)) == (0, 0)
     assert slots.wait_all_free(0)
 
 

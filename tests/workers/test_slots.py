@@ -1,5 +1,6 @@
 import threading
 
+from db.shards import Kept
 from workers.slots import Slots
 
 
@@ -37,34 +38,34 @@ def test_closing_sends_the_waiting_away_empty_handed() -> None:
 
 
 def test_kept_slots_are_apart_from_the_others() -> None:
-    slots = Slots(2, kept=1)
+    slots = Slots(2, {Kept.INTERACTIVE: 1})
     assert slots.take_idle() == 2
-    assert slots.take_kept() == 1
-    assert (slots.take_idle(), slots.take_kept()) == (0, 0)
-    slots.give_kept()
-    assert (slots.take_idle(), slots.take_kept()) == (0, 1)
+    assert slots.take_kept(Kept.INTERACTIVE) == 1
+    assert (slots.take_idle(), slots.take_kept(Kept.INTERACTIVE)) == (0, 0)
+    slots.give_kept(Kept.INTERACTIVE)
+    assert (slots.take_idle(), slots.take_kept(Kept.INTERACTIVE)) == (0, 1)
 
 
 def test_all_is_free_only_when_the_kept_slots_are_too() -> None:
-    slots = Slots(1, kept=1)
+    slots = Slots(1, {Kept.INTERACTIVE: 1})
     assert slots.wait_all_free(0)
-    slots.take_kept()
+    slots.take_kept(Kept.INTERACTIVE)
     assert not slots.wait_all_free(0)
-    slots.give_kept()
+    slots.give_kept(Kept.INTERACTIVE)
     assert slots.wait_all_free(0)
 
 
 def test_closed_slots_are_not_given_out_kept_or_not() -> None:
-    slots = Slots(1, kept=1)
+    slots = Slots(1, {Kept.INTERACTIVE: 1})
     slots.close()
-    assert (slots.take_idle(), slots.take_kept()) == (0, 0)
+    assert (slots.take_idle(), slots.take_kept(Kept.INTERACTIVE)) == (0, 0)
 
 
 def test_slots_that_are_opened_again_are_given_out_again() -> None:
-    slots = Slots(2, kept=1)
+    slots = Slots(2, {Kept.INTERACTIVE: 1})
     slots.take()
     slots.close()
     assert not slots.take()
     slots.open()
     assert slots.take()
-    assert slots.take_kept() == 1
+    assert slots.take_kept(Kept.INTERACTIVE) == 1

@@ -1,5 +1,6 @@
 from collections.abc import Hashable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,75 @@ def test_a_smaller_budget_holds_from_the_next_batch_on() -> None:
     waiting = waiting_rows(Policy(budget_tokens=100, padded=False), [[10] * 40])
     assert len(waiting.take(100, idle_lanes=0)) == 10
     assert len(waiting.take(50, idle_lanes=0)) == 5
+
+
+OWNED = st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 300), min_size=1, max_size=40)), max_size=8)
+Owned = list[tuple[str, list[int]]]
+
+
+def owned_rows(
+    policy: Policy, calls: Owned, taken_between: list[int] | None = None
+) -> tuple[Waiting[tuple[str, int]], list[Row[tuple[str, int]]]]:
+    """Calls of several owners, and what was taken while they came."""
+    waiting: Waiting[tuple[str, int]] = Waiting(policy, lambda call: call[0])
+    taken: list[Row[tuple[str, int]]] = []
+    for number, (owner, lengths) in enumerate(calls):
+        waiting.add(lengths, (owner, number))
+        for _ in range((taken_between or [0] * len(calls))[number % len(taken_between or calls)]):
+            taken += waiting.take(policy.budget_tokens, idle_lanes=0)
+    return waiting, taken
+
+
+@given(OWNED, POLICIES, st.lists(st.integers(0, 2), min_size=1, max_size=8))
+def test_every_row_of_several_owners_is_taken_once(calls: Owned, policy: Policy, taken_between: list[int]) -> None:
+    waiting, taken = owned_rows(policy, calls, taken_between)
+    assert len(waiting) + len(taken) == sum(len(lengths) for _, lengths in calls)
+    while waiting:
+        batch = waiting.take(policy.budget_tokens, idle_lanes=0)
+        assert batch
+        taken += batch
+    assert sorted((row[3][1], row[2], row[0]) for row in taken) == [
+        (number, index, length) for number, (_, lengths) in enumerate(calls) for index, length in enumerate(lengths)
+    ]
+
+
+@given(OWNED, POLICIES)
+def test_of_one_owner_no_row_comes_into_the_window_before_an_older_one(calls: Owned, policy: Policy) -> None:
+    waiting, taken = owned_rows(policy, calls)
+    while waiting:
+        taken += waiting.take(policy.budget_tokens, idle_lanes=0)
+    for owner in "abc":
+        own = sorted((row for row in taken if row[3][0] == owner), key=lambda row: row[1])
+        assert [(row[3][1], row[2]) for row in own] == sorted((row[3][1], row[2]) for row in own)
+
+
+def test_two_owners_share_every_batch_by_tokens() -> None:
+    policy = Policy(budget_tokens=160, padded=False)
+    waiting, _ = owned_rows(policy, [("many", [10] * 400), ("many", [10] * 400), ("few", [20] * 12)])
+    tokens = {"many": 0, "few": 0}
+    for _ in range(3):
+        for length, _, _, (owner, _) in waiting.take(160, idle_lanes=0):
+            tokens[owner] += length
+    assert tokens["few"] == pytest.approx(240, abs=40), "three batches of 160 tokens, and half of them"
+
+
+def test_who_comes_new_does_not_wait_for_what_was_planned() -> None:
+    policy = Policy(budget_tokens=80, padded=False)
+    waiting, _ = owned_rows(policy, [("many", [10] * 1000)])
+    waiting.take(80, idle_lanes=0)
+    waiting.add([10] * 4, ("few", 1))
+    soon = [row for _ in range(2) for row in waiting.take(80, idle_lanes=0)]
+    assert sum(row[3][0] == "few" for row in soon) == 4
+
+
+def test_long_rows_are_not_starved_by_an_owner_who_always_has_short_ones() -> None:
+    policy = Policy(budget_tokens=64, padded=False, window_rows=16)
+    waiting, _ = owned_rows(policy, [("long", [200] * 3), ("short", [1] * 40)])
+    taken = []
+    for number in range(200):
+        taken += waiting.take(64, idle_lanes=0)
+        waiting.add([1] * 40, ("short", number))
+    assert sum(row[3][0] == "long" for row in taken) == 3
 
 
 def test_idle_lanes_share_what_waits() -> None:

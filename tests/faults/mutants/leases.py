@@ -37,6 +37,13 @@ MUTANTS: Final = (
         (f"{_SHARDS_TEST}test_claims_never_exceed_their_limit_whatever_the_plan",),
     ),
     Mutant(
+        "newcomers-only",
+        "a slot that is kept for newcomers goes to no tenant of whom something is in work",
+        SHARDS,
+        ((" AND (c.newcomer OR NOT :only_newcomers)", " AND (true OR NOT :only_newcomers)"),),
+        ("tests/db/test_dispatch.py::test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work",),
+    ),
+    Mutant(
         "takeover-live-lease",
         "a lease that has not run out is not taken over: by turn",
         SHARDS,

@@ -155,6 +155,20 @@ MUTANTS: Final = (
         ("tests/workers/test_batcher.py::test_a_poison_row_does_not_fail_the_call_it_shares_a_batch_with",),
     ),
     Mutant(
+        "turns-in-the-window",
+        "a tenant who comes new does not wait for the rows that are planned",
+        "workers/waiting.py",
+        (("            self._undraw()\n", "            pass\n"),),
+        ("tests/workers/test_waiting.py::test_who_comes_new_does_not_wait_for_what_was_planned",),
+    ),
+    Mutant(
+        "long-rows-too",
+        "rows longer than a quantum are drawn in the end, whoever else has rows",
+        "workers/waiting.py",
+        (("                self._deficits[owner] = max(0, tokens)\n", ""),),
+        ("tests/workers/test_waiting.py::test_long_rows_are_not_starved_by_an_owner_who_always_has_short_ones",),
+    ),
+    Mutant(
         "smaller-after-oom",
         "batches are smaller after the device was out of memory",
         "workers/batcher.py",
