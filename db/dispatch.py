@@ -10,19 +10,20 @@ from sqlalchemy.dialects.postgresql import JSONB
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import cut_points, rows_per_shard
-from db.sweeps import sweep
+from db.sweeps import Page, Place, paged, sweep
 from db.turns import CANDIDATES, SUSPECTS
 
 CUT_AT_ONCE: Final = 200  # jobs of a round; the next round follows at once where there was something to do
 MAX_LISTED_ERRORS: Final = 100
 REDISPATCH_SECONDS: Final = 60.0  # a message that nobody acted on for so long is taken for lost; workers also look for themselves
 
-_VALIDATING: Final = text(
+_VALIDATING: Final = paged(
     """
-    SELECT j.tenant_id, j.job_id, j.file_id, j.task, j.model, f.row_count, f.size_chars, f.defect_count
+    SELECT j.created_at AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.task, j.model, f.row_count, f.size_chars, f.defect_count
     FROM jobs j JOIN files f ON f.tenant_id = j.tenant_id AND f.file_id = j.file_id
-    WHERE j.state = 'validating' ORDER BY j.created_at, j.job_id LIMIT :limit
-    """
+    WHERE j.state = 'validating'
+    """,
+    "timestamptz",
 )
 _START: Final = text(
     """
@@ -68,15 +69,14 @@ _OFFER: Final = """
 _PICK: Final = text(CANDIDATES + _OFFER)
 
 
-def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], int]) -> int:
+def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], int], place: Place | None = None) -> int:
     """Cuts new jobs into shards and starts them; fails those whose every row is defective. Returns how many moved.
 
     ``shard_chars(model, task)`` is how many characters make some seconds of work. Training needs all rows at once: one shard.
     Raises Unfinished after all others where some could not be cut.
     """
-    with store.transaction() as conn:
-        waiting = list(conn.execute(_VALIDATING, {"limit": CUT_AT_ONCE}))
-    return sweep(store, waiting, lambda store, job: _cut(store, job, shard_chars), lambda job: job.job_id)
+    waiting = Page.look(store, _VALIDATING, place, limit=CUT_AT_ONCE)
+    return sweep(store, waiting, lambda store, job: _cut(store, job, shard_chars))
 
 
 def pick_dispatchable(store: Store, limit: int, *, redispatch_seconds: float = REDISPATCH_SECONDS) -> list[tuple[UUID, int]]:

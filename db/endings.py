@@ -2,27 +2,28 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import Row, text
 
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import JobState, next_job_state
-from db.sweeps import sweep
+from db.sweeps import Page, Place, paged, sweep
 
 CANCELLED_AT_ONCE: Final = 5_000  # shards of a sweep
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
 
 _JOBS: Final = """
-    SELECT j.tenant_id, j.job_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed, live.shards AS live_shards
+    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed,
+           live.shards AS live_shards
     FROM jobs j
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
                                        AND s.state IN ('ready', 'leased')) AS shards) AS live
     """
 # Those that may move, and no others: a sweep is as long as there is to do, however many jobs are running.
-_WITHOUT_WORK: Final = text(
-    _JOBS + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards ORDER BY j.tenant_id, j.job_id LIMIT :limit"
+_WITHOUT_WORK: Final = paged(
+    _JOBS.format(at="j.created_at") + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards", "timestamptz"
 )
-_OVERDUE: Final = text(_JOBS + "WHERE j.state = 'in_progress' AND j.deadline <= now() ORDER BY j.deadline, j.job_id LIMIT :limit")
+_OVERDUE: Final = paged(_JOBS.format(at="j.deadline") + "WHERE j.state = 'in_progress' AND j.deadline <= now()", "timestamptz")
 # Not FOR UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half (its foreign key locks
 # FOR KEY SHARE), and the end of the job needs that shard. Each would wait for the other.
 # A job that was retried since it was looked at is in the same state again, with other shards and another deadline.
@@ -80,10 +81,11 @@ _END: Final = text(
 )
 
 
-def finalize_jobs(store: Store) -> int:
+def finalize_jobs(store: Store, place: Place | None = None) -> int:
     """Ends the jobs whose shards are all over: in_progress → finalizing → completed, cancelling → cancelled. Returns how many moved.
 
-    Raises Unfinished after all others where some could not be moved; so do :func:`expire_jobs` and whatever else sweeps.
+    ``place``: of the caller's last pass; so :func:`expire_jobs` and whatever else sweeps.
+    Raises Unfinished after all others where some could not be moved.
     """
 
     def finish(store: Store, job: Row[Any]) -> int:
@@ -95,13 +97,17 @@ def finalize_jobs(store: Store) -> int:
             moved += _move(store, job, JobState.COMPLETED, since=JobState.FINALIZING)
         return moved
 
-    return sweep(store, _found(store, _WITHOUT_WORK), finish, lambda job: job.job_id)
+    return sweep(store, Page.look(store, _WITHOUT_WORK, place, limit=ENDED_AT_ONCE), finish)
 
 
-def expire_jobs(store: Store) -> int:
+def expire_jobs(store: Store, place: Place | None = None) -> int:
     """Ends the jobs whose deadline has passed: what is done is kept, holders of leases are fenced off. Returns how many moved."""
-    overdue = [job for job in _found(store, _OVERDUE) if _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED]
-    return sweep(store, overdue, lambda store, job: _move(store, job, JobState.EXPIRED), lambda job: job.job_id)
+
+    def expire(store: Store, job: Row[Any]) -> int:
+        ends = _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED
+        return _move(store, job, JobState.EXPIRED) if ends else 0
+
+    return sweep(store, Page.look(store, _OVERDUE, place, limit=ENDED_AT_ONCE), expire)
 
 
 def cancel_shards(store: Store) -> int:
@@ -111,11 +117,6 @@ def cancel_shards(store: Store) -> int:
     """
     with store.transaction() as conn:
         return conn.execute(_CANCEL_SHARDS, {"limit": CANCELLED_AT_ONCE}).rowcount
-
-
-def _found(store: Store, query: TextClause) -> list[Row[Any]]:
-    with store.transaction() as conn:
-        return list(conn.execute(query, {"limit": ENDED_AT_ONCE}))
 
 
 def _next(job: Row[Any], *, deadline_passed: bool) -> JobState:

@@ -13,15 +13,15 @@ from sqlalchemy import Connection, Row, text
 from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import Failing, JobState, Shard, ShardState, Split, after_crash
-from db.sweeps import sweep
+from db.sweeps import Page, Place, paged, sweep
 
 REAPED_AT_ONCE: Final = 1000
 
 _FOUND: Final = """
-    SELECT s.tenant_id, s.shard_id, s.epoch FROM shards s WHERE s.state = 'leased' AND
+    SELECT s.lease_expires_at AS at, s.shard_id AS id, s.tenant_id, s.shard_id, s.epoch FROM shards s WHERE s.state = 'leased' AND
     """
-_EXPIRED: Final = text(_FOUND + "s.lease_expires_at <= now() ORDER BY s.lease_expires_at LIMIT :limit")
-_OF_THE_DEAD: Final = text(_FOUND + "s.worker = :dead ORDER BY s.lease_expires_at LIMIT :limit")
+_EXPIRED: Final = paged(_FOUND + "s.lease_expires_at <= now()", "timestamptz")
+_OF_THE_DEAD: Final = paged(_FOUND + "s.worker = :dead", "timestamptz")
 _LOCK: Final = text(
     """
     SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
@@ -72,18 +72,17 @@ _FAIL_ROWS: Final = text(
 )
 
 
-def reap_leases(store: Store, *, dead: str | None = None) -> list[UUID]:
+def reap_leases(store: Store, place: Place | None = None, *, dead: str | None = None) -> list[UUID]:
     """Frees the shards whose lease ran out; or, whatever their leases, those of ``dead`` (host:pid), a process that is known to have ended.
     Returns their ids.
 
     To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone.
     Raises Unfinished after all others where some could not be freed.
     """
-    with store.transaction() as conn:
-        if dead is None:
-            expired = list(conn.execute(_EXPIRED, {"limit": REAPED_AT_ONCE}))
-        else:
-            expired = list(conn.execute(_OF_THE_DEAD, {"limit": REAPED_AT_ONCE, "dead": dead}))
+    if dead is None:
+        expired = Page.look(store, _EXPIRED, place, limit=REAPED_AT_ONCE)
+    else:
+        expired = Page.look(store, _OF_THE_DEAD, place, limit=REAPED_AT_ONCE, dead=dead)
     reaped: list[UUID] = []
 
     def free(store: Store, row: Row[Any]) -> int:
@@ -92,7 +91,7 @@ def reap_leases(store: Store, *, dead: str | None = None) -> list[UUID]:
             return 1
         return 0
 
-    sweep(store, expired, free, lambda row: row.shard_id)
+    sweep(store, expired, free)
     return reaped
 
 

@@ -22,7 +22,7 @@ from db import jobs
 from db.connect import Store, open_store
 from db.settings import Role
 from db.speeds import recent_speeds
-from db.sweeps import Unfinished
+from db.sweeps import Place, Unfinished
 from db.wakeups import Listener
 from workers import app as messages
 from workers import logs, metrics
@@ -93,16 +93,17 @@ class Dispatcher:
         self._broker_down = False
         self._no_publish_before = 0.0
         self._failing: set[str] = set()
+        self._places = {sweep: Place() for sweep in ("cut", "expire", "finalize")}
         self._speeds: Speeds = {}
         self._speeds_until = -1.0
 
     def tick(self) -> bool:
         """One round of all steps. True where something moved, and the next round should come soon."""
         moved = [
-            self._step("cut", lambda: jobs.cut_validating_jobs(self._store, self._shard_chars)),
+            self._step("cut", lambda: jobs.cut_validating_jobs(self._store, self._shard_chars, self._places["cut"])),
             self._step("cancel", lambda: jobs.cancel_shards(self._store)),
-            self._step("expire", lambda: jobs.expire_jobs(self._store)),
-            self._step("finalize", lambda: jobs.finalize_jobs(self._store)),
+            self._step("expire", lambda: jobs.expire_jobs(self._store, self._places["expire"])),
+            self._step("finalize", lambda: jobs.finalize_jobs(self._store, self._places["finalize"])),
             self._step("offer", self._offer),
         ]
         return any(moved)

@@ -17,7 +17,7 @@ from typing import Final
 from db import health, jobs
 from db.connect import Store
 from db.purge import Purge
-from db.sweeps import Unfinished
+from db.sweeps import Place, Unfinished
 from db.workers import forget_silent
 from workers import metrics
 from workers.logs import place_of
@@ -59,6 +59,7 @@ class Reconciler:
         self._active = threading.Event()
         self._closing = threading.Event()
         self._purge = Purge(store, settings.stale_upload_seconds, go_on=self._may_go_on)
+        self._reaping = Place()
         self._rotas = [
             Rota("reconciler", [Duty("reap", settings.reap_seconds, self.reap)]),
             Rota(
@@ -92,7 +93,7 @@ class Reconciler:
     def reap(self) -> int:
         """Leases that ran out, made ready again."""
         try:
-            reaped = len(jobs.reap_leases(self._store))
+            reaped = len(jobs.reap_leases(self._store, self._reaping))
         except Unfinished as unfinished:
             self._tell_reaped(unfinished.done)
             raise

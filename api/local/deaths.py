@@ -15,7 +15,7 @@ from typing import Final
 from db import recovery, workers
 from db.connect import Store, open_store
 from db.settings import Role, StoreSettings
-from db.sweeps import Unfinished
+from db.sweeps import Place, Unfinished
 from db.wakeups import ring_once
 
 # What the dead had sent may still be under way in its server process, which holds the shard's lock until it notices.
@@ -62,11 +62,11 @@ class Deaths:
 
 def free_leases(store: Store, worker: str, *, patience_seconds: float = PATIENCE_SECONDS) -> int:
     """Frees what a dead worker holds, wakes the dispatcher, and strikes the worker off the list. Returns how many shards."""
-    freed = 0
+    freed, place = 0, Place()
     until = time.monotonic() + patience_seconds
     while True:
         try:
-            reaped = len(recovery.reap_leases(store, dead=worker))
+            reaped = len(recovery.reap_leases(store, place, dead=worker))
         except Unfinished as unfinished:
             reaped = unfinished.done
         if reaped:

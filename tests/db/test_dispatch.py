@@ -9,6 +9,7 @@ from db.dispatch import _VALIDATING, _cut
 from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
 from db.lifecycle import INTERACTIVE_PRIORITY, MIN_SHARD_ROWS, PART_ROWS, PARTS
 from db.shards import Kept, claim_any
+from db.sweeps import Page
 from tests.db.flow import Flow, Stores, plain
 
 
@@ -210,8 +211,7 @@ def test_dispatchers_at_once_offer_no_shard_twice(flow: Flow, tenant: Actor) -> 
 
 def test_a_job_is_cut_once_by_dispatchers_at_once(flow: Flow, tenant: Actor) -> None:
     job = flow.submit(tenant, flow.upload(tenant, 25))
-    with flow.dispatcher.transaction() as conn:
-        seen = conn.execute(_VALIDATING, {"limit": 10}).one()
+    (seen,) = Page.look(flow.dispatcher, _VALIDATING, None, limit=10).items
     assert _cut(flow.dispatcher, seen, lambda _model, _task: 100)
     assert not _cut(flow.dispatcher, seen, lambda _model, _task: 100)
     assert len(flow.shards(job)) == 3

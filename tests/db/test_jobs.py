@@ -4,7 +4,7 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.endings import _OVERDUE, _found, _move
+from db.endings import _OVERDUE, _move
 from db.errors import Conflict, NotFound, StoreError
 from db.files import create_file
 from db.jobs import (
@@ -22,6 +22,7 @@ from db.jobs import (
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
 from db.results import has_results, iter_results
 from db.shards import release, renew
+from db.sweeps import Page
 from tests.db.flow import Flow, Stores, new_job, plain
 
 
@@ -247,7 +248,7 @@ def test_a_job_whose_last_row_came_while_it_was_found_overdue_completes(flow: Fl
     job = flow.job(tenant, 5)
     lease = flow.claim()
     _pass_deadline(flow, job)
-    (overdue,) = _found(flow.dispatcher, _OVERDUE)
+    (overdue,) = Page.look(flow.dispatcher, _OVERDUE, None, limit=9).items
     assert overdue.deadline_passed
     flow.answer(lease)
     assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0

@@ -39,7 +39,7 @@ def test_an_upload_that_was_finished_while_it_was_found_stale_stays(flow: Flow, 
     writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="slow", purpose="batch"))
     writer.append([plain(0)])
     flow.execute(tenant, "UPDATE files SET created_at = now() - interval '2 hours'")
-    ((_, file_id),) = stale(flow.dispatcher, 3600)
+    (file_id,) = (row.file_id for row in stale(flow.dispatcher, 3600).items)
     with flow.dispatcher.transaction(tenant=tenant.tenant_id) as conn:
         assert lock_stale(conn, tenant.tenant_id, file_id, 3600) is not None
     writer.finish(10)

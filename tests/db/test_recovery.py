@@ -8,6 +8,7 @@ from db.lifecycle import MAX_CRASHES
 from db.recovery import _EXPIRED, _reap, holds_leases
 from db.results import iter_results
 from db.shards import claim_any, open_shard, release
+from db.sweeps import Page
 from tests.db.flow import Flow, Stores
 
 
@@ -120,8 +121,7 @@ def test_a_reconciler_that_looked_too_early_changes_nothing(flow: Flow, tenant: 
     job = flow.job(tenant, 10)
     flow.claim()
     flow.end_leases()
-    with flow.dispatcher.transaction() as conn:
-        stale = conn.execute(_EXPIRED, {"limit": 1}).one()
+    (stale,) = Page.look(flow.dispatcher, _EXPIRED, None, limit=1).items
     flow.change_shards("lease_expires_at = now() + interval '1 minute'")  # a heartbeat came through in between
     assert not _reap(flow.dispatcher, stale)
     flow.end_leases()

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.endings import _OVERDUE, _WITHOUT_WORK, _found, _move
+from db.endings import _OVERDUE, _WITHOUT_WORK, _move
 from db.errors import Conflict, LeaseLost, NotFound, StoreError
 from db.files import delete_file
 from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, list_jobs, reap_leases
@@ -13,6 +13,7 @@ from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
 from db.results import NewResult, iter_results, write_results
 from db.shards import claim_any, open_shard, release, renew
 from db.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.sweeps import Page
 from tests.db.flow import Flow, Stores, answers
 
 
@@ -276,7 +277,7 @@ def test_a_dispatcher_that_looked_before_a_retry_does_not_end_the_job(flow: Flow
     lease = next(one for one in claim_any(flow.worker, "host:1", 2) if one.job_id == done.job_id)
     flow.answer(lease, fail=True)
     flow.execute(tenant, "UPDATE jobs SET deadline = now() WHERE job_id = :job", job=late.job_id)
-    (without_work,), (overdue,) = _found(flow.dispatcher, _WITHOUT_WORK), _found(flow.dispatcher, _OVERDUE)
+    (without_work,), (overdue,) = (Page.look(flow.dispatcher, query, None, limit=9).items for query in (_WITHOUT_WORK, _OVERDUE))
     finalize_jobs(flow.dispatcher)
     expire_jobs(flow.dispatcher)
     for job in (done, late):

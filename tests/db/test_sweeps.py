@@ -7,17 +7,17 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db import recovery
+from db import endings, purge, recovery
 from db.actors import Actor
 from db.connect import LOCK_TIMEOUT_MS, Store
 from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, get_job, reap_leases
 from db.lifecycle import Shard
-from db.settings import Role
-from db.sweeps import BRIEF_MS, WAIT_MS, WAITED_FOR, Unfinished, sweep
+from db.sweeps import BRIEF_MS, WAIT_MS, WAITED_FOR, Page, Place, Unfinished, paged, sweep
 from tests.db.flow import Flow, Stores
 
 CANARY = "canary-7f3a-plaintext"
-_ITEMS = text("SELECT gen_random_uuid() AS item FROM generate_series(1, :count)")
+_FIVE = paged("SELECT number AS at, md5(number::text)::uuid AS id FROM generate_series(1, 5) AS number", "integer")
+_ITEMS = paged("SELECT number AS at, gen_random_uuid() AS id FROM generate_series(1, 1000) AS number", "integer")
 
 
 @pytest.fixture
@@ -89,6 +89,50 @@ def test_a_locked_shard_does_not_keep_others_from_being_cancelled(flow: Flow, te
     assert cancel_shards(flow.dispatcher) == 1
 
 
+def test_a_full_page_of_jobs_that_cannot_be_moved_keeps_those_behind_it_no_longer_than_a_pass(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings, "ENDED_AT_ONCE", 2)
+    stuck, behind = [overdue(flow, tenant, 3), overdue(flow, tenant, 2)], overdue(flow, tenant, 1)
+    place = Place()
+    with held(flow.worker, "SELECT FROM shards WHERE job_id = ANY(:jobs)", jobs=[job.job_id for job in stuck]):
+        with pytest.raises(Unfinished) as unfinished:
+            expire_jobs(flow.dispatcher, place)
+        assert (unfinished.value.done, unfinished.value.left) == (0, 2)
+        assert expire_jobs(flow.dispatcher, place) == 1
+        assert get_job(flow.api, tenant, behind.job_id).state == "expired"
+    assert expire_jobs(flow.dispatcher, place) == 2, "and from the first again"
+
+
+def test_a_pass_begins_at_the_first_again_where_there_is_nothing_behind(flow: Flow) -> None:
+    place = Place()
+    seen: list[list[int]] = []
+    for _ in range(3):
+        page = Page.look(flow.dispatcher, _FIVE, place, limit=3)
+        seen.append([row.at for row in page.items])
+        page.leave(done=0)
+    assert seen == [[1, 2, 3], [4, 5], [1, 2, 3]]
+    page = Page.look(flow.dispatcher, _FIVE, place, limit=3)
+    page.leave(done=2)
+    place.at = 5
+    assert [row.at for row in Page.look(flow.dispatcher, _FIVE, place, limit=3).items] == [1, 2, 3]
+    Page.look(flow.dispatcher, _FIVE, place, limit=3).leave(done=3)
+    assert place == Place(), "all of the page is gone: what is first now was behind it"
+
+
+def test_files_that_cannot_be_purged_do_not_use_up_every_pass(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purge, "FILES_AT_ONCE", 2)
+    files = [flow.upload(tenant, 5) for _ in range(3)]
+    flow.execute(tenant, "UPDATE files SET expires_at = now() - interval '1 hour'")
+    passes = purge.Purge(flow.dispatcher, 3600)
+    with flow.api.transaction(tenant=tenant.tenant_id) as frozen:
+        frozen.execute(text("SELECT FROM rows WHERE file_id = ANY(:files) FOR UPDATE"), {"files": [file.file_id for file in files[:2]]})
+        with pytest.raises(Unfinished):
+            passes.run()
+        assert passes.run().files == 1
+    assert passes.run().files == 2
+
+
 def test_a_sweep_ends_where_its_connection_is_lost(flow: Flow) -> None:
     tried: list[object] = []
 
@@ -120,6 +164,4 @@ def test_a_table_that_is_locked_as_a_whole_is_waited_for_at_a_few_items(flow: Fl
 
 
 def over(flow: Flow, count: int, move: Callable[[Store, object], int]) -> int:
-    with flow.stores(Role.DISPATCHER).transaction() as conn:
-        items = list(conn.execute(_ITEMS, {"count": count}))
-    return sweep(flow.dispatcher, items, move, lambda row: row.item)
+    return sweep(flow.dispatcher, Page.look(flow.dispatcher, _ITEMS, None, limit=count), move)

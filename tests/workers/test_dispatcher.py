@@ -11,7 +11,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.schema import shards
 from db.settings import Role, StoreSettings
-from db.sweeps import Unfinished
+from db.sweeps import Place, Unfinished
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE
@@ -124,7 +124,7 @@ def test_a_broker_that_is_away_is_told_once_and_stops_nothing(
 def test_a_step_that_fails_is_told_once_and_the_others_go_on(
     stores: Stores, tenant: Actor, valkey: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: Store) -> int:
+    def fail(_: Store, _place: Place) -> int:
         raise RuntimeError("something with content in it")
 
     monkeypatch.setattr(jobs, "expire_jobs", fail)
@@ -140,7 +140,7 @@ def test_a_step_that_fails_is_told_once_and_the_others_go_on(
 def test_a_step_that_left_one_job_behind_is_counted_as_failed_and_as_having_moved_the_others(
     stores: Stores, valkey: str, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def expire_all_but_one(_: Store) -> int:
+    def expire_all_but_one(_: Store, _place: Place) -> int:
         raise Unfinished(done, 1)
 
     monkeypatch.setattr(jobs, "expire_jobs", expire_all_but_one)

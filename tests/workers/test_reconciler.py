@@ -11,7 +11,7 @@ from db.connect import Store
 from db.purge import Purge, Purged
 from db.schema import shards as shards_table
 from db.settings import Role
-from db.sweeps import Unfinished
+from db.sweeps import Place, Unfinished
 from tests.workers.submitting import row, submit
 from workers.reconciler import Reconciler
 from workers.settings import DispatcherSettings
@@ -41,7 +41,7 @@ def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
 ) -> None:
     purged: list[int] = []
 
-    def fail(_: Store) -> list[object]:
+    def fail(_: Store, _place: Place) -> list[object]:
         raise RuntimeError("something with content in it")
 
     monkeypatch.setattr(jobs, "reap_leases", fail)
@@ -79,7 +79,7 @@ def test_leases_are_looked_after_while_a_purge_takes_its_time(stores: Stores, mo
         over.wait(10)
         return Purged(1, more=False)
 
-    def reap(_: Store) -> list[object]:
+    def reap(_: Store, _place: Place) -> list[object]:
         if purging.is_set():
             reaped.set()
         return []
@@ -130,7 +130,7 @@ def file_states(store: Store) -> list[str]:
 
 
 def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Store) -> list[object]:
+    def fail(_: Store, _place: Place) -> list[object]:
         raise RuntimeError
 
     monkeypatch.setattr(jobs, "reap_leases", fail)
@@ -142,7 +142,7 @@ def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.Monkey
 def test_leases_that_were_reaped_beside_one_that_could_not_be_are_counted_and_so_is_the_failure(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reap_all_but_one(_: Store) -> list[object]:
+    def reap_all_but_one(_: Store, _place: Place) -> list[object]:
         raise Unfinished(3, 1)
 
     monkeypatch.setattr(jobs, "reap_leases", reap_all_but_one)

@@ -134,14 +134,14 @@ MUTANTS: Final = (
         RECOVERY,
         (
             (
-                '_FOUND + "s.lease_expires_at <= now() ORDER BY',
-                '_FOUND + "s.lease_expires_at <= to_timestamp(:client) ORDER BY',
+                '_FOUND + "s.lease_expires_at <= now()"',
+                '_FOUND + "s.lease_expires_at <= to_timestamp(:client)"',
             ),
             (
                 "AND (s.lease_expires_at <= clock_timestamp() OR",
                 "AND (s.lease_expires_at <= to_timestamp(:client) OR",
             ),
-            ('{"limit": REAPED_AT_ONCE}', '{"limit": REAPED_AT_ONCE, "client": __import__("time").time()}'),
+            ("_EXPIRED, place, limit=REAPED_AT_ONCE)", '_EXPIRED, place, limit=REAPED_AT_ONCE, client=__import__("time").time())'),
             ('"epoch": expired.epoch, "dead": dead}', '"epoch": expired.epoch, "dead": dead, "client": __import__("time").time()}'),
         ),
         ("tests/db/test_clocks.py::test_a_live_lease_is_not_reaped_by_a_clock_that_is_ahead",),
@@ -296,6 +296,13 @@ MUTANTS: Final = (
         "db/sweeps.py",
         (("            if _is_away(error):\n                raise\n", "            raise\n"),),
         ("tests/db/test_sweeps.py::test_a_job_with_a_locked_shard_does_not_keep_others_from_expiring",),
+    ),
+    Mutant(
+        "sweep-goes-on",
+        "a full page of what cannot be done keeps nobody behind it waiting for ever",
+        "db/sweeps.py",
+        (("        self.place.at, self.place.id = (self.items[-1].at, self.items[-1].id) if behind else (None, None)\n", ""),),
+        ("tests/db/test_sweeps.py::test_a_full_page_of_jobs_that_cannot_be_moved_keeps_those_behind_it_no_longer_than_a_pass",),
     ),
     Mutant(
         "sweep-away",
