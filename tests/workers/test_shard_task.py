@@ -106,22 +106,22 @@ def test_every_row_gets_the_answer_to_its_text(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("priority", "interactive"), [(INTERACTIVE_PRIORITY, True), (INTERACTIVE_PRIORITY - 1, False)])
 @pytest.mark.parametrize("task", ["classify", "embed", "generate"])
-def test_the_rows_of_an_interactive_job_are_handed_to_the_model_as_such(
+def test_rows_are_handed_to_the_model_as_their_tenants_and_as_interactive_where_their_job_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, task: str, priority: int, interactive: bool
 ) -> None:
-    handed: list[bool] = []
+    handed: list[tuple[bool, object]] = []
     submit_rows = Batcher.submit
 
-    def spy(self: Any, *args: Any, interactive: bool = False) -> Any:
-        handed.append(interactive)
-        return submit_rows(self, *args, interactive=interactive)
+    def spy(self: Any, *args: Any, interactive: bool, tenant: object) -> Any:
+        handed.append((interactive, tenant))
+        return submit_rows(self, *args, interactive=interactive, tenant=tenant)
 
     monkeypatch.setattr(Batcher, "submit", spy)
     body = {"messages": [{"role": "user", "content": "x"}]} if task == "generate" else {"input": "x"}
     job_id = bench.submit([row(0, body)], task=task, priority=priority)
     assert bench.run() is End.DONE
     assert len(bench.answers(job_id)) == 1
-    assert set(handed) == {interactive}
+    assert set(handed) == {(interactive, bench.actor.tenant_id)}
 
 
 def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
