@@ -11,7 +11,7 @@ from db.audit.events import record
 from db.connect import Store
 from db.lifecycle import cut_points, rows_per_shard
 from db.sweeps import Page, Place, paged, sweep
-from db.turns import CANDIDATES, SUSPECTS
+from db.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 
 CUT_AT_ONCE: Final = 200  # jobs of a round; the next round follows at once where there was something to do
 MAX_LISTED_ERRORS: Final = 100
@@ -67,6 +67,7 @@ _OFFER: Final = """
     SELECT shard_id, epoch FROM offered ORDER BY turn, priority DESC, deadline, shard_id
     """
 _PICK: Final = text(CANDIDATES + _OFFER)
+_ANY: Final = {"idle": True, "only_newcomers": False, "least_priority": ANY_PRIORITY, **SUSPECTS}
 
 
 def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], int], place: Place | None = None) -> int:
@@ -85,7 +86,7 @@ def pick_dispatchable(store: Store, limit: int, *, redispatch_seconds: float = R
     One that nobody claimed for ``redispatch_seconds`` is offered again. Publish after this returns: it has committed.
     """
     with store.transaction() as conn:
-        picked = conn.execute(_PICK, {"depth": limit, "redispatch": redispatch_seconds, "idle": True, **SUSPECTS})
+        picked = conn.execute(_PICK, _ANY | {"depth": limit, "redispatch": redispatch_seconds})
         return [(row.shard_id, row.epoch) for row in picked]
 
 

@@ -35,11 +35,10 @@ from db.lifecycle import (
     holder_told,
 )
 from db.sealing import Sealer
-from db.turns import CANDIDATES, SUSPECTS
+from db.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 
 OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge rows comes in parts
 TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tells a crash in company from one alone
-ANY_PRIORITY: Final = -(2**15)  # the least smallint
 CONTENDERS: Final = 32  # shards that other workers may be claiming at this moment, and that are skipped
 
 # A claim is not waited for on the disk. The next transaction of its holder, which records the read and brings the rows, is, and takes the
@@ -56,7 +55,7 @@ _HELD: Final = text(
 _HEADS: Final = """
     SELECT s.shard_id, s.crash_attempts
     FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
-    WHERE s.state = 'ready' AND s.priority >= :least_priority AND (c.newcomer OR NOT :only_newcomers)
+    WHERE s.state = 'ready'
     ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :limit
     FOR UPDATE OF s SKIP LOCKED
     """
@@ -196,10 +195,10 @@ class Kept(StrEnum):
 
 def claim_any(store: Store, worker: str, limit: int = 1, lease_seconds: float = LEASE_SECONDS, *, only: Kept | None = None) -> list[Lease]:
     """Up to ``limit`` shards whose turn it is, or, of ready ones, those of interactive jobs or of newcomers only. With a broker that is
-    away this is how workers find their work."""
+    away this is how workers find their work. A worker that holds nothing gets no newcomer's shard: a slot is kept beside others."""
     with store.transaction() as conn:
         idle = _idle(conn, worker)
-        if idle is None or limit < 1:
+        if idle is None or limit < 1 or (idle and only is Kept.NEWCOMER):
             return []
         turn = {
             "depth": limit + CONTENDERS,

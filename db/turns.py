@@ -12,7 +12,8 @@ from typing import Final
 from db.lifecycle import COMPANY_SECONDS, MAX_CRASHES
 
 # A common table expression, to stand first in a statement. Parameters: depth (rows per tenant), redispatch (seconds for which a shard that
-# was offered is left alone), idle (whether the worker holds nothing, so that it may take a suspect), and those of the dictionary below.
+# was offered is left alone), idle (whether the worker holds nothing, so that it may take a suspect), only_newcomers, least_priority, and
+# those of the dictionary below.
 CANDIDATES: Final = """
     WITH busy AS (
         SELECT tenant_id, sum(cost) AS cost FROM (
@@ -21,13 +22,14 @@ CANDIDATES: Final = """
             SELECT tenant_id, cost FROM shards WHERE state = 'ready' AND dispatched_at > now() - make_interval(secs => :redispatch)) AS held
         GROUP BY tenant_id
     ), candidates AS (
-        SELECT head.tenant_id, head.shard_id, head.priority, head.deadline, busy.cost IS NULL AS newcomer,
+        SELECT head.tenant_id, head.shard_id, head.priority, head.deadline,
                ceil(coalesce(busy.cost, 0) + sum(head.cost) OVER (
                    PARTITION BY head.tenant_id ORDER BY head.priority DESC, head.deadline, head.job_id, head.first_idx)) AS turn
-        FROM (SELECT DISTINCT tenant_id FROM jobs WHERE state = 'in_progress' AND paused_at IS NULL) AS active
+        FROM (SELECT DISTINCT tenant_id FROM jobs WHERE state = 'in_progress' AND paused_at IS NULL
+              AND (NOT :only_newcomers OR tenant_id NOT IN (SELECT tenant_id FROM busy))) AS active
         CROSS JOIN LATERAL (
             SELECT s.tenant_id, s.shard_id, s.priority, s.deadline, s.job_id, s.first_idx, s.cost FROM shards s
-            WHERE s.tenant_id = active.tenant_id AND s.state = 'ready'
+            WHERE s.tenant_id = active.tenant_id AND s.state = 'ready' AND s.priority >= :least_priority
               AND (s.dispatched_at IS NULL OR s.dispatched_at <= now() - make_interval(secs => :redispatch))
               AND (s.not_before IS NULL OR s.not_before <= now())
               AND (s.deadline IS NULL OR s.deadline > now())
@@ -38,4 +40,5 @@ CANDIDATES: Final = """
         LEFT JOIN busy ON busy.tenant_id = active.tenant_id
     )
 """
+ANY_PRIORITY: Final = -(2**15)  # the least smallint
 SUSPECTS: Final = {"max_crashes": MAX_CRASHES, "company": COMPANY_SECONDS}

@@ -282,11 +282,19 @@ class Runtime:
                 rows[index] = Generated(text, answer.finish_reason, len(item.ids), len(answer.ids))
         return GenerateOutcome(rows, served.share, decoder.engine.model_version, stages)
 
-    def train_head(self, model_id: str, texts: Sequence[str], labels: Sequence[str], *, stop: threading.Event | None = None) -> TrainedHead:
+    def train_head(
+        self,
+        model_id: str,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        stop: threading.Event | None = None,
+        tenant: Hashable = None,
+    ) -> TrainedHead:
         """Texts that the model could not embed are left out of the fit and counted in the card."""
         if self._encoder(model_id).engine.labels:
             raise TextmillError("A head is trained over a sentence encoder, and this model is a classifier.", code="model_task_mismatch")
-        embedded = self.embed(model_id, texts, stop=stop)
+        embedded = self.embed(model_id, texts, stop=stop, tenant=tenant)
         kept = [index for index in range(len(texts)) if index not in embedded.failed]
         trained = fit_head(embedded.vectors[kept], [labels[index] for index in kept])
         trained.card.update(base=model_id, base_version=embedded.model_version, skipped=len(embedded.failed))

@@ -219,7 +219,11 @@ class ShardTask:
         try:
             with self._watchdog.watch():
                 trained = self._runtime.train_head(
-                    model, [example.text for example in examples], [example.label for example in examples], stop=held
+                    model,
+                    [example.text for example in examples],
+                    [example.label for example in examples],
+                    stop=held,
+                    tenant=lease.tenant_id,
                 )
         except TextmillError as error:
             if error.code not in TRAINING_FAILURES:

@@ -1,7 +1,7 @@
 """The shards in flight of one process: a fixed number of slots, whoever wakes them (a message or the poller).
 
 Some more slots are kept for interactive shards, and for newcomers: were all taken by bulk, a small job would wait until a whole shard of it
-is done.
+is done. A newcomer has no need of its own where an ordinary slot is free.
 """
 
 import threading
@@ -46,7 +46,7 @@ class Slots:
         """All slots kept for such shards that are free now, without waiting. To be given back with `give_kept`."""
         with self._changed:
             free = self._kept_free.get(kept, 0)
-            if self._closed or free == 0:
+            if self._closed or free == 0 or (kept is Kept.NEWCOMER and self._free > 0):
                 return 0
             self._kept_free[kept] = 0
             return free

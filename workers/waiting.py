@@ -1,27 +1,27 @@
 """Rows that wait for a batch, and the cut of the next one: pure, and cheap a row, because it runs beside tokenising threads and lanes.
 
-A row is a plain tuple (length in tokens, number by turn, index in its call, call): at a hundred thousand rows a second, objects with
-attributes would cost more than all the rest. The next `window_rows` rows are cut into batches in one go; the plan is followed, the batch
-with the first row first, until half of it is left, and then made anew with the rows that came meanwhile.
+A row is a plain tuple (length in tokens, tag, index in its call, call): at a hundred thousand rows a second, objects with attributes would
+cost more than all the rest. The `window_rows` rows of the least tags are cut into batches in one go; the plan is followed, the batch with
+the least tag first, until half of it is left, and then made anew with the rows that came meanwhile.
 
-Rows of one owner come into the window in the order of their arrival. Several owners take turns by tokens (deficit round robin: Shreedhar
-and Varghese, 1995), so that a few rows of one do not wait behind all that another has in flight. An owner who comes new finds nothing
-planned: what was is drawn again, with them.
+A row's tag is its turn: start-time fair queueing (Goyal, Vin and Cheng, 1996). An owner's rows come one after another in tokens, and those
+of an owner who had none begin at what runs now. So several owners share the lanes by tokens, a few rows of one do not wait behind all that
+another has in flight, and every row moves up whatever comes after it. With one owner it is the order of arrival.
 """
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
+from heapq import heapify, heappop, heapreplace
+from itertools import accumulate, repeat
 from operator import itemgetter
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from workers.batching import Policy, cut, rows_for_one_lane
 
 CallT = TypeVar("CallT", bound=Hashable)
 Row: TypeAlias = tuple[int, int, int, CallT]
 
-QUANTA_A_BATCH: Final = 8  # turns that fill a batch, so that each holds rows of all owners
-
-_turn = itemgetter(1)
+_tag = itemgetter(1)
 
 
 class Waiting(Generic[CallT]):
@@ -33,11 +33,11 @@ class Waiting(Generic[CallT]):
         self._planned: list[list[Row[CallT]]] = []  # the next batch last
         self._planned_rows = 0
         self._planned_budget = 0  # tokens a batch of the plan
-        # By owner, whose turn it is first. Rows of (length, index, call); an owner without any is not there.
-        self._backlog: dict[Hashable, deque[tuple[int, int, CallT]]] = {}
+        self._planned_tag = 0  # the greatest of the plan, or greater
+        self._backlog: dict[Hashable, deque[Row[CallT]]] = {}  # by owner, each in the order of tags; an owner without any is not there
         self._backlog_rows = 0
-        self._deficits: dict[Hashable, int] = {}  # tokens that an owner may draw beside its next quantum: a row that is longer comes too
-        self._drawn = 0  # the number of the next row that comes into the window
+        self._now = 0  # the least tag of the batch that was taken last
+        self._next: dict[Hashable, int] = {}  # the tag that an owner's next row gets, where it is not ``now``
 
     def __len__(self) -> int:
         return self._planned_rows + self._backlog_rows
@@ -47,16 +47,22 @@ class Waiting(Generic[CallT]):
         if not lengths:
             return
         owner = self._owner_of(call)
-        if owner not in self._backlog and self._planned_owners() - {owner}:
-            self._undraw()
-        self._backlog.setdefault(owner, deque()).extend((length or 1, index, call) for index, length in enumerate(lengths))
-        self._backlog_rows += len(lengths)
+        counted = [length or 1 for length in lengths]
+        first = max(self._now, self._next.get(owner, 0))
+        *tags, self._next[owner] = accumulate(counted, initial=first)
+        if owner not in self._backlog:
+            if first < self._planned_tag:
+                self._undraw()
+            self._backlog.setdefault(owner, deque())
+        self._backlog[owner].extend(zip(counted, tags, range(len(counted)), repeat(call)))
+        self._backlog_rows += len(counted)
 
     def put_back(self, rows: Sequence[Row[CallT]]) -> None:
-        """Rows that were taken and did not run: they keep their age, and are planned anew with what came since."""
+        """Rows that were taken and did not run: they keep their turn, and are planned anew with what came since."""
         self._planned.append(list(rows))
         self._planned_rows += len(rows)
         self._planned_budget = 0
+        self._planned_tag = max(self._planned_tag, *map(_tag, rows)) if rows else self._planned_tag
 
     def take(self, budget_tokens: int, *, idle_lanes: int) -> list[Row[CallT]]:
         """The next batch, removed from the rows that wait. It holds the one whose turn it is. Empty only where none wait."""
@@ -69,27 +75,33 @@ class Waiting(Generic[CallT]):
             return []
         taken = self._planned.pop()
         self._planned_rows -= len(taken)
+        self._now = max(self._now, min(map(_tag, taken)))
         return taken
 
     def drop(self, calls: Collection[CallT]) -> None:
-        """Forgets all rows of these calls."""
+        """Forgets all rows of these calls, and what turns they took."""
         left = [[row for row in batch if row[3] not in calls] for batch in self._planned]
         self._planned = [batch for batch in left if batch]
         self._planned_rows = sum(map(len, self._planned))
-        kept = {owner: deque(row for row in rows if row[2] not in calls) for owner, rows in self._backlog.items()}
+        kept = {owner: deque(row for row in rows if row[3] not in calls) for owner, rows in self._backlog.items()}
         self._backlog = {owner: rows for owner, rows in kept.items() if rows}
-        self._deficits = {owner: tokens for owner, tokens in self._deficits.items() if owner in self._backlog}
         self._backlog_rows = sum(map(len, self._backlog.values()))
+        self._next.clear()
+        for rows in (*self._planned, *self._backlog.values()):
+            for length, tag, _, call in rows:
+                owner = self._owner_of(call)
+                self._next[owner] = max(self._next.get(owner, 0), tag + length)
 
     def clear(self) -> set[CallT]:
         """Forgets everything. Returns whose it was."""
-        calls = {row[3] for batch in self._planned for row in batch} | {row[2] for rows in self._backlog.values() for row in rows}
+        calls = {row[3] for rows in (*self._planned, *self._backlog.values()) for row in rows}
         self.drop(calls)
         return calls
 
     def _plan(self, budget_tokens: int, max_rows: int) -> None:
-        window = sorted([row for batch in self._planned for row in batch], key=_turn)
-        window += self._draw(self._policy.window_rows - len(window), max(1, budget_tokens // QUANTA_A_BATCH))
+        window = [row for batch in self._planned for row in batch]
+        window += self._draw(self._policy.window_rows - len(window))
+        window.sort(key=_tag)
         policy = self._policy
         batches = cut(
             [row[0] for row in window], budget_tokens, padded=policy.padded, max_rows=max_rows, overhead_tokens=policy.overhead_tokens
@@ -97,31 +109,29 @@ class Waiting(Generic[CallT]):
         self._planned = [[window[place] for place in batch] for batch in reversed(batches)]
         self._planned_rows = len(window)
         self._planned_budget = budget_tokens
+        self._planned_tag = window[-1][1] if window else 0
+        self._next = {owner: tag for owner, tag in self._next.items() if tag > self._now}
 
-    def _draw(self, most: int, quantum_tokens: int) -> list[Row[CallT]]:
-        """Up to ``most`` rows out of the backlog, in the order of turns."""
+    def _draw(self, most: int) -> list[Row[CallT]]:
+        """Up to ``most`` rows out of the backlog, those of the least tags, in their order."""
         drawn: list[Row[CallT]] = []
-        while self._backlog and len(drawn) < most:
-            owner = next(iter(self._backlog))
-            rows = self._backlog.pop(owner)
-            tokens = self._deficits.pop(owner, 0) + quantum_tokens
-            while rows and len(drawn) < most and (not self._backlog or rows[0][0] <= tokens):
-                length, index, call = rows.popleft()
-                drawn.append((length, self._drawn, index, call))
-                self._drawn += 1
-                tokens -= length
-            if rows:
-                self._backlog[owner] = rows  # behind the others
-                self._deficits[owner] = max(0, tokens)
+        heads = [(rows[0][1], number, owner) for number, (owner, rows) in enumerate(self._backlog.items())]
+        heapify(heads)
+        while heads and len(drawn) < most:
+            _, number, owner = heads[0]
+            rows = self._backlog[owner]
+            drawn.append(rows.popleft())
+            if not rows:
+                heappop(heads)
+                del self._backlog[owner]
+            elif len(heads) > 1:
+                heapreplace(heads, (rows[0][1], number, owner))
         self._backlog_rows -= len(drawn)
         return drawn
 
-    def _planned_owners(self) -> set[Hashable]:
-        return {self._owner_of(call) for call in {row[3] for batch in self._planned for row in batch}}
-
     def _undraw(self) -> None:
         """What is planned goes back in front of its owners' rows."""
-        for length, _, index, call in sorted([row for batch in self._planned for row in batch], key=_turn, reverse=True):
-            self._backlog.setdefault(self._owner_of(call), deque()).appendleft((length, index, call))
+        for row in sorted([row for batch in self._planned for row in batch], key=_tag, reverse=True):
+            self._backlog.setdefault(self._owner_of(row[3]), deque()).appendleft(row)
         self._backlog_rows += self._planned_rows
-        self._planned, self._planned_rows = [], 0
+        self._planned, self._planned_rows, self._planned_tag = [], 0, 0

@@ -211,7 +211,7 @@ class EmbeddedPostgres:
             "unix_socket_directories": str(self.socket_dir),
             "unix_socket_permissions": "0700",
             "password_encryption": "scram-sha-256",
-            "max_connections": "300",  # a worker holds seven, and there may be many
+            "max_connections": "300",  # a worker holds eleven, and there may be many
             "shared_buffers": f"{min(1024, max(64, (memory >> 20) // 16))}MB" if self._durable else "64MB",
             "dynamic_shared_memory_type": "posix",
             "maintenance_work_mem": "128MB",

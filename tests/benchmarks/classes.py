@@ -42,7 +42,7 @@ def simulate(table: costs.PaddedCosts, rate: float, *, classes: bool = True, top
     """`top_up`: the part of the budget up to which an interactive batch is filled with bulk rows."""
     chance = random.Random(rate)
     lengths = cycle(trace("C3 lognormal, mean 50"))
-    waiting: dict[Work, Waiting[Work]] = {work: Waiting(POLICY) for work in Work}
+    waiting: dict[Work, Waiting[tuple[Work, int]]] = {work: Waiting(POLICY) for work in Work}
     arrivals = _arrivals(chance, rate)
     next_arrival = next(arrivals)
     came: dict[int, float] = {}  # arrival number in its queue -> time, of interactive rows
@@ -51,7 +51,7 @@ def simulate(table: costs.PaddedCosts, rate: float, *, classes: bool = True, top
     free, waits, bulk_tokens, bulk_batches, in_a_row = [0.0] * LANES, [], 0, [], 0
 
     def add(queue: Work, some: list[int], work: Work) -> None:
-        waiting[queue].add(some, work)
+        waiting[queue].add(some, (work, numbers[queue]))
         numbers[queue] += len(some)
 
     while (now := min(free)) < seconds * 1000:
@@ -68,8 +68,8 @@ def simulate(table: costs.PaddedCosts, rate: float, *, classes: bool = True, top
             batch = batch + waiting[Work.BULK].take(left, idle_lanes=1)
         took = table([row[0] for row in batch])
         free[free.index(now)] = now + took
-        bulk_tokens += sum(row[0] for row in batch if row[3] is Work.BULK)
-        waits += [now + took - came.pop(row[1]) for row in batch if row[3] is Work.INTERACTIVE]
+        bulk_tokens += sum(row[0] for row in batch if row[3][0] is Work.BULK)
+        waits += [now + took - came.pop(row[3][1]) for row in batch if row[3][0] is Work.INTERACTIVE]
         if work is Work.BULK:
             bulk_batches.append(took)
     return Waited(bulk_tokens / seconds, sorted(waits), sum(bulk_batches) / len(bulk_batches))

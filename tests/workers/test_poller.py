@@ -101,6 +101,24 @@ def test_a_kept_slot_takes_a_newcomers_shard_while_another_tenant_holds_the_othe
     made.stop()
 
 
+def test_a_tenant_alone_does_not_get_the_slot_that_is_kept_for_newcomers(stores: Stores, tenant: Actor, running: Running) -> None:
+    for _ in range(4):
+        job(stores, tenant)
+    slots = Slots(2, {Kept.NEWCOMER: 1})
+    made = poller(stores, slots, running)
+    made.start()
+    try:
+        for _ in range(2):
+            assert running.entered.acquire(timeout=WAIT_SECONDS)
+        other = Actor(create_tenant(stores(Role.API), "newcomer"), tenant.principal_id, None, SCOPES)
+        newcomers = job(stores, other)
+        assert running.entered.acquire(timeout=WAIT_SECONDS)
+        assert running.jobs[-1] == newcomers
+    finally:
+        running.let_go.set()
+        made.stop()
+
+
 def test_interactive_shards_are_looked_for_much_oftener_than_bulk(stores: Stores, tenant: Actor, running: Running) -> None:
     made = poller(stores, Slots(1, {Kept.INTERACTIVE: 1}), running, poll_seconds=3600)
     made.start()

@@ -46,6 +46,13 @@ def test_kept_slots_are_apart_from_the_others() -> None:
     assert (slots.take_idle(), slots.take_kept(Kept.INTERACTIVE)) == (0, 1)
 
 
+def test_a_slot_kept_for_newcomers_is_given_out_where_no_other_is_free() -> None:
+    slots = Slots(1, {Kept.NEWCOMER: 1})
+    assert slots.take_kept(Kept.NEWCOMER) == 0
+    slots.take()
+    assert slots.take_kept(Kept.NEWCOMER) == 1
+
+
 def test_all_is_free_only_when_the_kept_slots_are_too() -> None:
     slots = Slots(1, {Kept.INTERACTIVE: 1})
     assert slots.wait_all_free(0)

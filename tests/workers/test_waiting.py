@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Hashable
 
 import pytest
@@ -28,16 +29,18 @@ def everything(waiting: Waiting[Hashable], policy: Policy) -> list[list[Row[Hash
 
 
 @given(CALLS, POLICIES)
-def test_every_row_is_taken_once(calls: list[list[int]], policy: Policy) -> None:
+def test_every_row_is_taken_once_and_the_turns_of_one_owner_are_by_arrival(calls: list[list[int]], policy: Policy) -> None:
     waiting = waiting_rows(policy, calls)
     assert len(waiting) == sum(map(len, calls))
-    taken = [row for batch in everything(waiting, policy) for row in batch]
-    assert sorted((row[1], row[0], row[2], row[3]) for row in taken) == [
-        (number, length or 1, index, call)
-        for number, (call, index, length) in enumerate(
-            (call, index, length) for call, lengths in enumerate(calls) for index, length in enumerate(lengths)
-        )
+    taken = sorted([row for batch in everything(waiting, policy) for row in batch], key=lambda row: row[1])
+    assert [(length, index, call) for length, _, index, call in taken] == [
+        (length or 1, index, call) for call, lengths in enumerate(calls) for index, length in enumerate(lengths)
     ]
+
+
+def turns_of(calls: list[list[int]]) -> list[int]:
+    """The tags of one owner's rows: each begins where the one before it ended."""
+    return list(itertools.accumulate([length or 1 for lengths in calls for length in lengths][:-1], initial=0)) if any(calls) else []
 
 
 @given(CALLS, POLICIES)
@@ -50,7 +53,7 @@ def test_a_batch_is_never_empty_and_passes_the_budget_only_with_one_single_row(c
 @given(CALLS, POLICIES)
 def test_the_oldest_row_goes_with_the_next_batch(calls: list[list[int]], policy: Policy) -> None:
     waiting = waiting_rows(policy, calls)
-    left = set(range(len(waiting)))
+    left = set(turns_of(calls))
     while waiting:
         batch = {row[1] for row in waiting.take(policy.budget_tokens, idle_lanes=0)}
         assert min(left) in batch
@@ -60,7 +63,7 @@ def test_the_oldest_row_goes_with_the_next_batch(calls: list[list[int]], policy:
 @given(CALLS, POLICIES)
 def test_no_batch_reaches_further_ahead_than_the_window(calls: list[list[int]], policy: Policy) -> None:
     waiting = waiting_rows(policy, calls)
-    left = list(range(len(waiting)))
+    left = turns_of(calls)
     while waiting:
         batch = {row[1] for row in waiting.take(policy.budget_tokens, idle_lanes=0)}
         assert batch <= set(left[: policy.window_rows])
@@ -127,7 +130,7 @@ def test_every_row_of_several_owners_is_taken_once(calls: Owned, policy: Policy,
 
 
 @given(OWNED, POLICIES)
-def test_of_one_owner_no_row_comes_into_the_window_before_an_older_one(calls: Owned, policy: Policy) -> None:
+def test_of_one_owner_no_row_has_its_turn_before_an_older_one(calls: Owned, policy: Policy) -> None:
     waiting, taken = owned_rows(policy, calls)
     while waiting:
         taken += waiting.take(policy.budget_tokens, idle_lanes=0)
@@ -155,14 +158,62 @@ def test_who_comes_new_does_not_wait_for_what_was_planned() -> None:
     assert sum(row[3][0] == "few" for row in soon) == 4
 
 
-def test_long_rows_are_not_starved_by_an_owner_who_always_has_short_ones() -> None:
-    policy = Policy(budget_tokens=64, padded=False, window_rows=16)
-    waiting, _ = owned_rows(policy, [("long", [200] * 3), ("short", [1] * 40)])
-    taken = []
-    for number in range(200):
-        taken += waiting.take(64, idle_lanes=0)
-        waiting.add([1] * 40, ("short", number))
-    assert sum(row[3][0] == "long" for row in taken) == 3
+@pytest.mark.parametrize("piece_rows", [1, 16, 64, 256])
+@pytest.mark.parametrize("others", [1, 5])
+@pytest.mark.parametrize("length", [8, 128, 500])
+def test_every_tenant_gets_its_share_however_the_others_bring_their_rows(piece_rows: int, others: int, length: int) -> None:
+    """The others hand in more as soon as a piece of theirs is done, and hold four pieces each; rows of one are long, or short."""
+    policy = Policy(budget_tokens=512, padded=False)
+    waiting: Waiting[tuple[str, int]] = Waiting(policy, lambda call: call[0])
+    names = [f"large {number}" for number in range(others)]
+    held = dict.fromkeys(names, 0)
+    number = itertools.count()
+
+    def top_up() -> None:
+        for name in names:
+            while held[name] <= 3 * piece_rows:
+                waiting.add([16] * piece_rows, (name, next(number)))
+                held[name] += piece_rows
+
+    def run_batch() -> int:
+        """Tokens."""
+        batch = waiting.take(policy.budget_tokens, idle_lanes=0)
+        for row in batch:
+            if row[3][0] in held:
+                held[row[3][0]] -= 1
+        top_up()
+        return sum(row[0] for row in batch)
+
+    top_up()
+    for _ in range(20):
+        run_batch()
+    rows = 30
+    waiting.add([length] * rows, ("small", -1))
+    tokens = 0
+    while any(row[3][0] == "small" for rows in (*waiting._planned, *waiting._backlog.values()) for row in rows):
+        tokens += run_batch()
+        assert tokens <= 1.25 * (others + 1) * rows * length + 3 * policy.budget_tokens, (
+            "its share, and the batches it may have just missed"
+        )
+
+
+def test_a_row_keeps_its_turn_while_another_owner_brings_new_ones_all_the_time() -> None:
+    policy = Policy(budget_tokens=1024, padded=False)
+    waiting, _ = owned_rows(policy, [("one", [128]), ("many", [16] * 64)])
+    taken: list[Row[tuple[str, int]]] = []
+    for number in range(4):
+        taken += waiting.take(1024, idle_lanes=0)
+        waiting.add([16] * 64, ("many", number + 2))
+    assert any(row[3][0] == "one" for row in taken)
+
+
+def test_turns_of_dropped_rows_are_given_back() -> None:
+    policy = Policy(budget_tokens=80, padded=False)
+    waiting, _ = owned_rows(policy, [("a", [10] * 1000), ("b", [10] * 1000)])
+    waiting.drop({("a", 0)})
+    waiting.add([10] * 8, ("a", 2))
+    soon = [row for _ in range(3) for row in waiting.take(80, idle_lanes=0)]
+    assert sum(row[3] == ("a", 2) for row in soon) == 8
 
 
 def test_idle_lanes_share_what_waits() -> None:

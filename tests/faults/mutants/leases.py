@@ -39,8 +39,8 @@ MUTANTS: Final = (
     Mutant(
         "newcomers-only",
         "a slot that is kept for newcomers goes to no tenant of whom something is in work",
-        SHARDS,
-        ((" AND (c.newcomer OR NOT :only_newcomers)", " AND (true OR NOT :only_newcomers)"),),
+        TURNS,
+        (("(NOT :only_newcomers OR tenant_id NOT IN (SELECT tenant_id FROM busy))", "(NOT :only_newcomers OR true)"),),
         ("tests/db/test_dispatch.py::test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work",),
     ),
     Mutant(

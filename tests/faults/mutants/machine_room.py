@@ -97,8 +97,8 @@ MUTANTS: Final = (
             (
                 "            picked = jobs.pick_dispatchable(self._store, room)\n"
                 "            if picked:\n                self._broker.publish(picked)\n",
-                "            from db.dispatch import _PICK, REDISPATCH_SECONDS, SUSPECTS\n\n"
-                "            asked = {'depth': room, 'redispatch': REDISPATCH_SECONDS, 'idle': True, **SUSPECTS}\n"
+                "            from db.dispatch import _ANY, _PICK, REDISPATCH_SECONDS\n\n"
+                "            asked = {'depth': room, 'redispatch': REDISPATCH_SECONDS, **_ANY}\n"
                 "            with self._store.transaction() as conn:\n"
                 "                picked = [(row.shard_id, row.epoch) for row in conn.execute(_PICK, asked)]\n"
                 "                if picked:\n                    self._broker.publish(picked)\n",
@@ -162,11 +162,11 @@ MUTANTS: Final = (
         ("tests/workers/test_waiting.py::test_who_comes_new_does_not_wait_for_what_was_planned",),
     ),
     Mutant(
-        "long-rows-too",
-        "rows longer than a quantum are drawn in the end, whoever else has rows",
+        "turn-kept",
+        "a row keeps its turn, whoever comes later",
         "workers/waiting.py",
-        (("                self._deficits[owner] = max(0, tokens)\n", ""),),
-        ("tests/workers/test_waiting.py::test_long_rows_are_not_starved_by_an_owner_who_always_has_short_ones",),
+        (("max(self._now, self._next.get(owner, 0))", "self._now"),),
+        ("tests/workers/test_waiting.py::test_every_tenant_gets_its_share_however_the_others_bring_their_rows",),
     ),
     Mutant(
         "smaller-after-oom",
