@@ -262,7 +262,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
 
     def _prepared(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> PreparedT | Exception:
         try:
-            return self._prepare([call.rows[index] for _length, _arrival, index, call in rows])
+            return self._prepare([call.rows[index] for _length, _tag, index, call in rows])
         except Exception as error:
             return error
 
@@ -351,7 +351,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
     def _split(self, rows: list[Row[_Call[RowT, AnswerT]]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
         """Batches of at most half the cost, first rows last (they are popped first); a row alone is settled as failed."""
         if len(rows) == 1:
-            _length, _arrival, index, call = rows[0]
+            _length, _tag, index, call = rows[0]
             call.settle([index], [FailedRow(code)], BatchShare())
             return []
         lengths = [row[0] for row in rows]

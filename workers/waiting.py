@@ -76,10 +76,15 @@ class Waiting(Generic[CallT]):
         taken = self._planned.pop()
         self._planned_rows -= len(taken)
         self._now = max(self._now, min(map(_tag, taken)))
+        if not len(self):  # nobody owes anybody for what was free
+            self._now = max(self._now, *self._next.values()) if self._next else self._now
+            self._next.clear()
         return taken
 
     def drop(self, calls: Collection[CallT]) -> None:
         """Forgets all rows of these calls, and what turns they took."""
+        if not any(row[3] in calls for rows in (*self._planned, *self._backlog.values()) for row in rows):
+            return
         left = [[row for row in batch if row[3] not in calls] for batch in self._planned]
         self._planned = [batch for batch in left if batch]
         self._planned_rows = sum(map(len, self._planned))

@@ -207,6 +207,21 @@ def test_a_row_keeps_its_turn_while_another_owner_brings_new_ones_all_the_time()
     assert any(row[3][0] == "one" for row in taken)
 
 
+def test_what_a_tenant_did_alone_is_not_held_against_it() -> None:
+    policy = Policy(budget_tokens=400, padded=False)
+    waiting, _ = owned_rows(policy, [("a", list(range(1, 201)))])
+    while waiting:
+        waiting.take(400, idle_lanes=0)
+    for number in range(1, 5):
+        waiting.add([10] * 100, ("a", number))
+        waiting.add([10] * 100, ("b", number))
+    tokens = {"a": 0, "b": 0}
+    for _ in range(4):
+        for length, _, _, (owner, _) in waiting.take(400, idle_lanes=0):
+            tokens[owner] += length
+    assert tokens["a"] == pytest.approx(tokens["b"], rel=0.1)
+
+
 def test_turns_of_dropped_rows_are_given_back() -> None:
     policy = Policy(budget_tokens=80, padded=False)
     waiting, _ = owned_rows(policy, [("a", [10] * 1000), ("b", [10] * 1000)])

@@ -148,7 +148,7 @@ MUTANTS: Final = (
         (
             (
                 '                pieces += self._split(rows, "engine_error")\n',
-                "                for _length, _arrival, index, call in rows:\n"
+                "                for _length, _tag, index, call in rows:\n"
                 '                    call.settle([index], [FailedRow("engine_error")], BatchShare())\n',
             ),
         ),
