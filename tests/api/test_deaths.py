@@ -10,6 +10,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.lifecycle import Shard
 from db.settings import Role, StoreSettings
+from db.sweeps import Place
 from tests.db.flow import Flow
 
 Stores = Callable[[Role], Store]
@@ -72,12 +73,12 @@ def test_a_shard_that_the_dead_s_last_statement_still_locks_is_freed_after_it(
     lease = flow.claim("host:1")
     real, looks = recovery.reap_leases, 0
 
-    def reap(store: Store, *, dead: str | None = None) -> object:
+    def reap(store: Store, place: Place, *, dead: str | None = None) -> object:
         nonlocal looks
         looks += 1
         if looks == 2:
             last.rollback()  # the server has noticed that its client is gone
-        return real(store, dead=dead)
+        return real(store, place, dead=dead)
 
     monkeypatch.setattr(recovery, "reap_leases", reap)
     with flow.worker.engine.connect() as last:
