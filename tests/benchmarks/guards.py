@@ -1,6 +1,6 @@
 """What it costs that nothing is lost and nothing is unseen: the null model with and without heartbeats, fences and audit, in turns.
 
-`python -m tests.benchmarks.guards [--rows N] [--turns N] [--report FILE]`, some five minutes. One worker's parts in this process, on a
+`python -m tests.benchmarks.guards [--rows N] [--turns N] [--report FILE]`, some nine minutes. One worker's parts in this process, on a
 Postgres that is as durable as `textmill up` makes it: the shards of a job from the claim to the last write. Without guards no lease is
 renewed, nothing is recorded, and a write asks neither whose the shard is nor whether a row is there already; that is for comparison only.
 
@@ -205,7 +205,7 @@ def unguarded() -> Iterator[None]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.guards", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--turns", type=int, default=120)
+    parser.add_argument("--turns", type=int, default=240)
     parser.add_argument("--report", type=Path)
     options = parser.parse_args(arguments)
     os.environ["TEXTMILL_FAKE_ENGINE"] = "1"
