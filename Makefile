@@ -43,7 +43,7 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest tests/test_house.py tests/deploy --ignore=tests/deploy/test_parts.py
 
-faults: setup ## break everything, in some 25 minutes: matrix, cost, mutants, goals; writes faults-report.json and .md
+faults: setup ## break everything, in some 35 minutes: matrix, cost, mutants, goals; writes faults-report.json and .md
 	$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY))
 
 soak: setup ## a million rows while everything is broken, 20 minutes; MINUTES=, SEED=; writes soak-report.json and .md
