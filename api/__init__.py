@@ -2,7 +2,7 @@
 
 What enters
     HTTP requests (:mod:`api.app`), commands (:mod:`api.cli`). Files come in as streams through :mod:`api.formats` and leave this package
-    as rows, sealed and written by :mod:`db.rows`; nothing readable touches the disk.
+    as rows, sealed and written by :mod:`db.files.rows`; nothing readable touches the disk.
 What leaves
     Calls into ``db`` (files, jobs, results, audit) as the login role ``textmill_api``, and answers in the shapes of the OpenAI API. The
     front publishes no Celery messages: it writes jobs, the dispatcher finds them.

@@ -10,16 +10,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import errors, request_log
-from api.front import Front
-from api.key_cache import KeyCache
 from api.request_log import RequestLog
-from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models, steering, stories
+from api.requests.front import Front
+from api.requests.key_cache import KeyCache
+from api.requests.upload_slots import UploadSlots
+from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models, steering, timelines
 from api.settings import ApiSettings
-from api.upload_slots import UploadSlots
 from db.connect import open_store
+from db.queue.wakeups import Bell
 from db.settings import Role, StoreSettings
-from db.wakeups import Bell
-from workers.collector import calm_the_collector
+from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910
 
@@ -51,7 +51,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
     app = FastAPI(title="textmill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(RequestLog)
     errors.install(app)
-    for resource in (files, batches, steering, stories, models, label_sets, heads, audit, keys, health, metrics):
+    for resource in (files, batches, steering, timelines, models, label_sets, heads, audit, keys, health, metrics):
         app.include_router(resource.router)
     return app
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from api.story import Story
+from api.timeline import Story
 from db.errors import TextmillError
 
 JsonObject = dict[str, object]
@@ -81,8 +81,8 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """What textmill adds to the batch object. ``metrics``: sums over the job, see :mod:`workers.answering`. ``run_seconds``: since it began
-    to run, until now or its last row."""
+    """What textmill adds to the batch object. ``metrics``: sums over the job, see :mod:`workers.shard.answering`. ``run_seconds``: since it
+    began to run, until now or its last row."""
 
     metrics: dict[str, float] | None = None
     shards: dict[str, int] | None = None

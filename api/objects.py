@@ -12,8 +12,8 @@ from uuid import UUID
 
 from db.errors import NotFound
 from db.failures import describe
-from db.files import FileRecord
-from db.jobs import JobRecord
+from db.files.files import FileRecord
+from db.jobs.jobs import JobRecord
 
 Json = dict[str, object]
 Which = Literal["output", "errors"]

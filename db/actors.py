@@ -1,7 +1,9 @@
-"""Who acts: what a request knows of its caller, handed through the store to the record."""
+"""Who acts, handed through the store to the record: a caller of the API (:class:`Actor`), or the holder of a shard (:class:`Lease`)."""
 
 from dataclasses import dataclass
 from uuid import UUID
+
+from db.lifecycle import INTERACTIVE_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +16,27 @@ class Actor:
     scopes: frozenset[str]
     request_id: str | None = None
     origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to rows ``first_idx`` to ``end_idx`` (exclusive) of a job, at one epoch. No secret: it is worth nothing without the
+    worker's login."""
+
+    tenant_id: UUID
+    shard_id: UUID
+    job_id: UUID
+    file_id: UUID
+    epoch: int
+    first_idx: int
+    end_idx: int
+    task: str
+    endpoint: str
+    model: str | None
+    head_id: UUID | None
+    priority: int = 0
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for it: its rows make up the next batches."""
+        return self.priority >= INTERACTIVE_PRIORITY

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 
-from db.keyring import KeyRing, LocalKeyFile
+from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
 
 log = logging.getLogger("textmill.store")

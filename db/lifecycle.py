@@ -8,8 +8,8 @@ A shard::
       └────────────────────────────────────────────────────┘
 
 Every claim adds 1 to the shard's epoch. What a holder writes names its epoch, so a holder that lost its lease (a zombie) changes nothing.
-The queries in :mod:`db.shards`, :mod:`db.results`, :mod:`db.dispatch`, :mod:`db.endings` and :mod:`db.recovery` apply these rules by
-compare-and-set on (state, epoch), with the database's clock.
+The queries in :mod:`db.queue.shards`, :mod:`db.jobs.results`, :mod:`db.queue.dispatch`, :mod:`db.queue.endings` and
+:mod:`db.queue.recovery` apply these rules by compare-and-set on (state, epoch), with the database's clock.
 """
 
 import itertools

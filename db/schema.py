@@ -1,10 +1,10 @@
 """Tables of the sealed store, as SQLAlchemy Core metadata.
 
-This is what the queries are written against; the migrations create the same tables (a test compares the two) and add what metadata
-cannot say: partitions, roles, grants and row-level security.
+This is what the queries are written against; the migrations create the same tables (a test compares the two) and add what metadata cannot
+say: partitions, roles, grants and row-level security.
 
-Columns named ``*_sealed`` hold ciphertext made by :mod:`db.sealing`. Columns named ``*_hmac`` hold 16-byte keyed digests for look-ups.
-Everything else is readable by whoever gets the database, so it holds ids, counts, codes and times only, never content.
+Columns named ``*_sealed`` hold ciphertext made by :mod:`db.sealing.cells`. Columns named ``*_hmac`` hold 16-byte keyed digests for
+look-ups. Everything else is readable by whoever gets the database, so it holds ids, counts, codes and times only, never content.
 """
 
 from sqlalchemy import (

@@ -1,7 +1,7 @@
 """Real servers for the tests: one Postgres and one Valkey a run, a database of its own a test. Nothing is mocked, nothing survives.
 
-The servers die with this process in whatever way it ends (see api/local/launch.py), lie in a folder of their own and listen on a socket
-and on free ports, so that several runs may go on at once.
+The servers die with this process in whatever way it ends (see api/local/processes/launch.py), lie in a folder of their own and listen on a
+socket and on free ports, so that several runs may go on at once.
 """
 
 import itertools
@@ -18,16 +18,16 @@ import pytest
 import redis
 from psycopg import sql
 
-from api.local.home import Home
-from api.local.postgres import EmbeddedPostgres
-from api.local.secret_files import write_private
-from api.local.valkey import EmbeddedValkey
+from api.local.home.home import Home
+from api.local.home.secret_files import write_private
+from api.local.servers.postgres import EmbeddedPostgres
+from api.local.servers.valkey import EmbeddedValkey
 from db.actors import Actor
 from db.connect import Store, open_store
-from db.keyring import LocalKeyFile
 from db.migrate import bootstrap, grant_database, migrate
+from db.operators.tenants import SCOPES, create_tenant
+from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, create_tenant
 from tests.faults.plugin import (
     pytest_addoption,
     pytest_collection_modifyitems,

@@ -37,11 +37,11 @@ LIGHT_MODULES = (
     "api",
     "api.app",
     "api.cli",
-    "api.cli.stack",
+    "api.cli.commands.stack",
     "api.client",
     "api.local.up",
     "workers.app",
-    "workers.dispatcher",
+    "workers.dispatch.dispatcher",
     "workers.settings",
     "workers.models.registry",
 )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from api.cli.commands import build
-from api.local.ports import free_port
+from api.cli.tree import build
+from api.local.processes.ports import free_port
 from api.settings import ApiSettings
 from db.settings import StoreSettings
 from workers.settings import DispatcherSettings, WorkerSettings

@@ -5,8 +5,8 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from db.errors import SettingsError
-from db.health import Health
-from workers.batcher import BatchReport
+from db.operators.health import Health
+from workers.batches.outcomes import BatchReport
 from workers.stages import STAGES, StageSeconds
 
 HOST: Final = "127.0.0.1"

@@ -9,8 +9,8 @@ from pydantic_settings import NoDecode
 from db.errors import SettingsError
 from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from db.settings import StoreSettings
-from workers.engines.plan import DtypeChoice, EngineChoice
-from workers.requests import MAX_LABELS
+from workers.engines.contract.plan import DtypeChoice, EngineChoice
+from workers.tasks.requests import MAX_LABELS
 
 DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}")
 

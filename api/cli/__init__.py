@@ -1,7 +1,7 @@
 """The command line, `textmill`: one module a command group, each a client of the HTTP API or, in `stack`, of this machine.
 
 What enters: arguments. What leaves: results on stdout or in files, everything said to a person on stderr, an exit code of
-:mod:`api.cli.exits`. Modules import what is heavy inside their commands, so that --help answers at once.
+:mod:`api.cli.terminal.exits`. Modules import what is heavy inside their commands, so that --help answers at once.
 """
 
 import os
@@ -18,9 +18,9 @@ def run(arguments: Sequence[str]) -> int:
     """The exit code. Never raises but for a bug."""
     import typer
 
-    from api.cli.commands import build
-    from api.cli.exits import CommandError, ExitCode, report
-    from api.cli.terminal import say, shown
+    from api.cli.terminal.exits import CommandError, ExitCode, report
+    from api.cli.terminal.terminal import say, shown
+    from api.cli.tree import build
     from db.errors import TextmillError
 
     as_json = "--json" in arguments

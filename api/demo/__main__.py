@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from api.cli.exits import report
-from api.cli.following import follow, say_why
-from api.cli.outcomes import Outcome, read_outcomes
-from api.cli.progress import Progress, Silent, show_progress
-from api.cli.terminal import answer, console, shortened, shown
+from api.cli.terminal.exits import report
+from api.cli.terminal.progress import Progress, Silent, show_progress
+from api.cli.terminal.terminal import answer, console, shortened, shown
+from api.cli.work.following import follow, say_why
+from api.cli.work.outcomes import Outcome, read_outcomes
 from api.client import Client, FileInfo, Upload
 from api.demo import stack as stacks
 from api.demo.corpus import LABELS, Article, batch_lines, load_articles, phrases, split, training_lines

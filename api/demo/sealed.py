@@ -7,9 +7,9 @@ from sqlalchemy import select
 
 from db.audit.events import record, record_digest
 from db.connect import open_store
+from db.operators.tenants import authenticate
 from db.schema import rows
 from db.settings import Role, StoreSettings
-from db.tenants import authenticate
 
 if TYPE_CHECKING:
     from redis import Redis

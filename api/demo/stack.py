@@ -8,13 +8,13 @@ from typing import Final
 import httpx
 import msgspec
 
-from api.cli.connection import api_key, home, server_url
+from api.cli.terminal.connection import api_key, home, server_url
 from api.client import Client
 from api.local import detach
-from api.local.home import Home
-from api.local.instance import find_running, read_state
-from api.local.parts import FLOWER_USER
-from api.local.ports import is_free
+from api.local.home.home import Home
+from api.local.home.instance import find_running, read_state
+from api.local.processes.parts import FLOWER_USER
+from api.local.processes.ports import is_free
 from api.local.up import UpOptions
 from db.errors import TextmillError
 

@@ -13,7 +13,7 @@ from api.errors import Refused
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
 from api.formats.plain import defective_row, plain_row
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "tab": "\t", "|": "|"}
 

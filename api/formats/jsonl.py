@@ -1,7 +1,7 @@
 """JSON lines: the OpenAI batch format, and plain ``{"id"?, "text" | "input" | "prompt", "label"?}`` lines.
 
-A body is kept verbatim, as the bytes that were sent; workers read it strictly (:mod:`workers.requests`). Here only the envelope is read,
-at about 2 µs a line.
+A body is kept verbatim, as the bytes that were sent; workers read it strictly (:mod:`workers.tasks.requests`). Here only the envelope is
+read, at about 2 µs a line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from api.formats.json_text import is_deep, is_non_finite, malformed_code
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
 from api.formats.plain import defective_row, is_custom_id, plain_row
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from api.errors import Refused
 from api.formats.csv import missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.plain import defective_row, plain_row
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 BATCH_ROWS: Final = 1024
 MAX_ROW_GROUP_BYTES: Final = 1 << 30  # decompressed size of a column in one row group, as the footer tells: a bomb stops here

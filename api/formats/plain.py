@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from api.formats.limits import MAX_ID_CHARS
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 
 class PlainBody(msgspec.Struct, omit_defaults=True):

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from api.local.children import open_log
-from api.local.home import Home
-from api.local.instance import ProcessName, find_running, read_state, refuse_second
-from api.local.parts import ROOT
-from api.local.refusals import StackError, StackExit, folder_refusal
+from api.local.home.home import Home
+from api.local.home.instance import ProcessName, find_running, read_state, refuse_second
+from api.local.home.refusals import StackError, StackExit, folder_refusal
+from api.local.processes.children import open_log
+from api.local.processes.parts import ROOT
 from api.local.up import UpOptions, check_environment, refuse_taken
 
 START_SECONDS: Final = 150.0

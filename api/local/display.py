@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from api.local.queue_gauge import Counts
-from api.local.supervisor import State, Watched
+from api.local.processes.supervisor import State, Watched
+from api.local.servers.queue_gauge import Counts
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -11,15 +11,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
-from api.local.home import Home
-from api.local.refusals import StackError, StackExit
-from api.local.secret_files import read_or_make, write_private
+from api.local.home.home import Home
+from api.local.home.refusals import StackError, StackExit
+from api.local.home.secret_files import read_or_make, write_private
 from db.connect import open_store
 from db.errors import Denied, NotFound, SettingsError
-from db.keyring import LocalKeyFile
 from db.migrate import bootstrap, current_revision, migrate
+from db.operators.tenants import SCOPES, authenticate, create_api_key, create_tenant
+from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, authenticate, create_api_key, create_tenant
 
 LOCAL_TENANT = "local"
 

@@ -1,7 +1,7 @@
 """`textmill up`: the whole stack under one home folder, from the first key to the last drain.
 
-Exit codes are :class:`api.local.refusals.StackExit`. Everything listens on 127.0.0.1 or on sockets. Children get their secrets from files
-of the home, never from a command line; should this process be killed in whatever way, the kernel ends them.
+Exit codes are :class:`api.local.home.refusals.StackExit`. Everything listens on 127.0.0.1 or on sockets. Children get their secrets from
+files of the home, never from a command line; should this process be killed in whatever way, the kernel ends them.
 """
 
 import os
@@ -16,20 +16,21 @@ from typing import Final
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from api.local import first_start, parts
-from api.local.children import trim_log
-from api.local.deaths import Deaths
-from api.local.devices import devices, workers_on
+from api.local import first_start
 from api.local.display import Display
-from api.local.home import Home
-from api.local.instance import Instance
-from api.local.ports import LOOPBACK, free_port, holder_of, is_free
-from api.local.postgres import EmbeddedPostgres
-from api.local.queue_gauge import Counts, QueueGauge
-from api.local.refusals import StackError, StackExit, folder_refusal
-from api.local.secret_files import write_private
-from api.local.supervisor import State, Supervisor
-from api.local.valkey import EmbeddedValkey
+from api.local.home.home import Home
+from api.local.home.instance import Instance
+from api.local.home.refusals import StackError, StackExit, folder_refusal
+from api.local.home.secret_files import write_private
+from api.local.processes import parts
+from api.local.processes.children import trim_log
+from api.local.processes.deaths import Deaths
+from api.local.processes.devices import devices, workers_on
+from api.local.processes.ports import LOOPBACK, free_port, holder_of, is_free
+from api.local.processes.supervisor import State, Supervisor
+from api.local.servers.postgres import EmbeddedPostgres
+from api.local.servers.queue_gauge import Counts, QueueGauge
+from api.local.servers.valkey import EmbeddedValkey
 from db.errors import SettingsError
 from db.migrate import DATABASE
 from db.settings import Role, StoreSettings

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 
-from api.auth import Auditor
 from api.errors import Refused
-from api.front import front_of
 from api.objects import Json, list_object, seconds
+from api.requests.auth import Auditor
+from api.requests.front import front_of
 from db.audit.events import AuditEvent, list_events
 
 MAX_LISTED: Final = 1_000

@@ -6,15 +6,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from api.auth import Manager, Submitter, Watcher
-from api.batch_requests import BatchRequest, batch_job
 from api.errors import Refused
-from api.front import front_of
-from api.json_body import json_of
 from api.objects import Json, batch_object, list_object, parse_batch_id
+from api.requests.auth import Manager, Submitter, Watcher
+from api.requests.batch_requests import BatchRequest, batch_job
+from api.requests.front import front_of
+from api.requests.json_body import json_of
 from db.actors import Actor
 from db.connect import Store
-from db.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, list_jobs
+from db.jobs.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, list_jobs
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255

@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Manager, Reader, Submitter, Watcher
-from api.downloads import Download, download, input_lines, result_lines
 from api.errors import Refused
-from api.front import Front, front_of
 from api.objects import (
     MAX_LISTED,
     Json,
@@ -21,9 +18,12 @@ from api.objects import (
     result_file_object,
     result_files,
 )
-from api.uploads import receive_upload
-from db.files import delete_file, get_file, list_files
-from db.jobs import delete_outputs, get_job
+from api.requests.auth import Manager, Reader, Submitter, Watcher
+from api.requests.front import Front, front_of
+from api.streams.downloads import Download, download, input_lines, result_lines
+from api.streams.uploads import receive_upload
+from db.files.files import delete_file, get_file, list_files
+from db.jobs.jobs import delete_outputs, get_job
 
 router = APIRouter(prefix="/v1/files")
 

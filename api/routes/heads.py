@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from api.auth import Manager, Submitter, Watcher
-from api.batch_requests import HeadRequest, head_job
-from api.front import front_of
-from api.json_body import json_of
 from api.objects import Json, batch_object, deleted_object, list_object, seconds
+from api.requests.auth import Manager, Submitter, Watcher
+from api.requests.batch_requests import HeadRequest, head_job
+from api.requests.front import front_of
+from api.requests.json_body import json_of
 from api.routes.batches import create_once, idempotency_key_of
-from db.heads import HeadRecord, delete_head, list_heads
+from db.catalogue.heads import HeadRecord, delete_head, list_heads
 
 router = APIRouter(prefix="/v1/heads")
 

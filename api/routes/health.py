@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from sqlalchemy import text
 
-from api.front import front_of
 from api.objects import Json
+from api.requests.front import front_of
 
 router = APIRouter()
 

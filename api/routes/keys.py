@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import msgspec
 from fastapi import APIRouter, Depends, Request
 
-from api.auth import Administrator
 from api.errors import Refused
-from api.front import front_of
-from api.json_body import json_of
 from api.objects import Json, deleted_object, list_object, seconds
+from api.requests.auth import Administrator
+from api.requests.front import front_of
+from api.requests.json_body import json_of
 from db.errors import NotFound
-from db.tenants import SCOPES, ApiKeyRecord, create_api_key, list_api_keys, revoke_api_key
+from db.operators.tenants import SCOPES, ApiKeyRecord, create_api_key, list_api_keys, revoke_api_key
 
 MAX_NAME_CHARS: Final = 256
 MAX_LIFE_SECONDS: Final = 10 * 366 * 86_400

@@ -5,16 +5,16 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Request
 
-from api.auth import Manager, Watcher
-from api.batch_requests import check_name
 from api.errors import Refused
-from api.front import front_of
-from api.json_body import json_of
 from api.objects import Json, deleted_object, list_object, seconds
+from api.requests.auth import Manager, Watcher
+from api.requests.batch_requests import check_name
+from api.requests.front import front_of
+from api.requests.json_body import json_of
+from db.catalogue.label_sets import LabelSetRecord, delete_label_set, list_label_sets, put_label_set
 from db.errors import NotFound
 from db.failures import describe
-from db.label_sets import LabelSetRecord, delete_label_set, list_label_sets, put_label_set
-from workers.requests import check_defaults
+from workers.tasks.requests import check_defaults
 
 router = APIRouter(prefix="/v1/label_sets")
 

@@ -2,14 +2,14 @@
 
 from fastapi import APIRouter, Request
 
-from api.auth import Watcher
-from api.front import front_of
 from api.objects import Json, list_object, seconds
+from api.requests.auth import Watcher
+from api.requests.front import front_of
+from db.catalogue.heads import HeadRecord, list_heads
 from db.errors import NotFound
-from db.heads import HeadRecord, list_heads
 from workers.models import registry
 from workers.models.card import ModelCard
-from workers.requests import HEAD_PREFIX
+from workers.tasks.requests import HEAD_PREFIX
 
 router = APIRouter(prefix="/v1/models")
 

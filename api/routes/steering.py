@@ -7,15 +7,15 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Depends, Request
 
-from api.auth import Manager
-from api.batch_requests import MAX_PRIORITY
-from api.front import front_of
-from api.json_body import json_of
 from api.objects import Json, batch_object, deleted_object, parse_batch_id
-from db import steering
+from api.requests.auth import Manager
+from api.requests.batch_requests import MAX_PRIORITY
+from api.requests.front import front_of
+from api.requests.json_body import json_of
 from db.actors import Actor
 from db.connect import Store
-from db.jobs import JobRecord
+from db.jobs import steering
+from db.jobs.jobs import JobRecord
 
 router = APIRouter(prefix="/v1/batches")
 

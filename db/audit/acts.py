@@ -11,7 +11,7 @@ from db.connect import Store
 from db.errors import NotFound
 
 if TYPE_CHECKING:
-    from db.shards import Lease
+    from db.actors import Lease
 
 
 def record_act(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, or_, select, text, tuple_
 
 from db.errors import NotFound
 from db.schema import audit_digests, audit_events
-from db.sealing import digest_of
+from db.sealing.cells import digest_of
 
 if TYPE_CHECKING:
     from db.actors import Actor

@@ -15,8 +15,8 @@ from api.app import create_app
 from api.settings import ApiSettings
 from db.actors import Actor
 from db.connect import Store
+from db.operators.tenants import SCOPES, create_api_key
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, create_api_key
 from tests.api.mill import Mill
 
 START_SECONDS = 20

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from uuid import UUID
 
 from db.connect import Store
-from db.jobs import cut_validating_jobs
+from db.queue.dispatch import cut_validating_jobs
+from db.queue.shards import claim_any
 from db.settings import Role, StoreSettings
-from db.shards import claim_any
-from workers.dispatcher import Dispatcher
-from workers.lease import LeaseKeeper
-from workers.runtime import Runtime
+from workers.claims.lease import LeaseKeeper
+from workers.dispatch.dispatcher import Dispatcher
+from workers.host.watchdog import Watchdog
+from workers.inference.runtime import Runtime
 from workers.settings import DispatcherSettings, WorkerSettings
-from workers.shard_task import ShardTask
-from workers.watchdog import Watchdog
+from workers.shard.life import ShardTask
 
 Stores = Callable[[Role], Store]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from api.key_cache import KeyCache
+from api.requests.key_cache import KeyCache
 from db.actors import Actor
 from db.connect import Store
+from db.operators.tenants import SCOPES, create_api_key, revoke_api_key
 from db.settings import Role
-from db.tenants import SCOPES, create_api_key, revoke_api_key
 from tests.api.conftest import Served
 from tests.api.test_files import error_of
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from db.connect import Store
-from db.files import create_file
+from db.files.files import create_file
 from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.lines import CHAT, CLASSIFY, LABELS, ROWS, classify_file, classify_line

@@ -20,7 +20,7 @@ import pytest
 from pyarrow import parquet
 
 from api import cli
-from api.local.ports import free_port
+from api.local.processes.ports import free_port
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.stages import STAGES
 
@@ -465,7 +465,7 @@ def test_a_key_that_has_expired_is_not_called_active(textmill: Callable[..., Don
     assert state() == "active"
     later = time.time() + 8 * 86_400
     with monkeypatch.context() as clock:
-        clock.setattr("api.cli.keys.time.time", lambda: later)
+        clock.setattr("api.cli.commands.keys.time.time", lambda: later)
         assert state() == "expired"
     assert textmill("keys", "revoke", str(made["id"])).exit_code == 0
     assert state() == "revoked"

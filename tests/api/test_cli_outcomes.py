@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.cli.outcomes import Outcome, parse_outcome, read_outcomes
+from api.cli.work.outcomes import Outcome, parse_outcome, read_outcomes
 from api.client import Batch
 
 ANSWER = (

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from api.cli.exits import CommandError
-from api.cli.outcomes import Outcome
-from api.cli.outputs import FORMULA, guarded, open_output, parse_target
+from api.cli.terminal.exits import CommandError
+from api.cli.work.outcomes import Outcome
+from api.cli.work.outputs import FORMULA, guarded, open_output, parse_target
 
 GOOD = Outcome(1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
 BAD = Outcome(2, None, code="empty_input:input", message="The text is empty.")

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.following import STARTING_SECONDS, note_on
-from api.cli.progress import Pace, amount, clock
+from api.cli.terminal.progress import Pace, amount, clock
+from api.cli.work.following import STARTING_SECONDS, note_on
 from api.client import Batch, Extras, RowCounts
 
 

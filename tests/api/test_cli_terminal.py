@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.terminal import UNSHOWABLE, shortened, shown, shown_lines
+from api.cli.terminal.terminal import UNSHOWABLE, shortened, shown, shown_lines
 
 
 def test_escape_sequences_are_spelled_out() -> None:

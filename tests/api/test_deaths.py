@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from api.local.deaths import Deaths, free_leases, name_of
-from db import recovery, workers
+from api.local.processes.deaths import Deaths, free_leases, name_of
 from db.actors import Actor
 from db.connect import Store
 from db.lifecycle import Shard
+from db.operators import fleet
+from db.queue import recovery
 from db.settings import Role, StoreSettings
 from db.sweeps import Place
 from tests.db.flow import Flow
@@ -26,13 +27,13 @@ def test_a_death_frees_what_that_process_held_and_strikes_it_off(flow: Flow, ten
     told: list[str] = []
     job = flow.job(tenant, 30)
     for worker in (name_of(PID), "another:1"):
-        workers.register(flow.worker, worker, device="cpu", threads=4, version="1")
+        fleet.register(flow.worker, worker, device="cpu", threads=4, version="1")
         flow.claim(worker)
     deaths = Deaths(settings, told.append)
     deaths.saw(PID)
     deaths.close()
     assert sorted(shard[2] for shard in flow.shards(job)) == ["leased", "ready", "ready"]
-    assert [each.worker for each in workers.list_workers(flow.dispatcher)] == ["another:1"]
+    assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == ["another:1"]
     assert told == [f"{name_of(PID)} is dead: 1 shard(s) it held are offered again"]
     deaths.saw(PID)
     deaths.close()

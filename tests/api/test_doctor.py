@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from api.local import doctor
-from api.local.doctor import Finding, examine
-from api.local.home import Home
+from api.local.doctor import doctor
+from api.local.doctor.doctor import Finding, examine
+from api.local.home.home import Home
 from db.settings import StoreSettings
 
 

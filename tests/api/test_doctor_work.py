@@ -11,21 +11,21 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from api.local import doctor_work
-from api.local.doctor_work import examine_work
-from api.local.findings import Finding
-from api.local.home import Home
-from db import workers
+from api.local.doctor import work
+from api.local.doctor.finding import Finding
+from api.local.doctor.work import examine_work
+from api.local.home.home import Home
 from db.actors import Actor
 from db.connect import Store
-from db.dispatch import pick_dispatchable
-from db.health import Health, Stuck
+from db.operators import fleet
+from db.operators.fleet import WorkerRecord
+from db.operators.health import Health, Stuck
+from db.queue.dispatch import pick_dispatchable
 from db.settings import Role, StoreSettings
-from db.workers import WorkerRecord
 from tests.db.flow import Flow
 from workers import app as messages
-from workers.dispatcher import CeleryBroker
-from workers.leader import Leadership
+from workers.dispatch.broker import CeleryBroker
+from workers.dispatch.leader import Leadership
 
 Stores = Callable[[Role], Store]
 Examine = Callable[[], dict[str, Finding]]
@@ -106,11 +106,11 @@ def test_work_that_nobody_does_is_found(look: Examine, flow: Flow, tenant: Actor
     assert "textmill worker" in found["workers"].todo
     leadership = Leadership(flow.dispatcher)
     assert leadership.held()
-    workers.register(flow.worker, "host:1", device="cpu", threads=1, version="1")
+    fleet.register(flow.worker, "host:1", device="cpu", threads=1, version="1")
     found = look()
     assert found["dispatcher"].ok
     assert found["workers"].ok
-    workers.beat(flow.worker, "host:1", workers.Beat("drained", 0.0, 0, 0, 0))
+    fleet.beat(flow.worker, "host:1", fleet.Beat("drained", 0.0, 0, 0, 0))
     assert "resume --all" in look()["workers"].todo
     leadership.give_up()
 
@@ -141,7 +141,7 @@ def test_messages_that_nobody_takes_are_found(look: Examine, flow: Flow, tenant:
 
 def test_a_message_that_is_none_of_ours_is_passed_over() -> None:
     for raw in (b"", b"{}", b'{"body": 7}', b'{"body": "bm8="}', b'{"body": "WzEsMiwzXQ=="}'):
-        assert doctor_work.claim_check(raw) is None
+        assert work.claim_check(raw) is None
 
 
 def test_a_broker_that_is_away_is_left_to_the_check_that_says_so(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,21 +161,21 @@ def test_a_dispatcher_that_may_not_log_in_is_found(look: Examine, settings: Stor
 
 def test_a_job_that_stands_still_is_named() -> None:
     job = uuid.uuid4()
-    (found,) = bad([doctor_work.jobs([Stuck(job, "in_progress", 1234.5)], health(jobs={"in_progress": 1}))])
+    (found,) = bad([work.jobs([Stuck(job, "in_progress", 1234.5)], health(jobs={"in_progress": 1}))])
     assert f"batch_{job.hex} (in_progress for 1,234 s)" in found.found
 
 
 def test_shards_without_a_message_count_only_while_nobody_works() -> None:
-    assert bad([doctor_work.shards(health(ready=5, not_offered=5, oldest_ready_seconds=300.0))])
-    assert not bad([doctor_work.shards(health(ready=5, not_offered=5, oldest_ready_seconds=5.0))])
-    assert not bad([doctor_work.shards(health(ready=500, leased=4, not_offered=440, oldest_ready_seconds=900.0))])
+    assert bad([work.shards(health(ready=5, not_offered=5, oldest_ready_seconds=300.0))])
+    assert not bad([work.shards(health(ready=5, not_offered=5, oldest_ready_seconds=5.0))])
+    assert not bad([work.shards(health(ready=500, leased=4, not_offered=440, oldest_ready_seconds=900.0))])
 
 
 def test_a_silent_worker_and_one_that_makes_no_progress_are_named() -> None:
     well, silent = a_worker(), a_worker(worker="gpu-2:5", silent_seconds=500.0)
-    still = a_worker(worker="gpu-3:6", still_seconds=doctor_work.STILL_SECONDS + 1)
-    idle = a_worker(worker="gpu-4:7", still_seconds=doctor_work.STILL_SECONDS + 1, leases=0)
-    found = bad(list(doctor_work.living(health(ready=1), [well, silent, still, idle])))
+    still = a_worker(worker="gpu-3:6", still_seconds=work.STILL_SECONDS + 1)
+    idle = a_worker(worker="gpu-4:7", still_seconds=work.STILL_SECONDS + 1, leases=0)
+    found = bad(list(work.living(health(ready=1), [well, silent, still, idle])))
     assert [each.check for each in found] == ["worker gpu-2:5", "worker gpu-3:6"]
     assert "holds 2 shard(s)" in found[0].found
     assert "gpu-3" in found[1].todo
@@ -183,7 +183,7 @@ def test_a_silent_worker_and_one_that_makes_no_progress_are_named() -> None:
 
 def test_counts_that_do_not_add_up_are_found() -> None:
     job = uuid.uuid4()
-    (found,) = bad([doctor_work.counts({job: 3}, 2)])
+    (found,) = bad([work.counts({job: 3}, 2)])
     assert found.found == f"batch_{job.hex} (3 rows without an outcome); 2 live shard(s) of jobs that have ended"
 
 
@@ -199,5 +199,5 @@ def test_a_disk_that_is_nearly_full_is_found(tmp_path: Path, monkeypatch: pytest
     home.postgres.mkdir()
     monkeypatch.delenv("TEXTMILL_DATABASE_URL", raising=False)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(total << 30, (total - free) << 30, free << 30))
-    (found,) = doctor_work.postgres_disk(home)
+    (found,) = work.postgres_disk(home)
     assert found.ok is ok

@@ -83,7 +83,7 @@ def test_an_unforeseen_error_is_answered_and_logged_without_content(
 def test_an_error_in_the_middle_of_an_answer_breaks_it_off(api: Served, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]) -> None:
     import httpx
 
-    from api import downloads
+    from api.streams import downloads
 
     file_id = api.upload(classify_file(3000)).json()["id"]
     whole = downloads._input_line

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from api.errors import Refused
 from api.formats.csv import csv_rows
 from api.formats.limits import Columns, FileLimits
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 LIMITS = FileLimits(max_line_bytes=4096)
 

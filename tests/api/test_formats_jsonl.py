@@ -13,7 +13,7 @@ from api.formats.jsonl import batch_rows, plain_rows
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines
 from db.failures import FAILURES
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 LIMITS = FileLimits(max_line_bytes=1 << 20)
 GOOD = b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"caf\xc3\xa9"}}'

@@ -9,7 +9,7 @@ import pytest
 from api.errors import Refused
 from api.formats.limits import Columns, FileLimits
 from api.formats.parquet import parquet_rows
-from db.rows import NewRow
+from db.files.rows import NewRow
 
 LIMITS = FileLimits(max_line_bytes=4096, max_parquet_bytes=1 << 20)
 

@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from api import cli
-from api.local import unprivileged
-from api.local.home import Home
-from api.local.postgres import MAX_SOCKET_PATH, EmbeddedPostgres, binary
-from api.local.refusals import StackError, StackExit
-from api.local.unprivileged import Unprivileged
-from api.local.valkey import EmbeddedValkey
+from api.local.home.home import Home
+from api.local.home.refusals import StackError, StackExit
+from api.local.servers import unprivileged
+from api.local.servers.postgres import MAX_SOCKET_PATH, EmbeddedPostgres, binary
+from api.local.servers.unprivileged import Unprivileged
+from api.local.servers.valkey import EmbeddedValkey
 from db.connect import Store
 from db.settings import Role, StoreSettings
 
@@ -197,8 +197,8 @@ def test_nothing_survives_a_parent_that_is_killed(home: Path) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from api.local.postgres import EmbeddedPostgres
-from api.local.valkey import EmbeddedValkey
+from api.local.servers.postgres import EmbeddedPostgres
+from api.local.servers.valkey import EmbeddedValkey
 home = Path(sys.argv[1])
 postgres, valkey = EmbeddedPostgres(home, durable=False), EmbeddedValkey(home)
 postgres.start()

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.local.children import Child
-from api.local.devices import devices, workers_on
-from api.local.instance import ProcessName
-from api.local.refusals import StackError
-from api.local.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
-from api.local.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
-from workers.memory import EX_CEILING, EX_PLANNED
+from api.local.home.instance import ProcessName
+from api.local.home.refusals import StackError
+from api.local.processes.children import Child
+from api.local.processes.devices import devices, workers_on
+from api.local.processes.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
+from api.local.processes.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
+from workers.host.memory import EX_CEILING, EX_PLANNED
 
 
 class Process:

@@ -24,9 +24,9 @@ import psycopg
 import pytest
 import redis
 
-from api.local.home import Home
-from api.local.postgres import EmbeddedPostgres, binary
-from api.local.unprivileged import is_open_to_all
+from api.local.home.home import Home
+from api.local.servers.postgres import EmbeddedPostgres, binary
+from api.local.servers.unprivileged import is_open_to_all
 from db.migrate import bootstrap
 from db.settings import Role, StoreSettings
 
@@ -223,7 +223,7 @@ def test_a_worker_that_is_killed_is_struck_off_the_list_before_its_lease_would_e
 
 
 def test_the_queue_gauge_counts_what_is_to_do(running: Stack) -> None:
-    from api.local.queue_gauge import QueueGauge
+    from api.local.servers.queue_gauge import QueueGauge
 
     settings = StoreSettings(home=running.home)
     gauge = QueueGauge(settings.database_url_for(Role.DISPATCHER))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.jobs import describe
-from api.cli.profile import figures, stage_rows
+from api.cli.commands.jobs import describe
+from api.cli.work.figures import figures, stage_rows
 from api.client import Batch, Extras, RowCounts
 from api.performance import mean_fill, padding_waste, performance
 from workers.stages import STAGES, metric_of

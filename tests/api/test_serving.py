@@ -18,9 +18,9 @@ from sqlalchemy import func, select
 
 from db.actors import Actor
 from db.connect import Store
+from db.operators.tenants import SCOPES, create_api_key
 from db.schema import files
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, create_api_key
 from tests.api.lines import classify_line
 
 MIB = 1 << 20

@@ -9,11 +9,12 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from db import jobs
 from db.actors import Actor
+from db.jobs import jobs
 from db.lifecycle import MAX_ERRORS
+from db.queue import dispatch, endings
+from db.queue.shards import claim_any
 from db.settings import StoreSettings
-from db.shards import claim_any
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.workers.submitting import LABELS, row, submit
@@ -34,7 +35,7 @@ class Mill(Bench):
     def job(self, name: str, labels: list[str]) -> UUID:
         rows = [row(at, {"input": f"{name} {at}"}) for at in range(ROWS)]
         job_id = submit(self.api, self.actor, rows, defaults={"labels": labels, "templates": ["{}"]})
-        jobs.cut_validating_jobs(self.dispatcher, lambda _model, _task: 1)
+        dispatch.cut_validating_jobs(self.dispatcher, lambda _model, _task: 1)
         return job_id
 
     def run_all(self) -> int:
@@ -45,7 +46,7 @@ class Mill(Bench):
             claimed_at = self.keeper.now()
             leases = claim_any(self.worker, "test:1", limit=1)
             if not leases:
-                jobs.finalize_jobs(self.dispatcher)
+                endings.finalize_jobs(self.dispatcher)
                 return tries
             for lease in leases:
                 self.task.run(lease, claimed_at)

@@ -9,8 +9,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from db.actors import Actor
 from db.connect import Store
-from db.files import create_file
-from db.rows import NewRow, RowWriter
+from db.files.files import create_file
+from db.files.rows import NewRow, RowWriter
 from db.settings import Role
 
 Stores = Callable[[Role], Store]

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from db.connect import Store
+from db.operators.tenants import SCOPES, create_api_key, create_tenant
 from db.settings import Role
-from db.tenants import SCOPES, create_api_key, create_tenant
 from tests.api.conftest import Served, api, mill, serve  # noqa: F401
 from tests.api.lines import CLASSIFY, classify_file, classify_line
 from tests.api.mill import Mill

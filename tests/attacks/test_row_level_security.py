@@ -15,19 +15,20 @@ from sqlalchemy import Connection, Delete, Insert, Select, Table, Update, delete
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 import db
-from db.actors import Actor
+from db.actors import Actor, Lease
+from db.catalogue.heads import list_heads, load_head_for_worker, store_head
+from db.catalogue.label_sets import get_label_set_for_worker, list_label_sets, put_label_set
 from db.connect import Store
-from db.files import get_file, list_files
-from db.heads import list_heads, load_head_for_worker, store_head
-from db.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
-from db.label_sets import get_label_set_for_worker, list_label_sets, put_label_set
-from db.results import NewResult, iter_results, write_results
-from db.rows import iter_rows
+from db.files.files import get_file, list_files
+from db.files.rows import iter_rows
+from db.jobs.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
+from db.jobs.results import iter_results
+from db.operators.tenants import create_api_key, list_api_keys
+from db.queue.results import NewResult, write_results
+from db.queue.shards import open_shard
 from db.schema import metadata
-from db.sealing import Sealer
+from db.sealing.cells import Sealer
 from db.settings import Role
-from db.shards import Lease, open_shard
-from db.tenants import create_api_key, list_api_keys
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, answers, new_job
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, cast
 
-from api.local.parts import WORKER_NICENESS
+from api.local.processes.parts import WORKER_NICENESS
 from tests.benchmarks.mill import ENCODER
 from tests.benchmarks.turns import Run
 

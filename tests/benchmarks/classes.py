@@ -2,8 +2,8 @@
 
 `python -m tests.benchmarks.classes` prints one table. Bulk never ends; single interactive rows come at random. Compared: no classes at all;
 interactive batches alone (what the worker does); and such batches filled up with bulk rows to a quarter of the budget, or to all of it.
-Costs are those of `costs.json`: two lanes of the padded engine, batches as `workers.waiting` cuts them. The bulk rows that fill a batch up
-are the oldest, whatever their length: a choice by length would lose less, but the wait would stay.
+Costs are those of `costs.json`: two lanes of the padded engine, batches as `workers.batches.queue` cuts them. The bulk rows that fill a
+batch up are the oldest, whatever their length: a choice by length would lose less, but the wait would stay.
 """
 
 import random
@@ -14,8 +14,8 @@ from typing import Final
 
 from tests.benchmarks import costs
 from tests.benchmarks.traces import trace
-from workers.batching import Policy, Work, cost_tokens, turns
-from workers.waiting import Waiting
+from workers.batches.policy import Policy, Work, cost_tokens, turns
+from workers.batches.queue import Waiting
 
 POLICY: Final = Policy(budget_tokens=1024, padded=True, max_rows=512)
 LANES: Final = 2

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from workers.batching import Policy, cost_tokens
-from workers.waiting import Waiting
+from workers.batches.policy import Policy, cost_tokens
+from workers.batches.queue import Waiting
 
 Row = tuple[int, int]  # length in tokens, number
 Cost = Callable[[Sequence[int]], float]  # lengths of a batch -> milliseconds
@@ -26,7 +26,7 @@ class Contender(Protocol):
 
 
 class Ours:
-    """`workers.waiting` itself."""
+    """`workers.batches.queue` itself."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

@@ -152,8 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(arguments)
     from tests.benchmarks.machine import describe_machine
-    from workers.engines.candidates import Candidates
-    from workers.engines.plan import cpu_flags
+    from workers.engines.calibration.candidates import Candidates
+    from workers.engines.contract.cpu import cpu_flags
     from workers.models import registry
     from workers.models.provision import ensure
     from workers.settings import WorkerSettings

@@ -28,22 +28,22 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from db import results, shards
 from db.actors import Actor
 from db.audit import acts, events
 from db.connect import Store
-from db.jobs import cut_validating_jobs
+from db.operators.tenants import SCOPES, create_tenant
+from db.queue import results, shards
+from db.queue.dispatch import cut_validating_jobs
 from db.settings import Role
-from db.tenants import SCOPES, create_tenant
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.store_only import durable_stores
 from tests.benchmarks.watching import cpu_seconds
 from tests.workers.submitting import row, submit
-from workers.lease import LeaseKeeper
-from workers.runtime import Runtime
+from workers.claims.lease import LeaseKeeper
+from workers.host.watchdog import Watchdog
+from workers.inference.runtime import Runtime
 from workers.settings import WorkerSettings
-from workers.shard_task import End, ShardTask
-from workers.watchdog import Watchdog
+from workers.shard.life import End, ShardTask
 
 GOAL: Final = 0.05
 HEARTBEAT_SECONDS: Final = 0.5

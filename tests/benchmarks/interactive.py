@@ -22,7 +22,7 @@ from typing import Any
 
 from api.client import Upload
 from api.demo.corpus import LABELS, batch_lines
-from api.local.parts import WORKER_NICENESS
+from api.local.processes.parts import WORKER_NICENESS
 from tests.benchmarks.mill import ENCODER, Mill
 from tests.benchmarks.workloads import Workload, c3
 

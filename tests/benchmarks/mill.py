@@ -15,11 +15,11 @@ from sqlalchemy import text
 from api.client import Batch, Client
 from api.demo.stack import Stack
 from api.local import detach
-from api.local.home import Home
+from api.local.home.home import Home
 from api.local.up import UpOptions
 from db.connect import open_store
+from db.operators.tenants import create_api_key, create_tenant
 from db.settings import Role, StoreSettings
-from db.tenants import create_api_key, create_tenant
 from tests.benchmarks.watching import cpu_seconds
 
 ENCODER: Final = "minilm-l6-v2"

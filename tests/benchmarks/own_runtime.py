@@ -9,11 +9,11 @@ from workers.settings import WorkerSettings, load
 def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, WorkerSettings]:
     """Call it before anything has imported torch: the process is pinned to its cores first, as a worker is."""
     settings = load(WorkerSettings)
-    from workers.device import pin
+    from workers.host.device import pin
 
     pinned = pin(settings.device, settings.lanes)
     settings = settings.model_copy(update={"device": pinned.device, **({"dtype": "exact"} if exact else {})})
-    from workers.runtime import Runtime
+    from workers.inference.runtime import Runtime
 
     runtime = Runtime(settings, observe=observe)
     runtime.warm([ENCODER])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.local.instance import read_state
+from api.local.home.instance import read_state
 from tests.benchmarks.end_to_end import measure_whole
 from tests.benchmarks.mill import Mill
 from tests.benchmarks.turns import Run

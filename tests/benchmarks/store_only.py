@@ -18,27 +18,28 @@ import msgspec
 from sqlalchemy import URL
 
 from api.demo.corpus import LABELS
-from api.local.home import Home
-from api.local.postgres import EmbeddedPostgres
-from api.local.secret_files import write_private
+from api.local.home.home import Home
+from api.local.home.secret_files import write_private
+from api.local.servers.postgres import EmbeddedPostgres
 from db.actors import Actor
 from db.audit import acts, events
 from db.connect import Store, open_store
-from db.dispatch import cut_validating_jobs
-from db.files import create_file
-from db.jobs import NewJob, create_job
-from db.keyring import LocalKeyFile
+from db.files.files import create_file
+from db.files.rows import NewRow, RowWriter
+from db.jobs.jobs import NewJob, create_job
+from db.jobs.results import iter_results
 from db.migrate import bootstrap, migrate
-from db.results import NewResult, iter_results, write_results
-from db.rows import NewRow, RowWriter
-from db.sealing import Sealer
+from db.operators.tenants import SCOPES, create_tenant
+from db.queue.dispatch import cut_validating_jobs
+from db.queue.results import NewResult, write_results
+from db.queue.shards import claim_any, open_shard
+from db.sealing.cells import Sealer
+from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
-from db.shards import claim_any, open_shard
-from db.tenants import SCOPES, create_tenant
 from tests.benchmarks.mill import ENCODER
 from tests.benchmarks.workloads import Workload
+from workers.dispatch.sizing import shard_chars
 from workers.settings import DispatcherSettings, load
-from workers.sizing import shard_chars
 
 DATABASE = "benchmark"
 APPEND_ROWS = 4_096

@@ -2,8 +2,8 @@
 
 import uuid
 
-import db.rows
-from db.sealing import KeyOwner, Sealer
+import db.files.rows
+from db.sealing.cells import KeyOwner, Sealer
 from tests.benchmarks.store_only import timed
 
 

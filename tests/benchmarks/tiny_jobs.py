@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from api.cli.connection import server_url
+from api.cli.terminal.connection import server_url
 from api.client import Client, Upload
 from api.demo.corpus import LABELS, batch_lines
 from tests.benchmarks.mill import ENCODER, LIMIT_SECONDS, Mill

@@ -7,15 +7,16 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from db.actors import Actor
+from db.actors import Actor, Lease
 from db.connect import Store
-from db.files import FileRecord, create_file
-from db.jobs import JobRecord, NewJob, create_job, cut_validating_jobs, get_job
-from db.results import NewResult, write_results
-from db.rows import NewRow, RowWriter
+from db.files.files import FileRecord, create_file
+from db.files.rows import NewRow, RowWriter
+from db.jobs.jobs import JobRecord, NewJob, create_job, get_job
+from db.operators.tenants import SCOPES, create_tenant
+from db.queue.dispatch import cut_validating_jobs
+from db.queue.results import NewResult, write_results
+from db.queue.shards import claim_any
 from db.settings import Role
-from db.shards import Lease, claim_any
-from db.tenants import SCOPES, create_tenant
 
 Stores = Callable[[Role], Store]
 

@@ -12,14 +12,17 @@ import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from db import shards
-from db.actors import Actor
+from db.actors import Actor, Lease
 from db.errors import Conflict, LeaseLost, NotFound
-from db.jobs import cancel_job, cancel_shards, expire_jobs, finalize_jobs, pick_dispatchable, reap_leases
+from db.jobs.jobs import cancel_job
+from db.jobs.results import FAILED
+from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import LIVE_JOBS, MAX_CRASHES
-from db.results import FAILED, NewResult, write_results
-from db.shards import Lease
-from db.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.queue import shards
+from db.queue.dispatch import pick_dispatchable
+from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
+from db.queue.recovery import reap_leases
+from db.queue.results import NewResult, write_results
 from tests.db.flow import Flow, answers
 from tests.db.turnstile import Call, Place, Turnstile
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.audit.events import list_events
 from db.errors import Denied, NotFound, StoreError
-from db.tenants import SCOPES, _hash_of, authenticate, create_api_key, list_api_keys, revoke_api_key
+from db.operators.tenants import SCOPES, _hash_of, authenticate, create_api_key, list_api_keys, revoke_api_key
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores
 

@@ -11,8 +11,8 @@ from db.actors import Actor
 from db.audit.acts import not_found, record_act, record_denied
 from db.audit.events import AuditEvent, list_events, record, record_digest
 from db.errors import NotFound
-from db.rows import iter_rows
-from db.sealing import digest_of
+from db.files.rows import iter_rows
+from db.sealing.cells import digest_of
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores

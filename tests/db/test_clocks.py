@@ -5,9 +5,10 @@ import time
 import pytest
 
 from db.actors import Actor
-from db.jobs import expire_jobs, finalize_jobs, reap_leases
 from db.lifecycle import LEASE_SECONDS
-from db.shards import claim_any, renew
+from db.queue.endings import expire_jobs, finalize_jobs
+from db.queue.recovery import reap_leases
+from db.queue.shards import claim_any, renew
 from tests.db.flow import Flow, Stores
 
 

@@ -15,8 +15,8 @@ from db import connect
 from db.actors import Actor
 from db.connect import LOCK_TIMEOUT_MS, Store, open_store
 from db.errors import SettingsError
+from db.operators.tenants import create_tenant
 from db.settings import Role, StoreSettings
-from db.tenants import create_tenant
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
 

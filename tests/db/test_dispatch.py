@@ -5,10 +5,10 @@ import pytest
 from sqlalchemy import text
 
 from db.actors import Actor
-from db.dispatch import _VALIDATING, _cut
-from db.jobs import cancel_job, cut_validating_jobs, get_job, pick_dispatchable
+from db.jobs.jobs import cancel_job, get_job
 from db.lifecycle import INTERACTIVE_PRIORITY, MIN_SHARD_ROWS, PART_ROWS, PARTS
-from db.shards import Kept, claim_any
+from db.queue.dispatch import _VALIDATING, _cut, cut_validating_jobs, pick_dispatchable
+from db.queue.shards import Kept, claim_any
 from db.sweeps import Page
 from tests.db.flow import Flow, Stores, plain
 

@@ -5,9 +5,10 @@ import pytest
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound
-from db.files import create_file, delete_file, get_file, list_files
-from db.jobs import cancel_job, delete_outputs, finalize_jobs
-from db.results import iter_results
+from db.files.files import create_file, delete_file, get_file, list_files
+from db.jobs.jobs import cancel_job, delete_outputs
+from db.jobs.results import iter_results
+from db.queue.endings import finalize_jobs
 from tests.db.flow import Flow, Stores
 
 

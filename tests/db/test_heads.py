@@ -2,10 +2,9 @@ import uuid
 
 import pytest
 
-from db.actors import Actor
+from db.actors import Actor, Lease
+from db.catalogue.heads import delete_head, list_heads, load_head_for_worker, store_head
 from db.errors import LeaseLost, NotFound
-from db.heads import delete_head, list_heads, load_head_for_worker, store_head
-from db.shards import Lease
 from tests.db.flow import Flow, Stores
 
 CARD: dict[str, object] = {"labels": ["a", "b"], "examples": 10, "metrics": {"accuracy": 0.9}}

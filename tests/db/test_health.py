@@ -4,14 +4,15 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select
 
-from db import health, workers
 from db.actors import Actor
 from db.connect import Store
-from db.dispatch import REDISPATCH_SECONDS, pick_dispatchable
-from db.health import ENDING_SECONDS, STUCK_SECONDS
-from db.jobs import cancel_job, finalize_jobs, get_job
+from db.jobs.jobs import cancel_job, get_job
+from db.jobs.steering import pause_job
+from db.operators import fleet, health
+from db.operators.health import ENDING_SECONDS, STUCK_SECONDS
+from db.queue.dispatch import REDISPATCH_SECONDS, pick_dispatchable
+from db.queue.endings import finalize_jobs
 from db.settings import Role
-from db.steering import pause_job
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow
 
@@ -32,7 +33,7 @@ def test_nothing_to_do_is_measured_as_such(flow: Flow) -> None:
 def test_shards_leases_jobs_and_workers_are_counted(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, 30)
     flow.submit(tenant, flow.upload(tenant, 5))
-    workers.register(flow.worker, "host:1", device="cpu", threads=4, version="1")
+    fleet.register(flow.worker, "host:1", device="cpu", threads=4, version="1")
     flow.claim()
     found = health.measure(flow.dispatcher)
     assert (found.ready, found.leased, found.expired_leases, found.not_offered) == (2, 1, 0, 2)

@@ -11,10 +11,11 @@ from sqlalchemy import make_url
 
 from db import sweeps
 from db.actors import Actor
-from db.jobs import expire_jobs, reap_leases
+from db.jobs.steering import delete_job, set_priority
 from db.lifecycle import MAX_CRASHES
+from db.queue.endings import expire_jobs
+from db.queue.recovery import reap_leases
 from db.settings import Role, StoreSettings
-from db.steering import delete_job, set_priority
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.db.interleaved import Interleaved

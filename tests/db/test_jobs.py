@@ -4,24 +4,13 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.endings import _OVERDUE, _move
 from db.errors import Conflict, NotFound, StoreError
-from db.files import create_file
-from db.jobs import (
-    JobRecord,
-    cancel_job,
-    cancel_shards,
-    create_job,
-    delete_outputs,
-    expire_jobs,
-    finalize_jobs,
-    get_job,
-    list_jobs,
-    read_spec,
-)
+from db.files.files import create_file
+from db.jobs.jobs import JobRecord, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
+from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
-from db.results import has_results, iter_results
-from db.shards import release, renew
+from db.queue.endings import _OVERDUE, _move, cancel_shards, expire_jobs, finalize_jobs
+from db.queue.shards import release, renew
 from db.sweeps import Page
 from tests.db.flow import Flow, Stores, new_job, plain
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, text, update
 
-from db import keyring
 from db.actors import Actor
 from db.connect import Store
 from db.errors import NotFound, SealError, SettingsError
-from db.keyring import KeyRing, LocalKeyFile
+from db.operators.tenants import create_tenant
 from db.schema import data_keys, tenant_keys
+from db.sealing import keys
+from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role
-from db.tenants import create_tenant
 
 Stores = Callable[[Role], Store]
 SECRET = b"k" * 32
@@ -238,7 +238,7 @@ def test_a_forgotten_key_is_looked_up_again(api: Store, tenant: Actor) -> None:
 
 
 def test_the_cache_keeps_what_was_used_last_and_no_more(api: Store, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "CACHED_KEYS", 3)
+    monkeypatch.setattr(keys, "CACHED_KEYS", 3)
     owners = [uuid.uuid4() for _ in range(5)]
     ring = fresh(api)
     with api.transaction(tenant=tenant.tenant_id) as conn:

@@ -1,8 +1,8 @@
 import pytest
 
 from db.actors import Actor
+from db.catalogue.label_sets import delete_label_set, get_label_set_for_worker, list_label_sets, put_label_set
 from db.errors import NotFound
-from db.label_sets import delete_label_set, get_label_set_for_worker, list_label_sets, put_label_set
 from tests.db.flow import Flow, Stores
 
 

@@ -8,14 +8,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from db import lifecycle, shards
-from db.actors import Actor
+from db import lifecycle
+from db.actors import Actor, Lease
 from db.errors import Conflict, LeaseLost
-from db.files import delete_file
-from db.jobs import cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, reap_leases
+from db.files.files import delete_file
+from db.jobs.jobs import cancel_job, get_job
+from db.jobs.steering import pause_job, resume_job, retry_job
 from db.lifecycle import LIVE_SHARDS, Failing, JobState, Shard, ShardState, Split
-from db.shards import Lease
-from db.steering import pause_job, resume_job, retry_job
+from db.queue import shards
+from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
+from db.queue.recovery import reap_leases
 from tests.db.flow import Flow, Stores
 
 ROWS = 24

@@ -5,11 +5,12 @@ from sqlalchemy import text
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound
-from db.files import FileRecord, create_file, get_file, list_files
-from db.jobs import cancel_job, delete_outputs, finalize_jobs
-from db.purge import Purge, Purged, lock_stale, stale
-from db.results import iter_results
-from db.rows import RowWriter
+from db.files.files import FileRecord, create_file, get_file, list_files
+from db.files.purge import Purge, Purged, lock_stale, stale
+from db.files.rows import RowWriter
+from db.jobs.jobs import cancel_job, delete_outputs
+from db.jobs.results import iter_results
+from db.queue.endings import finalize_jobs
 from db.sweeps import Unfinished
 from tests.db.flow import Flow, Stores, plain
 

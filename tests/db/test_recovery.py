@@ -3,11 +3,12 @@ from sqlalchemy import event, text
 
 from db.actors import Actor
 from db.errors import LeaseLost
-from db.jobs import cancel_job, cancel_shards, finalize_jobs, get_job, reap_leases
+from db.jobs.jobs import cancel_job, get_job
+from db.jobs.results import iter_results
 from db.lifecycle import MAX_CRASHES
-from db.recovery import _EXPIRED, _reap, holds_leases
-from db.results import iter_results
-from db.shards import claim_any, open_shard, release
+from db.queue.endings import cancel_shards, finalize_jobs
+from db.queue.recovery import _EXPIRED, _reap, holds_leases, reap_leases
+from db.queue.shards import claim_any, open_shard, release
 from db.sweeps import Page
 from tests.db.flow import Flow, Stores
 

@@ -7,13 +7,16 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db import bulk
-from db import results as results_module
-from db import shards as shards_module
 from db.actors import Actor
 from db.errors import LeaseLost, NotFound, SealError, StoreError
-from db.jobs import delete_outputs, finalize_jobs, get_job, reap_leases
-from db.results import NewResult, ResultLine, has_results, iter_results, write_results
-from db.shards import claim_any, open_shard, release
+from db.jobs import results as results_module
+from db.jobs.jobs import delete_outputs, get_job
+from db.jobs.results import ResultLine, has_results, iter_results
+from db.queue import shards as shards_module
+from db.queue.endings import finalize_jobs
+from db.queue.recovery import reap_leases
+from db.queue.results import NewResult, write_results
+from db.queue.shards import claim_any, open_shard, release
 from tests.db.flow import Flow, Stores, answers, plain
 
 

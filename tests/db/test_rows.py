@@ -3,11 +3,11 @@ import uuid
 
 import pytest
 
-from db import rows as rows_module
 from db.actors import Actor
 from db.errors import Conflict, NotFound, SealError, StoreError
-from db.files import create_file, delete_file, get_file
-from db.rows import NewRow, RowWriter, iter_rows
+from db.files import rows as rows_module
+from db.files.files import create_file, delete_file, get_file
+from db.files.rows import NewRow, RowWriter, iter_rows
 from tests.db.flow import Flow, Stores, plain
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.errors import SealError
-from db.sealing import KeyOwner, Sealer, digest_of
+from db.sealing.cells import KeyOwner, Sealer, digest_of
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "sealing_v1.json").read_text())
 MESSAGE = "A sealed value could not be opened: it was altered, moved, or sealed under another key."

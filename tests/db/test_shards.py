@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, text
 
-from db import shards as shards_module
-from db.actors import Actor
+from db.actors import Actor, Lease
 from db.errors import LeaseLost
-from db.jobs import cancel_job, cancel_shards, get_job, pick_dispatchable, reap_leases
+from db.jobs.jobs import cancel_job, get_job
+from db.jobs.results import iter_results
 from db.lifecycle import MAX_CRASHES, MAX_ERRORS
-from db.results import iter_results
-from db.shards import Lease, claim_any, open_shard, release, renew
+from db.queue import shards as shards_module
+from db.queue.dispatch import pick_dispatchable
+from db.queue.endings import cancel_shards
+from db.queue.recovery import reap_leases
+from db.queue.shards import claim_any, open_shard, release, renew
 from tests.db.flow import Flow, Stores, plain
 
 

@@ -5,14 +5,16 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.endings import _OVERDUE, _WITHOUT_WORK, _move
 from db.errors import Conflict, LeaseLost, NotFound, StoreError
-from db.files import delete_file
-from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, finalize_jobs, get_job, list_jobs, reap_leases
+from db.files.files import delete_file
+from db.jobs.jobs import JobRecord, cancel_job, get_job, list_jobs
+from db.jobs.results import iter_results
+from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
-from db.results import NewResult, iter_results, write_results
-from db.shards import claim_any, open_shard, release, renew
-from db.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, cancel_shards, expire_jobs, finalize_jobs
+from db.queue.recovery import reap_leases
+from db.queue.results import NewResult, write_results
+from db.queue.shards import claim_any, open_shard, release, renew
 from db.sweeps import Page
 from tests.db.flow import Flow, Stores, answers
 

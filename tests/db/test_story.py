@@ -5,10 +5,12 @@ import pytest
 from db.actors import Actor
 from db.connect import Store
 from db.errors import NotFound
-from db.jobs import finalize_jobs, get_job, reap_leases
+from db.jobs.jobs import get_job
+from db.jobs.timeline import TOLD, WorkerTotal, job_story
+from db.queue.endings import finalize_jobs
+from db.queue.recovery import reap_leases
+from db.queue.shards import release
 from db.settings import Role
-from db.shards import release
-from db.story import TOLD, WorkerTotal, job_story
 from tests.db.flow import Flow
 
 Stores = Callable[[Role], Store]

@@ -7,11 +7,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db import endings, purge, recovery
 from db.actors import Actor
 from db.connect import LOCK_TIMEOUT_MS, Store
-from db.jobs import JobRecord, cancel_job, cancel_shards, expire_jobs, get_job, reap_leases
+from db.files import purge
+from db.jobs.jobs import JobRecord, cancel_job, get_job
 from db.lifecycle import Shard
+from db.queue import endings, recovery
+from db.queue.endings import cancel_shards, expire_jobs
+from db.queue.recovery import reap_leases
 from db.sweeps import BRIEF_MS, WAIT_MS, WAITED_FOR, Page, Place, Unfinished, paged, sweep
 from tests.db.flow import Flow, Stores
 

@@ -5,7 +5,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.errors import LeaseLost
-from db.trouble import passes
+from db.outages import passes
 
 PASSES = [
     errors.DiskFull(),

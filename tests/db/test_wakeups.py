@@ -7,8 +7,8 @@ from contextlib import closing
 from sqlalchemy import text
 
 from db.connect import Store
+from db.queue.wakeups import Bell, Listener
 from db.settings import Role
-from db.wakeups import Bell, Listener
 
 Stores = Callable[[Role], Store]
 

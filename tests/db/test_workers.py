@@ -3,11 +3,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import ProgrammingError
 
-from db import workers
 from db.actors import Actor
 from db.connect import Store
+from db.operators import fleet
+from db.operators.fleet import FORGET_SECONDS, SILENT_SECONDS, Beat, WorkerRecord
 from db.settings import Role
-from db.workers import FORGET_SECONDS, SILENT_SECONDS, Beat, WorkerRecord
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow
 
@@ -20,7 +20,7 @@ def flow(stores: Stores) -> Flow:
 
 
 def begin(flow: Flow, worker: str = "host:1", device: str = "cpu") -> None:
-    workers.register(flow.worker, worker, device=device, threads=4, version="1.2")
+    fleet.register(flow.worker, worker, device=device, threads=4, version="1.2")
 
 
 def said(**changes: object) -> Beat:
@@ -28,7 +28,7 @@ def said(**changes: object) -> Beat:
 
 
 def only(flow: Flow) -> WorkerRecord:
-    (found,) = workers.list_workers(flow.dispatcher)
+    (found,) = fleet.list_workers(flow.dispatcher)
     return found
 
 
@@ -36,7 +36,7 @@ def test_what_a_worker_says_of_itself_is_seen(flow: Flow, tenant: Actor) -> None
     begin(flow)
     flow.job(tenant, 10)
     flow.claim("host:1")
-    assert workers.beat(flow.worker, "host:1", said(still_seconds=90.0, leases=1, rows_done=7, memory_bytes=1 << 30)) == "run"
+    assert fleet.beat(flow.worker, "host:1", said(still_seconds=90.0, leases=1, rows_done=7, memory_bytes=1 << 30)) == "run"
     found = only(flow)
     assert (found.worker, found.host, found.device, found.threads, found.version) == ("host:1", "host", "cpu", 4, "1.2")
     assert (found.state, found.asked, found.leases, found.held, found.rows_done, found.memory_bytes) == ("running", None, 1, 1, 7, 1 << 30)
@@ -46,42 +46,42 @@ def test_what_a_worker_says_of_itself_is_seen(flow: Flow, tenant: Actor) -> None
 
 def test_a_drain_is_heard_until_it_is_taken_back(flow: Flow) -> None:
     begin(flow)
-    assert workers.ask(flow.dispatcher, ["host:1", "host:2"], "drain") == ["host:1"]
-    assert workers.beat(flow.worker, "host:1", said()) == "drain"
-    assert workers.beat(flow.worker, "host:1", said(state="drained")) == "drain"
+    assert fleet.ask(flow.dispatcher, ["host:1", "host:2"], "drain") == ["host:1"]
+    assert fleet.beat(flow.worker, "host:1", said()) == "drain"
+    assert fleet.beat(flow.worker, "host:1", said(state="drained")) == "drain"
     assert only(flow).shown_state == "drained"
-    workers.ask(flow.dispatcher, ["host:1"], "resume")
-    assert workers.beat(flow.worker, "host:1", said()) == "run"
+    fleet.ask(flow.dispatcher, ["host:1"], "resume")
+    assert fleet.beat(flow.worker, "host:1", said()) == "run"
 
 
 def test_a_worker_that_was_forgotten_is_told_to_register(flow: Flow) -> None:
     begin(flow)
-    workers.forget(flow.worker, "host:1")
-    assert workers.beat(flow.worker, "host:1", said()) is None
-    assert workers.list_workers(flow.dispatcher) == []
+    fleet.forget(flow.worker, "host:1")
+    assert fleet.beat(flow.worker, "host:1", said()) is None
+    assert fleet.list_workers(flow.dispatcher) == []
 
 
 def test_a_new_process_takes_the_place_of_its_name_and_of_the_silent_on_its_device(flow: Flow, as_superuser: AsSuperuser) -> None:
     for worker, device in (("host:1", "cpu"), ("host:2", "cpu"), ("host:3", "cuda:0"), ("host:x:4", "cpu"), ("other:5", "cpu")):
         begin(flow, worker, device)
-    workers.ask(flow.dispatcher, ["host:1"], "drain")
+    fleet.ask(flow.dispatcher, ["host:1"], "drain")
     as_superuser("UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE worker <> 'host:1'", [SILENT_SECONDS + 5])
     begin(flow, "host:1")
-    assert [each.worker for each in workers.list_workers(flow.dispatcher)] == ["host:1", "host:3", "host:x:4", "other:5"]
-    assert workers.beat(flow.worker, "host:1", said()) == "run"
+    assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == ["host:1", "host:3", "host:x:4", "other:5"]
+    assert fleet.beat(flow.worker, "host:1", said()) == "run"
 
 
 def test_only_those_not_seen_for_a_day_are_forgotten(flow: Flow, as_superuser: AsSuperuser) -> None:
     begin(flow, "host:1")
     begin(flow, "host:2", "cuda:0")
     as_superuser("UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE worker = 'host:2'", [SILENT_SECONDS + 5])
-    assert workers.forget_silent(flow.dispatcher) == 0
-    assert [each.shown_state for each in workers.list_workers(flow.dispatcher)] == ["running", "silent"]
+    assert fleet.forget_silent(flow.dispatcher) == 0
+    assert [each.shown_state for each in fleet.list_workers(flow.dispatcher)] == ["running", "silent"]
     as_superuser("UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE worker = 'host:2'", [FORGET_SECONDS + 5])
-    assert workers.forget_silent(flow.dispatcher) == 1
+    assert fleet.forget_silent(flow.dispatcher) == 1
 
 
 def test_a_worker_cannot_ask_another_to_drain(flow: Flow) -> None:
     begin(flow)
     with pytest.raises(ProgrammingError, match="permission denied"):
-        workers.ask(flow.worker, ["host:1"], "drain")
+        fleet.ask(flow.worker, ["host:1"], "drain")

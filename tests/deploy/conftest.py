@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.local.ports import free_port
-from api.local.valkey import binary
+from api.local.processes.ports import free_port
+from api.local.servers.valkey import binary
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from api.local.parts import FLOWER_USER
+from api.local.processes.parts import FLOWER_USER
 from tests.deploy.conftest import DEPLOY, ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

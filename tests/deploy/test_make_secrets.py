@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db.keyring import LocalKeyFile
+from db.sealing.keys import LocalKeyFile
 from tests.deploy.conftest import make_secrets
 
 

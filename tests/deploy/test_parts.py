@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from api.local.ports import free_port
+from api.local.processes.ports import free_port
 from db.migrate import DATABASE
 from tests.conftest import Server
 from tests.deploy.conftest import Queue, make_secrets

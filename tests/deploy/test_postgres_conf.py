@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from api.local.children import Child, open_log, spawn
-from api.local.home import Home
-from api.local.ports import free_port
-from api.local.postgres import QUIET, EmbeddedPostgres, binary
-from api.local.unprivileged import Unprivileged
+from api.local.home.home import Home
+from api.local.processes.children import Child, open_log, spawn
+from api.local.processes.ports import free_port
+from api.local.servers.postgres import QUIET, EmbeddedPostgres, binary
+from api.local.servers.unprivileged import Unprivileged
 from db import migrate
 from db.settings import Role
 from tests.deploy.conftest import DEPLOY, make_secrets

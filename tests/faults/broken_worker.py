@@ -15,10 +15,12 @@ from typing import Any, Final, NoReturn
 
 from sqlalchemy import Engine, TextClause, event
 
-from db import results, shards
-from workers import memory, poller, worker
+from db.queue import results, shards
+from workers.arrays import Vectors
+from workers.batches.outcomes import EngineBroken, OutOfMemory
+from workers.claims import poller
 from workers.engines import fake
-from workers.engines.base import EngineBroken, OutOfMemory, Vectors
+from workers.host import main, memory
 
 SHORT: Final = "[[broken:short]]"  # of a batch that holds it, the model answers one row too few
 FEW_ROWS: Final = 4  # fit into the memory of a device that is short of it
@@ -154,4 +156,4 @@ FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
 
 if __name__ == "__main__":
     FAULTS[os.environ["FAULT"]](int(os.environ.get("FAULT_AT", "1")))
-    raise SystemExit(worker.main())
+    raise SystemExit(main.main())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import redis
 
-from api.local.home import Home
-from api.local.valkey import EmbeddedValkey
+from api.local.home.home import Home
+from api.local.servers.valkey import EmbeddedValkey
 
 
 @contextmanager

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from db import jobs
 from db.actors import Actor
 from db.connect import Store
+from db.jobs import jobs
+from db.jobs.results import ResultLine, iter_results
 from db.lifecycle import JobState
-from db.results import ResultLine, iter_results
 from tests.workers.submitting import LABELS
 from workers.engines.fake import digest_of, read_calls, vector_of, vectors_of
-from workers.zero_shot import prototypes, written
+from workers.models.zero_shot import prototypes, written
 
 ALWAYS_ZERO: Final = ("lost", "doubled", "wrong", "unaudited", "miscounted")
 NEVER_RAN: Final = {"batch_cancelled", "batch_expired"}

@@ -19,14 +19,14 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, func, select
 
-from db import jobs
 from db.actors import Actor
 from db.audit.events import list_events
 from db.connect import Store
-from db.results import iter_results
+from db.jobs import jobs
+from db.jobs.results import iter_results
+from db.operators.tenants import SCOPES, create_tenant
 from db.schema import results, shards
 from db.settings import StoreSettings
-from db.tenants import SCOPES, create_tenant
 from tests.faults.counters import Counters, Load, count
 from tests.workers.submitting import LABELS, row, submit
 from workers.engines.fake import expected_label
@@ -94,7 +94,7 @@ class House:
 
     def start_worker(self, *, delay_ms: float = 0, port: int | None = None, **environment: str) -> Process:
         extra = {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), **({"TEXTMILL_METRICS_PORT": str(port)} if port else {}), **environment}
-        return self._start("workers.worker", extra, port)
+        return self._start("workers.host.main", extra, port)
 
     def start_broken_worker(self, fault: str, *, delay_ms: float = 0, port: int | None = None, **environment: str) -> Process:
         """A worker in which something goes wrong at a known place; ``fault`` is one of tests.faults.broken_worker.FAULTS."""
@@ -102,7 +102,7 @@ class House:
         return self._start("tests.faults.broken_worker", {**extra, **environment}, port)
 
     def start_dispatcher(self, **environment: str) -> Process:
-        return self._start("workers.dispatcher", environment, None)
+        return self._start("workers.dispatch.dispatcher", environment, None)
 
     def start(self, module: str, **environment: str) -> Process:
         """Another program in place of a worker or a dispatcher."""

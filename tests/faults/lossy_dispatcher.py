@@ -5,7 +5,7 @@ import os
 import random
 from uuid import UUID
 
-from workers import dispatcher
+from workers.dispatch import dispatcher
 
 LOSS = float(os.environ.get("LOSS", "0.5"))
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import psutil
 
-from api.local.home import Home
-from api.local.postgres import EmbeddedPostgres
-from api.local.secret_files import write_private
+from api.local.home.home import Home
+from api.local.home.secret_files import write_private
+from api.local.servers.postgres import EmbeddedPostgres
 from db.actors import Actor
 from db.connect import open_store
-from db.keyring import LocalKeyFile
 from db.migrate import DATABASE, bootstrap, migrate
+from db.operators.tenants import SCOPES, create_tenant
+from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
-from db.tenants import SCOPES, create_tenant
 from tests.conftest import PREFIX
 from tests.faults.house import House
 

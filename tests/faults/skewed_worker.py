@@ -29,7 +29,7 @@ def main() -> int:
     from workers.engines import fake
 
     vars(fake)["time"] = SimpleNamespace(time=told_time, sleep=time.sleep)
-    from workers.worker import main as work
+    from workers.host.main import main as work
 
     return work()
 

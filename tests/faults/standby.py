@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psycopg
 
-from api.local.children import open_log, spawn
-from api.local.postgres import EmbeddedPostgres, binary
+from api.local.processes.children import open_log, spawn
+from api.local.servers.postgres import EmbeddedPostgres, binary
 from tests.faults.house import House
 from tests.faults.proxy import Proxy
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.local.valkey import EmbeddedValkey
+from api.local.servers.valkey import EmbeddedValkey
 from tests.faults.brokers import consumers, kill, own_broker
 from tests.faults.conftest import Verdict
 from tests.faults.house import House, Process, texts

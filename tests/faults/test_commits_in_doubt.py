@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from db.connect import Store, open_store
-from db.dispatch import cut_validating_jobs
-from db.endings import finalize_jobs
-from db.results import COMPLETED, NewResult, write_results
+from db.jobs.results import COMPLETED
+from db.queue.dispatch import cut_validating_jobs
+from db.queue.endings import finalize_jobs
+from db.queue.results import NewResult, write_results
+from db.queue.shards import claim_any, open_shard
 from db.settings import Role
-from db.shards import claim_any, open_shard
 from tests.faults.conftest import Verdict
 from tests.faults.house import House, texts
 from tests.faults.proxy import Proxy, Side

@@ -12,13 +12,15 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from db import jobs
 from db.actors import Actor
 from db.connect import Store
-from db.results import COMPLETED, FAILED, NewResult, write_results
+from db.jobs import jobs
+from db.jobs.results import COMPLETED, FAILED
+from db.jobs.steering import delete_job, retry_job
+from db.queue import dispatch, endings
+from db.queue.results import NewResult, write_results
+from db.queue.shards import claim_any, open_shard
 from db.settings import Role, StoreSettings
-from db.shards import claim_any, open_shard
-from db.steering import delete_job, retry_job
 from tests.conftest import Server
 from tests.faults.counters import NEVER, Calls, Counters, Load, count
 from tests.faults.soak.breaking import left_of
@@ -65,7 +67,7 @@ class Done:
         self.actor = actor
         self.log = folder / "calls.log"
         self.job_id = submit(self.api, actor, [row(at, {"input": one}) for at, one in enumerate(TEXTS)])
-        jobs.cut_validating_jobs(self.dispatcher, lambda _model, _task: 1_000_000)
+        dispatch.cut_validating_jobs(self.dispatcher, lambda _model, _task: 1_000_000)
 
     def work(self, *, wrong: int | None = None, failing: Collection[int] = (), until: int = len(TEXTS)) -> None:
         for lease in claim_any(self.worker, "host:1", 10):
@@ -76,7 +78,7 @@ class Done:
             answers = [NewResult(at, COMPLETED, None, _payload(at, wrong=at == wrong), 3, 0) for at in rows if at not in failing]
             answers += [NewResult(at, FAILED, "engine_error", None, 0, 0) for at in rows if at in failing]
             write_results(self.worker, lease, answers, finish=until == len(TEXTS), model_version="fake", metrics=None)
-        jobs.finalize_jobs(self.dispatcher)
+        endings.finalize_jobs(self.dispatcher)
 
     def spoil(self, statement: LiteralString) -> None:
         with psycopg.connect(self.superuser_url) as conn:
@@ -202,7 +204,7 @@ def test_a_job_that_ran_again_and_does_not_end_completed_is_lost(done: Done) -> 
     ledger, said = Ledger(), list[str]()
     ledger.add(Sent(Load(done.job_id, done.actor, TEXTS), cancellable=False, retried=True))
     jobs.cancel_job(done.api, done.actor, done.job_id)
-    jobs.cancel_shards(done.dispatcher)
+    endings.cancel_shards(done.dispatcher)
     done.work()
     checker = Checker(done.api, ledger, Overview(done.dispatcher).states, said.append)
     checker.look()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from db import jobs, results
 from db.actors import Actor
 from db.connect import Store
+from db.jobs import jobs
+from db.queue import endings, recovery, results
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 from tests.db.flow import Flow
@@ -34,7 +35,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     log = tmp_path / "calls.log"
     monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
     monkeypatch.setenv("TEXTMILL_FAKE_LOG", str(log))
-    monkeypatch.setattr("workers.pace.Pace.take", lambda _self, sizes: min(CHUNK_ROWS, len(sizes)))
+    monkeypatch.setattr("workers.shard.pace.Pace.take", lambda _self, sizes: min(CHUNK_ROWS, len(sizes)))
     return log
 
 
@@ -96,7 +97,7 @@ def test_whatever_statement_fails_another_attempt_finishes_the_shard(
             if finished(bench, load):
                 break
             flow.end_leases()
-            jobs.reap_leases(bench.dispatcher)
+            recovery.reap_leases(bench.dispatcher)
             flow.change_shards("not_before = NULL")
             live(bench, documents[0], monkeypatch)
         assert finished(bench, load), f"{fault} at {number}"
@@ -113,5 +114,5 @@ def test_whatever_statement_fails_another_attempt_finishes_the_shard(
 
 
 def finished(bench: Bench, load: Load) -> bool:
-    jobs.finalize_jobs(bench.dispatcher)
+    endings.finalize_jobs(bench.dispatcher)
     return jobs.get_job(bench.api, bench.actor, load.job_id).state == "completed"

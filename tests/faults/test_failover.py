@@ -66,7 +66,7 @@ def test_a_standby_that_was_waited_for_has_every_result(pair: tuple[House, OwnPo
 def test_results_that_the_standby_lacks_are_computed_again(pair: tuple[House, OwnPostgres, Standby, Proxy], verdict: Verdict) -> None:
     """What the lost tail's audit events covered is lost with it: calls of the model in that time, and until the holders of its leases have
     heard of it, are left out of the count, and told beside it. Finding that out from outside is the checkpoints' task. Not every lost
-    answer is computed again: some are still in the memory of the worker that gets the row (see workers/duplicates.py)."""
+    answer is computed again: some are still in the memory of the worker that gets the row (see workers/inference/duplicates.py)."""
     house, postgres, standby, address = pair
     loads = house.load_all(4_000)
     house.start_dispatcher()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from db import jobs
+from db.jobs import jobs
 from db.lifecycle import MIN_SHARD_ROWS
 from tests.faults.conftest import Verdict
 from tests.faults.counters import Load

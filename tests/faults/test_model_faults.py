@@ -22,7 +22,7 @@ from tests.faults.struck import (
 )
 from tests.workers.submitting import row, submit
 from workers.engines.fake import MARKS, expected_text, read_calls
-from workers.process import EX_SOFTWARE
+from workers.host.process import EX_SOFTWARE
 
 SHORT_CALLS = 40
 LEASE_THAT_OUTLASTS_THE_END = 6.0  # of a process that closes everything it has, so that what it held is seen

@@ -31,7 +31,7 @@ def test_no_two_mutants_share_an_id_or_a_change() -> None:
 
 
 def test_a_mutant_of_another_source_is_told_apart() -> None:
-    mutant = Mutant("x", "a guard", "db/shards.py", (("guard", ""),), ("tests",))
+    mutant = Mutant("x", "a guard", "db/queue/shards.py", (("guard", ""),), ("tests",))
     assert mutant.applied("a guard here") == "a  here"
     for source in ("nothing here", "a guard and a guard"):
         with pytest.raises(ValueError, match=r"^x: \d places"):
@@ -47,6 +47,6 @@ def test_only_a_test_that_failed_counts_as_found() -> None:
 
 
 def test_the_table_tells_of_every_mutant() -> None:
-    told = markdown([Outcome("x", "a guard", "db/shards.py", Verdict.SURVIVED, "no test", 1.0)])
+    told = markdown([Outcome("x", "a guard", "db/queue/shards.py", Verdict.SURVIVED, "no test", 1.0)])
     assert "0 of 1" in told
     assert "survived" in told

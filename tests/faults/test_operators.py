@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from api.local.deaths import free_leases, name_of
-from db import workers
+from api.local.processes.deaths import free_leases, name_of
 from db.connect import Store
+from db.operators import fleet
+from db.operators.fleet import WorkerRecord
 from db.settings import Role
-from db.workers import WorkerRecord
 from tests.faults.conftest import Verdict
 from tests.faults.house import House, Process, texts
-from workers.memory import EX_CEILING, EX_PLANNED
+from workers.host.memory import EX_CEILING, EX_PLANNED
 
 Stores = Callable[[Role], Store]
 LONG_LEASE = {"TEXTMILL_LEASE_SECONDS": "60"}
@@ -25,7 +25,7 @@ def dispatcher(stores: Stores) -> Store:
 
 def record(dispatcher: Store, process: Process) -> WorkerRecord | None:
     name = name_of(process.popen.pid)
-    return next((each for each in workers.list_workers(dispatcher) if each.worker == name), None)
+    return next((each for each in fleet.list_workers(dispatcher) if each.worker == name), None)
 
 
 def is_in(dispatcher: Store, process: Process, state: str) -> bool:
@@ -40,7 +40,7 @@ def test_a_drained_worker_gives_back_stands_by_and_goes_on_when_resumed(house: H
     worker = house.start_worker(delay_ms=4)
     house.wait_done(job_id, 1)
     name = name_of(worker.popen.pid)
-    assert workers.ask(dispatcher, [name], "drain") == [name]
+    assert fleet.ask(dispatcher, [name], "drain") == [name]
     house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
     shards = house.shards(job_id)
     assert not [shard for shard in shards if shard.state == "leased"]
@@ -53,7 +53,7 @@ def test_a_drained_worker_gives_back_stands_by_and_goes_on_when_resumed(house: H
     assert beats is not None
     house.wait_for(lambda: (now := record(dispatcher, worker)) is not None and now.seen_at > beats.seen_at, "it is alive")
     assert (house.done_count(job_id), house.done_count(other)) == (done, 0)
-    workers.ask(dispatcher, [name], "resume")
+    fleet.ask(dispatcher, [name], "resume")
     house.wait_completed(job_id)
     house.wait_completed(other)
     house.check_results(job_id, documents)
@@ -73,9 +73,9 @@ def test_a_drained_worker_takes_messages_again_when_resumed(house: House, dispat
     house.wait_completed(first)
     name = name_of(worker.popen.pid)
     for _ in range(2):
-        workers.ask(dispatcher, [name], "drain")
+        fleet.ask(dispatcher, [name], "drain")
         house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
-        workers.ask(dispatcher, [name], "resume")
+        fleet.ask(dispatcher, [name], "resume")
         house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker goes on")
     second = house.submit(texts(5))
     house.wait_completed(second)
@@ -84,7 +84,7 @@ def test_a_drained_worker_takes_messages_again_when_resumed(house: House, dispat
 def test_sigterm_ends_a_drained_worker(house: House, dispatcher: Store) -> None:
     worker = house.start_worker()
     house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker has started")
-    workers.ask(dispatcher, [name_of(worker.popen.pid)], "drain")
+    fleet.ask(dispatcher, [name_of(worker.popen.pid)], "drain")
     house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
     assert worker.drain(timeout_seconds=10) == 0
 

@@ -12,7 +12,7 @@ from tests.faults.counters import Counters, Load
 from tests.faults.house import House, Process, texts
 from tests.faults.struck import empty_broker
 from workers.engines.fake import MARKS
-from workers.watchdog import EX_HANG
+from workers.host.watchdog import EX_HANG
 
 SEGMENTATION_FAULT = 139
 WORKERS = 2

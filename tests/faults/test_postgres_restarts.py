@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from api.local.postgres import binary
+from api.local.servers.postgres import binary
 from tests.faults.api_process import Caller, start_api
 from tests.faults.conftest import Verdict
 from tests.faults.counters import Load
@@ -32,7 +32,7 @@ def own(tmp_path: Path, valkey: str) -> Iterator[tuple[House, OwnPostgres]]:
 @pytest.mark.fault("F28", "Postgres restarts under load, 10 times: fast, immediate, kill -9")
 @pytest.mark.parametrize("how", ["fast", "immediate", "killed"])
 def test_a_postgres_that_restarts_ten_times_loses_nothing(own: tuple[House, OwnPostgres], verdict: Verdict, how: str) -> None:
-    """kill -9 also takes the claims that were not waited for on the disk (see db/shards.py)."""
+    """kill -9 also takes the claims that were not waited for on the disk (see db/queue/shards.py)."""
     house, postgres = own
     loads = house.load_all(6_000)
     house.start_dispatcher()

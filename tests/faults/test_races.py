@@ -11,15 +11,18 @@ from uuid import UUID
 
 import pytest
 
-from db.actors import Actor
+from db.actors import Actor, Lease
 from db.connect import Store
 from db.errors import Conflict, LeaseLost
-from db.jobs import cancel_job, cancel_shards, create_job, cut_validating_jobs, finalize_jobs, get_job, reap_leases
+from db.jobs.jobs import cancel_job, create_job, get_job
+from db.jobs.results import iter_results
+from db.jobs.steering import delete_job
 from db.lifecycle import LIVE_JOBS
-from db.results import iter_results
+from db.queue.dispatch import cut_validating_jobs
+from db.queue.endings import cancel_shards, finalize_jobs
+from db.queue.recovery import reap_leases
+from db.queue.shards import claim_any, open_shard, release, renew
 from db.settings import Role
-from db.shards import Lease, claim_any, open_shard, release, renew
-from db.steering import delete_job
 from tests.db.flow import Flow, new_job
 from tests.faults.conftest import Verdict
 from tests.faults.counters import NEVER_RAN, Counters

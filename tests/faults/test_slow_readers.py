@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from db.audit.events import list_events
-from db.results import PAGE_ROWS
+from db.jobs.results import PAGE_ROWS
 from tests.conftest import Server
 from tests.faults.api_process import ApiProcess, output_of, start_api
 from tests.faults.conftest import Verdict

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from db import jobs
 from db.connect import Store
-from db.purge import Purge
+from db.files.purge import Purge
+from db.jobs import jobs
 from db.settings import Role
 from tests.faults.conftest import Verdict
 from tests.faults.front import Front, lines_of, load_of, start_front

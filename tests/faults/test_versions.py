@@ -8,14 +8,16 @@ import redis
 from kombu import Connection
 from sqlalchemy import make_url
 
-from db import files, jobs
 from db.actors import Actor
 from db.audit.events import list_events
+from db.files import files
+from db.files.rows import iter_rows
+from db.jobs import jobs
+from db.jobs.results import iter_results
 from db.migrate import current_revision, head_revision, migrate
-from db.results import iter_results
-from db.rows import iter_rows
+from db.queue import endings
+from db.queue.shards import claim_any, open_shard, release, renew
 from db.settings import Role, StoreSettings
-from db.shards import claim_any, open_shard, release, renew
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.faults.conftest import Verdict
@@ -103,7 +105,7 @@ def test_what_a_process_has_prepared_outlives_a_migration(stores: Stores, tenant
         release(flow.worker, lease, code=None, kind="drain")
         flow.answer(flow.claim(), range(5, 10))
         assert claim_any(flow.worker, "host:1") == []
-        jobs.finalize_jobs(flow.dispatcher)
+        endings.finalize_jobs(flow.dispatcher)
         assert jobs.get_job(flow.api, tenant, job.job_id).state == "completed"
         assert len(list(iter_results(flow.api, tenant, job.job_id, which="output"))) == 10
         assert len(list(iter_rows(flow.api, tenant, job.file_id))) == 10

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from api.local.home import Home
-from api.local.parts import MetricsPorts, worker_program
-from api.local.supervisor import Supervisor
+from api.local.home.home import Home
+from api.local.processes.parts import MetricsPorts, worker_program
+from api.local.processes.supervisor import Supervisor
 from tests.faults.conftest import Verdict
 from tests.faults.counters import Load
 from tests.faults.house import FAST, House, Process
@@ -32,7 +32,7 @@ from tests.faults.struck import (
     wait_up,
 )
 from workers.engines.fake import read_calls
-from workers.watchdog import EX_HANG
+from workers.host.watchdog import EX_HANG
 
 LARGE_SHARDS = {"TEXTMILL_SHARD_SECONDS": "2"}  # so that an end comes in the middle of some
 SMALL_CHUNKS = {"TEXTMILL_CHUNK_SECONDS": "0.05"}  # a drain writes those that are begun: they must not be all of a shard

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.engines.plan import BF16_FLAGS, cpu_flags
+from workers.engines.contract.cpu import BF16_FLAGS, cpu_flags
+from workers.inference.runtime import Runtime
 from workers.models import registry
 from workers.models.provision import ensure
-from workers.runtime import Runtime
 
 ARTICLES_PER_LABEL = 40
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from db import files, jobs
 from db.actors import Actor
 from db.connect import Store
-from db.jobs import NewJob
-from db.rows import NewRow, RowWriter
+from db.files import files
+from db.files.rows import NewRow, RowWriter
+from db.jobs import jobs
+from db.jobs.jobs import NewJob
 
 LABELS = ["sport", "politics", "business", "tech"]
 ENDPOINTS = {"classify": "/v1/classifications", "generate": "/v1/chat/completions", "embed": "/v1/embeddings", "train": "/v1/heads"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import answers
+from workers.tasks import answers
 
 JOB = UUID(int=7)
 WHOLE = answers.Extent(False, 1, "mean")

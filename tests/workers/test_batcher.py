@@ -6,9 +6,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from workers.batcher import Batcher, BatchReport, BatchShare, Served
-from workers.batching import INTERACTIVE_IN_A_ROW, Policy
-from workers.engines.base import EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.batcher import Batcher, Served
+from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.policy import INTERACTIVE_IN_A_ROW, Policy
 
 WAIT_SECONDS = 20
 Row = int | str

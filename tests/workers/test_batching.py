@@ -3,7 +3,7 @@ from itertools import combinations, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batching import INTERACTIVE_IN_A_ROW, LENGTH_TOKENS, Budget, Work, cost_tokens, cut, rows_for_one_lane, turns
+from workers.batches.policy import INTERACTIVE_IN_A_ROW, LENGTH_TOKENS, Budget, Work, cost_tokens, cut, rows_for_one_lane, turns
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=120)
 BUDGETS = st.integers(1, 2048)

@@ -13,13 +13,14 @@ import pytest
 from db.errors import TextmillError
 from tests.workers.conftest import Device
 from tests.workers.families import make
-from workers.engines import calibration, findings, loading
-from workers.engines.calibration import calibrate, plan_of
-from workers.engines.candidates import Candidates
-from workers.engines.findings import Finding
-from workers.engines.held_texts import held_texts
-from workers.engines.plan import cpu_flags
-from workers.engines.torch_encoder import TorchEncoder
+from workers.engines import loading
+from workers.engines.calibration import choosing, findings
+from workers.engines.calibration.candidates import Candidates
+from workers.engines.calibration.choosing import calibrate, plan_of
+from workers.engines.calibration.findings import Finding
+from workers.engines.calibration.held_texts import held_texts
+from workers.engines.contract.cpu import cpu_flags
+from workers.engines.encoders.torch_encoder import TorchEncoder
 from workers.models import registry
 from workers.models.folders import local_model
 from workers.models.provision import with_digest
@@ -92,7 +93,7 @@ def test_an_output_that_is_not_a_number_disagrees(candidates: Candidates, monkey
 
 
 def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.engines import onnx_encoder, openvino_encoder
+    from workers.engines.encoders import onnx_encoder, openvino_encoder
 
     def fail() -> None:
         raise RuntimeError("no such instruction")
@@ -105,14 +106,14 @@ def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: Ca
 
 
 def test_a_package_that_is_missing_is_one_way_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.engines.candidates.find_spec", lambda _: None)
+    monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda _: None)
     assert {one.refused for one in candidates if one.engine == "openvino"} == {"the package openvino is not installed"}
     assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnxruntime is not installed"}
     assert quick(candidates).chosen.engine == "torch"
 
 
 def test_the_package_that_builds_the_graph_is_needed_too(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.engines.candidates.find_spec", lambda name: None if name == "onnx" else object())
+    monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda name: None if name == "onnx" else object())
     assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnx is not installed"}
 
 
@@ -127,7 +128,7 @@ def test_instructions_that_the_environment_forbids_are_not_counted_on(value: str
 
 
 def test_a_format_that_was_asked_for_is_taken_even_if_it_disagrees(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "MOST_DIFFERENCE", 0.0)
+    monkeypatch.setattr(choosing, "MOST_DIFFERENCE", 0.0)
     chosen = quick(of_all(candidates), engine="torch", number_format="bfloat16").chosen
     assert (chosen.engine, chosen.format) == ("torch", "bfloat16")
     assert chosen.reason.startswith("asked for, though ")
@@ -141,7 +142,7 @@ def test_held_texts_repeat_and_differ_in_length() -> None:
 
 
 def test_a_finding_is_kept_and_found_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "ROUNDS", 1)
+    monkeypatch.setattr(choosing, "ROUNDS", 1)
     device = Device(root, engine="auto", dtype="auto")
     card = registry.get("local:small")
     found = loading.find_out(card, device)
@@ -197,7 +198,7 @@ def test_exact_forces_fp32(root: Path) -> None:
 
 
 def test_an_engine_that_is_not_there_is_refused_with_the_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.engines.candidates.find_spec", lambda _: None)
+    monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda _: None)
     with pytest.raises(TextmillError, match="openvino is not installed") as caught:
         loading.load_encoder(registry.get("local:small"), Device(root, engine="openvino", dtype="auto"))
     assert caught.value.code == "engine_not_available"
@@ -211,7 +212,7 @@ def test_lanes_and_budget_that_were_asked_for_win_over_the_finding(root: Path) -
 
 def test_openvinos_telemetry_never_enters_the_process() -> None:
     code = (
-        "import sys; from workers.engines.openvino_encoder import import_openvino; import_openvino();"
+        "import sys; from workers.engines.encoders.openvino_encoder import import_openvino; import_openvino();"
         "import openvino.opset13; sys.exit(any(module for name, module in sys.modules.items() if name.startswith('openvino_telemetry')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

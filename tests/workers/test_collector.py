@@ -6,7 +6,7 @@ import sys
 
 CYCLES = """
 import gc
-from workers.collector import calm_the_collector
+from workers.host.garbage_collection import calm_the_collector
 kept = [[] for _ in range(1000)]
 calm_the_collector()
 class Node:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from db.errors import SettingsError
-from workers.device import Pinned, available_cores, describe, parse_cpulist, pin
+from workers.host.device import Pinned, available_cores, describe, parse_cpulist, pin
 
 PIN = """
 import os, sys
 from pathlib import Path
-from workers.device import describe, pin
+from workers.host.device import describe, pin
 pinned = pin(sys.argv[1], gpus=Path(sys.argv[2]), pci=Path(sys.argv[3]))
 assert "torch" not in sys.modules
 print(pinned.device, os.environ["CUDA_VISIBLE_DEVICES"] or "none", os.environ["OMP_NUM_THREADS"], len(os.sched_getaffinity(0)))
@@ -60,7 +60,7 @@ def test_a_container_that_hides_pci_shows_its_gpus_as_device_nodes(tmp_path: Pat
     (tmp_path / "nvidia0").touch()
     (tmp_path / "nvidiactl").touch()
     script = (
-        "import sys; from pathlib import Path; from workers.device import pin; "
+        "import sys; from pathlib import Path; from workers.host.device import pin; "
         "print(pin('auto', gpus=Path('/no'), nodes=Path(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
@@ -68,7 +68,7 @@ def test_a_container_that_hides_pci_shows_its_gpus_as_device_nodes(tmp_path: Pat
 
 
 def test_a_gpu_that_is_not_there_is_a_sentence(two_gpus: tuple[Path, Path]) -> None:
-    script = "import sys; from pathlib import Path; from workers.device import pin; pin('cuda:9', gpus=Path(sys.argv[1]))"
+    script = "import sys; from pathlib import Path; from workers.host.device import pin; pin('cuda:9', gpus=Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", script, str(two_gpus[0])], capture_output=True, text=True, check=False)
     assert "this machine shows 2 NVIDIA GPU(s)" in done.stderr
 

@@ -7,19 +7,21 @@ import redis
 from prometheus_client import REGISTRY
 from sqlalchemy import select
 
-from db import jobs
 from db.actors import Actor
 from db.connect import Store
+from db.jobs import jobs
+from db.queue import endings
 from db.schema import shards
 from db.settings import Role, StoreSettings
 from db.sweeps import Place, Unfinished
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE
-from workers.dispatcher import CeleryBroker, Dispatcher, rest_seconds
-from workers.leader import Leadership
+from workers.dispatch.broker import CeleryBroker
+from workers.dispatch.dispatcher import Dispatcher, rest_seconds
+from workers.dispatch.leader import Leadership
+from workers.dispatch.sizing import MIN_CHARS
 from workers.settings import DispatcherSettings
-from workers.sizing import MIN_CHARS
 
 Stores = Callable[[Role], Store]
 WORDS = "some words " * (MIN_CHARS // 11)  # a shard is eight rows, the least there is
@@ -128,7 +130,7 @@ def test_a_step_that_fails_is_told_once_and_the_others_go_on(
     def fail(_: Store, _place: Place) -> int:
         raise RuntimeError("something with content in it")
 
-    monkeypatch.setattr(jobs, "expire_jobs", fail)
+    monkeypatch.setattr(endings, "expire_jobs", fail)
     dispatcher = a_dispatcher(stores, valkey)
     job_id = a_job(stores, tenant, 1)
     dispatcher.tick()
@@ -144,7 +146,7 @@ def test_a_step_that_left_one_job_behind_is_counted_as_failed_and_as_having_move
     def expire_all_but_one(_: Store, _place: Place) -> int:
         raise Unfinished(done, 1)
 
-    monkeypatch.setattr(jobs, "expire_jobs", expire_all_but_one)
+    monkeypatch.setattr(endings, "expire_jobs", expire_all_but_one)
     before = REGISTRY.get_sample_value("textmill_dispatcher_step_failures_total", {"step": "expire"}) or 0
     dispatcher = a_dispatcher(stores, valkey)
     for done in (2, 0):

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers.conftest import Device
-from workers.duplicates import ENTRY_BYTES, Duplicates
-from workers.engines.base import FailedRow
+from workers.batches.outcomes import FailedRow
 from workers.engines.fake import MARKS, vector_of
-from workers.runtime import Runtime
+from workers.inference.duplicates import ENTRY_BYTES, Duplicates
+from workers.inference.runtime import Runtime
 
 MODEL = "fake-encoder"
 JOB, OTHER_JOB = b"job-one", b"job-two"

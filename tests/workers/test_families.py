@@ -10,15 +10,15 @@ import torch
 from db.errors import TextmillError
 from tests.workers.conftest import Device
 from tests.workers.families import FAMILIES, LABELS, PACKED, POSITIONS, WORDS, make
-from workers.engines.base import Ids, Vectors
-from workers.engines.candidates import Candidates
-from workers.engines.plan import cpu_flags
+from workers.arrays import Ids, Vectors
+from workers.engines.calibration.candidates import Candidates
+from workers.engines.contract.cpu import cpu_flags
+from workers.inference.runtime import Classified, Runtime
 from workers.models import registry
 from workers.models.card import ModelCard
 from workers.models.folders import local_model
 from workers.models.provision import ensure, with_digest
-from workers.requests import ClassifyRequest, Reader
-from workers.runtime import Classified, Runtime
+from workers.tasks.requests import ClassifyRequest, Reader
 
 TEXTS = [" ".join(WORDS[(at * 3 + size) % len(WORDS)] for at in range(size)) for size in (1, 9, 4, 4, 40, 17, 2)]
 CLOSE = {"float32": 2e-5, "bfloat16": 0.05, "int8": 0.1}

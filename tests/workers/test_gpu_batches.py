@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engines import gpu_batches
-from workers.engines.gpu_batches import attend, means, stage, varlen_attention
-from workers.engines.packing import pack
+from workers.engines.encoders import gpu_batches
+from workers.engines.encoders.gpu_batches import attend, means, stage, varlen_attention
+from workers.engines.encoders.packing import pack
 
 CPU = torch.device("cpu")
 LENGTHS = (5, 1, 9, 5, 2)

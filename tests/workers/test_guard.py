@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from workers.guard import Guard
+from workers.loop_guard import Guard
 
 log = logging.getLogger("textmill.test")
 

@@ -8,10 +8,10 @@ from safetensors.numpy import load, save
 
 from db.errors import TextmillError
 from tests.workers.conftest import Articles
-from workers.engines.base import Vectors
-from workers.runtime import Runtime
+from workers.arrays import Vectors
+from workers.inference.runtime import Runtime
+from workers.models.zero_shot import softmax
 from workers.training.head import fit_head, load_head
-from workers.zero_shot import softmax
 
 
 def clouds(labels: list[str], per_label: int, spread: float = 0.4) -> tuple[Vectors, list[str]]:

@@ -4,7 +4,7 @@ from uuid import uuid4
 import pytest
 
 from workers.app import RUN_SHARD
-from workers.intake import is_claim_check
+from workers.claims.message_filter import is_claim_check
 
 
 class Received:

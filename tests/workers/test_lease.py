@@ -4,10 +4,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db import shards
+from db.actors import Lease
 from db.connect import Store
-from db.shards import Lease
-from workers.lease import Held, LeaseKeeper
+from db.queue import shards
+from workers.claims.lease import Held, LeaseKeeper
 
 LEASE, MARGIN = 30.0, 5.0
 

@@ -1,6 +1,6 @@
 import pytest
 
-from workers.memory import EX_CEILING, EX_PLANNED, MIB, SETTLED_SECONDS, Ceiling, end_at_ceiling, resident_bytes
+from workers.host.memory import EX_CEILING, EX_PLANNED, MIB, SETTLED_SECONDS, Ceiling, end_at_ceiling, resident_bytes
 
 
 def test_a_ceiling_is_passed_above_it_and_none_never() -> None:

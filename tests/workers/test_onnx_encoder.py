@@ -12,12 +12,13 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from tests.workers.families import make
-from workers.engines import onnx_encoder
-from workers.engines.architecture import Architecture, read
-from workers.engines.base import Ids, OutOfMemory
-from workers.engines.onnx_encoder import OnnxEncoder, import_onnxruntime
-from workers.engines.onnx_graph import OnnxGraph
-from workers.engines.plan import NumberFormat
+from workers.arrays import Ids
+from workers.batches.outcomes import OutOfMemory
+from workers.engines.contract.plan import NumberFormat
+from workers.engines.encoders import onnx_encoder
+from workers.engines.encoders.architecture import Architecture, read
+from workers.engines.encoders.onnx_encoder import OnnxEncoder, import_onnxruntime
+from workers.engines.encoders.onnx_graph import OnnxGraph
 from workers.models.card import ModelCard
 from workers.models.folders import local_model
 from workers.models.provision import with_digest

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.pace import Pace
+from workers.shard.pace import Pace
 
 
 def test_a_chunk_is_cut_at_the_work_of_its_seconds() -> None:

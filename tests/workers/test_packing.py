@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines.packing import pack
+from workers.engines.encoders.packing import pack
 
 BATCHES = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=30), min_size=1, max_size=30)
 

@@ -1,6 +1,7 @@
 import pytest
 
-from workers.engines.plan import cores, cpu_flags, plan
+from workers.engines.contract.cpu import cores, cpu_flags
+from workers.engines.contract.plan import plan
 
 AVX2, ZEN4, SAPPHIRE = frozenset({"avx2"}), frozenset({"avx2", "avx512_bf16"}), frozenset({"avx2", "amx_bf16"})
 

@@ -7,16 +7,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from db import jobs
-from db.actors import Actor
+from db.actors import Actor, Lease
 from db.connect import Store
 from db.lifecycle import INTERACTIVE_PRIORITY
+from db.operators.tenants import SCOPES, create_tenant
+from db.queue import dispatch
+from db.queue.shards import Kept
 from db.settings import Role
-from db.shards import Kept, Lease
-from db.tenants import SCOPES, create_tenant
 from tests.workers.submitting import row, submit
-from workers.poller import Poller
-from workers.slots import Slots
+from workers.claims.poller import Poller
+from workers.claims.slots import Slots
 
 Stores = Callable[[Role], Store]
 WAIT_SECONDS = 20
@@ -45,7 +45,7 @@ def running() -> Iterator[Running]:
 
 def job(stores: Stores, tenant: Actor, *, priority: int = 0, rows: int = 1) -> UUID:
     job_id = submit(stores(Role.API), tenant, [row(at, {"input": "a text"}) for at in range(rows)], priority=priority)
-    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 10**9)
+    dispatch.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 10**9)
     return job_id
 
 
@@ -138,7 +138,7 @@ def test_a_store_that_does_not_answer_gives_the_slots_back(stores: Stores, runni
     def away(*_args: object, **_named: object) -> list[Lease]:
         raise OSError
 
-    monkeypatch.setattr("db.shards.claim_any", away)
+    monkeypatch.setattr("db.queue.shards.claim_any", away)
     slots = Slots(2, {Kept.INTERACTIVE: 1})
     made = poller(stores, slots, running)
     assert (made.poll(), made.poll_kept(Kept.INTERACTIVE)) == (0, 0)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from workers import metrics, process
-from workers.memory import EX_CEILING, EX_PLANNED, MIB, Ceiling
-from workers.process import Worker
+from workers import metrics
+from workers.host import process
+from workers.host.memory import EX_CEILING, EX_PLANNED, MIB, Ceiling
+from workers.host.process import Worker
 
 
 @pytest.fixture

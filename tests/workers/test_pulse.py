@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from db import workers
 from db.connect import Store
+from db.operators import fleet
+from db.operators.fleet import WorkerState
 from db.settings import Role
-from db.workers import WorkerState
-from workers.pulse import Progress, Pulse
+from workers.host.presence import Progress, Pulse
 
 Stores = Callable[[Role], Store]
 
@@ -57,14 +57,14 @@ def test_a_pulse_tells_and_hears(stores: Stores) -> None:
     pulse = told.pulse(stores(Role.WORKER), progress)
     pulse.beat_once()
     assert not pulse.asked_to_drain
-    workers.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
+    fleet.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
     told.leases, told.state = 2, "draining"
     progress.made(9)
     pulse.beat_once()
     assert pulse.asked_to_drain
-    (seen,) = workers.list_workers(stores(Role.DISPATCHER))
+    (seen,) = fleet.list_workers(stores(Role.DISPATCHER))
     assert (seen.state, seen.leases, seen.rows_done, seen.memory_bytes) == ("draining", 2, 9, 1 << 20)
-    workers.ask(stores(Role.DISPATCHER), ["host:1"], "resume")
+    fleet.ask(stores(Role.DISPATCHER), ["host:1"], "resume")
     pulse.beat_once()
     assert not pulse.asked_to_drain
 
@@ -72,23 +72,23 @@ def test_a_pulse_tells_and_hears(stores: Stores) -> None:
 def test_a_row_that_was_removed_is_made_again(stores: Stores) -> None:
     pulse = Told().pulse(stores(Role.WORKER), Progress())
     pulse.beat_once()
-    workers.forget(stores(Role.DISPATCHER), "host:1")
+    fleet.forget(stores(Role.DISPATCHER), "host:1")
     pulse.beat_once()
-    assert len(workers.list_workers(stores(Role.DISPATCHER))) == 1
+    assert len(fleet.list_workers(stores(Role.DISPATCHER))) == 1
 
 
 def test_a_worker_that_was_asked_to_drain_still_is_when_its_row_was_removed(stores: Stores) -> None:
     pulse = Told().pulse(stores(Role.WORKER), Progress())
     pulse.beat_once()
-    workers.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
+    fleet.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
     pulse.beat_once()
-    workers.forget(stores(Role.DISPATCHER), "host:1")
+    fleet.forget(stores(Role.DISPATCHER), "host:1")
     pulse.beat_once()
     assert pulse.asked_to_drain
-    assert [each.asked for each in workers.list_workers(stores(Role.DISPATCHER))] == ["drain"]
-    workers.ask(stores(Role.DISPATCHER), ["host:1"], "resume")
+    assert [each.asked for each in fleet.list_workers(stores(Role.DISPATCHER))] == ["drain"]
+    fleet.ask(stores(Role.DISPATCHER), ["host:1"], "resume")
     pulse.beat_once()
-    workers.forget(stores(Role.DISPATCHER), "host:1")
+    fleet.forget(stores(Role.DISPATCHER), "host:1")
     pulse.beat_once()
     assert not pulse.asked_to_drain
 
@@ -109,7 +109,7 @@ def test_a_beat_that_fails_anywhere_is_told_by_type_and_place_and_the_next_one_b
     assert "detail" not in caplog.text
     pulse._resident_bytes = lambda: 1 << 20
     pulse.beat_once()
-    assert len(workers.list_workers(stores(Role.DISPATCHER))) == 1
+    assert len(fleet.list_workers(stores(Role.DISPATCHER))) == 1
 
 
 def test_a_store_that_is_away_changes_nothing_of_what_was_asked_and_is_told_once(
@@ -117,14 +117,14 @@ def test_a_store_that_is_away_changes_nothing_of_what_was_asked_and_is_told_once
 ) -> None:
     pulse = Told().pulse(stores(Role.WORKER), Progress())
     pulse.beat_once()
-    workers.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
+    fleet.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
     pulse.beat_once()
 
     def away(*_: object) -> None:
         raise OSError("with a detail that is not shown")
 
     with monkeypatch.context() as broken:
-        broken.setattr(workers, "beat", away)
+        broken.setattr(fleet, "beat", away)
         pulse.beat_once()
         pulse.beat_once()
     assert pulse.asked_to_drain
@@ -136,4 +136,4 @@ def test_a_process_that_ends_in_order_takes_its_row_along(stores: Stores) -> Non
     pulse = Told().pulse(stores(Role.WORKER), Progress())
     pulse.beat_once()
     pulse.stop()
-    assert workers.list_workers(stores(Role.DISPATCHER)) == []
+    assert fleet.list_workers(stores(Role.DISPATCHER)) == []

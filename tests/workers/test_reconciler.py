@@ -5,15 +5,15 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select, text
 
-from db import jobs, shards
 from db.actors import Actor
 from db.connect import Store
-from db.purge import Purge, Purged
+from db.files.purge import Purge, Purged
+from db.queue import dispatch, recovery, shards
 from db.schema import shards as shards_table
 from db.settings import Role
 from db.sweeps import Place, Unfinished
 from tests.workers.submitting import row, submit
-from workers.reconciler import Reconciler
+from workers.dispatch.reconciler import Reconciler
 from workers.settings import DispatcherSettings
 
 Stores = Callable[[Role], Store]
@@ -21,7 +21,7 @@ Stores = Callable[[Role], Store]
 
 def test_a_lease_that_ran_out_is_offered_again(stores: Stores, tenant: Actor) -> None:
     job_id = submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
-    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    dispatch.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
     (lease,) = shards.claim_any(stores(Role.WORKER), "test:1", limit=1, lease_seconds=0)
     assert Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).reap() == 1
     with stores(Role.DISPATCHER).transaction() as connection:
@@ -31,7 +31,7 @@ def test_a_lease_that_ran_out_is_offered_again(stores: Stores, tenant: Actor) ->
 
 def test_a_lease_that_is_live_is_left_alone(stores: Stores, tenant: Actor) -> None:
     submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
-    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    dispatch.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
     assert len(shards.claim_any(stores(Role.WORKER), "test:1", limit=1)) == 1
     assert Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).reap() == 0
 
@@ -44,7 +44,7 @@ def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
     def fail(_: Store, _place: Place) -> list[object]:
         raise RuntimeError("something with content in it")
 
-    monkeypatch.setattr(jobs, "reap_leases", fail)
+    monkeypatch.setattr(recovery, "reap_leases", fail)
     monkeypatch.setattr(Purge, "run", lambda _self: purged.append(1) or Purged(0, more=False))
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings())
     for now in (1000.0, 1001.5, 1003.0):
@@ -56,7 +56,7 @@ def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
 
 def test_how_the_work_goes_is_measured_while_this_process_leads(stores: Stores, tenant: Actor) -> None:
     submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
-    jobs.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    dispatch.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=60))
     passes = sample("textmill_reconciler_duty_seconds_count", duty="measure") or 0
     reconciler.resume()
@@ -85,7 +85,7 @@ def test_leases_are_looked_after_while_a_purge_takes_its_time(stores: Stores, mo
         return []
 
     monkeypatch.setattr(Purge, "run", purge)
-    monkeypatch.setattr(jobs, "reap_leases", reap)
+    monkeypatch.setattr(recovery, "reap_leases", reap)
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=0.5))
     reconciler.resume()
     try:
@@ -133,7 +133,7 @@ def test_a_duty_that_fails_is_counted(stores: Stores, monkeypatch: pytest.Monkey
     def fail(_: Store, _place: Place) -> list[object]:
         raise RuntimeError
 
-    monkeypatch.setattr(jobs, "reap_leases", fail)
+    monkeypatch.setattr(recovery, "reap_leases", fail)
     before = sample("textmill_reconciler_duty_failures_total", duty="reap") or 0
     Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).run_due(1000.0)
     assert sample("textmill_reconciler_duty_failures_total", duty="reap") == before + 1
@@ -145,7 +145,7 @@ def test_leases_that_were_reaped_beside_one_that_could_not_be_are_counted_and_so
     def reap_all_but_one(_: Store, _place: Place) -> list[object]:
         raise Unfinished(3, 1)
 
-    monkeypatch.setattr(jobs, "reap_leases", reap_all_but_one)
+    monkeypatch.setattr(recovery, "reap_leases", reap_all_but_one)
     reaped, failures = (
         sample("textmill_leases_reaped_total") or 0,
         sample("textmill_reconciler_duty_failures_total", duty="reap") or 0,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.failures import FAILURES
-from workers.long_texts import TRUNCATE, Long
-from workers.requests import (
+from workers.engines.contract.long_texts import TRUNCATE, Long
+from workers.tasks.requests import (
     ClassifyRequest,
     EmbedRequest,
     GenerationRequest,

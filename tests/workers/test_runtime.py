@@ -11,15 +11,15 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from db.catalogue.heads import Head
 from db.errors import TextmillError
-from db.heads import Head
 from tests.workers.conftest import Device
-from workers.batcher import BatchReport
-from workers.engines.base import EngineBroken, FailedRow, Message, Stopped
+from workers.batches.outcomes import BatchReport, EngineBroken, FailedRow, Stopped
+from workers.engines.contract.engine import Message
+from workers.engines.contract.long_texts import TRUNCATE, Long, Pool
 from workers.engines.fake import MARKS, expected_label, expected_text, vector_of
-from workers.long_texts import TRUNCATE, Long, Pool
-from workers.runtime import Classified, Generated, GenerateRequest, Runtime
-from workers.zero_shot import TEMPLATES, logits, prototypes, softmax, written
+from workers.inference.runtime import Classified, Generated, GenerateRequest, Runtime
+from workers.models.zero_shot import TEMPLATES, logits, prototypes, softmax, written
 
 LABELS = ["red", "green", "blue"]
 ENCODER, DECODER = "fake-encoder", "fake-decoder"

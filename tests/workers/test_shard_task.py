@@ -14,29 +14,31 @@ from psycopg.errors import DiskFull
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-import workers.runtime
-from db import heads, jobs, label_sets, results, shards
-from db.actors import Actor
+import workers.inference.runtime
+from db.actors import Actor, Lease
+from db.catalogue import heads, label_sets
 from db.connect import Store
 from db.errors import LeaseLost
+from db.files.rows import NewRow
+from db.jobs import jobs
+from db.jobs.results import ResultLine, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY
-from db.results import ResultLine, iter_results
-from db.rows import NewRow
+from db.operators.speeds import recent_speeds
+from db.queue import dispatch, endings, results, shards
 from db.schema import results as results_table
 from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
-from db.speeds import recent_speeds
 from tests.workers.submitting import LABELS, row, submit
-from workers import shard_task
-from workers.batcher import Batcher
-from workers.engines.base import Stopped
+from workers.batches.batcher import Batcher
+from workers.batches.outcomes import Stopped
+from workers.claims.lease import Held, LeaseKeeper
 from workers.engines.fake import MARKS, expected_label, expected_text
-from workers.lease import Held, LeaseKeeper
-from workers.runtime import Runtime
+from workers.host.watchdog import Watchdog
+from workers.inference.runtime import Runtime
 from workers.settings import WorkerSettings
-from workers.shard_task import End, ShardTask
+from workers.shard import life
+from workers.shard.life import End, ShardTask
 from workers.stages import STAGES, metric_of
-from workers.watchdog import Watchdog
 
 Stores = Callable[[Role], Store]
 
@@ -51,11 +53,11 @@ class Bench:
         self.draining = False
         self.keeper = LeaseKeeper(self.worker, lease_seconds=30, heartbeat_seconds=5, margin_seconds=5)
         self.runtime = Runtime(settings)
-        self.task = ShardTask(self.worker, self.runtime, self.keeper, Watchdog(1800), settings, lambda: self.draining)
+        self.task = ShardTask(self.worker, self.runtime, self.keeper, Watchdog(1800).watch, settings, lambda: self.draining)
 
     def submit(self, new_rows: Sequence[NewRow], **job: Any) -> UUID:
         job_id = submit(self.api, self.actor, new_rows, **job)
-        jobs.cut_validating_jobs(self.dispatcher, lambda _model, _task: 10**9)
+        dispatch.cut_validating_jobs(self.dispatcher, lambda _model, _task: 10**9)
         return job_id
 
     def run(self) -> End:
@@ -99,7 +101,7 @@ def test_every_row_gets_the_answer_to_its_text(bench: Bench) -> None:
     assert {line.model_version for line in answers} == {"fake-encoder@1"}
     assert bench.shard(job_id).state == "done"
     assert bench.shard(job_id).metrics["batches"] > 0
-    jobs.finalize_jobs(bench.dispatcher)
+    endings.finalize_jobs(bench.dispatcher)
     assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
     assert recent_speeds(bench.dispatcher) == {}, "too short a job says nothing about speed"
 
@@ -131,7 +133,7 @@ def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypa
         time.sleep(1.0)
         return load(*args)
 
-    monkeypatch.setattr("workers.runtime.load_encoder", slow)
+    monkeypatch.setattr("workers.inference.runtime.load_encoder", slow)
     job_id = bench.submit([row(0, {"input": "x"})])
     assert bench.run() is End.DONE
     assert bench.shard(job_id).metrics["seconds"] < 1.0
@@ -142,7 +144,7 @@ def test_what_shards_took_becomes_the_speed_that_later_jobs_are_cut_by(bench: Be
     (lease,) = shards.claim_any(bench.worker, "test:1", limit=1)
     done = [results.NewResult(0, 2, "engine_error", None, 0, 0)]
     results.write_results(bench.worker, lease, done, finish=True, model_version="", metrics={"chars": 5000.0, "seconds": 10.0})
-    jobs.finalize_jobs(bench.dispatcher)
+    endings.finalize_jobs(bench.dispatcher)
     assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
     assert recent_speeds(bench.dispatcher) == {("classify", "fake-encoder"): 500.0}
 
@@ -263,7 +265,7 @@ def test_a_training_that_must_be_let_go_is_not_begun(bench: Bench, monkeypatch: 
     job_id = train(bench, [(f"document {at}", "even" if at % 2 == 0 else "odd") for at in range(20)])
     hold = bench.keeper.hold
 
-    def hold_and_let_go(lease: shards.Lease, claimed_at: float) -> Held:
+    def hold_and_let_go(lease: Lease, claimed_at: float) -> Held:
         held = hold(lease, claimed_at)
         bench.draining = how == "draining"
         held.paused = how == "paused"
@@ -294,7 +296,7 @@ def test_a_lease_that_somebody_took_stores_nothing(bench: Bench, monkeypatch: py
 
 def in_small_chunks(bench: Bench, monkeypatch: pytest.MonkeyPatch, after_first: Callable[[], None]) -> None:
     """Ten rows a chunk; ``after_first`` happens before the first one's answers are there, and before the second one's rows can run."""
-    monkeypatch.setattr("workers.pace.Pace.take", lambda _self, sizes: min(10, len(sizes)))
+    monkeypatch.setattr("workers.shard.pace.Pace.take", lambda _self, sizes: min(10, len(sizes)))
     classify = bench.runtime.classify
     first_over = threading.Event()
 
@@ -336,8 +338,8 @@ def test_a_cancelled_shard_keeps_what_is_done(bench: Bench, monkeypatch: pytest.
     in_small_chunks(bench, monkeypatch, cancel)
     assert bench.run() is End.CANCELLED
     assert bench.stored(job_id) == set(range(10))
-    jobs.cancel_shards(bench.dispatcher)
-    jobs.finalize_jobs(bench.dispatcher)
+    endings.cancel_shards(bench.dispatcher)
+    endings.finalize_jobs(bench.dispatcher)
     assert jobs.get_job(bench.api, bench.actor, job_id).state == "cancelled"
 
 
@@ -382,7 +384,7 @@ def test_a_write_that_fails_for_a_moment_is_tried_again_and_nothing_is_computed_
 
 def test_a_write_is_tried_for_as_long_as_the_store_is_in_trouble_and_the_lease_lasts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = bench.submit([row(0, {"input": "x"})])
-    write, refusals = results.write_results, iter(range(4 * shard_task.WRITE_ATTEMPTS))
+    write, refusals = results.write_results, iter(range(4 * life.WRITE_ATTEMPTS))
 
     def write_at_last(*args: Any, **kwargs: Any) -> Any:
         if next(refusals, None) is not None:
@@ -390,7 +392,7 @@ def test_a_write_is_tried_for_as_long_as_the_store_is_in_trouble_and_the_lease_l
         return write(*args, **kwargs)
 
     monkeypatch.setattr(results, "write_results", write_at_last)
-    monkeypatch.setattr(shard_task, "time", SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None}))
+    monkeypatch.setattr(life, "time", SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None}))
     assert bench.run() is End.DONE
     assert bench.stored(job_id) == {0}
 
@@ -402,7 +404,7 @@ def test_trouble_of_the_store_costs_a_shard_no_attempt(bench: Bench, monkeypatch
         raise OperationalError("", {}, DiskFull())
 
     monkeypatch.setattr(shards, "open_shard", refuse)
-    monkeypatch.setattr(shard_task, "STORE_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(life, "STORE_PAUSE_SECONDS", 0.0)
     assert bench.run() is End.RELEASED
     shard = bench.shard(job_id)
     assert (shard.state, shard.error_attempts, shard.crash_attempts) == ("ready", 0, 0)

@@ -1,5 +1,5 @@
+from workers.dispatch.sizing import MAX_CHARS, MIN_CHARS, WHOLE, shard_chars
 from workers.models import registry
-from workers.sizing import MAX_CHARS, MIN_CHARS, WHOLE, shard_chars
 
 MODEL = "minilm-l6-v2"
 

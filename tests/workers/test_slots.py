@@ -1,7 +1,7 @@
 import threading
 
-from db.shards import Kept
-from workers.slots import Slots
+from db.queue.shards import Kept
+from workers.claims.slots import Slots
 
 
 def test_no_more_slots_are_taken_than_there_are() -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from workers import metrics
-from workers.batcher import BatchReport
-from workers.stages import STAGES, InFlight, StageSeconds, queued, stage_seconds
+from workers.batches.outcomes import BatchReport
+from workers.shard.in_flight import InFlight
+from workers.stages import STAGES, StageSeconds, queued, stage_seconds
 
 SECONDS = st.floats(0, 1e6)
 JOB, OTHER = uuid4(), uuid4()

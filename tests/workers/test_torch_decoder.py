@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines import chat
-from workers.engines.base import FailedRow, GenerateItem, Generation, Message
-from workers.engines.sampling import sample
-from workers.engines.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder, _Row
+from workers.batches.outcomes import FailedRow
+from workers.engines.contract.engine import GenerateItem, Generation, Message
+from workers.engines.decoders import chat
+from workers.engines.decoders.sampling import sample
+from workers.engines.decoders.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder, _Row
 from workers.models import registry
 
 # Greedy, made once with transformers' own loading of the GGUF in fp32.

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import BertModel
 
-from workers.engines.base import EngineBroken, Ids, OutOfMemory, Vectors
-from workers.engines.torch_encoder import TorchEncoder
-from workers.engines.torch_errors import translated
+from workers.arrays import Ids, Vectors
+from workers.batches.outcomes import EngineBroken, OutOfMemory
+from workers.engines.contract.torch_errors import translated
+from workers.engines.encoders.torch_encoder import TorchEncoder
 from workers.models import registry
 from workers.models.provision import ensure
 
@@ -134,6 +135,6 @@ def test_errors_of_the_device_are_told_apart_from_errors_of_a_row() -> None:
 def test_plain_operators_compute_the_same_as_onednns(
     folder: Path, fp32: TorchEncoder, batch: list[Ids], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engines.torch_encoder._reordered", lambda _: None)
+    monkeypatch.setattr("workers.engines.encoders.torch_encoder._reordered", lambda _: None)
     plain = TorchEncoder(CARD, folder, device="cpu", number_format="float32")
     assert np.abs(plain.run(plain.prepare(batch)) - fp32.run(fp32.prepare(batch))).max() <= 1e-5

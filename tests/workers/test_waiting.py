@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batching import Policy, cost_tokens
-from workers.waiting import Row, Waiting
+from workers.batches.policy import Policy, cost_tokens
+from workers.batches.queue import Row, Waiting
 
 CALLS = st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=6)
 POLICIES = st.builds(

@@ -1,6 +1,6 @@
 import threading
 
-from workers.watchdog import EX_HANG, Watchdog
+from workers.host.watchdog import EX_HANG, Watchdog
 
 
 class Watched:

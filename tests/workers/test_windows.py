@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines.encoding import Encoding
-from workers.engines.windows import Pieces, windows
+from workers.engines.encoders.encoding import Encoding
+from workers.engines.encoders.windows import Pieces, windows
 from workers.models import registry
 from workers.models.provision import ensure
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.workers.conftest import Articles
-from workers.engines.base import Vectors
+from workers.arrays import Vectors
 from workers.engines.fake import vector_of
-from workers.runtime import Classified, Runtime
-from workers.zero_shot import TEMPLATES, LabelSpace, probabilities, prototypes, written
+from workers.inference.runtime import Classified, Runtime
+from workers.models.zero_shot import TEMPLATES, LabelSpace, probabilities, prototypes, written
 
 LABELS = st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=30, unique=True)
 

@@ -18,11 +18,13 @@ from typing import Final
 
 import numpy as np
 
-from workers.engines.base import FailedRow, GenerateItem, Generation, Ids, Message, OutOfMemory, Tokens, Vectors
-from workers.engines.windows import windows
-from workers.zero_shot import TEMPLATES, prototypes, written
+from workers.arrays import Ids, Vectors
+from workers.batches.outcomes import FailedRow, OutOfMemory
+from workers.engines.contract.engine import GenerateItem, Generation, Message, Tokens
+from workers.engines.encoders.windows import windows
+from workers.models.fake_models import DIMENSIONS, MAX_TOKENS
+from workers.models.zero_shot import TEMPLATES, prototypes, written
 
-DIMENSIONS = 32
 MARKS = {
     "error": "[[fake:error]]",  # the engine raises
     "memory": "[[fake:memory]]",  # out of memory, even alone
@@ -32,10 +34,6 @@ MARKS = {
     "exit": "[[fake:exit]]",  # the process dies at once, as by a segmentation fault
     "hang": "[[fake:hang]]",  # the model never comes back
 }
-
-
-def enabled() -> bool:
-    return os.environ.get("TEXTMILL_FAKE_ENGINE") == "1"
 
 
 def vectors_of(texts: Sequence[bytes]) -> Vectors:
@@ -113,7 +111,7 @@ class FakeEncoder:
     """Tokens are the bytes of the text. Truncates at 4,096."""
 
     model_version = "fake-encoder@1"
-    max_tokens = 4096
+    max_tokens = MAX_TOKENS
     dimensions = DIMENSIONS
     labels: tuple[str, ...] = ()
     padded = False
@@ -143,7 +141,7 @@ class FakeEncoder:
 
 class FakeDecoder:
     model_version = "fake-decoder@1"
-    max_tokens = 4096
+    max_tokens = MAX_TOKENS
     chat_stop: tuple[str, ...] = ()
 
     def __init__(self) -> None:

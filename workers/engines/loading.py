@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from db.errors import TextmillError
-from workers.engines import fake, findings
-from workers.engines.base import DecoderEngine, EncoderEngine
-from workers.engines.findings import Finding
-from workers.engines.plan import DtypeChoice, EngineChoice, EngineName, NumberFormat, Plan, cores, cpu_flags, overridden, plan
+from workers.engines import fake
+from workers.engines.calibration import findings
+from workers.engines.calibration.findings import Finding
+from workers.engines.contract.cpu import cores, cpu_flags
+from workers.engines.contract.engine import DecoderEngine, EncoderEngine
+from workers.engines.contract.plan import DtypeChoice, EngineChoice, EngineName, NumberFormat, Plan, overridden, plan
 from workers.models.card import ModelCard
 from workers.models.provision import ensure, with_digest
 
 if TYPE_CHECKING:
-    from workers.engines.candidates import Candidate, Candidates
+    from workers.engines.calibration.candidates import Candidate, Candidates
 
 log = logging.getLogger("textmill.engines")
 
@@ -38,7 +40,7 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> tuple[EncoderEngi
     """Calibrates where this machine has not yet. Raises TextmillError where a file is missing, broken, or not the registry's."""
     if card.id == "fake-encoder":
         return fake.FakeEncoder(), _plan(card, settings, device="cpu")
-    from workers.engines.candidates import Candidates  # brings torch
+    from workers.engines.calibration.candidates import Candidates  # brings torch
 
     folder = ensure(card, settings.home)
     card = with_digest(card, folder)
@@ -60,7 +62,7 @@ def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -
     """The calibration of an encoder on this CPU: the one that is kept, or a new one, which then is."""
     if card.kind != "encoder" or card.id == "fake-encoder":
         raise TextmillError("Only an encoder is calibrated.", code="model_task_mismatch", status=400)
-    from workers.engines.candidates import Candidates
+    from workers.engines.calibration.candidates import Candidates
 
     folder = ensure(card, settings.home)
     card = with_digest(card, folder)
@@ -71,7 +73,7 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngi
     """Raises TextmillError where a file is missing or its digest is not the registry's."""
     if card.id == "fake-decoder":
         return fake.FakeDecoder(), _plan(card, settings, device="cpu")
-    from workers.engines.torch_decoder import TorchDecoder
+    from workers.engines.decoders.torch_decoder import TorchDecoder
 
     made = _plan(card, settings, device=_device(settings.device))
     assert made.format != "int8"
@@ -79,7 +81,7 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngi
 
 
 def _choose(card: ModelCard, candidates: "Candidates", settings: EngineSettings) -> tuple[Plan, "Candidate"]:
-    from workers.engines.calibration import plan_of
+    from workers.engines.calibration.choosing import plan_of
 
     engine, number_format = _asked(settings)
     possible = [one for one in candidates if engine in {None, one.engine} and number_format in {None, one.format}]
@@ -100,7 +102,7 @@ def _choose(card: ModelCard, candidates: "Candidates", settings: EngineSettings)
 
 
 def _found(card: ModelCard, candidates: "Candidates", settings: EngineSettings, *, anew: bool = False) -> Finding:
-    from workers.engines.calibration import calibrate
+    from workers.engines.calibration.choosing import calibrate
 
     engine, number_format = _asked(settings)
     home = settings.home.expanduser()

@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from db.errors import TextmillError
-from workers.file_lock import alone
 from workers.models import registry
 from workers.models.card import ModelCard
+from workers.models.file_lock import alone
 
 
 def ensure(card: ModelCard, home: Path) -> Path:

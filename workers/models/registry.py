@@ -4,19 +4,19 @@ Light: importing it loads no engine, and the API does so too.
 """
 
 import tomllib
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from db.errors import TextmillError
-from workers.engines import fake
+from workers.models import fake_models
 from workers.models.card import ModelCard
+from workers.models.fake_models import FAKE_MODELS
 from workers.models.folders import PREFIX, local_model, local_models
 
 
 def all_models() -> list[ModelCard]:
     """Every model. The fake ones, only where TEXTMILL_FAKE_ENGINE=1, come first and so are the defaults there; an operator's own, last."""
-    return [*(_FAKE_MODELS if fake.enabled() else ()), *_real_models(), *local_models()]
+    return [*(FAKE_MODELS if fake_models.enabled() else ()), *_real_models(), *local_models()]
 
 
 def get(model_id: str) -> ModelCard:
@@ -26,7 +26,7 @@ def get(model_id: str) -> ModelCard:
         if own is not None:
             return own
     else:
-        shipped: list[ModelCard] = [*(_FAKE_MODELS if fake.enabled() else ()), *_real_models()]
+        shipped: list[ModelCard] = [*(FAKE_MODELS if fake_models.enabled() else ()), *_real_models()]
         for card in shipped:
             if card.id == model_id:
                 return card
@@ -46,19 +46,3 @@ def default_model(task: str) -> ModelCard:
 def _real_models() -> tuple[ModelCard, ...]:
     entries = tomllib.loads(Path(__file__).with_name("registry.toml").read_text())
     return tuple(ModelCard(id=model_id, **{**entry, "tasks": tuple(entry["tasks"])}) for model_id, entry in entries.items())
-
-
-_FAKE_ENCODER = ModelCard(
-    id="fake-encoder",
-    kind="encoder",
-    tasks=("classify", "embed"),
-    licence="Apache-2.0",
-    upstream="",
-    source_package="",
-    source_version="1",
-    max_tokens=fake.FakeEncoder.max_tokens,
-    dimensions=fake.DIMENSIONS,
-    speed_chars_per_second=20_000,
-)
-_FAKE_DECODER = replace(_FAKE_ENCODER, id="fake-decoder", kind="decoder", tasks=("generate",), dimensions=0)
-_FAKE_MODELS = (_FAKE_ENCODER, _FAKE_DECODER)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from db.errors import TextmillError
-from workers.engines.base import Vectors
+from workers.arrays import Vectors
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

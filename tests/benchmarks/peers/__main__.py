@@ -22,8 +22,8 @@ import numpy as np
 
 from api.demo import stack as stacks
 from api.demo.corpus import LABELS, load_articles
-from api.local.home import Home
-from api.local.valkey import EmbeddedValkey
+from api.local.home.home import Home
+from api.local.servers.valkey import EmbeddedValkey
 from tests.benchmarks.bare import ENCODER
 from tests.benchmarks.guard import guarded
 from tests.benchmarks.machine import describe_machine
@@ -34,10 +34,10 @@ from tests.benchmarks.peers.protocol import PeerFailed, Run
 from tests.benchmarks.peers.table import OURS, Row, as_json, goals, goals_table, markdown
 from tests.benchmarks.peers.texts import Workload, sample, workloads
 from tests.benchmarks.peers.turns import Contender, agreement, take_turns
-from workers.engines.base import Vectors
-from workers.engines.plan import cores, cpu_flags
+from workers.arrays import Vectors
+from workers.engines.contract.cpu import cores, cpu_flags
 from workers.models import provision, registry
-from workers.zero_shot import TEMPLATES, prototypes, written
+from workers.models.zero_shot import TEMPLATES, prototypes, written
 
 CALIBRATION_TEXTS: Final = 256
 ANSWER_SECONDS: Final = 90.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.file_lock import alone
+from workers.models.file_lock import alone
 
 INSTALL_SECONDS: Final = 900.0
 STAMP: Final = "installed.json"

@@ -4,8 +4,8 @@ from typing import Final
 
 from tests.faults.mutants.mutant import Mutant
 
-SHARDS: Final = "db/shards.py"
-TURNS: Final = "db/turns.py"
+SHARDS: Final = "db/queue/shards.py"
+TURNS: Final = "db/queue/turns.py"
 _SHARDS_TEST: Final = "tests/db/test_shards.py::"
 _CLOCKS_TEST: Final = "tests/db/test_clocks.py::"
 

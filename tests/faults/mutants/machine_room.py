@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.faults.mutants.mutant import Mutant
 
-LEASE: Final = "workers/lease.py"
+LEASE: Final = "workers/claims/lease.py"
 _LEASE_TEST: Final = "tests/workers/test_lease.py::"
 _TASK_TEST: Final = "tests/workers/test_shard_task.py::"
 
@@ -50,14 +50,14 @@ MUTANTS: Final = (
     Mutant(
         "stop-before-a-chunk",
         "no chunk is begun in a drain or under a lost lease",
-        "workers/shard_task.py",
+        "workers/shard/life.py",
         ((" and not self._must_let_go(held):", ":"),),
         (f"{_TASK_TEST}test_a_drain_writes_what_is_done_and_gives_the_shard_back",),
     ),
     Mutant(
         "write-again",
         "a write that fails for a moment is tried again",
-        "workers/shard_task.py",
+        "workers/shard/life.py",
         (("if held.is_set() or (attempt >= WRITE_ATTEMPTS - 1 and not passes(error)):", "if True:"),),
         (f"{_TASK_TEST}test_a_write_that_fails_for_a_moment_is_tried_again_and_nothing_is_computed_twice",),
     ),
@@ -71,33 +71,33 @@ MUTANTS: Final = (
     Mutant(
         "watchdog",
         "a process whose model never comes back ends",
-        "workers/watchdog.py",
+        "workers/host/watchdog.py",
         (("hangs = bool(signs) and self._clock() - min(signs) > self._hang_seconds", "hangs = False"),),
         ("tests/workers/test_watchdog.py::test_a_call_without_a_batch_for_too_long_ends_the_process",),
     ),
     Mutant(
         "watchdog-idle",
         "a process that has nothing to do is not taken for one that hangs",
-        "workers/watchdog.py",
+        "workers/host/watchdog.py",
         (("[self._last_sign] if self._calls else []", "[self._last_sign]"),),
         ("tests/workers/test_watchdog.py::test_an_idle_worker_does_not_hang",),
     ),
     Mutant(
         "watchdog-lane",
         "a lane that hangs is found while other lanes work",
-        "workers/watchdog.py",
+        "workers/host/watchdog.py",
         (("signs = [*self._batches.values(), *(", "signs = [*("),),
         ("tests/workers/test_watchdog.py::test_a_batch_that_hangs_ends_the_process_whatever_the_other_lanes_do",),
     ),
     Mutant(
         "publish-after-commit",
         "a message goes out once its shard is written down as offered",
-        "workers/dispatcher.py",
+        "workers/dispatch/dispatcher.py",
         (
             (
-                "            picked = jobs.pick_dispatchable(self._store, room)\n"
+                "            picked = dispatch.pick_dispatchable(self._store, room)\n"
                 "            if picked:\n                self._broker.publish(picked)\n",
-                "            from db.dispatch import _ANY, _PICK, REDISPATCH_SECONDS\n\n"
+                "            from db.queue.dispatch import _ANY, _PICK, REDISPATCH_SECONDS\n\n"
                 "            asked = {'depth': room, 'redispatch': REDISPATCH_SECONDS, **_ANY}\n"
                 "            with self._store.transaction() as conn:\n"
                 "                picked = [(row.shard_id, row.epoch) for row in conn.execute(_PICK, asked)]\n"
@@ -116,35 +116,35 @@ MUTANTS: Final = (
     Mutant(
         "errands",
         "a message that asks for more than a claim is dropped",
-        "workers/intake.py",
+        "workers/claims/message_filter.py",
         ((" or any(embed.values()):", ":"),),
         ("tests/workers/test_intake.py::test_anything_else_is_not",),
     ),
     Mutant(
         "training-let-go",
         "a training that must be let go is not begun",
-        "workers/shard_task.py",
+        "workers/shard/life.py",
         (("if self._must_let_go(held):  # claimed", "if False:  # claimed"),),
         ("tests/workers/test_shard_task.py::test_a_training_that_must_be_let_go_is_not_begun",),
     ),
     Mutant(
         "slot-without-a-thread",
         "a shard whose thread cannot be started is given back with its slot",
-        "workers/poller.py",
+        "workers/claims/poller.py",
         (("            give(1)\n            self._give_back(lease)\n", ""),),
         ("tests/workers/test_poller.py::test_a_shard_whose_thread_cannot_be_started_is_given_back_with_its_slot",),
     ),
     Mutant(
         "drain-remembered",
         "a worker registers again with what it was last asked",
-        "workers/pulse.py",
+        "workers/host/presence.py",
         (("asked_to_drain=self.asked_to_drain,", "asked_to_drain=False,"),),
         ("tests/workers/test_pulse.py::test_a_worker_that_was_asked_to_drain_still_is_when_its_row_was_removed",),
     ),
     Mutant(
         "poison-alone",
         "a row that fails its batch fails alone",
-        "workers/batcher.py",
+        "workers/batches/batcher.py",
         (
             (
                 '                pieces += self._split(rows, "engine_error")\n',
@@ -157,28 +157,28 @@ MUTANTS: Final = (
     Mutant(
         "turns-in-the-window",
         "a tenant who comes new does not wait for the rows that are planned",
-        "workers/waiting.py",
+        "workers/batches/queue.py",
         (("            self._undraw()\n", "            pass\n"),),
         ("tests/workers/test_waiting.py::test_who_comes_new_does_not_wait_for_what_was_planned",),
     ),
     Mutant(
         "turn-kept",
         "a row keeps its turn, whoever comes later",
-        "workers/waiting.py",
+        "workers/batches/queue.py",
         (("max(self._now, self._next.get(owner, 0))", "self._now"),),
         ("tests/workers/test_waiting.py::test_every_tenant_gets_its_share_however_the_others_bring_their_rows",),
     ),
     Mutant(
         "smaller-after-oom",
         "batches are smaller after the device was out of memory",
-        "workers/batcher.py",
+        "workers/batches/batcher.py",
         (("                    self._budget.shrink()\n", "                    pass\n"),),
         ("tests/workers/test_batcher.py::test_batches_are_smaller_after_out_of_memory_and_grow_back",),
     ),
     Mutant(
         "as-many-answers",
         "an engine that answers too few rows answers none",
-        "workers/batcher.py",
+        "workers/batches/batcher.py",
         (("        if len(answers) != size:\n", "        if False:\n"),),
         ("tests/workers/test_batcher.py::test_too_few_answers_fail_no_neighbour",),
     ),

@@ -4,9 +4,9 @@ from typing import Final
 
 from tests.faults.mutants.mutant import Mutant
 
-RESULTS: Final = "db/results.py"
-RECOVERY: Final = "db/recovery.py"
-ENDINGS: Final = "db/endings.py"
+RESULTS: Final = "db/jobs/results.py"
+RECOVERY: Final = "db/queue/recovery.py"
+ENDINGS: Final = "db/queue/endings.py"
 LIFECYCLE: Final = "db/lifecycle.py"
 _RESULTS_TEST: Final = "tests/db/test_results.py::"
 _RECOVERY_TEST: Final = "tests/db/test_recovery.py::"
@@ -37,7 +37,7 @@ MUTANTS: Final = (
     Mutant(
         "fence-lock",
         "the shard is locked while its results are written",
-        "db/shards.py",
+        "db/queue/shards.py",
         (
             (
                 "WHERE s.tenant_id = :tenant AND s.shard_id = :shard FOR UPDATE OF s\n",
@@ -170,21 +170,21 @@ MUTANTS: Final = (
     Mutant(
         "company-at-the-claim",
         "what a suspect was claimed beside is kept with the claim",
-        "db/shards.py",
+        "db/queue/shards.py",
         (("in_company = not idle or len(order) > 1\n", "in_company = False\n"),),
         (f"{_RECOVERY_TEST}test_a_suspect_claimed_in_company_is_not_blamed_whenever_the_others_were_freed",),
     ),
     Mutant(
         "stale-look",
         "a dispatcher that looked before a retry ends nothing",
-        "db/endings.py",
+        "db/queue/endings.py",
         (("AND state = :state AND retry_count = :retries", "AND state = :state"),),
         ("tests/db/test_steering.py::test_a_dispatcher_that_looked_before_a_retry_does_not_end_the_job",),
     ),
     Mutant(
         "steering-lock",
         "an owner's call locks its job so that a halving can go on",
-        "db/steering.py",
+        "db/jobs/steering.py",
         (("with_for_update(key_share=True)", "with_for_update()"),),
         ("tests/db/test_interleavings.py::test_a_shard_that_is_halved_while_its_owner_steers_the_job_locks_nobody_out",),
     ),
@@ -281,7 +281,7 @@ MUTANTS: Final = (
     Mutant(
         "cut-once",
         "a job is cut once",
-        "db/dispatch.py",
+        "db/queue/dispatch.py",
         (
             (
                 "WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' RETURNING job_id",
@@ -314,14 +314,14 @@ MUTANTS: Final = (
     Mutant(
         "erased-out-of-sight",
         "an upload whose rows are being erased takes no more",
-        "db/purge.py",
+        "db/files/purge.py",
         (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
         ("tests/db/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
     ),
     Mutant(
         "twins-in-turn",
         "two tries of one request at once make one job",
-        "db/jobs.py",
+        "db/jobs/jobs.py",
         (("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, :salt))", "SELECT hashtextextended(:tenant, :salt)"),),
         ("tests/db/test_jobs.py::test_one_request_sent_many_times_at_once_makes_one_job",),
     ),

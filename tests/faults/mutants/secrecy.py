@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.faults.mutants.mutant import Mutant
 
-SEALING: Final = "db/sealing.py"
+SEALING: Final = "db/sealing/cells.py"
 _SEALING_TEST: Final = "tests/db/test_sealing.py::"
 _ELSEWHERE: Final = f"{_SEALING_TEST}test_a_value_opens_nowhere_else"
 _FORMAT: Final = f"{_SEALING_TEST}test_what_was_sealed_once_opens_for_ever"
@@ -56,7 +56,7 @@ MUTANTS: Final = (
     Mutant(
         "audit-event",
         "rows are read on record",
-        "db/shards.py",
+        "db/queue/shards.py",
         (
             (
                 '        event_id = record_work(\n            conn, store, lease, "rows.read", object_kind="file", object_id=lease.file_id,'
@@ -73,7 +73,7 @@ MUTANTS: Final = (
     Mutant(
         "audit-first",
         "rows are opened after their record has committed",
-        "db/shards.py",
+        "db/queue/shards.py",
         (
             (
                 "            raise LeaseLost from None\n    return ShardWork(",
@@ -85,7 +85,7 @@ MUTANTS: Final = (
     Mutant(
         "audit-page-first",
         "a page of results is read on record",
-        "db/results.py",
+        "db/jobs/results.py",
         (
             (
                 '        event_id = record_act(\n            conn, store, actor, "results.read", object_kind="job", object_id=job_id,'

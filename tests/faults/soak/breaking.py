@@ -14,9 +14,10 @@ import redis
 from kombu.connection import Connection
 from psycopg import sql
 
-from db import files, jobs, steering
 from db.connect import Store
 from db.errors import Conflict, NotFound
+from db.files import files
+from db.jobs import jobs, steering
 from tests.faults.counters import Load
 from tests.faults.soak.keeping import DISPATCHER, WORKERS, Keeper
 from tests.faults.soak.ledger import Ledger

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from db import files, jobs
 from db.connect import Store
 from db.errors import NotFound
+from db.files import files
+from db.jobs import jobs
 from db.lifecycle import LIVE_JOBS, JobState
 from tests.faults.counters import Calls, Counters, Load, Outcome, check
 from tests.faults.soak.ledger import Ledger, Sent

@@ -8,11 +8,12 @@ from uuid import UUID
 import msgspec
 
 from api.demo.corpus import LABELS, load_articles
-from db import files, jobs
 from db.actors import Actor
 from db.connect import Store
+from db.files import files
+from db.jobs import jobs
+from db.jobs.results import iter_results
 from db.lifecycle import LIVE_JOBS
-from db.results import iter_results
 from tests.faults.soak.feeding import RealModel, send
 
 MODEL: Final = RealModel("minilm-l6-v2", {"labels": list(LABELS)})

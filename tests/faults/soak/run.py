@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 from db.actors import Actor
 from db.connect import Store, open_store
+from db.operators.tenants import SCOPES, create_tenant
 from db.settings import Role
-from db.tenants import SCOPES, create_tenant
 from tests.benchmarks.machine import describe_machine
 from tests.faults.house import FAST, House
 from tests.faults.soak import plan, reference

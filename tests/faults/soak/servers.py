@@ -14,13 +14,13 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from api.local.home import Home
-from api.local.postgres import EmbeddedPostgres
-from api.local.refusals import StackError
-from api.local.secret_files import write_private
-from api.local.valkey import EmbeddedValkey
-from db.keyring import LocalKeyFile
+from api.local.home.home import Home
+from api.local.home.refusals import StackError
+from api.local.home.secret_files import write_private
+from api.local.servers.postgres import EmbeddedPostgres
+from api.local.servers.valkey import EmbeddedValkey
 from db.migrate import DATABASE, bootstrap, migrate
+from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
 
 END_SECONDS: Final = 30.0

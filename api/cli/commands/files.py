@@ -1,0 +1,77 @@
+"""`textmill files` and `textmill models`: what lies on the server."""
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from api.cli.terminal.exits import ExitCode
+from api.cli.terminal.options import Json
+
+app = typer.Typer(no_args_is_help=True, help="List and delete uploaded files.")
+models_app = typer.Typer(no_args_is_help=True, help="List what can run.")
+
+
+@app.command("list")
+def list_files(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """List uploaded files, newest first."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.progress import amount
+    from api.cli.terminal.terminal import answer_json, table, when
+
+    with connect() as client:
+        files = list(islice(client.files(), limit))
+    if as_json:
+        answer_json(files)
+    else:
+        table(
+            ("FILE", "NAME", "PURPOSE", "STATE", "SIZE", "CREATED"),
+            ((file.id, file.filename, file.purpose, file.status, amount(file.bytes, "bytes"), when(file.created_at)) for file in files),
+        )
+    return ExitCode.OK
+
+
+@app.command("delete")
+def delete_file(file: Annotated[str, typer.Argument(metavar="FILE", help="A file's id (file-…).")], as_json: Json = False) -> int:
+    """Delete a file and its rows. Refused while a job still reads it."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say, shown
+
+    with connect() as client:
+        deleted = client.delete("/v1/files", file)
+    if as_json:
+        answer_json(deleted)
+    else:
+        say(f"Deleted {shown(file)}.")
+    return ExitCode.OK
+
+
+@models_app.command("list")
+def list_models(as_json: Json = False) -> int:
+    """List the models a job can name."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, table
+
+    with connect() as client:
+        models = list(client.pages("/v1/models"))
+    if as_json:
+        answer_json(models)
+    else:
+        table(("MODEL", "TASKS", "LICENCE", "LONGEST TEXT"), (_model_row(model) for model in models))
+    return ExitCode.OK
+
+
+def _model_row(model: dict[str, object]) -> tuple[object, ...]:
+    extras = model.get("textmill")
+    known = {**model, **extras} if isinstance(extras, dict) else model
+    tasks = known.get("tasks")
+    longest = known.get("max_tokens")
+    return (
+        known.get("id", ""),
+        ", ".join(map(str, tasks)) if isinstance(tasks, list) else "",
+        known.get("licence", ""),
+        f"{longest} tokens" if longest else "",
+    )

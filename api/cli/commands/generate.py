@@ -1,0 +1,149 @@
+"""`textmill generate` and `textmill embed`: a text, or a vector, for every row."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.options import (
+    Delimiter,
+    Detach,
+    Format,
+    IdColumn,
+    Interactive,
+    Json,
+    Metadata,
+    Model,
+    OnLong,
+    Out,
+    Pool,
+    Priority,
+    Quiet,
+    Stride,
+    TextColumn,
+    Window,
+)
+
+if TYPE_CHECKING:
+    from api.cli.work.running import Source, Work
+
+
+def generate(
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet of prompts, or - for JSONL on stdin.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="One prompt instead of a file.")] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="An instruction before every prompt.")] = None,
+    out: Out = None,
+    model: Model = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, max=2.0, help="0 always takes the likeliest word.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable on the same machine.")] = None,
+    prompt_column: Annotated[str | None, typer.Option("--prompt-column", metavar="NAME", help="The column that holds the prompt.")] = None,
+    id_column: IdColumn = None,
+    form: Format = None,
+    delimiter: Delimiter = None,
+    priority: Priority = 0,
+    interactive: Interactive = False,
+    window: Window = "24h",
+    metadata: Metadata = None,
+    detach: Detach = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Generate a text for every prompt of FILE, or for one --prompt."""
+    from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, run
+
+    if (file is None) == (prompt is None):
+        raise CommandError("Give either a FILE of prompts or one --prompt.")
+    settings = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    defaults: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
+    if system:
+        defaults["messages"] = [{"role": "system", "content": system}]
+    work = Work(
+        title="Generating",
+        endpoint="/v1/chat/completions",
+        defaults=defaults,
+        out=out,
+        window=window,
+        priority=priority_of(priority, interactive=interactive),
+        metadata=parse_metadata(metadata or []),
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if prompt is None:
+        return run(find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter), work)
+    if not prompt.strip():
+        raise CommandError("--prompt is empty.")
+    import msgspec
+
+    source = Source(None, msgspec.json.encode({"input": prompt}) + b"\n", "prompt", {"format": "jsonl"})
+    if out is not None or detach:
+        return run(source, work)
+    return print_one(source, work)
+
+
+def print_one(source: "Source", work: "Work") -> ExitCode:
+    """The answer to a single prompt, as text on stdout."""
+    import sys
+
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.progress import Silent
+    from api.cli.terminal.terminal import answer, answer_json, say, shown, shown_lines
+    from api.cli.work.following import ended_well, follow, let_go, say_why
+    from api.cli.work.outcomes import read_outcomes
+    from api.cli.work.running import send
+
+    with connect() as client:
+        file = send(client, source, "rows", quiet=True)
+        batch = client.create_batch(file.id, work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority)
+        try:
+            batch = follow(client, batch, Silent())
+        except KeyboardInterrupt:
+            return let_go(client, batch, work.out)
+        say_why(batch)
+        for outcome in read_outcomes(client, batch):
+            if work.as_json:
+                answer_json({"job": batch.id, **({"error": outcome.code, "message": outcome.message} if outcome.code else outcome.values)})
+            elif outcome.code is not None:
+                say(f"textmill: {shown(outcome.message or outcome.code)}")
+            else:
+                text = str(outcome.values["text"])
+                answer(shown_lines(text) if sys.stdout.isatty() else text)
+        return ended_well(batch)
+
+
+def embed(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
+    out: Out = None,
+    model: Model = None,
+    on_long: OnLong = None,
+    pool: Pool = None,
+    stride: Stride = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    form: Format = None,
+    delimiter: Delimiter = None,
+    priority: Priority = 0,
+    interactive: Interactive = False,
+    window: Window = "24h",
+    metadata: Metadata = None,
+    detach: Detach = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
+    from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
+
+    work = Work(
+        title="Embedding",
+        endpoint="/v1/embeddings",
+        defaults={"encoding_format": "float", **({"model": model} if model is not None else {}), **long_texts(on_long, pool, stride)},
+        out=out,
+        window=window,
+        priority=priority_of(priority, interactive=interactive),
+        metadata=parse_metadata(metadata or []),
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    return run(find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter), work)

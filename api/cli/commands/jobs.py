@@ -1,0 +1,252 @@
+"""`textmill jobs`: what runs, how far it is, and what may be asked of it. `textmill results`: what came out."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.options import Job, Json, Out, Quiet
+
+if TYPE_CHECKING:
+    from api.client import Batch, Client
+
+app = typer.Typer(no_args_is_help=True, help="List, watch and cancel jobs.")
+
+
+@app.command("list")
+def list_jobs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """List jobs, newest first."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, table, when
+    from api.cli.work.outcomes import TASK_OF
+
+    with connect() as client:
+        batches = list(islice(client.batches(), limit))
+    if as_json:
+        answer_json(batches)
+        return ExitCode.OK
+    table(
+        ("JOB", "TASK", "STATE", "ROWS", "DONE", "FAILED", "CREATED"),
+        (
+            (
+                batch.id,
+                TASK_OF.get(batch.endpoint, batch.endpoint),
+                state_of(batch),
+                batch.counts.total,
+                batch.counts.done,
+                batch.counts.failed,
+                when(batch.created_at),
+            )
+            for batch in batches
+        ),
+    )
+    return ExitCode.OK
+
+
+@app.command()
+def show(job: Job, as_json: Json = False) -> int:
+    """Show one job and its story: its shards, who ran them, and why one failed."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, table
+    from api.cli.work.timeline import show_story
+
+    with connect() as client:
+        batch, story = client.batch(job), client.story(job)
+    if as_json:
+        import msgspec
+
+        answer_json({**msgspec.to_builtins(batch), "story": story})
+    else:
+        table(("FIELD", "VALUE"), describe(batch))
+        show_story(story)
+    return ExitCode.OK
+
+
+@app.command()
+def watch(job: Job, quiet: Quiet = False, as_json: Json = False) -> int:
+    """Watch a job until it ends. Ctrl-C leaves the job running or cancels it, as you like."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.progress import show_progress
+    from api.cli.terminal.terminal import answer_json, say
+    from api.cli.work.following import ended_well, follow, let_go, say_why
+
+    with connect() as client:
+        batch = client.batch(job)
+        try:
+            with show_progress("Job", quiet=quiet) as progress:
+                batch = follow(client, batch, progress)
+        except KeyboardInterrupt:
+            return let_go(client, batch, None)
+    say_why(batch)
+    if as_json:
+        answer_json(batch)
+    elif batch.status == "completed" and not quiet:
+        say(f"Completed: {batch.counts.done:,} rows, {batch.counts.failed:,} failed. Read them: textmill results {batch.id} -o OUT.jsonl")
+    return ended_well(batch)
+
+
+@app.command()
+def cancel(job: Job, as_json: Json = False) -> int:
+    """Cancel a job. Rows that are done stay readable."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say
+
+    with connect() as client:
+        batch = client.cancel(job)
+    if as_json:
+        answer_json(batch)
+    else:
+        say(f"Job {batch.id} is {batch.status}.")
+    return ExitCode.OK
+
+
+@app.command()
+def pause(job: Job, as_json: Json = False) -> int:
+    """Pause a job. What is with a model is finished; its deadline goes on."""
+    return _steer(lambda client: client.pause(job), as_json)
+
+
+@app.command()
+def resume(job: Job, as_json: Json = False) -> int:
+    """Go on with a paused job."""
+    return _steer(lambda client: client.resume(job), as_json)
+
+
+@app.command()
+def retry(job: Job, as_json: Json = False) -> int:
+    """Run the rows again that failed, and those that never ran. Answers are kept."""
+    return _steer(lambda client: client.retry(job), as_json)
+
+
+@app.command()
+def priority(
+    job: Job,
+    value: Annotated[int, typer.Argument(metavar="NUMBER", min=-99, max=99, help="-99 to 99; higher goes first, among your own jobs.")],
+    as_json: Json = False,
+) -> int:
+    """Put a job before or behind your others, while it runs too."""
+    return _steer(lambda client: client.set_priority(job, value), as_json)
+
+
+@app.command()
+def delete(
+    job: Job,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Delete a job and its results, whether it runs or has ended. Its file stays."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say
+
+    with connect() as client:
+        batch = client.batch(job)
+        if not yes and not typer.confirm(
+            f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?", err=True
+        ):
+            raise CommandError("Nothing was deleted.")
+        deleted = client.delete("/v1/batches", batch.id)
+    if as_json:
+        answer_json(deleted)
+    else:
+        say(f"Job {batch.id} is deleted.")
+    return ExitCode.OK
+
+
+def state_of(batch: "Batch") -> str:
+    """As a person reads it: a job that is paused is in progress for the API."""
+    return "paused" if batch.textmill is not None and batch.textmill.paused and not batch.ended else batch.status
+
+
+def _steer(ask: Callable[["Client"], "Batch"], as_json: bool) -> int:
+    """Asks, and tells how the job stands right after."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say
+
+    with connect() as client:
+        batch = ask(client)
+    if as_json:
+        answer_json(batch)
+    else:
+        counts = batch.counts
+        open_rows = counts.total - counts.done
+        say(f"Job {batch.id} is {state_of(batch)}: {counts.completed:,} done, {counts.failed:,} failed, {open_rows:,} open.")
+    return ExitCode.OK
+
+
+def results(
+    job: Job,
+    out: Out = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Only the rows that failed.")] = False,
+    scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Write a job's results, in the order of its rows. While the job runs: those that are done so far."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import say
+    from api.cli.work.outcomes import TASK_OF
+    from api.cli.work.outputs import parse_target
+    from api.cli.work.running import deliver
+
+    if out is None:
+        raise CommandError("Say where the results go: -o OUT.jsonl, -o OUT.csv, -o OUT.parquet, or -o - for stdout.")
+    if out == "-" and as_json:
+        raise CommandError("--json tells about the job on stdout, where -o - already sends the results; take one of them.")
+    with connect() as client:
+        batch = client.batch(job)
+        task = TASK_OF.get(batch.endpoint, "")
+        target = parse_target(out, task)
+        if not batch.ended and not quiet:
+            say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")
+        return deliver(client, batch, target, task, as_json=as_json, quiet=quiet, scores=scores, errors_only=errors)
+
+
+def describe(batch: "Batch") -> list[tuple[str, object]]:
+    """Field by field; what is not known is left out."""
+    from api.cli.terminal.progress import clock
+    from api.cli.terminal.terminal import when
+    from api.cli.work.figures import figures
+    from api.performance import performance
+
+    rows: list[tuple[str, object]] = [
+        ("id", batch.id),
+        ("endpoint", batch.endpoint),
+        ("model", batch.model or ""),
+        ("state", state_of(batch)),
+        ("rows", f"{batch.counts.total:,}"),
+        ("completed", f"{batch.counts.completed:,}"),
+        ("failed", f"{batch.counts.failed:,}"),
+        ("input file", batch.input_file_id),
+    ]
+    if batch.usage is not None:
+        rows.append(("tokens", f"{batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out"))
+    moments = {
+        "created": batch.created_at,
+        "started": batch.in_progress_at,
+        "expires": batch.expires_at,
+        "completed at": batch.completed_at,
+        "failed at": batch.failed_at,
+        "expired at": batch.expired_at,
+        "cancelled at": batch.cancelled_at,
+    }
+    rows += [(name, when(moment)) for name, moment in moments.items() if moment is not None]
+    if batch.textmill is not None:
+        if batch.textmill.priority:
+            rows.append(("priority", batch.textmill.priority))
+        if batch.textmill.retries:
+            rows.append(("run again", f"{batch.textmill.retries} ×"))
+        if batch.textmill.eta_seconds is not None:
+            rows.append(("done in about", clock(batch.textmill.eta_seconds)))
+        rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
+    used = performance(batch)
+    rows += figures(used)
+    rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
+    rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
+    for fault in batch.errors.data if batch.errors is not None else []:
+        rows.append((f"error, line {fault.line}" if fault.line is not None else "error", fault.message or fault.code or ""))
+    return rows

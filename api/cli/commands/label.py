@@ -1,0 +1,132 @@
+"""`textmill label`: gives every row of a file one of the labels."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.terminal.exits import CommandError
+from api.cli.terminal.options import (
+    Delimiter,
+    Detach,
+    Format,
+    IdColumn,
+    Interactive,
+    Json,
+    Metadata,
+    Model,
+    OnLong,
+    Out,
+    Pool,
+    Priority,
+    Quiet,
+    Stride,
+    TextColumn,
+    Window,
+)
+
+
+def label(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
+    labels: Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas.")] = None,
+    labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
+    head: Annotated[str | None, typer.Option("--head", metavar="NAME", help="A head made by `textmill train head`.")] = None,
+    label_set: Annotated[str | None, typer.Option("--label-set", metavar="NAME", help="A stored set of labels.")] = None,
+    out: Out = None,
+    model: Model = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
+    form: Format = None,
+    delimiter: Delimiter = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
+    ] = None,
+    on_long: OnLong = None,
+    pool: Pool = None,
+    stride: Stride = None,
+    scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
+    priority: Priority = 0,
+    interactive: Interactive = False,
+    window: Window = "24h",
+    metadata: Metadata = None,
+    detach: Detach = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Label every row of FILE.
+
+    The results come in the order of the rows; a row that could not be labelled is there too, with its error code.
+    """
+    from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
+
+    defaults = choose_labels(labels, labels_file, head, label_set)
+    if model is not None:
+        if head is not None:
+            raise CommandError("--head names the model already; leave --model out.")
+        defaults["model"] = model
+    if template:
+        if head is not None:
+            raise CommandError("--template describes labels to a model without training; a head does not read it.")
+        if not all("{}" in one for one in template):
+            raise CommandError("Every --template holds {} where the label goes.")
+        defaults["templates"] = template
+    defaults |= long_texts(on_long, pool, stride)
+    source = find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
+    work = Work(
+        title="Labelling",
+        endpoint="/v1/classifications",
+        defaults=defaults,
+        out=out,
+        window=window,
+        priority=priority_of(priority, interactive=interactive),
+        metadata=parse_metadata(metadata or []),
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+        scores=scores,
+    )
+    return run(source, work)
+
+
+def choose_labels(labels: str | None, labels_file: str | None, head: str | None, label_set: str | None) -> dict[str, object]:
+    """The one of the four that was given, as the job's defaults. Raises CommandError for none or several."""
+    given = [
+        name
+        for name, value in (("--labels", labels), ("--labels-file", labels_file), ("--head", head), ("--label-set", label_set))
+        if value
+    ]
+    if len(given) != 1:
+        told = "Give the labels" if not given else f"{' and '.join(given)} exclude each other: give the labels"
+        raise CommandError(f"{told} one way: --labels a,b,c, --labels-file FILE, --label-set NAME or --head NAME.")
+    if head:
+        return {"model": f"head:{head}"}
+    if label_set:
+        return {"label_set": label_set}
+    return {"labels": read_labels(labels_file) if labels_file else split_labels(labels or "")}
+
+
+def split_labels(labels: str) -> list[str]:
+    return checked_labels([name.strip() for name in labels.split(",")])
+
+
+def read_labels(path: str) -> list[str]:
+    """One label a line; blank lines do not count."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise CommandError(f"The labels file cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise CommandError("The labels file is not UTF-8 text.") from None
+    return checked_labels([line.strip() for line in text.splitlines() if line.strip()])
+
+
+def checked_labels(names: list[str]) -> list[str]:
+    """Early and in the words of the command line; the server checks again."""
+    if not all(names):
+        raise CommandError("One of the labels is empty.")
+    if len(names) < 2:
+        raise CommandError("It takes at least two labels.")
+    if len(set(names)) != len(names):
+        raise CommandError("One of the labels is there twice.")
+    return names

@@ -1,0 +1,78 @@
+"""`textmill label-sets`: labels kept under a name, so that jobs need not repeat them."""
+
+from typing import Annotated
+
+import typer
+
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.options import Json
+
+app = typer.Typer(no_args_is_help=True, help="Store, list and delete named sets of labels.")
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command("put")
+def put_label_set(
+    name: Name,
+    labels: Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas.")] = None,
+    labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Store labels under NAME; a set of that name is replaced."""
+    from api.cli.commands.label import read_labels, split_labels
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say, shown
+    from api.client import segment
+
+    if bool(labels) == bool(labels_file):
+        raise CommandError("Give the labels one way: --labels a,b,c or --labels-file FILE.")
+    names = read_labels(labels_file) if labels_file else split_labels(labels or "")
+    body: dict[str, object] = {"labels": names}
+    if template:
+        body["templates"] = template
+    with connect() as client:
+        stored = client.put(f"/v1/label_sets/{segment(name)}", body)
+    if as_json:
+        answer_json(stored)
+    else:
+        say(f"Stored {len(names):,} labels as {shown(name)}.")
+    return ExitCode.OK
+
+
+@app.command("list")
+def list_label_sets(as_json: Json = False) -> int:
+    """List the stored sets."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, shortened, table, when
+
+    with connect() as client:
+        sets = list(client.pages("/v1/label_sets"))
+    if as_json:
+        answer_json(sets)
+        return ExitCode.OK
+    rows = []
+    for one in sets:
+        labels = one.get("labels")
+        names = [str(label) for label in labels] if isinstance(labels, list) else []
+        rows.append((one.get("name", ""), len(names), shortened(", ".join(names), 60), when(one.get("created_at"))))
+    table(("NAME", "COUNT", "LABELS", "CREATED"), rows)
+    return ExitCode.OK
+
+
+@app.command("delete")
+def delete_label_set(name: Name, as_json: Json = False) -> int:
+    """Delete a set. Jobs that still name it fail row by row."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say, shown
+
+    with connect() as client:
+        deleted = client.delete("/v1/label_sets", name)
+    if as_json:
+        answer_json(deleted)
+    else:
+        say(f"Deleted {shown(name)}.")
+    return ExitCode.OK

@@ -1,0 +1,31 @@
+"""`textmill profile`: where the time of a job went."""
+
+from typing import TYPE_CHECKING
+
+from api.cli.terminal.exits import ExitCode
+from api.cli.terminal.options import Job, Json
+from api.cli.work.figures import STAGE_COLUMNS, explanation, figures, stage_rows
+
+if TYPE_CHECKING:
+    pass
+
+
+def profile(job: Job, as_json: Json = False) -> int:
+    """Show where a job's time went, and how much of the bare model's speed it reached. Of a job that has ended."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say, table
+    from api.performance import performance
+
+    with connect() as client:
+        batch = client.batch(job)
+    used = performance(batch)
+    if as_json:
+        answer_json(used)
+        return ExitCode.OK
+    table(("FIELD", "VALUE"), figures(used))
+    if used.stages:
+        table(STAGE_COLUMNS, stage_rows(used))
+        say(*explanation(used))
+    else:
+        say("The job has not ended yet." if not batch.ended else "No model ran for this job.")
+    return ExitCode.OK

@@ -1,0 +1,246 @@
+"""`textmill up, down, status, doctor`: the stack of this machine. `textmill api, worker, dispatcher`: its single parts, for machines that
+run one each. `textmill db`: the tables.
+
+Exit codes of the first four: 0 done · 1 something needs mending · 2 the command is wrong · 3 a part did not start, or nothing runs here ·
+6 already running in this home · 7 a port is taken · 8 the home folder cannot be used (read-only, full, not ours) · 9 the home folder is of
+a newer textmill · 130 the stop was hurried by a second Ctrl-C.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.terminal.options import Json
+from api.local.home.refusals import EXIT_CODES, StackExit
+
+if TYPE_CHECKING:
+    from api.local.home.home import Home
+
+API_PORT = 8910
+FLOWER_PORT = 5555
+
+db_app = typer.Typer(no_args_is_help=True, help="Bring a database to this version.")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("up", epilog=EXIT_CODES)(up)
+    app.command("down", epilog=EXIT_CODES)(down)
+    app.command("status", epilog=EXIT_CODES)(status)
+    app.command("doctor", epilog=EXIT_CODES)(doctor)
+    app.command("api")(api)
+    app.command("worker")(worker)
+    app.command("dispatcher")(dispatcher)
+    app.add_typer(db_app, name="db")
+
+
+def up(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the HTTP API; 0 takes a free one.")] = API_PORT,
+    flower_port: Annotated[int, typer.Option("--flower-port", min=0, max=65535, help="Of Flower; 0 takes a free one.")] = FLOWER_PORT,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="Do without Flower.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=0, max=64, help="How many; otherwise one a GPU, or one CPU.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when everything runs, and leave it running.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Start everything on this machine: Postgres, Valkey, dispatcher, workers, API and Flower.
+
+    The first start makes the keys, a tenant and its API key. Ctrl-C lets the shards in flight finish and stops all; a second hurries.
+    With TEXTMILL_DATABASE_URL or TEXTMILL_REDIS_URL set, those servers are used and none is started.
+    """
+    from api.local.up import UpOptions, run
+
+    options = UpOptions(port, None if no_flower else flower_port, workers)
+    if not detach:
+        from api.local.display import Display
+
+        return run(_home(), options, Display())
+    from api.cli.terminal.terminal import answer, answer_json
+    from api.local.detach import start
+
+    state = start(_home(), options)
+    if as_json:
+        answer_json(state)
+    else:
+        answer(f"textmill runs (pid {state['pid']}): API {state['api']}" + (f", Flower {state['flower']}" if state.get("flower") else ""))
+    return StackExit.OK
+
+
+def down(
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for the shards in flight; their leases bring them back.")] = False,
+) -> int:
+    """Stop what `textmill up` started in this home, and wait until it is gone."""
+    from api.cli.terminal.terminal import say
+    from api.local.detach import stop
+
+    home = _home()
+    pid = stop(home, hurry=now)
+    say(f"Stopped (pid {pid})." if pid else f"Nothing runs in {home.path}.")
+    return StackExit.OK
+
+
+def status(as_json: Json = False) -> int:
+    """Show the parts of this home's stack."""
+    from api.cli.terminal.terminal import answer_json, say, table
+    from api.local.home.instance import find_running, read_state
+
+    home = _home()
+    running = find_running(home)
+    state = read_state(home) if running else {}
+    parts = state.get("parts")
+    listed = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    if as_json:
+        answer_json({"running": running is not None, **state})
+    elif running is None:
+        say(f"Nothing runs in {home.path}; `textmill up` starts it.")
+    else:
+        table(
+            ("PART", "STATE", "PID", "RESTARTS", "LAST DEATH"),
+            [[part.get(name) or "" for name in ("name", "state", "pid", "restarts", "note")] for part in listed],
+        )
+        for name in ("api", "flower", "postgres", "redis"):
+            if state.get(name):
+                say(f"{name}: {state[name]}")
+    if running is None:
+        return StackExit.FAILED
+    return StackExit.OK if listed and all(part.get("state") == "running" for part in listed) else StackExit.UNHEALTHY
+
+
+def doctor(as_json: Json = False) -> int:
+    """Look at this machine, this home and its servers, and say what needs mending."""
+    from api.cli.terminal.terminal import answer, answer_json, shown
+    from api.local.doctor.doctor import examine
+
+    findings = examine(_home())
+    if as_json:
+        answer_json([{"check": each.check, "ok": each.ok, "found": each.found, "todo": each.todo} for each in findings])
+    else:
+        width = max(len(each.check) for each in findings)
+        for each in findings:
+            answer(f"{'OK ' if each.ok else 'BAD'}  {each.check:<{width}}  {shown(each.found)}")
+            if each.todo:
+                answer(f"{'':>{width + 7}}→ {shown(each.todo)}")
+    return StackExit.OK if all(each.ok for each in findings) else StackExit.UNHEALTHY
+
+
+def api(
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on. Put TLS in front before it is not this machine's own.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = API_PORT,
+) -> int:
+    """Run the HTTP API alone, in the foreground."""
+    from api.app import serve
+
+    serve(None, host, port)
+    return StackExit.OK
+
+
+def worker(
+    device: Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, or cuda:N as nvidia-smi counts.")] = None,
+) -> int:
+    """Run one worker alone, in the foreground. SIGTERM drains it."""
+    import os
+
+    if device is not None:
+        os.environ["TEXTMILL_DEVICE"] = device
+    from workers.host.main import main
+
+    return main()
+
+
+def dispatcher() -> int:
+    """Run the dispatcher and reconciler alone, in the foreground. Of several, one leads."""
+    from workers.dispatch.dispatcher import main
+
+    return main()
+
+
+@db_app.callback()
+def db() -> None:
+    """Bring a database to this version."""
+
+
+@db_app.command("migrate")
+def migrate() -> int:
+    """Run the missing migrations, as the owner role."""
+    from api.cli.terminal.terminal import say
+    from db.migrate import head_revision
+    from db.migrate import migrate as run_migrations
+    from db.settings import Role, StoreSettings
+
+    with database_answers():
+        run_migrations(StoreSettings().database_url_for(Role.OWNER))
+    say(f"The database is at revision {head_revision()}.")
+    return StackExit.OK
+
+
+@db_app.command("bootstrap")
+def bootstrap() -> int:
+    """Make the login roles and the database, once, as a superuser.
+
+    TEXTMILL_SUPERUSER_URL names the server and the superuser. Passwords of the roles are taken from TEXTMILL_DB_PASSWORD_OWNER, _API,
+    _WORKER, _DISPATCHER and _AUDITOR, or from files of the home's secrets folder, where those that are missing are made.
+    """
+    import os
+
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from api.cli.terminal.exits import CommandError
+    from api.cli.terminal.terminal import say
+    from api.local.first_start import make_roles
+
+    try:
+        url = make_url(os.environ["TEXTMILL_SUPERUSER_URL"])
+    except (KeyError, ArgumentError):
+        raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.") from None
+    with database_answers():
+        make_roles(_home(), url)
+    say("The login roles and the database are there; `textmill db migrate` makes the tables.")
+    return StackExit.OK
+
+
+@db_app.command("tenant")
+def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people; it is stored sealed.")]) -> int:
+    """Make a tenant and its first API key, with every scope, and print the key. It is shown this once and kept nowhere.
+
+    For servers of your own; `textmill up` makes a tenant for this machine by itself. Needs the key file and the password of the API's role.
+    """
+    from contextlib import closing
+    from uuid import uuid4
+
+    from api.cli.terminal.terminal import answer, say
+    from db.connect import open_store
+    from db.operators.tenants import SCOPES, create_api_key, create_tenant
+    from db.settings import Role, StoreSettings
+
+    with database_answers(), closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
+        tenant_id = create_tenant(store, name)
+        _, secret = create_api_key(store, tenant_id, uuid4(), "first key", SCOPES)
+    say(f"Made tenant {tenant_id}. Its key, shown this once:")
+    answer(secret)
+    return StackExit.OK
+
+
+@contextmanager
+def database_answers() -> Iterator[None]:
+    """A server that is away, or that lets us not in, becomes a sentence."""
+    import psycopg
+    from sqlalchemy.exc import OperationalError
+
+    from api.local.home.refusals import StackError
+
+    try:
+        yield
+    except (OperationalError, psycopg.OperationalError) as error:
+        said = str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
+        raise StackError(f"The database cannot be used: {said}.", code="database_refused") from None
+
+
+def _home() -> "Home":
+    from api.cli.terminal.connection import home
+    from api.local.home.home import Home
+
+    return Home(Path(home()).absolute())

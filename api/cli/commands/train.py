@@ -1,0 +1,154 @@
+"""`textmill train head` and `textmill heads`: a classifier of your own labels over a registry encoder."""
+
+from typing import Annotated
+
+import typer
+
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn
+
+app = typer.Typer(no_args_is_help=True, help="Train on your own examples.")
+heads_app = typer.Typer(no_args_is_help=True, help="List and delete trained heads.")
+
+
+@app.callback()
+def train() -> None:
+    """Train on your own examples."""
+
+
+@app.command("head")
+def train_head(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What --head and head:NAME will call it.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Examples: JSONL, CSV or Parquet with a text and a label each; - is stdin.")],
+    text_column: TextColumn = None,
+    label_column: Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="The column that holds the label.")] = None,
+    model: Model = None,
+    form: Format = None,
+    delimiter: Delimiter = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Train a head on the examples of FILE, and tell how well it does on examples it did not see."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.progress import show_progress
+    from api.cli.terminal.terminal import answer_json, say
+    from api.cli.work.following import follow, let_go, say_why
+    from api.cli.work.running import find_source, send
+
+    source = find_source(file, form, text_column=text_column, id_column=None, label_column=label_column, delimiter=delimiter)
+    with connect() as client:
+        uploaded = send(client, source, "train", quiet=quiet)
+        batch = client.train_head(name, uploaded.id, model=model)
+        try:
+            with show_progress("Training", quiet=quiet) as progress:
+                batch = follow(client, batch, progress)
+        except KeyboardInterrupt:
+            return let_go(client, batch, None)
+        say_why(batch)
+        if batch.status != "completed":
+            if as_json:
+                answer_json({"job": batch.id, "status": batch.status, "head": None})
+            return ExitCode.JOB_ENDED_BADLY
+        # Where no example was good, a head of this name is the one from before.
+        made = batch.counts.failed < batch.counts.total
+        head = next((one for one in client.pages("/v1/heads") if one.get("name") == name), None) if made else None
+    if head is None:
+        raise CommandError(
+            f"The head was not made: all of its {batch.counts.total:,} examples failed. See why: textmill results {batch.id} --errors -o -",
+            ExitCode.JOB_ENDED_BADLY,
+            code="head_not_trained",
+        )
+    if as_json:
+        answer_json({"job": batch.id, "head": head})
+    else:
+        say(*describe(head), f"Use it: textmill label FILE --head {_quoted(name)} -o OUT.jsonl")
+    return ExitCode.ROWS_FAILED if batch.counts.failed else ExitCode.OK
+
+
+@heads_app.command("list")
+def list_heads(as_json: Json = False) -> int:
+    """List trained heads."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, table, when
+
+    with connect() as client:
+        heads = list(client.pages("/v1/heads"))
+    if as_json:
+        answer_json(heads)
+        return ExitCode.OK
+    table(
+        ("HEAD", "OVER", "LABELS", "EXAMPLES", "ACCURACY", "CREATED"),
+        (
+            (
+                head.get("name", ""),
+                head.get("base", ""),
+                ", ".join(labels_of(head)),
+                example_count(head) or "",
+                percent(metrics_of(head).get("accuracy")),
+                when(head.get("created_at")),
+            )
+            for head in heads
+        ),
+    )
+    return ExitCode.OK
+
+
+@heads_app.command("delete")
+def delete_head(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False) -> int:
+    """Delete a head. Jobs that still name it fail row by row."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say, shown
+
+    with connect() as client:
+        deleted = client.delete("/v1/heads", name)
+    if as_json:
+        answer_json(deleted)
+    else:
+        say(f"Deleted the head {shown(name)}.")
+    return ExitCode.OK
+
+
+def describe(head: dict[str, object]) -> list[str]:
+    """What is known about its quality, in sentences."""
+    from api.cli.terminal.terminal import shown
+
+    labels = labels_of(head)
+    lines = [
+        f"Head {shown(head.get('name', ''))}: {len(labels)} labels, {example_count(head):,} examples, over {shown(head.get('base', ''))}."
+    ]
+    metrics = metrics_of(head)
+    if accuracy := percent(metrics.get("accuracy")):
+        folds = metrics.get("folds")
+        lines.append(
+            f"Cross-validated{f' ({folds} folds)' if folds else ''}: accuracy {accuracy}, macro-F1 {percent(metrics.get('macro_f1'))}."
+        )
+    return lines
+
+
+def labels_of(head: dict[str, object]) -> list[str]:
+    labels = head.get("labels")
+    return [str(label) for label in labels] if isinstance(labels, list) else []
+
+
+def example_count(head: dict[str, object]) -> int:
+    examples = head.get("examples")
+    if isinstance(examples, dict):
+        return sum(count for count in examples.values() if isinstance(count, int))
+    return examples if isinstance(examples, int) else 0
+
+
+def metrics_of(head: dict[str, object]) -> dict[str, object]:
+    metrics = head.get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def percent(share: object) -> str:
+    return f"{share:.1%}" if isinstance(share, int | float) else ""
+
+
+def _quoted(name: str) -> str:
+    import shlex
+
+    from api.cli.terminal.terminal import shown
+
+    return shown(shlex.quote(name))

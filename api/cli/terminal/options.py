@@ -1,0 +1,43 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from typing import Annotated
+
+import typer
+
+Out = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="OUT", help="Where results go: a .jsonl, .csv or .parquet file, or - for stdout."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors too.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors are said.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its id, and leave.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv or parquet; otherwise the name tells (stdin: jsonl).")
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", metavar="CHAR", help="What separates the cells of a CSV: , ; | or tab (the default for .tsv).")
+]
+IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="The column that names a row in the results.")]
+TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="The column that holds the text.")]
+Priority = Annotated[int, typer.Option("--priority", min=-99, max=99, help="Higher runs first among your own jobs.")]
+Interactive = Annotated[bool, typer.Option("--interactive", help="You wait for it: before all bulk work. At most 256 rows.")]
+OnLong = Annotated[
+    str | None,
+    typer.Option(
+        "--on-long",
+        metavar="truncate|refuse|chunk",
+        help="A text longer than the model reads: cut it, fail it, or read it in windows and pool what they say.",
+    ),
+]
+Pool = Annotated[
+    str | None, typer.Option("--pool", metavar="mean|max", help="How the windows of a text become one answer (with --on-long chunk).")
+]
+Stride = Annotated[
+    int | None, typer.Option("--stride", min=0, max=8192, help="Tokens that a window shares with the one before it (with --on-long chunk).")
+]
+Window = Annotated[str, typer.Option("--window", metavar="TIME", help="When it must be done: 30m, 24h, 7d, 2026-01-31, 2026-01-31T06:00Z.")]
+Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the job; may be repeated.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.")]
+
+
+Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id (batch_…).")]

@@ -1,0 +1,165 @@
+"""How far a job is: a bar on a terminal, a line now and then elsewhere. Speed and time left are counted over a short window, because the
+first rows of a job wait for a model to load."""
+
+import sys
+import time
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from api.cli.terminal.terminal import console, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+WINDOW_SECONDS: Final = 10.0
+PLAIN_LINE_SECONDS: Final = 5.0
+
+
+class Pace:
+    """Rows a second from what was seen in the last window. Pure: the clock is passed in."""
+
+    def __init__(self, window_seconds: float = WINDOW_SECONDS) -> None:
+        self._window_seconds = window_seconds
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, now_seconds: float, done: int) -> None:
+        self._seen.append((now_seconds, done))
+        while len(self._seen) > 2 and now_seconds - self._seen[1][0] >= self._window_seconds:
+            self._seen.popleft()
+
+    @property
+    def rows_per_second(self) -> float | None:
+        if len(self._seen) < 2:
+            return None
+        (first, before), (last, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (last - first) if last > first and after > before else None
+
+    def seconds_left(self, total: int) -> float | None:
+        speed = self.rows_per_second
+        return None if speed is None else max(0, total - self._seen[-1][1]) / speed
+
+
+class Progress(Protocol):
+    """A job's progress. ``unit`` names what is counted."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def update(self, done: int, total: int | None, note: str = "") -> None: ...
+
+
+class Silent:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        pass
+
+
+class PlainLines(Silent):
+    """For logs and pipes: one line every few seconds, and one at the end."""
+
+    def __init__(self, title: str, *, unit: str, every_seconds: float = PLAIN_LINE_SECONDS) -> None:
+        self._title = title
+        self._unit = unit
+        self._every_seconds = every_seconds
+        self._pace = Pace()
+        self._said = time.monotonic()
+        self._last: tuple[int, int | None, str] | None = None
+        self._unsaid = False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._unsaid:
+            self._say()
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        now = time.monotonic()
+        self._pace.note(now, done)
+        self._unsaid |= (done, total, note) != self._last
+        self._last = (done, total, note)
+        if self._unsaid and now - self._said >= self._every_seconds:
+            self._said = now
+            self._say()
+
+    def _say(self) -> None:
+        if self._last is None:
+            return
+        done, total, note = self._last
+        parts = [f"{amount(done, self._unit)} of {amount(total, self._unit)}" if total else amount(done, self._unit)]
+        if (speed := self._pace.rows_per_second) is not None and self._unit == "rows":
+            parts.append(f"{speed:,.0f} rows/s")
+            if total and total > done and (left := self._pace.seconds_left(total)) is not None:
+                parts.append(f"{clock(left)} left")
+        if note:
+            parts.append(note)
+        say(f"{self._title}: {', '.join(parts)}")
+        self._unsaid = False
+
+
+class LiveBar:
+    """For a terminal."""
+
+    def __init__(self, title: str, *, unit: str) -> None:
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Rich
+
+        self._unit = unit
+        self._pace = Pace()
+        self._rich: RichProgress = Rich(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=32),
+            TextColumn("{task.fields[counts]}", markup=False),
+            TextColumn("{task.fields[speed]}", markup=False),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console(stderr=True),
+            transient=False,
+        )
+        self._task = self._rich.add_task(title, total=None, counts="", speed="", note="")
+
+    def __enter__(self) -> Self:
+        self._rich.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._rich.stop()
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        self._pace.note(time.monotonic(), done)
+        counts = f"{amount(done, self._unit)} of {amount(total, self._unit)}" if total else amount(done, self._unit)
+        speed = ""
+        if (pace := self._pace.rows_per_second) is not None:
+            speed = f"{pace:,.0f} rows/s" if self._unit == "rows" else f"{amount(round(pace), self._unit)}/s"
+            if total and total > done and (left := self._pace.seconds_left(total)) is not None:
+                speed += f"  {clock(left)} left"
+        self._rich.update(self._task, completed=done, total=total or None, counts=counts, speed=speed, note=note)
+
+
+def show_progress(title: str, *, unit: str = "rows", quiet: bool = False) -> Progress:
+    if quiet:
+        return Silent()
+    return LiveBar(title, unit=unit) if sys.stderr.isatty() else PlainLines(title, unit=unit)
+
+
+def amount(count: int | None, unit: str) -> str:
+    if unit != "bytes":
+        return f"{count or 0:,}"
+    size = float(count or 0)
+    for name in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {name}" if name == "B" else f"{size:.1f} {name}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def clock(seconds: float) -> str:
+    """5 s, 4:05, 2:03:09."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

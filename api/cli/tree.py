@@ -1,0 +1,50 @@
+"""The tree of commands."""
+
+from typing import Annotated
+
+import typer
+
+from api.cli.commands import calibrate, files, generate, jobs, keys, label, label_sets, profile, stack, train, workers
+from api.cli.terminal.exits import EPILOG
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(
+        no_args_is_help=True,
+        help="Label and generate text in bulk, on your own machines, sealed at rest.",
+        epilog=EPILOG,
+        pretty_exceptions_enable=False,  # a pretty traceback prints local variables, and those hold texts
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    app.command("label", epilog=EPILOG)(label.label)
+    app.command("generate", epilog=EPILOG)(generate.generate)
+    app.command("embed", epilog=EPILOG)(generate.embed)
+    app.add_typer(jobs.app, name="jobs")
+    app.command("results", epilog=EPILOG)(jobs.results)
+    app.command("profile", epilog=EPILOG)(profile.profile)
+    app.add_typer(files.app, name="files")
+    app.add_typer(files.models_app, name="models")
+    app.command("calibrate", epilog=EPILOG)(calibrate.calibrate)
+    app.add_typer(train.app, name="train")
+    app.add_typer(train.heads_app, name="heads")
+    app.add_typer(label_sets.app, name="label-sets")
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(keys.audit_app, name="audit")
+    stack.register(app)
+    app.add_typer(workers.app, name="workers")
+    return app
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"textmill {version('textmill')}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)] = False,
+) -> None:
+    """Label and generate text in bulk, on your own machines, sealed at rest."""

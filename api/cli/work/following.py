@@ -1,0 +1,111 @@
+"""Watches a job until it ends, and lets go of it in good order: the job is the server's, the terminal only looks at it."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from api.cli.terminal.exits import ExitCode
+from api.cli.terminal.progress import Progress
+from api.cli.terminal.terminal import say, shown
+
+if TYPE_CHECKING:
+    from api.client import Batch, Client
+
+FIRST_POLL_SECONDS: Final = 0.2
+LAST_POLL_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 60.0  # an API that restarts is back by then
+STARTING_SECONDS: Final = 90.0  # longer than any model takes to load
+
+
+def follow(client: "Client", batch: "Batch", progress: Progress) -> "Batch":
+    """Returns the batch once it has ended. Raises Unreachable when the server stays away, KeyboardInterrupt on Ctrl-C."""
+    from api.client import Unreachable
+
+    began = answered = time.monotonic()
+    pause_seconds = FIRST_POLL_SECONDS
+    while not batch.ended:
+        progress.update(batch.counts.done, batch.counts.total or None, note_on(batch, time.monotonic() - began))
+        time.sleep(pause_seconds)
+        pause_seconds = min(LAST_POLL_SECONDS, pause_seconds * 1.3)
+        try:
+            batch = client.batch(batch.id)
+            answered = time.monotonic()
+        except Unreachable:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+    progress.update(batch.counts.done, batch.counts.total or None, note_on(batch, 0.0))
+    return batch
+
+
+def note_on(batch: "Batch", waited_seconds: float) -> str:
+    """What the numbers do not say."""
+    parts = []
+    paused = batch.textmill is not None and batch.textmill.paused and not batch.ended
+    if paused:
+        parts.append("paused")
+    elif batch.status not in ("in_progress", "completed"):
+        parts.append(batch.status)
+    if batch.counts.failed:
+        parts.append(f"{batch.counts.failed:,} failed")
+    if not batch.ended and not paused and not batch.counts.done and waited_seconds > STARTING_SECONDS:
+        parts.append("no row is done yet: is a worker up? see `textmill status`")
+    return ", ".join(parts)
+
+
+def ended_well(batch: "Batch") -> ExitCode:
+    if batch.status != "completed":
+        return ExitCode.JOB_ENDED_BADLY
+    return ExitCode.ROWS_FAILED if batch.counts.failed else ExitCode.OK
+
+
+def say_why(batch: "Batch") -> None:
+    """For a job that ended and did not complete."""
+    if batch.status == "completed" or not batch.ended:
+        return
+    say(f"Job {batch.id} ended as {batch.status}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
+    faults = batch.errors.data if batch.errors is not None else []
+    for fault in faults[:10]:
+        where = f"line {fault.line}: " if fault.line is not None else ""
+        say(f"  {where}{shown(fault.message or fault.code or 'unknown')}")
+    if len(faults) > 10:
+        say(f"  … and {len(faults) - 10:,} more: textmill jobs show {batch.id}")
+
+
+def let_go(client: "Client", batch: "Batch", out: str | None) -> ExitCode:
+    """After Ctrl-C: asks whether the job goes on; where nobody can be asked, it does."""
+    from api.client import Unreachable
+
+    if batch.ended:
+        say(f"Interrupted. The results are on the server: textmill results {batch.id} -o {_quoted(out)}")
+        return ExitCode.INTERRUPTED
+    if not _leave_running():
+        try:
+            batch = client.cancel(batch.id)
+        except Unreachable as error:
+            say(f"The job could not be cancelled: {error.message}")
+        else:
+            say(f"Job {batch.id} is being cancelled; what is done stays readable: textmill results {batch.id} -o {_quoted(out)}")
+            return ExitCode.INTERRUPTED
+    say(f"Job {batch.id} goes on. To come back:", *come_back(batch, out))
+    return ExitCode.INTERRUPTED
+
+
+def come_back(batch: "Batch", out: str | None) -> tuple[str, str]:
+    return (f"  textmill jobs watch {batch.id}", f"  textmill results {batch.id} -o {_quoted(out)}")
+
+
+def _leave_running() -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    import typer
+
+    try:
+        return typer.confirm("\nLeave the job running?", default=True, err=True)
+    except (typer.Abort, KeyboardInterrupt):
+        return True
+
+
+def _quoted(out: str | None) -> str:
+    import shlex
+
+    return shown(shlex.quote(out)) if out and out != "-" else "OUT.jsonl"

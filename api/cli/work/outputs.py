@@ -1,0 +1,204 @@
+"""Where results go: JSONL, CSV or Parquet, into a file or to stdout.
+
+A file is written beside its final name and renamed when complete: whoever reads OUT never meets half of it, and the input is never
+overwritten. Devices and pipes are written straight.
+"""
+
+import csv
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, Protocol
+
+import msgspec
+
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.terminal import shown
+from api.cli.work.outcomes import Outcome
+
+Kind = Literal["jsonl", "csv", "parquet"]
+SUFFIXES: Final[dict[str, Kind]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "classify": ("label", "score"),
+    "generate": ("text", "finish_reason"),
+    "embed": ("embedding",),
+}
+PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
+FORMULA: Final = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that starts so
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``path`` None is stdout."""
+
+    path: Path | None
+    kind: Kind
+
+
+class Writer(Protocol):
+    def write(self, outcome: Outcome) -> None: ...
+    def finish(self) -> None: ...
+
+
+def kind_of(name: str) -> Kind | None:
+    return SUFFIXES.get(Path(name).suffix.lower())
+
+
+def parse_target(out: str, task: str, source: os.stat_result | None = None) -> Target:
+    """Checks what can be checked before any work is done. Raises CommandError."""
+    if out == "-":
+        return Target(None, "jsonl")
+    path = Path(out)
+    kind = kind_of(out)
+    if kind is None:
+        if not path.exists() or path.is_file() or path.is_dir():
+            raise CommandError("-o takes a name that ends in .jsonl, .csv or .parquet, or - for stdout.")
+        kind = "jsonl"  # /dev/null, /dev/stdout, a named pipe
+    if kind == "csv" and task == "embed":
+        raise CommandError("CSV holds no vectors; take a .jsonl or .parquet name for -o.")
+    if source is not None and path.is_file() and os.path.samestat(path.stat(), source):
+        raise CommandError("-o names the input file; results never overwrite it.")
+    if path.is_dir():
+        raise CommandError("-o names a folder; give the name of a file.")
+    if not path.parent.is_dir():
+        raise CommandError("The folder that -o names does not exist.")
+    if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
+        raise CommandError("The folder that -o names cannot be written.")
+    return Target(path, kind)
+
+
+@contextmanager
+def open_output(target: Target, task: str, *, scores: bool = True) -> Iterator[Writer]:
+    """Complete at the end of the block, or, if that raises, as if it had never been."""
+    if target.path is None:
+        writer = _writer(sys.stdout.buffer, target.kind, task, scores=scores, terminal=sys.stdout.isatty())
+        yield writer
+        writer.finish()
+        return
+    path = target.path.resolve()  # through a link, so that the rename does not replace it
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            writer = _writer(device, target.kind, task, scores=scores)
+            yield writer
+            writer.finish()
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with draft.open("xb") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+            writer = _writer(file, target.kind, task, scores=scores)
+            yield writer
+            writer.finish()
+            file.flush()
+        draft.replace(path)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise CommandError(f"The results could not be written: {error.strerror or 'unknown error'}.", ExitCode.ROWS_FAILED) from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def guarded(value: object) -> object:
+    """A CSV cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+class JsonLines:
+    """``{"line", "id", …}`` or ``{"line", "id", "error", "message"}``. On a terminal every control character is spelled out."""
+
+    def __init__(self, file: BinaryIO, *, scores: bool, terminal: bool) -> None:
+        self._file = file
+        self._scores = scores
+        self._terminal = terminal
+
+    def write(self, outcome: Outcome) -> None:
+        row: dict[str, object] = {"line": outcome.line, "id": outcome.id}
+        if outcome.code is not None:
+            row |= {"error": outcome.code, "message": outcome.message}
+        else:
+            row |= outcome.values
+            if not self._scores:
+                row.pop("scores", None)
+        line = msgspec.json.encode(row)
+        if self._terminal:
+            line = shown(line.decode()).encode()
+        self._file.write(line + b"\n")
+
+    def finish(self) -> None:
+        self._file.flush()
+
+
+class CsvRows:
+    """Columns line, id, the task's, error."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        self._csv = csv.writer(self._text)
+        self._csv.writerow(("line", "id", *columns, "error"))
+
+    def write(self, outcome: Outcome) -> None:
+        values = (outcome.values.get(column) for column in self._columns)
+        self._csv.writerow([outcome.line, *map(guarded, (outcome.id, *values, outcome.code))])
+
+    def finish(self) -> None:
+        self._text.flush()
+        self._text.detach()
+
+
+class ParquetRows:
+    """Columns line, id, the task's, error; a row group of PARQUET_ROWS at a time."""
+
+    def __init__(self, file: BinaryIO, task: str, *, scores: bool) -> None:
+        # pyarrow fills its name space at run time, so that a type checker cannot follow it.
+        self._arrow: Any = import_module("pyarrow")
+        parquet: Any = import_module("pyarrow.parquet")
+        text, real = self._arrow.string(), self._arrow.float64()
+        kinds = {"score": real, "scores": self._arrow.map_(text, real), "embedding": self._arrow.list_(self._arrow.float32())}
+        self._columns = [*COLUMNS.get(task, ()), *(("scores",) if scores and task == "classify" else ())]
+        fields = [("line", self._arrow.int64()), ("id", text), *((name, kinds.get(name, text)) for name in self._columns), ("error", text)]
+        self._schema = self._arrow.schema(fields)
+        self._file = parquet.ParquetWriter(file, self._schema, compression="zstd")
+        self._rows: list[dict[str, object]] = []
+
+    def write(self, outcome: Outcome) -> None:
+        row: dict[str, object] = {"line": outcome.line, "id": outcome.id, "error": outcome.code}
+        for name in self._columns:
+            value = outcome.values.get(name)
+            row[name] = list(value.items()) if isinstance(value, dict) else value
+        self._rows.append(row)
+        if len(self._rows) >= PARQUET_ROWS:
+            self._flush()
+
+    def finish(self) -> None:
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
+def _writer(file: BinaryIO, kind: Kind, task: str, *, scores: bool, terminal: bool = False) -> Writer:
+    if kind == "csv":
+        return CsvRows(file, COLUMNS.get(task, ()))
+    if kind == "parquet":
+        return ParquetRows(file, task, scores=scores)
+    return JsonLines(file, scores=scores, terminal=terminal)

@@ -1,0 +1,231 @@
+"""The way of every command that runs a model over rows: upload, start the job, watch it, write the results."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, get_args
+
+from api.cli.terminal.connection import connect
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.progress import show_progress
+from api.cli.terminal.terminal import answer, answer_json, say, shown
+from api.cli.work.figures import say_performance
+from api.cli.work.following import come_back, ended_well, follow, let_go, say_why
+from api.cli.work.outcomes import TASK_OF, read_outcomes
+from api.cli.work.outputs import SUFFIXES, Target, open_output, parse_target
+from api.performance import performance
+from db.errors import TextmillError
+from workers.engines.contract.long_texts import OnLong, Pool
+
+if TYPE_CHECKING:
+    from api.client import Batch, Client, FileInfo
+
+FORMATS: Final = ("jsonl", "csv", "parquet")
+INPUT_SUFFIXES: Final = {**SUFFIXES, ".tsv": "csv"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows to send. ``path`` None with ``content`` None is stdin."""
+
+    path: Path | None
+    content: bytes | None = None
+    name: str = "stdin"
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def stat(self) -> os.stat_result | None:
+        """Which file it is, so that the output can be told from it."""
+        if self.content is not None:
+            return None
+        return os.fstat(sys.stdin.fileno()) if self.path is None else self.path.stat()
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[BinaryIO, int | None]]:
+        """The bytes and how many there are, where that is known."""
+        if self.content is not None:
+            yield BytesIO(self.content), len(self.content)
+            return
+        if self.path is None:
+            yield sys.stdin.buffer, None
+            return
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise CommandError(f"The input cannot be read: {error.strerror}.") from None
+        with file:
+            about = os.fstat(file.fileno())
+            yield file, about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to do with the rows, and how to tell about it."""
+
+    title: str
+    endpoint: str
+    defaults: Mapping[str, object]
+    out: str | None
+    window: str = "24h"
+    priority: int | str = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    detach: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    scores: bool = True
+
+
+def priority_of(number: int, *, interactive: bool) -> int | str:
+    """What the job is created with. Raises CommandError where both were asked for."""
+    if interactive and number:
+        raise CommandError("--interactive is above every --priority; take one of them.")
+    return "interactive" if interactive else number
+
+
+def long_texts(on_long: str | None, pool: str | None, stride: int | None) -> dict[str, object]:
+    """What the three options put into a job's defaults. Raises CommandError where they do not fit together."""
+    if on_long is not None and on_long not in get_args(OnLong):
+        raise CommandError("--on-long is truncate, refuse or chunk.")
+    if pool is not None and pool not in get_args(Pool):
+        raise CommandError("--pool is mean or max.")
+    if on_long != "chunk" and (pool is not None or stride is not None):
+        raise CommandError("--pool and --stride go with --on-long chunk.")
+    given = {"on_long": on_long, "pool": pool, "stride": stride}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def find_source(
+    file: str,
+    form: str | None,
+    *,
+    text_column: str | None,
+    id_column: str | None,
+    label_column: str | None = None,
+    delimiter: str | None = None,
+) -> Source:
+    """Raises CommandError where the input is missing, a folder, or of no known format."""
+    fields = {"text_column": text_column, "id_column": id_column, "label_column": label_column}
+    fields["delimiter"] = "\t" if delimiter == "tab" else delimiter
+    sent = {name: value for name, value in fields.items() if value is not None}
+    if form is not None and form not in FORMATS:
+        raise CommandError(f"--format is one of {', '.join(FORMATS)}.")
+    if file == "-":
+        if sys.stdin.isatty():
+            raise CommandError("- reads rows from a pipe, but stdin is the terminal. Give a file, or pipe rows in.")
+        return Source(None, fields={"format": form or "jsonl", **sent})
+    path = Path(file)
+    if path.is_dir():
+        raise CommandError("The input is a folder; give one JSONL, CSV or Parquet file.")
+    if not path.exists():
+        raise CommandError(f"There is no file {shown(file)}.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise CommandError("The input is empty.")
+    form = form or INPUT_SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        raise CommandError("The input's name tells no format: give --format jsonl, csv or parquet.")
+    return Source(path, name=path.name, fields={"format": form, **sent})
+
+
+def parse_metadata(pairs: list[str]) -> dict[str, str]:
+    metadata = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise CommandError("--metadata takes key=value.")
+        metadata[key] = value
+    return metadata
+
+
+def send(client: "Client", source: Source, purpose: str, *, quiet: bool) -> "FileInfo":
+    from api.client import Upload
+
+    with source.open() as (stream, size_bytes), show_progress("Uploading", unit="bytes", quiet=quiet) as progress:
+        upload = Upload(stream, source.name, purpose, source.fields, size_bytes)
+        return client.upload(upload, lambda sent: progress.update(sent, size_bytes))
+
+
+def run(source: Source, work: Work) -> ExitCode:
+    """Upload → job → results. The exit code says how it ended; raises what the client and the output raise."""
+    task = TASK_OF[work.endpoint]
+    target = _target(work, task, source)
+    with connect() as client:
+        file = send(client, source, "rows", quiet=work.quiet)
+        batch = client.create_batch(
+            file.id, work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority, metadata=work.metadata
+        )
+        if target is None:
+            return _detached(batch, work)
+        try:
+            with show_progress(work.title, quiet=work.quiet) as progress:
+                batch = follow(client, batch, progress)
+            code = deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores)
+            if not work.quiet and not work.as_json:
+                say_performance(performance(batch))
+            return code
+        except KeyboardInterrupt:
+            return let_go(client, batch, work.out)
+        except TextmillError:
+            say("The job is on the server and keeps what is done. To come back:", *come_back(batch, work.out))
+            raise
+
+
+def deliver(
+    client: "Client",
+    batch: "Batch",
+    target: Target,
+    task: str,
+    *,
+    as_json: bool,
+    quiet: bool = False,
+    scores: bool = True,
+    errors_only: bool = False,
+) -> ExitCode:
+    """Writes what the job has so far. A job that failed before any row ran leaves no output behind."""
+    written = failed = 0
+    if batch.status != "failed":
+        with open_output(target, task, scores=scores) as writer:
+            for outcome in read_outcomes(client, batch, errors_only=errors_only):
+                writer.write(outcome)
+                written += 1
+                failed += outcome.code is not None
+    say_why(batch)
+    if as_json:
+        answer_json(
+            {
+                "job": batch.id,
+                "status": batch.status,
+                "rows": written,
+                "completed": written - failed,
+                "failed": failed,
+                "output": str(target.path) if target.path and batch.status != "failed" else None,
+            }
+        )
+    elif target.path is not None and not quiet and batch.status != "failed":
+        say(f"{written:,} rows{f', {failed:,} of them failed,' if failed else ''} written to {shown(target.path)} (job {batch.id}).")
+    if batch.ended:
+        return ended_well(batch)
+    return ExitCode.OK
+
+
+def _target(work: Work, task: str, source: Source) -> Target | None:
+    if work.detach:
+        return None
+    if work.out is None:
+        raise CommandError("Say where the results go: -o OUT.jsonl, -o OUT.csv, -o OUT.parquet, or -o - for stdout; or --detach.")
+    if work.out == "-" and work.as_json:
+        raise CommandError("--json tells about the job on stdout, where -o - already sends the results; take one of them.")
+    return parse_target(work.out, task, source.stat())
+
+
+def _detached(batch: "Batch", work: Work) -> ExitCode:
+    if work.as_json:
+        answer_json(batch)
+    else:
+        answer(batch.id)
+        if not work.quiet:
+            say("The job runs on the server. To come back:", *come_back(batch, work.out))
+    return ExitCode.OK

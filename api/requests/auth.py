@@ -1,0 +1,67 @@
+"""Who is calling, and what the key allows. A route takes its actor from one of the annotated types at the end of this file.
+
+Keys come in the Authorization header and nowhere else: an address ends in logs and histories. Denied accesses are recorded.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Annotated, Final
+
+import anyio.to_thread
+from fastapi import Depends, Request
+
+from api.errors import Refused
+from api.requests.front import Front, front_of
+from db.actors import Actor
+from db.audit.acts import record_denied
+from db.errors import Denied
+from db.operators.tenants import authenticate
+
+_KEY_IN_URL: Final = re.compile(rb"tm_[A-Za-z0-9_-]{20,}|(?:^|&)(?:api[-_]?key|key|token|access[-_]?token|authorization)=", re.IGNORECASE)
+
+
+def needs(*scopes: str) -> Callable[[Request], Awaitable[Actor]]:
+    """A dependency: the actor of a key that holds at least one of ``scopes``.
+
+    Raises Denied: 401 for a key that is missing, wrong, expired or revoked; 403 for a missing scope. Refused where the address holds a key.
+    """
+
+    async def actor_of(request: Request) -> Actor:
+        front = front_of(request)
+        if _KEY_IN_URL.search(request.scope["query_string"]) or _KEY_IN_URL.search(request.scope["path"].encode()):
+            raise Refused("key_in_url", "An API key goes in the Authorization header, never in the address. Revoke this key.")
+        presented = _presented(request)
+        request_id, origin = request.state.request_id, request.client.host if request.client else None
+        actor = front.keys.get(presented)
+        if actor is None:
+            actor = await anyio.to_thread.run_sync(_authenticate, front, presented, request_id, origin, limiter=front.store_calls)
+        actor = replace(actor, request_id=request_id, origin=origin)
+        if actor.scopes.isdisjoint(scopes):
+            await anyio.to_thread.run_sync(record_denied, front.store, actor, "scope.missing", limiter=front.store_calls)
+            raise Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
+        return actor
+
+    return actor_of
+
+
+def _presented(request: Request) -> str:
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if kind.lower() != "bearer" or not key:
+        raise Denied("Send your API key as “Authorization: Bearer tm_…”.", code="missing_api_key", status=401)
+    return key
+
+
+def _authenticate(front: Front, presented: str, request_id: str, origin: str | None) -> Actor:
+    actor = authenticate(front.store, presented, request_id=request_id, origin=origin)
+    front.keys.put(presented, actor)
+    return actor
+
+
+Submitter = Annotated[Actor, Depends(needs("submit"))]
+Reader = Annotated[Actor, Depends(needs("read"))]
+Watcher = Annotated[Actor, Depends(needs("submit", "read"))]  # sees what there is and how far it is, not what is in it
+Manager = Annotated[Actor, Depends(needs("manage"))]
+Auditor = Annotated[Actor, Depends(needs("audit"))]
+Administrator = Annotated[Actor, Depends(needs("admin"))]

@@ -1,0 +1,199 @@
+"""A request for a batch or a head, checked and turned into a job. Reads the store (files, heads, label sets), writes nothing."""
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+import msgspec
+
+from api.endpoints import HEADS, TASKS
+from api.errors import Refused
+from api.objects import file_not_found, parse_file_id
+from db.actors import Actor
+from db.catalogue.heads import list_heads
+from db.catalogue.label_sets import list_label_sets
+from db.connect import Store
+from db.errors import TextmillError
+from db.failures import describe
+from db.jobs.jobs import NewJob
+from db.lifecycle import INTERACTIVE_PRIORITY
+from workers.models import registry
+from workers.tasks.requests import HEAD_PREFIX, check_defaults
+
+MAX_METADATA_PAIRS: Final = 16
+MAX_METADATA_KEY_CHARS: Final = 64
+MAX_METADATA_VALUE_CHARS: Final = 512
+MAX_PRIORITY: Final = INTERACTIVE_PRIORITY - 1
+PRIORITIES: Final = {"interactive": INTERACTIVE_PRIORITY, "bulk": 0}
+MAX_NAME_CHARS: Final = 256
+WINDOW_SECONDS: Final = (60, 30 * 86_400)
+WINDOW_MESSAGE: Final = (
+    "The completion window is a whole number with m, h or d, such as 24h, or a date or time at which it ends, such as 2026-01-31 or"
+    " 2026-01-31T06:00:00Z; it is from one minute to 30 days long."
+)
+_WINDOW: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+_UNIT_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
+_LABEL_CODES: Final = frozenset({"too_few_labels", "too_many_labels", "duplicate_label", "empty_label", "missing_labels"})
+
+
+class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
+
+    A priority is "interactive" (somebody waits: a small job before all bulk), "bulk", or a number that orders one's own bulk jobs.
+    """
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str = "24h"
+    metadata: dict[str, str] | None = None
+    priority: int | str = 0
+    defaults: dict[str, object] | None = None
+
+
+class HeadRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    training_file: str
+    model: str | None = None
+    completion_window: str = "24h"
+    metadata: dict[str, str] | None = None
+    priority: int = 0
+
+
+def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> NewJob:
+    """Raises Refused with the field at fault."""
+    task = TASKS.get(request.endpoint)
+    if task is None:
+        raise Refused("invalid_endpoint", f"The endpoint must be one of {', '.join(TASKS)}.", param="endpoint")
+    defaults = request.defaults or {}
+    if (code := check_defaults(task, request.endpoint, defaults)) is not None:
+        raise _refused_defaults(code)
+    name = defaults.get("model")
+    label_set = defaults.get("label_set")
+    if isinstance(label_set, str) and all(known.name != label_set for known in list_label_sets(store, actor)):
+        raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
+    return NewJob(
+        task=task,
+        endpoint=request.endpoint,
+        file_id=_input_file(request.input_file_id),
+        model=_model(store, actor, task, name if isinstance(name, str) else None, "defaults.model"),
+        spec={"defaults": defaults},
+        metadata=_metadata(request.metadata),
+        priority=_priority(request.priority),
+        completion_window=_window(request.completion_window),
+        request_digest=_digest(actor, request, idempotency_key),
+    )
+
+
+def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: str | None) -> NewJob:
+    """Raises Refused with the field at fault."""
+    check_name(request.name)
+    if request.model is not None and request.model.startswith(HEAD_PREFIX):
+        raise Refused("unknown_model", "A head is trained on a model of the registry, not on another head.", param="model")
+    return NewJob(
+        task="train",
+        endpoint=HEADS,
+        file_id=_input_file(request.training_file),
+        model=_model(store, actor, "classify", request.model, "model"),
+        spec={"defaults": {}, "head_name": request.name},
+        metadata=_metadata(request.metadata),
+        priority=_priority(request.priority),
+        completion_window=_window(request.completion_window),
+        request_digest=_digest(actor, request, idempotency_key),
+        head_id=uuid4(),
+    )
+
+
+def check_name(name: str) -> None:
+    """Of a head or a label set: it stands in addresses. Raises Refused."""
+    if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip() or "/" in name:
+        raise Refused("invalid_name", f"A name has 1 to {MAX_NAME_CHARS} printable characters and no slash.", param="name")
+
+
+def _model(store: Store, actor: Actor, task: str, name: str | None, param: str) -> str:
+    """The registry id that runs the job. For ``head:<name>`` the encoder below: the name itself is content and stays in the sealed spec."""
+    if name is not None and name.startswith(HEAD_PREFIX) and task == "classify":
+        wanted = name.removeprefix(HEAD_PREFIX)
+        for head in list_heads(store, actor):
+            if head.name == wanted:
+                return head.base
+        raise Refused("unknown_model", "There is no such head.", param=param)
+    try:
+        card = registry.default_model(task) if name is None else registry.get(name)
+    except TextmillError as error:
+        raise Refused(error.code, error.message, param=param) from None
+    if task not in card.tasks:
+        raise Refused("model_task_mismatch", describe("model_task_mismatch").message, param=param)
+    return card.id
+
+
+def _input_file(text: str) -> UUID:
+    ref = parse_file_id(text)
+    if ref.which is not None:
+        raise file_not_found()  # a result file is no input
+    return ref.id
+
+
+def _metadata(metadata: dict[str, str] | None) -> dict[str, str] | None:
+    if metadata is None:
+        return None
+    if len(metadata) > MAX_METADATA_PAIRS:
+        raise Refused("invalid_metadata", f"Metadata may have {MAX_METADATA_PAIRS} pairs.", param="metadata")
+    for key, value in metadata.items():
+        if len(key) > MAX_METADATA_KEY_CHARS or len(value) > MAX_METADATA_VALUE_CHARS:
+            message = f"A metadata key may have {MAX_METADATA_KEY_CHARS} characters and a value {MAX_METADATA_VALUE_CHARS}."
+            raise Refused("invalid_metadata", message, param="metadata")
+    return metadata
+
+
+def _priority(priority: int | str) -> int:
+    """As it is stored."""
+    number = PRIORITIES.get(priority) if isinstance(priority, str) else priority if abs(priority) <= MAX_PRIORITY else None
+    if number is None:
+        message = f'The priority is "interactive", "bulk", or a number from {-MAX_PRIORITY} to {MAX_PRIORITY}.'
+        raise Refused("invalid_field", message, param="priority")
+    return number
+
+
+def _window(text: str) -> timedelta | datetime:
+    """A length of time, or the time at which it ends: of a date, its end (UTC)."""
+    found = _WINDOW.fullmatch(text)
+    if found:
+        length = timedelta(seconds=int(found.group(1)) * _UNIT_SECONDS[found.group(2)])
+        end = None
+    else:
+        end = _date(text)
+        length = end - datetime.now(UTC)
+    least, most = WINDOW_SECONDS
+    if not least <= length.total_seconds() <= most:
+        raise Refused("invalid_completion_window", WINDOW_MESSAGE, param="completion_window")
+    return length if end is None else end
+
+
+def _date(text: str) -> datetime:
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused("invalid_completion_window", WINDOW_MESSAGE, param="completion_window") from None
+    if len(text) == len("2026-01-31"):
+        return date.replace(tzinfo=UTC) + timedelta(days=1)
+    if date.tzinfo is None:
+        message = "A completion window with a time of day names its zone: Z, or +02:00."
+        raise Refused("invalid_completion_window", message, param="completion_window")
+    return date
+
+
+def _refused_defaults(stored_code: str) -> Refused:
+    code, _, field = stored_code.partition(":")
+    param = f"defaults.{field}" if field else "defaults.labels" if code in _LABEL_CODES else "defaults"
+    return Refused(code, describe(stored_code).message, param=param)
+
+
+def _digest(actor: Actor, request: BatchRequest | HeadRequest, idempotency_key: str | None) -> bytes:
+    """What makes two requests twins: the same key of a caller's, or the same body from the same API key."""
+    digest = hashlib.sha256(type(request).__name__.encode() + (actor.key_id or actor.principal_id).bytes)
+    digest.update(
+        b"key" + idempotency_key.encode() if idempotency_key is not None else b"body" + msgspec.json.encode(request, order="sorted")
+    )
+    return digest.digest()

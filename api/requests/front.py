@@ -1,0 +1,29 @@
+"""What every route needs, made once a process: the store, the settings, the keys seen lately, the limits on threads."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import anyio
+from fastapi import Request
+
+from api.requests.key_cache import KeyCache
+from api.requests.upload_slots import UploadSlots
+from api.settings import ApiSettings
+from db.connect import Store
+from db.queue.wakeups import Bell
+
+
+@dataclass(slots=True)
+class Front:
+    """``store_calls`` bounds the blocking calls that async code makes. ``bell`` wakes the dispatcher."""
+
+    settings: ApiSettings
+    store: Store
+    bell: Bell
+    keys: KeyCache
+    uploads: UploadSlots
+    store_calls: anyio.CapacityLimiter
+
+
+def front_of(request: Request) -> Front:
+    return cast(Front, request.app.state.front)

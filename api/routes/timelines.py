@@ -1,0 +1,45 @@
+"""``/v1/batches/{id}/shards``: how a job went, shard by shard."""
+
+import msgspec
+from fastapi import APIRouter, Request
+
+from api.objects import Json, parse_batch_id, seconds
+from api.requests.auth import Watcher
+from api.requests.front import front_of
+from api.timeline import ShardLine, StateTotal, Story, WorkerTotal
+from db.jobs.timeline import JobStory, ShardStory, job_story
+
+router = APIRouter(prefix="/v1/batches")
+
+
+@router.get("/{batch_id}/shards")
+def story(request: Request, actor: Watcher, batch_id: str) -> Json:
+    """The shards that are not done or had a failed attempt, at most twenty, and the totals of all."""
+    told: Json = msgspec.to_builtins(_story(job_story(front_of(request).store, actor, parse_batch_id(batch_id))))
+    return {"object": "job_story", **told}
+
+
+def _story(told: JobStory) -> Story:
+    return Story(
+        [_shard(shard) for shard in told.shards],
+        [StateTotal(each.state, each.shards, each.rows, each.crashes, each.errors) for each in told.totals],
+        [WorkerTotal(each.worker, each.shards, each.rows) for each in told.workers],
+    )
+
+
+def _shard(shard: ShardStory) -> ShardLine:
+    return ShardLine(
+        first_row=shard.first_idx,
+        end_row=shard.end_idx,
+        state=shard.state,
+        epoch=shard.epoch,
+        crashes=shard.crash_attempts,
+        errors=shard.error_attempts,
+        last_error=shard.last_error,
+        worker=shard.last_worker,
+        completed=shard.completed_count,
+        failed=shard.failed_count,
+        progressed_at=seconds(shard.progressed_at),
+        lease_expires_at=seconds(shard.lease_expires_at),
+        not_before=seconds(shard.not_before),
+    )

@@ -1,0 +1,131 @@
+"""Rows and results on their way out, as JSON lines.
+
+The store gives them page by page: each page is audited and committed before it is opened (:mod:`db.jobs.results`). Here they are put into
+lines and sent; a slow reader holds no thread and no transaction, and one that goes away ends the read.
+"""
+
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import aclosing
+from typing import Final
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.responses import StreamingResponse
+from starlette.types import Send
+
+from api import metrics
+from api.objects import Which
+from api.requests.front import Front
+from db.actors import Actor
+from db.connect import Store
+from db.failures import describe
+from db.files.rows import iter_rows
+from db.jobs.results import ResultLine, iter_results
+
+PIECE_BYTES: Final = 64 << 10
+NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
+LATE_DEFECTS: Final = frozenset({"duplicate_custom_id"})  # found over the whole file: the body is there, not the raw line
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Download(StreamingResponse):
+    """Ends its source when the client goes away."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(pieces, media_type="application/jsonl")
+        self._pieces = pieces
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._pieces):
+            await super().stream_response(send)
+
+
+async def download(front: Front, lines: Iterator[bytes]) -> Download:
+    """Reads the first page before anything is sent, so that what is not there or not allowed still gets its status."""
+    pieces = _pieces(lines)
+    first = await anyio.to_thread.run_sync(next, pieces, b"", limiter=front.store_calls)
+    return Download(_sent(front, first, pieces))
+
+
+def result_lines(store: Store, actor: Actor, job_id: UUID, which: Which, *, after_idx: int = -1) -> Iterator[bytes]:
+    read = metrics.rows_read.labels(which)
+    for result in iter_results(store, actor, job_id, which=which, after_idx=after_idx):
+        read.inc()
+        yield _result_line(job_id, result)
+
+
+def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
+    """An uploaded file again: the lines of a batch file with their bodies verbatim, plain rows as ``{"id", "input", "label"}``.
+
+    Blank lines and white space between the fields of a line are not kept. A line that was too long is told by its number alone.
+    """
+    read = metrics.rows_read.labels("input")
+    for row in iter_rows(store, actor, file_id):
+        read.inc()
+        yield _input_line(row.line, row.endpoint, row.defect, row.custom_id, row.body)
+
+
+def _input_line(line: int, endpoint: str | None, defect: str | None, custom_id: str | None, body: bytes | None) -> bytes:
+    if body is None:
+        return _encode({"line": line, "error": {"code": defect, "message": describe(defect or "invalid_record").message}}) + b"\n"
+    if defect is not None and defect not in LATE_DEFECTS:
+        return body + b"\n"
+    if endpoint is not None:
+        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n' % (_encode(custom_id), _encode(endpoint), body)
+    if custom_id is None:
+        return body + b"\n"
+    return b'{"id":%b,%b\n' % (_encode(custom_id), body.removeprefix(b"{"))
+
+
+def _result_line(job_id: UUID, result: ResultLine) -> bytes:
+    """The line of an output or error file. ``line`` is ours: where the row stands in the file that was uploaded."""
+    row = f"{job_id.hex}{result.idx:08x}"
+    custom_id = _encode(result.custom_id if result.custom_id is not None else f"line-{result.line}")
+    if result.payload is not None:
+        response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row.encode(), result.payload)
+        error = b"null"
+    else:
+        code = result.code or "engine_error"
+        response, error = (
+            (b"null", _encode({"code": code, "message": describe(code).message})) if code in NEVER_RAN else (_failed(row, code), b"null")
+        )
+    return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%d}\n' % (
+        row.encode(),
+        custom_id,
+        response,
+        error,
+        result.line,
+    )
+
+
+def _failed(row: str, stored_code: str) -> bytes:
+    failure = describe(stored_code)
+    kind = "server_error" if failure.status >= 500 else "invalid_request_error"
+    error = {"message": failure.message, "type": kind, "param": stored_code.partition(":")[2] or None, "code": failure.code}
+    return _encode({"status_code": failure.status, "request_id": f"req_{row}", "body": {"error": error}})
+
+
+def _pieces(lines: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """Lines joined to pieces worth a send each."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+async def _sent(front: Front, first: bytes, pieces: Generator[bytes, None, None]) -> AsyncGenerator[bytes, None]:
+    piece = first
+    try:
+        while piece:
+            yield piece
+            piece = await anyio.to_thread.run_sync(next, pieces, b"", limiter=front.store_calls)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(pieces.close, limiter=front.store_calls)

@@ -1,0 +1,230 @@
+"""Uploaded files: what is known of them, and their end. Their rows are written and read by :mod:`db.files.rows`.
+
+A deleted file's bodies are gone at once. Where the outputs of ended jobs still need its rows' custom ids, these and the key stay until the
+last of those outputs is deleted, and the file stays as a tombstone that jobs can go on naming.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Row, delete, exists, func, insert, literal, or_, select, tuple_, update
+
+from db.actors import Actor
+from db.audit.acts import not_found, record_act
+from db.audit.events import record_digest
+from db.connect import Store
+from db.errors import Conflict, NotFound
+from db.lifecycle import LIVE_JOBS
+from db.schema import data_keys, files, jobs, rows
+from db.sealing.cells import Sealer
+
+DELETED: Final = "deleted"
+ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
+
+_VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as its owner sees it. ``state``: uploading, processed. ``defect_count``: rows that no model will see."""
+
+    file_id: UUID
+    tenant_id: UUID
+    name: str
+    purpose: str
+    state: str
+    size_bytes: int
+    size_chars: int
+    row_count: int
+    defect_count: int
+    created_at: datetime
+    expires_at: datetime | None
+
+
+def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_at: datetime | None = None) -> FileRecord:
+    """Opens an upload: the file, its key, its event. :class:`db.files.rows.RowWriter` fills it."""
+    file_id = uuid4()
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        sealer = store.keyring.new_data_key(conn, actor.tenant_id, "file", file_id)
+        created = conn.execute(
+            insert(files)
+            .values(
+                tenant_id=actor.tenant_id,
+                file_id=file_id,
+                purpose=purpose,
+                state="uploading",
+                name_sealed=sealer.seal("files.name", file_id, name.encode("utf-8", "replace")),
+                expires_at=expires_at,
+            )
+            .returning(files)
+        ).one()
+        record_act(conn, store, actor, "file.create", object_kind="file", object_id=file_id)
+    return file_record(created, name)
+
+
+def get_file(store: Store, actor: Actor, file_id: UUID) -> FileRecord:
+    """Raises NotFound for a missing, deleted, expired or foreign file."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "file.read", object_kind="file", object_id=file_id)
+        found = conn.execute(select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id, _VISIBLE)).one_or_none()
+        if found is not None:
+            sealer = store.keyring.sealer(conn, actor.tenant_id, "file", file_id)
+            record_digest(conn, actor.tenant_id, event_id, [found.name_sealed])
+    if found is None:
+        raise no_such_file(store, actor, "file.read", file_id)
+    return file_record(found, _open_name(sealer, found))
+
+
+def list_files(
+    store: Store,
+    actor: Actor,
+    *,
+    limit: int,
+    after: UUID | None = None,
+    order: Literal["desc", "asc"] = "desc",
+    purpose: str | None = None,
+) -> tuple[list[FileRecord], bool]:
+    """A page of the tenant's files by age, and whether there are more. ``after``: the last id of the page before, else NotFound."""
+    age = tuple_(files.c.created_at, files.c.file_id)
+    query = select(files).where(files.c.tenant_id == actor.tenant_id, _VISIBLE).limit(limit + 1)
+    if order == "desc":
+        query = query.order_by(files.c.created_at.desc(), files.c.file_id.desc())
+    else:
+        query = query.order_by(files.c.created_at, files.c.file_id)
+    if purpose is not None:
+        query = query.where(files.c.purpose == purpose)
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        last: datetime | None = None
+        if after is not None:
+            last = conn.execute(
+                select(files.c.created_at).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == after)
+            ).scalar_one_or_none()
+            border = tuple_(literal(last, files.c.created_at.type), literal(after, files.c.file_id.type))
+            query = query.where(age < border if order == "desc" else age > border)
+        found: list[tuple[Row[Any], Sealer]] = []
+        if after is None or last is not None:
+            event_id = record_act(conn, store, actor, "file.list")
+            page = conn.execute(query).all()
+            found = [(row, store.keyring.sealer(conn, actor.tenant_id, "file", row.file_id)) for row in page[:limit]]
+            record_digest(conn, actor.tenant_id, event_id, [row.name_sealed for row, _ in found])
+    if after is not None and last is None:
+        raise no_such_file(store, actor, "file.list", after)
+    return [file_record(row, _open_name(sealer, row)) for row, sealer in found], len(page) > limit
+
+
+def delete_file(store: Store, actor: Actor, file_id: UUID) -> None:
+    """Raises NotFound, or Conflict (``file_in_use``) while a job that has not ended reads it."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        found = conn.execute(
+            select(files.c.file_id).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id, _VISIBLE).with_for_update()
+        ).one_or_none()
+        if found is not None:
+            if conn.execute(select(exists().where(*_of_file(actor.tenant_id, file_id), jobs.c.state.in_(sorted(LIVE_JOBS))))).scalar_one():
+                raise Conflict(
+                    code="file_in_use", message="A batch that has not ended reads this file: cancel the batch, or wait for its end."
+                )
+            record_act(conn, store, actor, "file.delete", object_kind="file", object_id=file_id)
+            erase(conn, actor.tenant_id, file_id)
+    if found is None:
+        raise no_such_file(store, actor, "file.delete", file_id)
+    store.keyring.forget(actor.tenant_id, "file", file_id)
+
+
+# What other stages need of a file.
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What jobs still need of a file: ``name``, that it stays as a tombstone; ``ids``, its rows' custom ids and its key."""
+
+    name: bool
+    ids: bool
+
+
+def needs_of(conn: Connection, tenant_id: UUID, file_id: UUID) -> Needs:
+    has_outputs = (jobs.c.state != "failed") & or_(jobs.c.output_deleted_at.is_(None), jobs.c.errors_deleted_at.is_(None))
+    return Needs(
+        *conn.execute(
+            select(exists().where(*_of_file(tenant_id, file_id)), exists().where(*_of_file(tenant_id, file_id), has_outputs))
+        ).one()
+    )
+
+
+def erase(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
+    """Removes what no job's outputs need any more. The caller has locked the file's row, or is deleting the last output."""
+    needs = needs_of(conn, tenant_id, file_id)
+    erase_rows(conn, tenant_id, file_id, needs)
+    close(conn, tenant_id, file_id, needs)
+
+
+def erase_rows(
+    conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs, *, first_idx: int | None = None, end_idx: int | None = None
+) -> None:
+    """The bodies of a range of rows, or of all; the rows themselves too, where nothing needs their custom ids."""
+    own = [rows.c.tenant_id == tenant_id, rows.c.file_id == file_id]
+    if first_idx is not None:
+        own.append(rows.c.idx >= first_idx)
+    if end_idx is not None:
+        own.append(rows.c.idx < end_idx)
+    conn.execute(update(rows).where(*own).values(body_sealed=None) if needs.ids else delete(rows).where(*own))
+
+
+def close(conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs) -> None:
+    """Once the rows were erased: the key and the name."""
+    if not needs.ids:
+        conn.execute(
+            delete(data_keys).where(data_keys.c.tenant_id == tenant_id, data_keys.c.owner_kind == "file", data_keys.c.owner_id == file_id)
+        )
+    own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
+    if needs.name:
+        conn.execute(update(files).where(*own).values(state=DELETED, name_sealed=b""))
+    else:
+        conn.execute(delete(files).where(*own))
+
+
+def lock_for_job(conn: Connection, tenant_id: UUID, file_id: UUID) -> Row[Any] | None:
+    """The file's row, locked against deletion until the transaction ends; None where there is no such file."""
+    locked: Row[Any] | None = conn.execute(
+        select(files).where(files.c.tenant_id == tenant_id, files.c.file_id == file_id, _VISIBLE).with_for_update(read=True)
+    ).one_or_none()
+    return locked
+
+
+def is_readable(conn: Connection, tenant_id: UUID, file_id: UUID) -> bool:
+    """Whether the file is complete and still there."""
+    return bool(
+        conn.execute(
+            select(exists().where(files.c.tenant_id == tenant_id, files.c.file_id == file_id, files.c.state == "processed", _VISIBLE))
+        ).scalar_one()
+    )
+
+
+def no_such_file(store: Store, actor: Actor, action: str, file_id: UUID) -> NotFound:
+    return not_found(store, actor, action, "file", file_id, "There is no file with this id.")
+
+
+def file_record(row: Row[Any], name: str) -> FileRecord:
+    """From a row of ``files``."""
+    return FileRecord(
+        file_id=row.file_id,
+        tenant_id=row.tenant_id,
+        name=name,
+        purpose=row.purpose,
+        state=row.state,
+        size_bytes=row.size_bytes,
+        size_chars=row.size_chars,
+        row_count=row.row_count,
+        defect_count=row.defect_count,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )
+
+
+def _open_name(sealer: Sealer, row: Row[Any]) -> str:
+    return sealer.open("files.name", row.file_id, row.name_sealed).decode()
+
+
+def _of_file(tenant_id: UUID, file_id: UUID) -> tuple[Any, ...]:
+    return jobs.c.tenant_id == tenant_id, jobs.c.file_id == file_id

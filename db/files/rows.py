@@ -1,0 +1,254 @@
+"""The rows of a file: written as a stream of sealed chunks, read back page by page. Memory stays flat with the file's size."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Row, text
+
+from db import bulk
+from db.actors import Actor
+from db.audit.acts import record_act
+from db.audit.events import record_digest
+from db.connect import Store
+from db.errors import Conflict, StoreError
+from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
+from db.sealing.cells import Sealer
+
+CHUNK_ROWS: Final = 4096
+CHUNK_BYTES: Final = 8 << 20  # sealed rows of a chunk are held in memory, once
+PAGE_BYTES: Final = 4 << 20  # a page ends after the row that passes this
+
+_STAGING: Final = bulk.Staging(
+    "staged_rows",
+    (
+        ("idx", "integer"),
+        ("line", "integer"),
+        ("endpoint", "text"),
+        ("defect", "text"),
+        ("size", "integer"),
+        ("custom_id_sealed", "bytea"),
+        ("custom_id_hmac", "bytea"),
+        ("body_sealed", "bytea"),
+    ),
+)
+_COUNT: Final = text(
+    """
+    UPDATE files SET row_count = row_count + :rows, size_chars = size_chars + :chars, defect_count = defect_count + :defects
+    WHERE tenant_id = :tenant AND file_id = :file AND state = 'uploading' AND row_count = :first
+    """
+)
+_MOVE: Final = text(
+    """
+    INSERT INTO rows (tenant_id, file_id, idx, line, endpoint, defect, size, custom_id_sealed, custom_id_hmac, body_sealed)
+    SELECT :tenant, :file, idx, line, endpoint, defect, size, custom_id_sealed, custom_id_hmac, body_sealed FROM pg_temp.staged_rows
+    """
+)
+_LOCK: Final = text("SELECT row_count FROM files WHERE tenant_id = :tenant AND file_id = :file AND state = 'uploading' FOR UPDATE")
+# The array makes it one index look-up for each double: without statistics, which a new file has none of, a join may be planned as
+# every row with every row.
+_MARK_DUPLICATES: Final = text(
+    """
+    UPDATE rows SET defect = 'duplicate_custom_id'
+    WHERE tenant_id = :tenant AND file_id = :file AND defect IS NULL AND idx = ANY(ARRAY(
+        SELECT idx FROM (
+            SELECT idx, row_number() OVER (PARTITION BY custom_id_hmac ORDER BY idx) AS seen
+            FROM rows WHERE tenant_id = :tenant AND file_id = :file AND custom_id_hmac IS NOT NULL) AS known
+        WHERE seen > 1))
+    """
+)
+# Named one by one: a prepared statement whose columns became others, because a next version's migration added one, is refused.
+_FINISH: Final = text(
+    """
+    UPDATE files SET state = 'processed', size_bytes = :size, defect_count = defect_count + :defects
+    WHERE tenant_id = :tenant AND file_id = :file
+    RETURNING tenant_id, file_id, purpose, state, size_bytes, size_chars, row_count, defect_count, created_at, expires_at
+    """
+)
+_PAGE: Final = text(
+    """
+    SELECT idx, line, endpoint, defect, custom_id_sealed, body_sealed
+    FROM (SELECT idx, line, endpoint, defect, custom_id_sealed, body_sealed,
+                 sum(coalesce(octet_length(body_sealed), 0)) OVER (ORDER BY idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+          FROM rows WHERE tenant_id = :tenant AND file_id = :file AND idx >= :first AND idx < :end) AS page
+    WHERE coalesce(before, 0) < :bytes ORDER BY idx
+    """
+)
+
+
+class NewRow(msgspec.Struct, frozen=True, gc=False):
+    """A parsed row. ``line``: 1-based line or record; ``size``: characters that a model would see; ``defect``: a failure code."""
+
+    line: int
+    endpoint: str | None
+    defect: str | None
+    custom_id: str | None
+    body: bytes | None
+    size: int
+
+
+class StoredRow(NamedTuple):
+    """A row as it was parsed, opened. ``body``: None where the line could not be kept."""
+
+    idx: int
+    line: int
+    defect: str | None
+    custom_id: str | None
+    body: bytes | None
+    endpoint: str | None
+
+
+class RowWriter:
+    """Fills one file that is uploading. Not thread-safe, and the only writer of its file: rows are numbered as they come.
+
+    A call of :meth:`append` is one transaction for each 4,096 rows or 8 MiB; calls with some thousands of rows cost least per row. After an
+    error only :meth:`abort` makes sense. What a process that died has left is purged (:mod:`db.files.purge`).
+    """
+
+    def __init__(self, store: Store, actor: Actor, file: FileRecord) -> None:
+        self._store = store
+        self._actor = actor
+        self._file = file
+        self._key = {"tenant": actor.tenant_id, "file": file.file_id}
+        self._next_idx = 0
+        self._sealer: Sealer | None = None
+
+    def append(self, rows: Sequence[NewRow]) -> None:
+        """Seals and stores the next rows. Raises Conflict (``upload_gone``) where the file was deleted or finished in between."""
+        first = 0
+        held_bytes = 0
+        for at, row in enumerate(rows):
+            held_bytes += len(row.body or b"")
+            if at + 1 - first == CHUNK_ROWS or held_bytes >= CHUNK_BYTES:
+                self._append_chunk(rows[first : at + 1])
+                first, held_bytes = at + 1, 0
+        if first < len(rows):
+            self._append_chunk(rows[first:])
+
+    def finish(self, size_bytes: int) -> FileRecord:
+        """Makes the file usable. ``size_bytes``: of the upload as it came.
+
+        Of rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
+        ``empty_file``, 400) and removed.
+        """
+        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+            row_count = conn.execute(_LOCK, self._key).scalar_one_or_none()
+            if row_count is None:
+                raise _upload_gone()
+            if row_count:
+                doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount
+                finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "defects": doubled}).one()
+                self._record(conn, "file.write", end_idx=row_count)
+            else:
+                self._record(conn, "file.refuse")
+                erase(conn, self._actor.tenant_id, self._file.file_id)
+        if not row_count:
+            raise StoreError(code="empty_file", message="The file has no rows.", status=400)
+        return file_record(finished, self._file.name)
+
+    def abort(self) -> None:
+        """Removes an upload that will not be finished. Does nothing where it is gone or finished."""
+        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+            if conn.execute(_LOCK, self._key).scalar_one_or_none() is not None:
+                self._record(conn, "file.abort")
+                erase(conn, self._actor.tenant_id, self._file.file_id)
+
+    def _append_chunk(self, rows: Sequence[NewRow]) -> None:
+        sealer = self._sealer or self._find_sealer()
+        staged = _seal(sealer, self._next_idx, rows)
+        counted = {
+            **self._key,
+            "first": self._next_idx,
+            "rows": len(staged),
+            "chars": sum(row.size for row in rows),
+            "defects": sum(row[3] is not None for row in staged),
+        }
+        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+            if conn.execute(_COUNT, counted).rowcount != 1:  # also the lock that keeps deletion and purge out
+                raise _upload_gone()
+            bulk.stage(conn, _STAGING, staged)
+            conn.execute(_MOVE, self._key)
+        self._next_idx += len(staged)
+
+    def _find_sealer(self) -> Sealer:
+        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+            self._sealer = self._store.keyring.sealer(conn, self._actor.tenant_id, "file", self._file.file_id)
+        return self._sealer
+
+    def _record(self, conn: Any, action: str, end_idx: int | None = None) -> None:
+        first_idx = None if end_idx is None else 0
+        record_act(
+            conn, self._store, self._actor, action, object_kind="file", object_id=self._file.file_id, first_idx=first_idx, end_idx=end_idx
+        )
+
+
+def iter_rows(store: Store, actor: Actor, file_id: UUID, *, page: int = 512) -> Iterator[StoredRow]:
+    """Every row in order. Raises NotFound at once; each page is on record before it is opened.
+
+    A file that is deleted while it is read ends the iteration with NotFound, not early as if it were complete.
+    """
+    file = get_file(store, actor, file_id)
+    if file.state != "processed":
+        raise Conflict(code="file_not_processed", message="The file is still being uploaded.")
+    return _iter_pages(store, actor, file, page)
+
+
+def _iter_pages(store: Store, actor: Actor, file: FileRecord, page: int) -> Iterator[StoredRow]:
+    first = 0
+    while first < file.row_count:
+        found, sealer = _read_page(store, actor, file, first, min(first + page, file.row_count))
+        for row in found:
+            custom_id = None if row.custom_id_sealed is None else sealer.open("rows.custom_id", row.idx, row.custom_id_sealed).decode()
+            body = None if row.body_sealed is None else sealer.open("rows.body", row.idx, row.body_sealed)
+            yield StoredRow(row.idx, row.line, row.defect, custom_id, body, row.endpoint)
+        first = found[-1].idx + 1
+
+
+def _read_page(store: Store, actor: Actor, file: FileRecord, first: int, end: int) -> tuple[list[Row[Any]], Sealer]:
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "rows.read", object_kind="file", object_id=file.file_id, first_idx=first, end_idx=end)
+        found: list[Row[Any]] = []
+        if is_readable(conn, actor.tenant_id, file.file_id):
+            sealer = store.keyring.sealer(conn, actor.tenant_id, "file", file.file_id)
+            key = {"tenant": actor.tenant_id, "file": file.file_id}
+            found = list(conn.execute(_PAGE, {**key, "first": first, "end": end, "bytes": PAGE_BYTES}))
+            sealed = (value for row in found for value in (row.custom_id_sealed, row.body_sealed) if value is not None)
+            record_digest(conn, actor.tenant_id, event_id, sealed)
+    if not found:
+        raise no_such_file(store, actor, "rows.read", file.file_id)
+    return found, sealer
+
+
+def _seal(sealer: Sealer, first_idx: int, rows: Sequence[NewRow]) -> list[tuple[bulk.Value, ...]]:
+    """In the order of the staging's columns."""
+    ids = [_encoded(row.custom_id) for row in rows]
+    sealed_ids = sealer.seal_all("rows.custom_id", list(enumerate((id for id, _ in ids), first_idx)))
+    bodies = sealer.seal_all("rows.body", list(enumerate((row.body for row in rows), first_idx)))
+    return [
+        (
+            idx,
+            row.line,
+            row.endpoint,
+            row.defect or defect,
+            row.size,
+            sealed_id,
+            None if custom_id is None else sealer.hmac("rows.custom_id", custom_id),
+            body,
+        )
+        for idx, (row, (custom_id, defect), sealed_id, body) in enumerate(zip(rows, ids, sealed_ids, bodies, strict=True), first_idx)
+    ]
+
+
+def _encoded(custom_id: str | None) -> tuple[bytes | None, str | None]:
+    """The id as bytes, or the defect of one that has none."""
+    if custom_id is None:
+        return None, None
+    try:
+        return custom_id.encode(), None
+    except UnicodeEncodeError:  # the error holds the id: it goes no further
+        return None, "lone_surrogate"
+
+
+def _upload_gone() -> Conflict:
+    return Conflict(code="upload_gone", message="This upload was deleted, finished or purged in the meantime: upload the file again.")

@@ -1,0 +1,372 @@
+"""Jobs as their owner sees them: made, looked at, cancelled, their outputs deleted.
+
+What moves a job by itself is the dispatcher's: see :mod:`db.queue`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
+
+from db.actors import Actor
+from db.audit.acts import not_found, record_act
+from db.audit.events import record_digest
+from db.connect import Store
+from db.errors import Conflict, NotFound, StoreError
+from db.files import files
+from db.jobs.specs import open_spec
+from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
+from db.schema import job_specs, jobs
+from db.sealing.cells import Sealer
+
+TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
+
+_COUNTED_BY_SHARDS: Final = text(
+    """
+    SELECT s.job_id, s.state, count(*) AS shards, sum(s.completed_count) AS completed, sum(s.failed_count) AS failed,
+           sum(s.input_tokens) AS input_tokens, sum(s.output_tokens) AS output_tokens
+    FROM shards s WHERE s.tenant_id = :tenant AND s.job_id = ANY(:jobs) GROUP BY s.job_id, s.state
+    """
+)
+_TWIN: Final = text(
+    """
+    SELECT job_id FROM jobs
+    WHERE tenant_id = :tenant AND request_hmac = :request AND created_at > now() - make_interval(secs => :seconds)
+    ORDER BY created_at DESC LIMIT 1
+    """
+)
+# Two tries of one request at once: the second waits, and then finds the first one's job.
+_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, :salt))")
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
+    names none. ``completion_window``: how long it may take, or until when. ``request_digest`` finds the job again when its request is
+    repeated. ``head_id``: task train only; made where None."""
+
+    task: str
+    endpoint: str
+    file_id: UUID
+    model: str | None
+    spec: Mapping[str, object]
+    metadata: Mapping[str, str] | None
+    priority: int
+    completion_window: timedelta | datetime
+    request_digest: bytes | None = None
+    head_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as its owner sees it. Counts are exact, also while it runs. ``shards``: how many in each state; empty once it has ended.
+
+    ``errors``: [{"code", "line"}] of a job that failed as a whole. ``metrics``: sums over the micro-batches, once it has ended.
+    """
+
+    job_id: UUID
+    tenant_id: UUID
+    file_id: UUID
+    principal_id: UUID
+    task: str
+    endpoint: str
+    model: str | None
+    head_id: UUID | None
+    state: str
+    priority: int
+    completion_window_seconds: int
+    row_count: int
+    completed_count: int
+    failed_count: int
+    input_tokens: int
+    output_tokens: int
+    errors: list[dict[str, Any]] | None
+    metrics: dict[str, float] | None
+    created_at: datetime
+    deadline: datetime
+    in_progress_at: datetime | None
+    finalizing_at: datetime | None
+    completed_at: datetime | None
+    failed_at: datetime | None
+    expired_at: datetime | None
+    cancelling_at: datetime | None
+    cancelled_at: datetime | None
+    output_deleted_at: datetime | None
+    errors_deleted_at: datetime | None
+    paused_at: datetime | None
+    retry_count: int
+    metadata: dict[str, str] | None
+    shards: dict[str, int]
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in LIVE_JOBS
+
+    @property
+    def paused(self) -> bool:
+        """A pause that it had when it ended says nothing more."""
+        return self.paused_at is not None and pausable(JobState(self.state))
+
+    @property
+    def interactive(self) -> bool:
+        return self.priority >= INTERACTIVE_PRIORITY
+
+
+def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = False) -> JobRecord:
+    """Makes a job over a processed file, in one transaction; the dispatcher cuts it into shards.
+
+    With ``find_twin``, a job that the same request made within ten minutes is returned instead. Raises NotFound where there is no such
+    file, Conflict (``file_not_processed``) where it is still being uploaded, StoreError (``too_many_rows``) where it is interactive and has
+    more than 256 rows.
+    """
+    job_id = uuid4()
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        request_hmac: bytes | None = None
+        if new.request_digest is not None:
+            own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+            request_hmac = own.hmac("jobs.request", actor.principal_id.bytes + new.request_digest)
+            if find_twin and (twin := _find_twin(conn, actor, request_hmac)) is not None:
+                job_id = twin
+        if request_hmac is None or not find_twin or twin is None:
+            found = _insert_job(conn, store, actor, new, job_id, request_hmac)
+        else:
+            found = True
+    if not found:
+        raise files.no_such_file(store, actor, "job.create", new.file_id)
+    return get_job(store, actor, job_id)
+
+
+def get_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """Raises NotFound for a missing or foreign job."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
+        found = _fetch(conn, actor, jobs.c.job_id == job_id)
+        opened = _prepare(conn, store, actor, event_id, found)
+    if not found:
+        raise no_such_job(store, actor, "job.read", job_id)
+    return opened.records(found)[0]
+
+
+def list_jobs(store: Store, actor: Actor, *, limit: int, after: UUID | None = None) -> tuple[list[JobRecord], bool]:
+    """A page of the tenant's jobs, newest first, and whether there are more. ``after``: the last id of the page before; NotFound where
+    unknown."""
+    query = select(jobs.c.job_id).where(jobs.c.tenant_id == actor.tenant_id).limit(limit + 1)
+    query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        last: datetime | None = None
+        if after is not None:
+            last = conn.execute(
+                select(jobs.c.created_at).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == after)
+            ).scalar_one_or_none()
+            border = tuple_(literal(last, jobs.c.created_at.type), literal(after, jobs.c.job_id.type))
+            query = query.where(tuple_(jobs.c.created_at, jobs.c.job_id) < border)
+        if after is None or last is not None:
+            event_id = record_act(conn, store, actor, "job.list")
+            page = list(conn.execute(query).scalars())
+            found = _fetch(conn, actor, jobs.c.job_id.in_(page[:limit]))
+            opened = _prepare(conn, store, actor, event_id, found)
+    if after is not None and last is None:
+        raise no_such_job(store, actor, "job.list", after)
+    return opened.records(found), len(page) > limit
+
+
+def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """Asks for the job's end; what is done is kept. Asking again changes nothing. Raises Conflict (``cannot_cancel``, 400) once it has
+    ended otherwise."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        state = conn.execute(
+            select(jobs.c.state).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id).with_for_update()
+        ).scalar_one_or_none()
+        if state is not None:
+            following = cancelled_job(JobState(state))
+            if following is None:
+                raise Conflict(code="cannot_cancel", message=f"The batch is {state} and can no longer be cancelled.", status=400)
+            if following != state:
+                conn.execute(
+                    update(jobs)
+                    .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, jobs.c.state == state)
+                    .values(state=following.value, cancelling_at=func.now())
+                )
+                record_act(conn, store, actor, "job.cancel", object_kind="job", object_id=job_id, job_id=job_id)
+    if state is None:
+        raise no_such_job(store, actor, "job.cancel", job_id)
+    return get_job(store, actor, job_id)
+
+
+def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"]) -> None:
+    """Deletes the answers of an ended job, or its failures. Raises Conflict (``job_not_ended``) before, NotFound where they are gone."""
+    column = jobs.c.output_deleted_at if which == "output" else jobs.c.errors_deleted_at
+    own = (jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id)
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        found = conn.execute(select(jobs.c.state, jobs.c.file_id).where(*own, column.is_(None)).with_for_update()).one_or_none()
+        if found is not None:
+            if found.state in LIVE_JOBS:
+                raise Conflict(code="job_not_ended", message="The batch is still running: cancel it, or wait for its end.")
+            conn.execute(update(jobs).where(*own).values({column: func.now()}))
+            # Of a job that ended early, a row without a result is one that never ran: there the answered ones must go on being known.
+            ended_early = found.state in {JobState.CANCELLED, JobState.EXPIRED} and which == "output"
+            conn.execute(
+                _EMPTY_RESULTS if ended_early else _DELETE_RESULTS,
+                {"tenant": actor.tenant_id, "job": job_id, "outcome": 1 if which == "output" else 2},
+            )
+            record_act(conn, store, actor, f"results.delete.{which}", object_kind="job", object_id=job_id, job_id=job_id)
+            _tidy(conn, actor.tenant_id, job_id, found.file_id)
+    if found is None:
+        raise no_such_job(store, actor, f"results.delete.{which}", job_id)
+
+
+def no_such_job(store: Store, actor: Actor, action: str, job_id: UUID) -> NotFound:
+    return not_found(store, actor, action, "job", job_id, "There is no batch with this id.")
+
+
+_DELETE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = :outcome")
+_EMPTY_RESULTS: Final = text("UPDATE results SET payload_sealed = NULL WHERE tenant_id = :tenant AND job_id = :job AND outcome = :outcome")
+
+
+def _find_twin(conn: Connection, actor: Actor, request_hmac: bytes) -> UUID | None:
+    salt = int.from_bytes(request_hmac[:8], "big", signed=True)
+    conn.execute(_ONE_AT_A_TIME, {"tenant": str(actor.tenant_id), "salt": salt})
+    twin: UUID | None = conn.execute(
+        _TWIN, {"tenant": actor.tenant_id, "request": request_hmac, "seconds": TWIN_SECONDS}
+    ).scalar_one_or_none()
+    return twin
+
+
+def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> bool:
+    """False where there is no such file."""
+    file = files.lock_for_job(conn, actor.tenant_id, new.file_id)
+    if file is None:
+        return False
+    if file.state != "processed":
+        raise Conflict(code="file_not_processed", message="The input file is still being uploaded: wait until its status is processed.")
+    if new.priority >= INTERACTIVE_PRIORITY and file.row_count > MAX_INTERACTIVE_ROWS:
+        message = f"An interactive job has at most {MAX_INTERACTIVE_ROWS} rows; this file has more: run it as bulk."
+        raise StoreError(code="too_many_rows", message=message, status=400)
+    sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
+    window = new.completion_window
+    deadline = literal(window, DateTime(timezone=True)) if isinstance(window, datetime) else func.now() + literal(window, Interval)
+    conn.execute(
+        insert(jobs).values(
+            tenant_id=actor.tenant_id,
+            job_id=job_id,
+            file_id=new.file_id,
+            principal_id=actor.principal_id,
+            task=new.task,
+            endpoint=new.endpoint,
+            model=new.model,
+            head_id=(new.head_id or uuid4()) if new.task == "train" else None,
+            state=JobState.VALIDATING.value,
+            priority=new.priority,
+            completion_window_seconds=func.greatest(1, func.ceil(func.extract("epoch", deadline - func.now()))),
+            row_count=file.row_count,
+            request_hmac=request_hmac,
+            deadline=deadline,
+        )
+    )
+    conn.execute(
+        insert(job_specs).values(
+            tenant_id=actor.tenant_id,
+            job_id=job_id,
+            spec_sealed=sealer.seal("job_specs.spec", job_id, _json(new.spec)),
+            metadata_sealed=None if new.metadata is None else sealer.seal("job_specs.metadata", job_id, _json(new.metadata)),
+        )
+    )
+    record_act(conn, store, actor, "job.create", object_kind="job", object_id=job_id, job_id=job_id)
+    return True
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    """ASCII, so that nothing a client may send fails to encode with an error that quotes it."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise StoreError(code="invalid_spec", message="The batch's defaults or metadata are not plain JSON.", status=400) from None
+
+
+def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
+    return list(
+        conn.execute(
+            select(jobs, job_specs.c.metadata_sealed)
+            .outerjoin(job_specs, (job_specs.c.tenant_id == jobs.c.tenant_id) & (job_specs.c.job_id == jobs.c.job_id))
+            .where(jobs.c.tenant_id == actor.tenant_id, which)
+            .order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a page of jobs needs besides its rows: shards' counts, and the keys of those with metadata."""
+
+    counts: dict[UUID, list[Row[Any]]]
+    sealers: dict[UUID, Sealer]
+
+    def records(self, found: list[Row[Any]]) -> list[JobRecord]:
+        return [self._record(row) for row in found]
+
+    def _record(self, row: Row[Any]) -> JobRecord:
+        values = {name: value for name, value in row._mapping.items() if name not in {"metadata_sealed", "request_hmac"}}
+        metadata: dict[str, str] | None = None
+        if row.metadata_sealed is not None:
+            metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, row.metadata_sealed))
+        by_state = self.counts.get(row.job_id, [])
+        if by_state:
+            values["completed_count"] = sum(int(part.completed) for part in by_state)
+            values["failed_count"] = sum(int(part.failed) for part in by_state)
+            values["input_tokens"] = sum(int(part.input_tokens) for part in by_state)
+            values["output_tokens"] = sum(int(part.output_tokens) for part in by_state)
+        return JobRecord(**values, metadata=metadata, shards={part.state: int(part.shards) for part in by_state})
+
+
+def _prepare(conn: Connection, store: Store, actor: Actor, event_id: UUID, found: list[Row[Any]]) -> _Opened:
+    live = [row.job_id for row in found if row.state in LIVE_JOBS]
+    counts: dict[UUID, list[Row[Any]]] = {}
+    if live:
+        for part in conn.execute(_COUNTED_BY_SHARDS, {"tenant": actor.tenant_id, "jobs": live}):
+            counts.setdefault(part.job_id, []).append(part)
+    sealed = [row for row in found if row.metadata_sealed is not None]
+    sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
+    record_digest(conn, actor.tenant_id, event_id, [row.metadata_sealed for row in sealed])
+    return _Opened(counts, sealers)
+
+
+def _tidy(conn: Connection, tenant_id: UUID, job_id: UUID, file_id: UUID) -> None:
+    """After an output was deleted: what was kept for its sake goes too."""
+    job = conn.execute(
+        select(jobs.c.output_deleted_at.is_not(None) & jobs.c.errors_deleted_at.is_not(None)).where(
+            jobs.c.tenant_id == tenant_id, jobs.c.job_id == job_id
+        )
+    ).scalar_one()
+    if not job:
+        return
+    conn.execute(_DELETE_STUBS, {"tenant": tenant_id, "job": job_id})
+    tidy_file(conn, tenant_id, file_id)
+
+
+def tidy_file(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
+    """After a job or an output is gone: what a deleted file had kept for its sake goes too."""
+    if conn.execute(_LOCK_TOMBSTONE, {"tenant": tenant_id, "file": file_id}).one_or_none() is not None:
+        files.erase(conn, tenant_id, file_id)
+
+
+_DELETE_STUBS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
+_LOCK_TOMBSTONE: Final = text("SELECT FROM files WHERE tenant_id = :tenant AND file_id = :file AND state = 'deleted' FOR UPDATE")
+
+
+def read_spec(store: Store, actor: Actor, job_id: UUID) -> dict[str, Any]:
+    """The sealed half of a job: its defaults, a head's name."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "job.spec.read", object_kind="job", object_id=job_id, job_id=job_id)
+        sealed = conn.execute(
+            select(job_specs.c.spec_sealed).where(job_specs.c.tenant_id == actor.tenant_id, job_specs.c.job_id == job_id)
+        ).scalar_one_or_none()
+        if sealed is not None:
+            sealer = store.keyring.sealer(conn, actor.tenant_id, "job", job_id)
+            record_digest(conn, actor.tenant_id, event_id, [sealed])
+    if sealed is None:
+        raise no_such_job(store, actor, "job.spec.read", job_id)
+    return open_spec(sealer, job_id, sealed)

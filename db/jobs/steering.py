@@ -1,0 +1,184 @@
+"""What a job's owner may ask of it on its way: pause, go on, go sooner or later, run its failed rows again, be deleted. Role API.
+
+Each is one transaction, compare-and-set on the job's state. Where shards are touched they are locked in the order in which heartbeats and
+deadlines lock them; a new epoch, or none at all, fences off whoever is at work on them.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, select, text
+
+from db.actors import Actor
+from db.audit.acts import record_act
+from db.connect import Store
+from db.errors import Conflict, StoreError
+from db.files import files
+from db.jobs.jobs import JobRecord, get_job, no_such_job, tidy_file
+from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
+from db.schema import jobs
+
+_LOCK_SHARDS: Final = text("SELECT FROM shards WHERE tenant_id = :tenant AND job_id = :job ORDER BY shard_id FOR UPDATE")
+_PAUSE: Final = text("UPDATE jobs SET paused_at = coalesce(paused_at, now()) WHERE tenant_id = :tenant AND job_id = :job")
+_RESUME: Final = text("UPDATE jobs SET paused_at = NULL WHERE tenant_id = :tenant AND job_id = :job")
+_ORDER_JOB: Final = text("UPDATE jobs SET priority = :priority WHERE tenant_id = :tenant AND job_id = :job")
+_ORDER_SHARDS: Final = text(
+    """
+    UPDATE shards SET priority = :priority WHERE tenant_id = :tenant AND job_id = :job AND state IN ('ready', 'leased')
+    """
+)
+# The failures go, with what they counted; the answers stay where they are.
+_FORGET_FAILURES: Final = text(
+    """
+    WITH gone AS (
+        DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = 2 RETURNING idx, input_tokens, output_tokens
+    ), by_shard AS (
+        SELECT s.shard_id, count(*) AS rows, sum(g.input_tokens) AS input_tokens, sum(g.output_tokens) AS output_tokens
+        FROM gone g JOIN shards s ON s.tenant_id = :tenant AND s.job_id = :job AND g.idx >= s.first_idx AND g.idx < s.end_idx
+        GROUP BY s.shard_id
+    )
+    UPDATE shards s SET failed_count = s.failed_count - b.rows, input_tokens = s.input_tokens - b.input_tokens,
+        output_tokens = s.output_tokens - b.output_tokens
+    FROM by_shard b WHERE s.tenant_id = :tenant AND s.shard_id = b.shard_id
+    """
+)
+# Applies `after_retry` to the shards with open rows, as the results say.
+_OFFER_AGAIN: Final = text(
+    """
+    UPDATE shards SET state = 'ready', epoch = epoch + 1, priority = :priority, deadline = :deadline, not_before = NULL,
+        dispatched_at = NULL, crash_attempts = 0, error_attempts = 0, last_error = NULL
+    WHERE tenant_id = :tenant AND job_id = :job
+      AND (SELECT count(*) FROM results r WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx >= first_idx AND r.idx < end_idx)
+          < end_idx - first_idx
+    """
+)
+_RETRY: Final = text(
+    """
+    UPDATE jobs SET state = :next, retry_count = retry_count + 1, deadline = now() + make_interval(secs => completion_window_seconds),
+        in_progress_at = CASE WHEN :next = 'validating' THEN NULL ELSE in_progress_at END, paused_at = NULL, finalizing_at = NULL,
+        completed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL
+    WHERE tenant_id = :tenant AND job_id = :job AND state = :state RETURNING deadline, priority, row_count
+    """
+)
+_ERASE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
+_ERASE_KEY: Final = text("DELETE FROM data_keys WHERE tenant_id = :tenant AND owner_kind = 'job' AND owner_id = :job")
+_ERASE_JOB: Final = text("DELETE FROM jobs WHERE tenant_id = :tenant AND job_id = :job")
+
+
+def pause_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """Nothing more of it is begun. What is with a model is finished and written; its deadline goes on. Asking again changes nothing.
+
+    Raises NotFound; Conflict (``cannot_pause``) where it ends by itself within moments, or has ended.
+    """
+    return _set_paused(store, actor, job_id, _PAUSE, "job.pause")
+
+
+def resume_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """Goes on with a paused job. Raises NotFound; Conflict (``cannot_resume``) where it has ended."""
+    return _set_paused(store, actor, job_id, _RESUME, "job.resume")
+
+
+def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> JobRecord:
+    """Puts a job before or behind its tenant's others, also what is waiting of it already. Raises NotFound; Conflict (``cannot_reorder``)
+    where it has ended, or where somebody waits for it: that is decided when it is made."""
+    if not -INTERACTIVE_PRIORITY < priority < INTERACTIVE_PRIORITY:
+        limit = INTERACTIVE_PRIORITY - 1
+        raise StoreError(code="invalid_priority", message=f"A priority goes from -{limit} to {limit}.", status=400)
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        job = _lock(conn, actor, job_id)
+        if job is not None:
+            if not pausable(JobState(job.state)) or job.priority >= INTERACTIVE_PRIORITY:
+                what = "interactive" if job.priority >= INTERACTIVE_PRIORITY else job.state
+                raise Conflict(code="cannot_reorder", message=f"The batch is {what}: its priority cannot be changed.")
+            key = {"tenant": actor.tenant_id, "job": job_id, "priority": priority}
+            _lock_shards(conn, key)
+            conn.execute(_ORDER_JOB, key)
+            conn.execute(_ORDER_SHARDS, key)
+            record_act(conn, store, actor, "job.priority", object_kind="job", object_id=job_id, job_id=job_id)
+    if job is None:
+        raise no_such_job(store, actor, "job.priority", job_id)
+    return get_job(store, actor, job_id)
+
+
+def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """Runs the rows again that failed, and those that never ran, of a job that has ended; answers are kept. Its window begins anew.
+
+    Raises NotFound; Conflict: ``cannot_retry`` where the job has not ended or failed as a whole, ``nothing_to_retry`` where every row has
+    its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
+    """
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        job = _lock(conn, actor, job_id)
+        if job is not None:
+            _retry(conn, actor, job)
+            record_act(conn, store, actor, "job.retry", object_kind="job", object_id=job_id, job_id=job_id)
+    if job is None:
+        raise no_such_job(store, actor, "job.retry", job_id)
+    return get_job(store, actor, job_id)
+
+
+def delete_job(store: Store, actor: Actor, job_id: UUID) -> None:
+    """Removes a job in whatever state, with its results, its settings and its key. Who is at work on it stores nothing more.
+
+    Raises NotFound. The record of what was done with it stays.
+    """
+    key = {"tenant": actor.tenant_id, "job": job_id}
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        job = _lock(conn, actor, job_id)
+        if job is not None:
+            _lock_shards(conn, key)  # a write that is under way ends first, and no other begins
+            conn.execute(_ERASE_RESULTS, key)
+            conn.execute(_ERASE_KEY, key)
+            conn.execute(_ERASE_JOB, key)  # its shards and its settings go with it
+            record_act(conn, store, actor, "job.delete", object_kind="job", object_id=job_id, job_id=job_id)
+            tidy_file(conn, actor.tenant_id, job.file_id)
+    if job is None:
+        raise no_such_job(store, actor, "job.delete", job_id)
+    store.keyring.forget(actor.tenant_id, "job", job_id)
+
+
+def _lock(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any] | None:
+    """FOR NO KEY UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half, and the
+    caller needs that shard. Each would wait for the other."""
+    locked: Row[Any] | None = conn.execute(
+        select(jobs).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id).with_for_update(key_share=True)
+    ).one_or_none()
+    return locked
+
+
+def _lock_shards(conn: Connection, key: dict[str, Any]) -> int:
+    """How many there are. A shard that was waited for may have been halved meanwhile, and its new half is seen by the next look only."""
+    locked = -1
+    while (found := conn.execute(_LOCK_SHARDS, key).rowcount) != locked:
+        locked = found
+    return locked
+
+
+def _set_paused(store: Store, actor: Actor, job_id: UUID, change: Any, action: str) -> JobRecord:
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        job = _lock(conn, actor, job_id)
+        if job is not None:
+            if not pausable(JobState(job.state)):
+                verb = action.removeprefix("job.")
+                raise Conflict(code=f"cannot_{verb}", message=f"The batch is {job.state}: there is nothing to {verb}.")
+            conn.execute(change, {"tenant": actor.tenant_id, "job": job_id})
+            record_act(conn, store, actor, action, object_kind="job", object_id=job_id, job_id=job_id)
+    if job is None:
+        raise no_such_job(store, actor, action, job_id)
+    return get_job(store, actor, job_id)
+
+
+def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
+    key = {"tenant": actor.tenant_id, "job": job.job_id}
+    has_shards = bool(_lock_shards(conn, key))
+    following = retried_job(JobState(job.state), has_shards=has_shards)
+    if following is None:
+        raise Conflict(code="cannot_retry", message=f"The batch is {job.state}: only one that has ended can be run again where it failed.")
+    if job.output_deleted_at is not None or job.errors_deleted_at is not None:
+        raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
+    if not files.is_readable(conn, actor.tenant_id, job.file_id):
+        raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")
+    conn.execute(_FORGET_FAILURES, key)
+    retried = conn.execute(_RETRY, {**key, "state": job.state, "next": following.value}).one()
+    again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount
+    if has_shards and not again:
+        raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")

@@ -1,0 +1,127 @@
+"""From a new job to shards, and which shard next. Role dispatcher: ids, counts and codes; it holds no key and reads no ciphertext."""
+
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db.audit.events import record
+from db.connect import Store
+from db.lifecycle import cut_points, rows_per_shard
+from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
+from db.sweeps import Page, Place, paged, sweep
+
+CUT_AT_ONCE: Final = 200  # jobs of a round; the next round follows at once where there was something to do
+MAX_LISTED_ERRORS: Final = 100
+REDISPATCH_SECONDS: Final = 60.0  # a message that nobody acted on for so long is taken for lost; workers also look for themselves
+
+_VALIDATING: Final = paged(
+    """
+    SELECT j.created_at AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.task, j.model, f.row_count, f.size_chars, f.defect_count
+    FROM jobs j JOIN files f ON f.tenant_id = j.tenant_id AND f.file_id = j.file_id
+    WHERE j.state = 'validating'
+    """,
+    "timestamptz",
+)
+_START: Final = text(
+    """
+    UPDATE jobs SET state = 'in_progress', in_progress_at = now()
+    WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' RETURNING job_id
+    """
+)
+_CUT: Final = text(
+    """
+    INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, cost)
+    SELECT j.tenant_id, gen_random_uuid(), j.job_id, j.file_id, part.first, part.last, 'ready', j.priority, j.deadline,
+           (part.last - part.first) * CAST(:row_cost AS real)
+    FROM jobs j, unnest(CAST(:firsts AS integer[]), CAST(:lasts AS integer[])) AS part (first, last)
+    WHERE j.tenant_id = :tenant AND j.job_id = :job
+    """
+)
+_LISTED_ERRORS: Final = text(
+    """
+    SELECT defect, line FROM rows WHERE tenant_id = :tenant AND file_id = :file AND defect IS NOT NULL ORDER BY idx LIMIT :limit
+    """
+)
+_FAIL: Final = text(
+    """
+    UPDATE jobs SET state = 'failed', failed_at = now(), errors = :errors
+    WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating'
+    """
+).bindparams(bindparam("errors", type_=JSONB))
+
+_OFFER: Final = """
+    , picked AS MATERIALIZED (
+        SELECT s.tenant_id, s.shard_id, c.turn, c.priority, c.deadline
+        FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
+        WHERE s.state = 'ready'
+        ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :depth
+        FOR UPDATE OF s SKIP LOCKED
+    ), offered AS (
+        UPDATE shards s SET dispatched_at = now() FROM picked p
+        WHERE s.tenant_id = p.tenant_id AND s.shard_id = p.shard_id
+        RETURNING s.shard_id, s.epoch, p.turn, p.priority, p.deadline
+    )
+    SELECT shard_id, epoch FROM offered ORDER BY turn, priority DESC, deadline, shard_id
+    """
+_PICK: Final = text(CANDIDATES + _OFFER)
+_ANY: Final = {"idle": True, "only_newcomers": False, "least_priority": ANY_PRIORITY, **SUSPECTS}
+
+
+def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], int], place: Place | None = None) -> int:
+    """Cuts new jobs into shards and starts them; fails those whose every row is defective. Returns how many moved.
+
+    ``shard_chars(model, task)`` is how many characters make some seconds of work. Training needs all rows at once: one shard.
+    Raises Unfinished after all others where some could not be cut.
+    """
+    waiting = Page.look(store, _VALIDATING, place, limit=CUT_AT_ONCE)
+    return sweep(store, waiting, lambda store, job: _cut(store, job, shard_chars))
+
+
+def pick_dispatchable(store: Store, limit: int, *, redispatch_seconds: float = REDISPATCH_SECONDS) -> list[tuple[UUID, int]]:
+    """The next ``limit`` shards to offer to workers, with their epochs, in the order to offer them; marks them as offered.
+
+    One that nobody claimed for ``redispatch_seconds`` is offered again. Publish after this returns: it has committed.
+    """
+    with store.transaction() as conn:
+        picked = conn.execute(_PICK, _ANY | {"depth": limit, "redispatch": redispatch_seconds})
+        return [(row.shard_id, row.epoch) for row in picked]
+
+
+def _cut(store: Store, job: Row[Any], shard_chars: Callable[[str | None, str], int]) -> bool:
+    key = {"tenant": job.tenant_id, "job": job.job_id}
+    with store.transaction(tenant=job.tenant_id) as conn:
+        if job.defect_count >= job.row_count:
+            moved = _fail(conn, job)
+        else:
+            moved = conn.execute(_START, key).one_or_none() is not None
+            if moved:
+                conn.execute(_CUT, {**key, **_parts(job, shard_chars(job.model, job.task))})
+        if moved:
+            record(
+                conn,
+                tenant_id=job.tenant_id,
+                component=store.role.value,
+                action="job.fail" if job.defect_count >= job.row_count else "job.start",
+                object_kind="job",
+                object_id=job.job_id,
+                job_id=job.job_id,
+            )
+    return moved
+
+
+def _parts(job: Row[Any], target_chars: int) -> dict[str, object]:
+    """Where the shards of a job begin and end, and what a row costs, in shards of ``target_chars``."""
+    row_cost = max(1.0, job.size_chars / job.row_count) / max(1, target_chars)
+    if job.task == "train":
+        return {"firsts": [0], "lasts": [job.row_count], "row_cost": row_cost}
+    points = cut_points(job.row_count, rows_per_shard(job.row_count, job.size_chars, target_chars))
+    return {"firsts": points[:-1], "lasts": points[1:], "row_cost": row_cost}
+
+
+def _fail(conn: Connection, job: Row[Any]) -> bool:
+    listed = conn.execute(_LISTED_ERRORS, {"tenant": job.tenant_id, "file": job.file_id, "limit": MAX_LISTED_ERRORS})
+    errors = [{"code": row.defect, "line": row.line} for row in listed]
+    return conn.execute(_FAIL, {"tenant": job.tenant_id, "job": job.job_id, "errors": errors}).rowcount == 1

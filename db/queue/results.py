@@ -1,0 +1,193 @@
+"""Results as their holder writes them: once per row, under a live lease.
+
+Everything a write does is one transaction: the fence, the rows, the counts, the event. A commit in doubt is settled by writing the same
+rows again at the same epoch.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db import bulk
+from db.actors import Lease
+from db.audit.acts import record_work
+from db.connect import Store
+from db.errors import LeaseLost, NotFound, StoreError
+from db.jobs.results import COMPLETED, FAILED
+from db.lifecycle import ShardState, after_finish
+from db.queue import shards
+
+_STAGING: Final = bulk.Staging(
+    "staged_results",
+    (
+        ("idx", "integer"),
+        ("outcome", "smallint"),
+        ("code", "text"),
+        ("payload_sealed", "bytea"),
+        ("input_tokens", "integer"),
+        ("output_tokens", "integer"),
+    ),
+)
+
+
+_MOVE: Final = text(
+    """
+    INSERT INTO results (tenant_id, job_id, idx, outcome, code, payload_sealed, model_version, input_tokens, output_tokens, epoch)
+    SELECT :tenant, :job, n.idx, n.outcome, n.code, n.payload_sealed, :version, n.input_tokens, n.output_tokens, :epoch
+    FROM pg_temp.staged_results n
+    WHERE NOT EXISTS (SELECT FROM results r WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx = n.idx
+                      AND r.idx >= :first AND r.idx < :end)
+    """
+)
+
+
+_WRITTEN_NOW: Final = text(
+    """
+    SELECT count(*) FROM pg_temp.staged_results n
+    JOIN results r ON r.tenant_id = :tenant AND r.job_id = :job AND r.idx = n.idx AND r.idx >= :first AND r.idx < :end AND r.epoch = :epoch
+    """
+)
+
+
+_COUNT: Final = text(
+    """
+    UPDATE shards SET completed_count = completed_count + :completed, failed_count = failed_count + :failed,
+        input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens, metrics = :metrics,
+        progressed_at = now()
+    WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
+    """
+).bindparams(bindparam("metrics", type_=JSONB(none_as_null=True)))
+
+
+class NewResult(msgspec.Struct, frozen=True, gc=False):
+    """What became of a row. ``outcome``: 1 completed, with a payload; 2 failed, with a code (``code`` or ``code:field``)."""
+
+    idx: int
+    outcome: int
+    code: str | None
+    payload: bytes | None
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write took: to seal, in its transaction until the counts were made, and from there to the commit."""
+
+    seal_seconds: float
+    commit_seconds: float
+    late_seconds: float
+
+
+def write_results(
+    store: Store, lease: Lease, results: Sequence[NewResult], *, finish: bool, model_version: str, metrics: dict[str, float] | None
+) -> Written:
+    """Stores results of a shard, all or none; with ``finish`` the holder is through with it.
+
+    May be called several times for one shard, each time with other rows. Called again with the same rows (after an error that left the
+    commit in doubt), it stores what is missing and counts nothing twice. Raises LeaseLost where the lease does not hold, or where a row has
+    a result of another epoch; StoreError (``row_outside_shard``) for a row that is not the lease's, or given twice.
+
+    ``metrics`` are added to the shard's sums, and with them ``seal_seconds`` and ``commit_seconds`` of this call, the latter as far as it
+    has come when the sums are made.
+    """
+    idxs = {result.idx for result in results}
+    if len(idxs) != len(results) or any(not lease.first_idx <= idx < lease.end_idx for idx in idxs):
+        raise StoreError(code="row_outside_shard", message="A result names a row outside its shard, or a row twice.")
+    started = time.perf_counter()
+    sealed = _seal_all(store, lease, results)  # before the transaction, which locks the shard
+    began = time.perf_counter()
+    counted = began
+    with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+        row = shards.lock_shard(conn, lease)
+        if row is not None and row.state == ShardState.DONE and row.epoch == lease.epoch:
+            return Written(began - started, 0.0, 0.0)  # this very call has committed before: nobody else can have finished this epoch
+        if row is None or row.state != ShardState.LEASED or row.epoch != lease.epoch or not row.unexpired:
+            raise LeaseLost
+        stored = _store(conn, store, lease, results, sealed, model_version) if results else 0
+        counted = time.perf_counter()
+        if stored or (metrics and not results):
+            took = {"seal_seconds": began - started, "commit_seconds": counted - began} if metrics else {}
+            _count(conn, lease, row, results if stored else (), metrics, took)
+        if finish:
+            jitter = random.random()  # noqa: S311 - spreads load, guards nothing
+            # Where this very write stored all of the shard's rows, there is nothing left to count.
+            open_rows = 0 if stored == lease.end_idx - lease.first_idx else shards.count_open(conn, lease)
+            following = after_finish(shards.snapshot(row), row.now, open_rows=open_rows, stored=len(results), jitter=jitter)
+            shards.free(conn, store, lease, following)
+    return Written(began - started, counted - began, time.perf_counter() - counted)
+
+
+def _store(
+    conn: Connection, store: Store, lease: Lease, results: Sequence[NewResult], sealed: Sequence[tuple[bulk.Value, ...]], model_version: str
+) -> int:
+    """How many rows were stored: all, or none where an earlier call of the same holder had stored them."""
+    bulk.stage(conn, _STAGING, sealed)
+    at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx, "epoch": lease.epoch}
+    stored = conn.execute(_MOVE, {**at, "version": model_version or None}).rowcount
+    if stored == len(results):
+        record_work(
+            conn,
+            store,
+            lease,
+            "results.write",
+            object_kind="job",
+            object_id=lease.job_id,
+            first_idx=min(result.idx for result in results),
+            end_idx=max(result.idx for result in results) + 1,
+            model_version=model_version or None,
+        )
+        return stored
+    if stored == 0 and conn.execute(_WRITTEN_NOW, at).scalar_one() == len(results):
+        return 0
+    raise LeaseLost
+
+
+def _count(
+    conn: Connection,
+    lease: Lease,
+    row: Row[Any],
+    results: Sequence[NewResult],
+    metrics: dict[str, float] | None,
+    took: dict[str, float],
+) -> None:
+    summed: dict[str, float] = dict(row.metrics or {})
+    for name, value in (*(metrics or {}).items(), *took.items()):
+        summed[name] = summed.get(name, 0.0) + value
+    conn.execute(
+        _COUNT,
+        {
+            "tenant": lease.tenant_id,
+            "shard": lease.shard_id,
+            "epoch": lease.epoch,
+            "completed": sum(result.outcome == COMPLETED for result in results),
+            "failed": sum(result.outcome == FAILED for result in results),
+            "input_tokens": sum(result.input_tokens for result in results),
+            "output_tokens": sum(result.output_tokens for result in results),
+            "metrics": summed or None,
+        },
+    )
+
+
+def _seal_all(store: Store, lease: Lease, results: Sequence[NewResult]) -> list[tuple[bulk.Value, ...]]:
+    """In the order of the staging's columns."""
+    if not results:
+        return []
+    sealer = store.keyring.cached(lease.tenant_id, "job", lease.job_id)
+    if sealer is None:
+        with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+            try:
+                sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
+            except NotFound:
+                raise LeaseLost from None
+    payloads = sealer.seal_all("results.payload", [(result.idx, result.payload) for result in results])
+    return [
+        (result.idx, result.outcome, result.code, sealed, result.input_tokens, result.output_tokens)
+        for result, sealed in zip(results, payloads, strict=True)
+    ]

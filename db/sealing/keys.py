@@ -1,0 +1,237 @@
+"""Keys as an envelope: the KEK wraps tenant key epochs, a tenant key epoch wraps one data key per tenant, file or job.
+
+The KEK never enters the database; what the database holds opens nothing by itself. Unwrapped data keys are cached in memory per process.
+"""
+
+import base64
+import json
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal, Protocol
+from uuid import UUID, uuid4
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Connection, insert, select, text
+
+from db.errors import NotFound, SealError, SettingsError
+from db.schema import data_keys, tenant_keys
+from db.sealing.cells import KeyOwner, Sealer
+
+OwnerKind = Literal["tenant", "file", "job"]
+
+KEY_SIZE: Final = 32
+_NONCE_SIZE: Final = 12
+CACHED_KEYS: Final = 1024  # a data key is some 200 bytes in memory; a worker meets a handful of jobs at a time
+
+
+class KekProvider(Protocol):
+    """What wraps tenant keys: a local file here; a KMS or Vault has the same shape."""
+
+    kek_id: str
+
+    def wrap(self, key: bytes, bound: bytes) -> bytes: ...
+
+    def unwrap(self, wrapped: bytes, bound: bytes) -> bytes: ...
+
+
+class LocalKeyFile:
+    """A KEK in a JSON file of mode 0600: ``{"version": 1, "kek_id": …, "key": base64}``. Not for machines that others administer."""
+
+    def __init__(self, kek_id: str, key: bytes) -> None:
+        self.kek_id = kek_id
+        self._aead = AESGCM(key)
+
+    @classmethod
+    def create(cls, path: Path) -> "LocalKeyFile":
+        """Makes a new key file; never overwrites one."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kek_id, key = uuid4().hex, AESGCM.generate_key(bit_length=256)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise SettingsError(f"The key file {path} exists already; it is never overwritten.") from None
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump({"version": 1, "kek_id": kek_id, "key": base64.b64encode(key).decode()}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)  # a full disk: half a file would be taken for a damaged key ever after
+            raise
+        return cls(kek_id, key)
+
+    @classmethod
+    def load(cls, path: Path) -> "LocalKeyFile":
+        """Reads a key file; refuses one that others may read or that is not ours."""
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise SettingsError(f"No key file at {path}: `textmill up` makes one, or set TEXTMILL_KEK_FILE.") from None
+        except OSError:
+            raise SettingsError(f"The key file {path} cannot be read by this user.") from None
+        if mode & 0o077:
+            raise SettingsError(f"The key file {path} may be read by others (mode {mode:04o}): run `chmod 600 {path}`.")
+        try:
+            document = json.loads(content)
+            if document["version"] != 1:
+                raise SettingsError(f"The key file {path} is of a newer version than this textmill knows.")
+            key = base64.b64decode(document["key"], validate=True)
+            kek_id = str(document["kek_id"])
+        except (ValueError, KeyError, TypeError):
+            raise SettingsError(f"The key file {path} is damaged: restore it from your backup.") from None
+        if len(key) != KEY_SIZE:
+            raise SettingsError(f"The key file {path} is damaged: restore it from your backup.")
+        return cls(kek_id, key)
+
+    def wrap(self, key: bytes, bound: bytes) -> bytes:
+        """``key`` encrypted, openable only with the same ``bound``."""
+        nonce = os.urandom(_NONCE_SIZE)
+        return nonce + self._aead.encrypt(nonce, key, bound)
+
+    def unwrap(self, wrapped: bytes, bound: bytes) -> bytes:
+        """The inverse of :meth:`wrap`; SealError where key, binding or bytes do not fit."""
+        return _unwrap(self._aead, wrapped, bound)
+
+
+_LOAD: Final = text(
+    """
+    SELECT k.owner_kind, k.owner_id, k.key_id, k.key_epoch, k.wrapped, t.kek_id, t.wrapped AS outermost
+    FROM data_keys k LEFT JOIN tenant_keys t ON t.tenant_id = k.tenant_id AND t.key_epoch = k.key_epoch
+    WHERE k.tenant_id = :tenant
+      AND (k.owner_kind, k.owner_id) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:ids AS uuid[])))
+    """
+)
+
+
+class KeyRing:
+    """Makes and finds data keys. Thread-safe. With no provider it holds no keys and opens nothing (dispatcher, auditor)."""
+
+    def __init__(self, provider: KekProvider | None, *, sealing_off: bool = False) -> None:
+        self._provider = provider
+        self._sealing_off = sealing_off
+        self._lock = threading.Lock()
+        self._sealers: OrderedDict[KeyOwner, Sealer] = OrderedDict()
+
+    def new_tenant_key(self, conn: Connection, tenant_id: UUID) -> int:
+        """Adds the next key epoch of a tenant and returns its number. The transaction must be the tenant's."""
+        provider = self._kek()
+        latest = conn.execute(
+            select(tenant_keys.c.key_epoch).where(tenant_keys.c.tenant_id == tenant_id).order_by(tenant_keys.c.key_epoch.desc()).limit(1)
+        ).scalar_one_or_none()
+        epoch = (latest or 0) + 1
+        wrapped = provider.wrap(AESGCM.generate_key(bit_length=256), _tenant_bound(tenant_id, epoch))
+        conn.execute(
+            insert(tenant_keys).values(tenant_id=tenant_id, key_epoch=epoch, kek_id=provider.kek_id, wrapped=wrapped, state="active")
+        )
+        return epoch
+
+    def new_data_key(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
+        """Makes the data key of an owner. It is cached only by :meth:`sealer`, so a rolled back transaction leaves nothing behind."""
+        epoch, tenant_key = self._tenant_key(conn, tenant_id)
+        owner, key_id, key = KeyOwner(tenant_id, owner_kind, owner_id), uuid4(), AESGCM.generate_key(bit_length=256)
+        nonce = os.urandom(_NONCE_SIZE)
+        wrapped = nonce + AESGCM(tenant_key).encrypt(nonce, key, _data_bound(owner, key_id, epoch))
+        conn.execute(
+            insert(data_keys).values(
+                tenant_id=tenant_id, key_id=key_id, owner_kind=owner_kind, owner_id=owner_id, key_epoch=epoch, wrapped=wrapped
+            )
+        )
+        return Sealer(owner, key_id, epoch, key, sealing_off=self._sealing_off)
+
+    def sealer(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
+        """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role."""
+        if (cached := self.cached(tenant_id, owner_kind, owner_id)) is not None:
+            return cached
+        self.load(conn, tenant_id, [(owner_kind, owner_id)])
+        if (loaded := self.cached(tenant_id, owner_kind, owner_id)) is None:
+            raise NotFound("The data key of this object does not exist any more.", code="key_destroyed")
+        return loaded
+
+    def load(self, conn: Connection, tenant_id: UUID, owners: Sequence[tuple[OwnerKind, UUID]]) -> None:
+        """Unwraps those of the owners' keys that are not cached, in one query. A key that is gone, or not visible here, is left out.
+
+        Raises NotFound where the tenant's own key is gone.
+        """
+        missing = [owner for owner in owners if self.cached(tenant_id, *owner) is None]
+        if not missing:
+            return
+        kinds, ids = [kind for kind, _ in missing], [owner_id for _, owner_id in missing]
+        found = conn.execute(_LOAD, {"tenant": tenant_id, "kinds": kinds, "ids": ids}).all()
+        for row in found:
+            tenant_key = self._unwrap_tenant_key(tenant_id, row.key_epoch, row.kek_id, row.outermost)
+            owner = KeyOwner(tenant_id, row.owner_kind, row.owner_id)
+            key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
+            sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)
+            with self._lock:
+                self._sealers[owner] = sealer
+                while len(self._sealers) > CACHED_KEYS:
+                    self._sealers.popitem(last=False)
+
+    def cached(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
+        """The sealer of an owner where this process has it already."""
+        owner = KeyOwner(tenant_id, owner_kind, owner_id)
+        with self._lock:
+            if (found := self._sealers.get(owner)) is not None:
+                self._sealers.move_to_end(owner)
+            return found
+
+    def forget(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> None:
+        """Drops a cached data key: its owner was deleted."""
+        with self._lock:
+            self._sealers.pop(KeyOwner(tenant_id, owner_kind, owner_id), None)
+
+    def _tenant_key(self, conn: Connection, tenant_id: UUID) -> tuple[int, bytes]:
+        """The active epoch and its key."""
+        found = conn.execute(
+            select(tenant_keys.c.key_epoch, tenant_keys.c.kek_id, tenant_keys.c.wrapped)
+            .where(tenant_keys.c.tenant_id == tenant_id, tenant_keys.c.state == "active")
+            .order_by(tenant_keys.c.key_epoch.desc())
+            .limit(1)
+        ).one_or_none()
+        epoch, kek_id, wrapped = (0, None, None) if found is None else found
+        return epoch, self._unwrap_tenant_key(tenant_id, epoch, kek_id, wrapped)
+
+    def _unwrap_tenant_key(self, tenant_id: UUID, epoch: int, kek_id: str | None, wrapped: bytes | None) -> bytes:
+        provider = self._kek()
+        if kek_id is None or wrapped is None:
+            raise NotFound("The tenant's key does not exist any more.", code="key_destroyed")
+        if kek_id != provider.kek_id:
+            raise SettingsError(
+                "The tenant's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one."
+            )
+        return provider.unwrap(wrapped, _tenant_bound(tenant_id, epoch))
+
+    def _kek(self) -> KekProvider:
+        if self._provider is None:
+            raise SettingsError("This component holds no keys and opens nothing.")
+        return self._provider
+
+
+def _unwrap(aead: AESGCM, wrapped: bytes, bound: bytes) -> bytes:
+    try:
+        return aead.decrypt(wrapped[:_NONCE_SIZE], wrapped[_NONCE_SIZE:], bound)
+    except (InvalidTag, ValueError):
+        raise SealError from None
+
+
+def _tenant_bound(tenant_id: UUID, epoch: int) -> bytes:
+    return b"textmill tenant key 1" + tenant_id.bytes + epoch.to_bytes(4, "big")
+
+
+def _data_bound(owner: KeyOwner, key_id: UUID, epoch: int) -> bytes:
+    kind = owner.kind.encode()
+    return (
+        b"textmill data key 1"
+        + owner.tenant_id.bytes
+        + bytes((len(kind),))
+        + kind
+        + owner.owner_id.bytes
+        + key_id.bytes
+        + epoch.to_bytes(4, "big")
+    )

@@ -1,0 +1,156 @@
+"""The reconciler: what became of work whose worker is gone. Two threads beside the dispatcher's loop, active while that leads.
+
+One looks after leases and nothing else: those that ran out make their shards ready again (or bisect a shard that keeps killing workers).
+The other keeps house, which may take long: uploads that stood still and files past their expiry are removed, and workers that fell silent
+long ago forgotten; how the work goes is measured for /metrics.
+Lost messages need no duty of their own: the dispatcher offers a shard again when nobody claimed it. All of it is compare-and-set on state
+and epoch, by the database's clock, so two reconcilers do no harm.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from db.connect import Store
+from db.files.purge import Purge
+from db.operators import health
+from db.operators.fleet import forget_silent
+from db.queue import recovery
+from db.sweeps import Place, Unfinished
+from workers import metrics
+from workers.logs import place_of
+from workers.settings import DispatcherSettings
+
+PURGE_SECONDS: Final = 600.0  # looking for stale uploads is a scan, and they are stale after hours
+AGAIN_SECONDS: Final = 0.1  # between two passes of a duty that has more to do
+MEASURE_SECONDS: Final = 15.0  # as often as Prometheus asks by default; the query reads every live shard
+
+log = logging.getLogger("textmill.reconciler")
+
+
+@dataclass(slots=True)
+class Duty:
+    """``work`` every ``every_seconds``; where it returns True, it ended at its limit and comes again at once, after the others in turn."""
+
+    name: str
+    every_seconds: float
+    work: Callable[[], object]
+    next_at: float = 0.0
+    failing: bool = False
+
+
+@dataclass(slots=True)
+class Rota:
+    """Duties that share a thread, and run in turn."""
+
+    name: str
+    duties: list[Duty]
+    thread: threading.Thread | None = None
+
+
+class Reconciler:
+    """Starts paused: :meth:`resume` when this process leads, :meth:`pause` when it does not."""
+
+    def __init__(self, store: Store, settings: DispatcherSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._active = threading.Event()
+        self._closing = threading.Event()
+        self._purge = Purge(store, settings.stale_upload_seconds, go_on=self._may_go_on)
+        self._reaping = Place()
+        self._rotas = [
+            Rota("reconciler", [Duty("reap", settings.reap_seconds, self.reap)]),
+            Rota(
+                "upkeep",
+                [
+                    Duty("purge", PURGE_SECONDS, self.purge),
+                    Duty("forget", PURGE_SECONDS, self.forget),
+                    Duty("measure", MEASURE_SECONDS, self.measure),
+                ],
+            ),
+        ]
+
+    def resume(self) -> None:
+        self._active.set()
+        for rota in self._rotas:
+            if rota.thread is None:
+                rota.thread = threading.Thread(target=self._run, args=(rota,), name=rota.name, daemon=True)
+                rota.thread.start()
+
+    def pause(self) -> None:
+        if self._active.is_set():
+            self._active.clear()
+            metrics.observe_health(None)
+
+    def stop(self) -> None:
+        self._closing.set()
+        for rota in self._rotas:
+            if rota.thread is not None:
+                rota.thread.join()
+
+    def reap(self) -> int:
+        """Leases that ran out, made ready again."""
+        try:
+            reaped = len(recovery.reap_leases(self._store, self._reaping))
+        except Unfinished as unfinished:
+            self._tell_reaped(unfinished.done)
+            raise
+        self._tell_reaped(reaped)
+        return reaped
+
+    def _tell_reaped(self, reaped: int) -> None:
+        if reaped:
+            log.warning("%d lease(s) ran out; their shards are offered again", reaped)
+            metrics.reaped.inc(reaped)
+
+    def purge(self) -> bool:
+        """Uploads that were cut off, and files past their expiry, removed with their rows."""
+        return self._purge.run().more
+
+    def forget(self) -> int:
+        """Workers that were not seen for a day."""
+        return forget_silent(self._store)
+
+    def measure(self) -> int:
+        metrics.observe_health(health.measure(self._store))
+        return 0
+
+    def run_due(self, now: float) -> None:
+        """Runs the duties whose time has come. One that fails is told once and tried again at its next time."""
+        for rota in self._rotas:
+            self._run_rota(rota, now)
+
+    def _run_rota(self, rota: Rota, now: float) -> bool:
+        """Whether one of them has more to do at once."""
+        again = False
+        for duty in rota.duties:
+            if now < duty.next_at:
+                continue
+            duty.next_at = now + duty.every_seconds
+            try:
+                with metrics.duty_seconds.labels(duty.name).time():
+                    more = duty.work() is True
+            except Exception as error:
+                metrics.duty_failures.labels(duty.name).inc()
+                if not duty.failing:
+                    log.error("duty %s failed: %s at %s", duty.name, type(error).__name__, place_of(error))
+                duty.failing = True
+            else:
+                if duty.failing:
+                    log.info("duty %s works again", duty.name)
+                duty.failing = False
+                if more:
+                    duty.next_at, again = now, True
+        return again
+
+    def _run(self, rota: Rota) -> None:
+        pause = self._settings.reap_seconds
+        while not self._closing.wait(pause):
+            again = self._active.is_set() and self._run_rota(rota, time.monotonic())
+            pause = AGAIN_SECONDS if again else self._settings.reap_seconds
+
+    def _may_go_on(self) -> bool:
+        return self._active.is_set() and not self._closing.is_set()

@@ -1,0 +1,196 @@
+"""Which way to run an encoder is the best on this machine: each is held against fp32, then timed, and the fastest that agrees wins."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.arrays import Ids
+from workers.engines.calibration.candidates import Candidate, Candidates
+from workers.engines.calibration.findings import Finding, Trial
+from workers.engines.calibration.held_texts import held_texts
+from workers.engines.calibration.trials import probabilities, run_all, tokens_per_second
+from workers.engines.contract.engine import EncoderEngine
+from workers.engines.contract.plan import EngineName, NumberFormat, Plan
+
+LEAST_AGREEMENT: Final = 0.995  # of the labels
+MOST_DIFFERENCE: Final = 0.02  # of any label's probability, over all held texts
+HELD_TEXTS: Final = 400
+LEAST_TEXTS: Final = 64
+REFERENCE_SECONDS: Final = 6.0  # a large model is held to fewer texts, so that the whole stays within a minute
+TRIAL_SECONDS: Final = 0.3
+ROUNDS: Final = 3  # of trials, all candidates in turns; the best of each counts, because other work on the machine only ever slows one down
+BUDGETS: Final = (256, 512, 1024, 2048)
+AS_GOOD: Final = 0.98  # of the fastest: what is within the noise of a quiet machine
+WORTH_A_SWEEP: Final = 0.85  # of the fastest at first sight: lanes and budgets of a slower one are not tried
+
+
+def calibrate(
+    candidates: Candidates,
+    *,
+    model: str,
+    weights: str,
+    cores: int,
+    engine: EngineName | None = None,
+    number_format: NumberFormat | None = None,
+    trial_seconds: float = TRIAL_SECONDS,
+    texts: int = HELD_TEXTS,
+) -> Finding:
+    """`engine` and `number_format` narrow the choice; then the fastest is taken even where none agrees: somebody asked for it.
+
+    Some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
+    began = time.perf_counter()
+    bench = _Bench.prepare(candidates, cores, trial_seconds, texts)
+    asked = [one for one in candidates if engine in {None, one.engine} and number_format in {None, one.format}]
+    tried = bench.timed([(candidate, bench.hold(candidate)) for candidate in asked])
+    fit = [(candidate, trial) for candidate, trial in tried if trial.verdict == "slower"]
+    unfit = [trial for _, trial in tried if trial.verdict != "slower"]
+    if not fit:
+        fit = [(candidate, trial) for candidate, trial in tried if trial.verdict == "disagrees"]
+        unfit = [trial for trial in unfit if trial.verdict != "disagrees"]
+    if not fit:  # nothing of what was asked for runs here
+        fit = bench.timed([(candidates.reference, bench.hold(candidates.reference))])
+    fastest = max(_speed(trial) for _, trial in fit)
+    slow = [trial for _, trial in fit if _speed(trial) < WORTH_A_SWEEP * fastest]
+    swept = slow + bench.sweep([(candidate, trial) for candidate, trial in fit if _speed(trial) >= WORTH_A_SWEEP * fastest])
+    best = max(swept, key=_speed)
+    judged = [
+        replace(
+            trial,
+            verdict="chosen",
+            reason="the fastest that agrees with fp32" if trial.verdict == "slower" else "asked for, though " + trial.reason,
+        )
+        if trial is best
+        else replace(trial, reason=f"{_speed(trial) / _speed(best):.0%} of the chosen one's speed")
+        for trial in swept
+    ]
+    ordered = sorted([*judged, *unfit], key=lambda trial: (trial.verdict != "chosen", -_speed(trial), trial.engine, trial.format))
+    return Finding(model, weights, candidates.packed, len(bench.held), time.perf_counter() - began, tuple(ordered))
+
+
+def plan_of(finding: Finding, candidates: Candidates) -> tuple[Plan, Candidate]:
+    """How to run what was chosen, and its candidate."""
+    chosen = finding.chosen
+    candidate = candidates.find(chosen.engine, chosen.format)
+    assert candidate is not None, "a finding is kept under a key that names all it depends on"
+    policy = replace(candidate.policy, budget_tokens=chosen.budget_tokens or candidate.policy.budget_tokens)
+    return Plan("cpu", chosen.format, chosen.lanes or 1, policy, chosen.engine, chosen.threads or 1), candidate
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What all candidates of a calibration are held against, and with."""
+
+    reference: Candidate
+    held: list[str]
+    work: Sequence[Ids]
+    truth: NDArray[np.float32]
+    cores: int
+    seconds: float
+    engines: dict[str, EncoderEngine]  # by the candidate's name
+
+    @classmethod
+    def prepare(cls, candidates: Candidates, cores: int, seconds: float, texts: int) -> "_Bench":
+        reference = candidates.reference
+        loaded = reference.load(cores, 1)
+        held = _affordable(loaded, held_texts(texts), cores)
+        work = [tokens.ids for tokens in loaded.tokenize(held)]
+        return cls(reference, held, work, probabilities(loaded, held, cores), cores, seconds, {reference.name: loaded})
+
+    def hold(self, candidate: Candidate) -> Trial:
+        """Its agreement with the reference. The verdict is "slower" for all that may still be chosen."""
+        if candidate.refused is not None:
+            return Trial(candidate.engine, candidate.format, "not here", candidate.refused)
+        budget = candidate.policy.budget_tokens
+        same = (candidate.engine, candidate.format) == (self.reference.engine, self.reference.format)
+        try:
+            engine = self.engine_of(candidate)
+            # Another library's fp32 differs by the order of its sums or is wrong: a few texts of all lengths tell, and it is slow.
+            held = self.held[:LEAST_TEXTS] if candidate.format == "float32" else self.held
+            truth = self.truth[: len(held)]
+            found = truth if same else probabilities(engine, held, self.cores)
+        except Exception as error:  # a library that fails on this machine is one way fewer
+            return Trial(candidate.engine, candidate.format, "not here", f"it fails on this machine ({type(error).__name__})")
+        agreement = float((found.argmax(axis=1) == truth.argmax(axis=1)).mean())
+        difference = float(np.abs(found - truth).max()) if np.isfinite(found).all() else float("inf")
+        trial = Trial(candidate.engine, candidate.format, "slower", "", agreement, difference, None, self.cores, 1, budget)
+        if agreement < LEAST_AGREEMENT:
+            return replace(trial, verdict="disagrees", reason=f"{agreement:.2%} of the labels as in fp32; {LEAST_AGREEMENT:.1%} must be")
+        if not difference < MOST_DIFFERENCE:
+            return replace(trial, verdict="disagrees", reason=f"a probability {difference:.3f} off fp32's; under {MOST_DIFFERENCE} must be")
+        return trial
+
+    def timed(self, tried: list[tuple[Candidate, Trial]]) -> list[tuple[Candidate, Trial]]:
+        """The same with each one's first speed, where it runs at all."""
+        ways = [
+            _Way(self.engine_of(candidate), self.cores, 1, candidate.policy.budget_tokens) for candidate, trial in tried if _runs(trial)
+        ]
+        speeds = iter(self.speeds(ways))
+        return [(candidate, replace(trial, tokens_per_second=next(speeds)) if _runs(trial) else trial) for candidate, trial in tried]
+
+    def sweep(self, fit: list[tuple[Candidate, Trial]]) -> list[Trial]:
+        """Each with its best token budget, and with one lane of all cores where that beats a lane a core."""
+        ways: list[tuple[int, _Way]] = []
+        for place, (candidate, _) in enumerate(fit):
+            engine = self.engine_of(candidate)
+            ways += [(place, _Way(engine, self.cores, 1, budget)) for budget in BUDGETS]
+            if self.cores > 1 and candidate.engine in {"openvino", "onnx"}:  # torch has one pool of threads a process, whatever the lanes
+                whole = candidate.load(1, self.cores)
+                ways += [(place, _Way(whole, 1, self.cores, budget)) for budget in BUDGETS[1:3]]
+        speeds = self.speeds([way for _, way in ways])
+        swept = []
+        for place, (_, trial) in enumerate(fit):
+            own = [(way, speed) for (whose, way), speed in zip(ways, speeds, strict=True) if whose == place]
+            way, speed = _smallest_of_the_fastest(own)
+            swept.append(replace(trial, tokens_per_second=speed, lanes=way.lanes, threads=way.threads, budget_tokens=way.budget_tokens))
+        return swept
+
+    def speeds(self, ways: Sequence["_Way"]) -> list[float]:
+        """Tokens a second of each, the best of some rounds in turns."""
+        best = [0.0] * len(ways)
+        for _ in range(ROUNDS):
+            for place, way in enumerate(ways):
+                speed = tokens_per_second(way.engine, self.work, way.lanes, way.budget_tokens, self.seconds)
+                best[place] = max(best[place], speed)
+        return best
+
+    def engine_of(self, candidate: Candidate) -> EncoderEngine:
+        """Loaded once, for a lane a core."""
+        if candidate.name not in self.engines:
+            self.engines[candidate.name] = candidate.load(self.cores, 1)
+        return self.engines[candidate.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    engine: EncoderEngine
+    lanes: int
+    threads: int
+    budget_tokens: int
+
+
+def _smallest_of_the_fastest(tried: Sequence[tuple[_Way, float]]) -> tuple[_Way, float]:
+    """The way with the smallest budget of those that are as good as the fastest: with half the tokens a batch, an interactive row waits
+    half as long, and so do the other lanes for the last batch of a job."""
+    fastest = max(speed for _, speed in tried)
+    return min((one for one in tried if one[1] >= AS_GOOD * fastest), key=lambda one: (one[0].budget_tokens, -one[1]))
+
+
+def _runs(trial: Trial) -> bool:
+    return trial.verdict != "not here"
+
+
+def _speed(trial: Trial) -> float:
+    return trial.tokens_per_second or 0.0
+
+
+def _affordable(engine: EncoderEngine, texts: list[str], lanes: int) -> list[str]:
+    """As many of the texts as the reference gets through in its time, a good many at least."""
+    sample = [tokens.ids for tokens in engine.tokenize(texts[:LEAST_TEXTS])]
+    began = time.perf_counter()
+    run_all(engine, sample, lanes)
+    each = (time.perf_counter() - began) / len(sample)
+    return texts[: max(LEAST_TEXTS, int(REFERENCE_SECONDS / max(each, 1e-9)))]

@@ -1,0 +1,125 @@
+"""What a calibration found, and where it is kept: <home>/calibration/, one file for each machine, model, set of versions and core count."""
+
+import hashlib
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+from workers.engines.contract.cpu import CAPS
+from workers.engines.contract.plan import EngineName, NumberFormat
+from workers.models import file_lock
+
+LAYOUT: Final = 2  # of a stored finding, and of how it is found: a higher one makes findings anew
+PACKAGES: Final = ("torch", "openvino", "onnxruntime", "onnx", "tokenizers", "transformers", "textmill")
+
+Verdict = Literal["chosen", "slower", "disagrees", "not here"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was found of one candidate. Figures are None where it did not come to that."""
+
+    engine: EngineName
+    format: NumberFormat
+    verdict: Verdict
+    reason: str
+    label_agreement: float | None = None
+    max_difference: float | None = None
+    tokens_per_second: float | None = None
+    lanes: int | None = None
+    threads: int | None = None
+    budget_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """All trials, the chosen one among them, and what they cost.
+
+    `packed`: the model runs without padding where the engine can. `texts` is how many bf16 and int8 were held to."""
+
+    model: str
+    weights: str
+    packed: bool
+    texts: int
+    seconds: float
+    trials: tuple[Trial, ...]
+
+    @property
+    def chosen(self) -> Trial:
+        return next(trial for trial in self.trials if trial.verdict == "chosen")
+
+
+def find(home: Path, key: str) -> Finding | None:
+    """A finding made before under this key; None where there is none or it cannot be read."""
+    try:
+        stored = json.loads(_path(home, key).read_text())
+        return Finding(**{**stored, "trials": tuple(Trial(**trial) for trial in stored["trials"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def keep(home: Path, key: str, finding: Finding) -> None:
+    """Whole or not at all. A home that cannot be written to only means that the next process calibrates again."""
+    path = _path(home, key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        half.write_text(json.dumps(asdict(finding), indent=1))
+        half.replace(path)
+    except OSError:
+        return
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One calibration at a time on this home; without a lock where it cannot be written to."""
+    with ExitStack() as held:
+        try:
+            (home / "calibration").mkdir(parents=True, exist_ok=True)
+            held.enter_context(file_lock.alone(home / "calibration" / ".lock"))
+        except OSError:
+            pass
+        yield
+
+
+def key_of(weights: str, flags: frozenset[str], cores: int, *, engine: str | None, number_format: str | None) -> str:
+    """Everything that a finding depends on: machine, versions, model, what the environment forbids, what was asked for."""
+    facts = [
+        str(LAYOUT),
+        platform.machine(),
+        _cpu_model(),
+        *sorted(flags),
+        str(cores),
+        weights,
+        *(f"{name}={_version(name)}" for name in PACKAGES),
+        *(f"{name}={os.environ.get(name, '')}" for name in CAPS),
+        str(engine),
+        str(number_format),
+    ]
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
+
+
+def _path(home: Path, key: str) -> Path:
+    return home / "calibration" / f"{key}.json"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return " ".join(line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "model\t")))[:200]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "-"

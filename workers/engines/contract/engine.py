@@ -1,0 +1,104 @@
+"""What an engine is: the shapes that cross between the runtime, the batcher and whatever runs a model.
+
+An engine turns token ids into vectors (encoder) or more token ids (decoder). It knows nothing of tenants, jobs, labels or files, keeps no
+state between batches, and may be called from several lanes at once. Everything here is light: no torch.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workers.arrays import Ids, Vectors
+from workers.batches.outcomes import FailedRow
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as the model sees it, special tokens included."""
+
+    ids: Ids
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateItem:
+    """One prompt, tokenised, and how to continue it. `temperature` 0 is greedy; `seed` makes sampling repeatable for this row alone.
+
+    A batch of long answers takes minutes, so an engine looks at `abandoned` between steps and gives the row up once it is set; what it then
+    answers for the row is not read.
+    """
+
+    ids: Ids
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    abandoned: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """`ids` are the new tokens only. `finish_reason` is "stop" (end token or stop string) or "length"."""
+
+    text: str
+    ids: list[int]
+    finish_reason: str
+
+
+class Engine(Protocol):
+    @property
+    def model_version(self) -> str:
+        """Model, digest of its weights, and how they were run: stored with every result."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence the model takes, special tokens included."""
+
+
+class EncoderEngine(Engine, Protocol):
+    """What `prepare` makes of a batch is the engine's own affair: it goes from the feeder's thread to `run` on a lane's, unread."""
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers a text is answered with."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of a sequence classifier, one for each number of an answer, which then is a logit. Empty for a sentence encoder."""
+
+    @property
+    def padded(self) -> bool:
+        """Whether a batch costs its longest row times its rows."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Cuts at `max_tokens` and says so. Thread-safe."""
+
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        """A whole text, as sequences that the model takes, which overlap by ``stride`` tokens. Thread-safe."""
+
+    def prepare(self, batch: Sequence[Ids]) -> Any:
+        """Off the device's path. Thread-safe."""
+
+    def run(self, prepared: Any) -> Vectors:
+        """[n, dimensions], in the order of the batch: unit vectors or logits. Raises OutOfMemory; a row the model spoilt holds NaN."""
+
+
+class DecoderEngine(Engine, Protocol):
+    @property
+    def chat_stop(self) -> tuple[str, ...]:
+        """What ends an answer to chat messages besides the model's end token."""
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> Ids: ...
+
+    def tokenize_prompt(self, prompt: str) -> Ids: ...
+
+    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
+        """In the order given. Raises OutOfMemory; a row the model spoilt is a FailedRow, its neighbours go on."""

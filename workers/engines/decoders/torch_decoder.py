@@ -1,0 +1,165 @@
+"""A causal language model in transformers: plain batches, one after the other.
+
+A batch is padded on the left and run until its last row has ended; a row that ends gives up its place at once, so the steps after it are
+cheaper. Each row has its own limits, temperature and random stream, so what it samples does not depend on which rows run beside it (in
+bf16 the last bits of its logits still may). An answer may not end before it has said something: the end token is barred until then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from db.errors import TextmillError
+from workers.arrays import Ids
+from workers.batches.outcomes import FailedRow
+from workers.engines.contract.engine import GenerateItem, Generation, Message
+from workers.engines.contract.plan import Format
+from workers.engines.contract.torch_errors import translated
+from workers.engines.decoders import chat
+from workers.engines.decoders.sampling import sample
+from workers.models.card import ModelCard
+
+LONGEST_TOKEN_CHARS = 31  # of Gemma's vocabulary; they are runs of spaces, tabs and line ends
+END_TOKENS = ("<eos>", chat.END_OF_TURN.token)
+
+
+class TorchDecoder:
+    """Reads safetensors only, from `folder` only. Weights are never written, so lanes share one instance; one torch thread a lane."""
+
+    def __init__(self, card: ModelCard, folder: Path, *, device: str, number_format: Format) -> None:
+        if card.chat == "none":
+            raise TextmillError(f"{card.id}: the registry does not say how to chat with it.", code="bad_registry")
+        torch.set_num_threads(1)
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a log is no terminal
+        self.model_version = f"{card.id}@{card.files['model.safetensors'][:12]}+transformers-{number_format}"
+        self.max_tokens = card.max_tokens
+        self.chat_stop = chat.stop_strings(card.chat)
+        self._style = card.chat
+        self._device = torch.device(device)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.encode_special_tokens = True  # a control token spelt in a prompt is text, see chat.py
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, number_format),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+        )
+        self._model.to(device=device).eval()  # type: ignore[call-arg]
+        self._end_ids = [self._control(token) for token in END_TOKENS]
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
+        ids: list[int] = []
+        for piece in chat.script(messages, self._style):
+            ids += [self._control(piece.token)] if isinstance(piece, chat.Control) else self._encode(piece)
+        return np.array(ids, dtype=np.int32)
+
+    def tokenize_prompt(self, prompt: str) -> Ids:
+        return np.array([self._control(chat.BOS.token), *self._encode(prompt)], dtype=np.int32)
+
+    def _control(self, token: str) -> int:
+        number: int | None = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise TextmillError(f"The tokenizer of this model has no {token}, which its chat format needs.", code="bad_registry")
+        return number
+
+    def _encode(self, text: str) -> list[int]:
+        """Of a text that is certain to be too long, the ids of its head: still too long, and not minutes of work."""
+        head = text[: self.max_tokens * LONGEST_TOKEN_CHARS + 1]
+        ids: list[int] = self._tokenizer.encode(head, add_special_tokens=False).ids
+        return ids
+
+    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
+        rows = [_Row(item, np.random.default_rng(item.seed)) for item in batch]
+        with torch.inference_mode(), translated():
+            self._run(rows)
+        return [row.outcome(self._tokenizer) for row in rows]
+
+    def _run(self, rows: list["_Row"]) -> None:
+        """Fills in every row's `ids` and `ending`."""
+        longest = max(len(row.item.ids) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros(len(rows), longest, dtype=torch.long)
+        for place, row in enumerate(rows):
+            ids[place, longest - len(row.item.ids) :] = torch.from_numpy(row.item.ids)
+            mask[place, longest - len(row.item.ids) :] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
+        positions = (mask.cumsum(1) - 1).clamp_(min=0)
+        cache = DynamicCache(config=self._model.config)
+        live = list(rows)
+        while True:
+            output = self._model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
+            tokens = self._next_tokens(live, output.logits[:, -1].float())
+            kept = [place for place, row in enumerate(live) if row.ending is None]
+            if not kept:
+                return
+            ids = torch.tensor([[tokens[place]] for place in kept], device=self._device)
+            if len(kept) < len(live):
+                places = torch.tensor(kept, device=self._device)
+                cache.batch_select_indices(places)
+                mask, positions = mask[places], positions[places]
+                live = [live[place] for place in kept]
+            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+
+    def _next_tokens(self, rows: list["_Row"], logits: Tensor) -> list[int]:
+        """One token a row, after which the row may have ended. `logits` [n, V], fp32."""
+        for place, row in enumerate(rows):
+            if row.blank:
+                logits[place, self._end_ids] = -torch.inf
+        highest, likeliest = logits.max(dim=1)
+        sound, greedy = highest.isfinite().tolist(), likeliest.tolist()
+        for place, row in enumerate(rows):
+            if row.item.abandoned is not None and row.item.abandoned.is_set():
+                row.ending = "abandoned"
+                continue
+            if not sound[place]:
+                row.ending = "non_finite"
+                continue
+            if row.item.temperature > 0:
+                greedy[place] = sample(logits[place], row.item.temperature, row.item.top_p, row.random.random())
+            row.take(greedy[place], self._end_ids, self._tokenizer)
+        tokens: list[int] = greedy
+        return tokens
+
+
+@dataclass(slots=True)
+class _Row:
+    """A prompt on its way: what it has said so far and why it ended."""
+
+    item: GenerateItem
+    random: np.random.Generator
+    ids: list[int] = field(default_factory=list)
+    blank: bool = True  # nothing but space so far
+    ending: str | None = None  # stop | length | non_finite | abandoned
+
+    def take(self, token: int, end_ids: Sequence[int], tokenizer: Tokenizer) -> None:
+        if token in end_ids:
+            self.ending = "stop"
+            return
+        self.ids.append(token)
+        if self.blank or self.item.stop:
+            text = tokenizer.decode(self.ids)
+            self.blank = not text.strip()
+            if any(stop in text for stop in self.item.stop):
+                self.ending = "stop"
+                return
+        if len(self.ids) >= self.item.max_tokens:
+            self.ending = "length"
+
+    def outcome(self, tokenizer: Tokenizer) -> Generation | FailedRow:
+        if self.ending == "non_finite":
+            return FailedRow("non_finite_output")
+        text: str = tokenizer.decode(self.ids)
+        cuts = [at for stop in self.item.stop if (at := text.find(stop)) >= 0]
+        return Generation(text[: min(cuts)] if cuts else text, self.ids, self.ending or "length")

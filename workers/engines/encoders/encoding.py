@@ -1,0 +1,57 @@
+"""Texts to token ids, the same for every encoder engine: the model's own tokenizer, cut at what the model takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from workers.arrays import Ids
+from workers.engines.contract.engine import Tokens
+from workers.engines.encoders.architecture import broken
+from workers.engines.encoders.windows import windows
+
+# Of a text of megabytes only the head is tokenised. Words are tokenised one by one, so where the head fills the model the ids are the same;
+# where it does not (a novel's worth of spaces), the whole text is.
+HEAD_CHARS_PER_TOKEN = 64
+
+
+class Encoding:
+    """Thread-safe. Raises TextmillError "model_broken" where tokenizer.json cannot be used or its ids exceed the model's vocabulary."""
+
+    def __init__(self, folder: Path, *, max_tokens: int, vocabulary: int | None = None) -> None:
+        self.max_tokens = max_tokens
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception:  # the library raises plain Exception, and its message may quote the file
+            raise broken(folder, "tokenizer.json is missing or not one of the tokenizers library.") from None
+        if vocabulary is not None and self._tokenizer.get_vocab_size() > vocabulary:
+            raise broken(folder, "the tokenizer has more tokens than the model has embeddings: they do not belong together.")
+        self._tokenizer.no_padding()
+        self._whole = Tokenizer.from_str(self._tokenizer.to_str())
+        self._whole.no_truncation()
+        marks = self._whole.encode("a")
+        own = [at for at, special in enumerate(marks.special_tokens_mask) if not special] or [0]
+        self._prefix, self._suffix = marks.ids[: own[0]], marks.ids[own[-1] + 1 :]
+        # One more than the model takes, so that a cut text is known from one that just fits. The end token is put back below.
+        self._tokenizer.enable_truncation(max_tokens + 1)
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+        head_chars = self.max_tokens * HEAD_CHARS_PER_TOKEN
+        encodings = self._tokenizer.encode_batch_fast([text[:head_chars] for text in texts])
+        return [
+            self._tokens(
+                self._tokenizer.encode(text).ids if len(text) > head_chars and len(encoding.ids) <= self.max_tokens else encoding.ids
+            )
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def windows(self, text: str, stride: int) -> list[Ids]:
+        """The whole text as sequences that the model takes, special tokens included; each shares ``stride`` tokens with the one before."""
+        ids = np.array(self._whole.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        return windows(ids, self._prefix, self._suffix, self.max_tokens, stride)
+
+    def _tokens(self, ids: list[int]) -> Tokens:
+        if len(ids) <= self.max_tokens:
+            return Tokens(np.array(ids, dtype=np.int32), truncated=False)
+        return Tokens(np.array([*ids[: self.max_tokens - 1], ids[-1]], dtype=np.int32), truncated=True)

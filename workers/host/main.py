@@ -1,0 +1,67 @@
+"""The main function of a worker process: ``python -m workers.host.main``, one per device.
+
+It pins the device first, and only then imports what brings numpy and torch: CUDA, OpenMP and BLAS read their environment once.
+"""
+
+import logging
+import signal
+from types import FrameType
+from typing import Final
+
+from celery import signals
+from celery.worker.control import Panel
+
+from workers import app as messages
+from workers import logs
+from workers.host.device import describe, pin
+from workers.settings import WorkerSettings, load
+
+# What a writer to Redis may ask of a worker: to be looked at (Flower does), nothing else.
+READ_ONLY_COMMANDS: Final = {
+    "ping",
+    "stats",
+    "active",
+    "reserved",
+    "scheduled",
+    "registered",
+    "active_queues",
+    "report",
+    "clock",
+    "conf",
+    "heartbeat",
+    "enable_events",
+}
+
+log = logging.getLogger("textmill.worker")
+
+
+def main() -> int:
+    logs.set_up()
+    signal.signal(signal.SIGTERM, _end_at_once)  # until the process has something to drain
+    settings = load(WorkerSettings)
+    pinned = pin(settings.device, settings.lanes)
+    log.info("device: %s", describe(pinned))
+    settings = settings.model_copy(update={"device": pinned.device})
+    messages.connect(settings)
+    signals.setup_logging.connect(_leave_logging_alone)
+    for command in set(Panel.data) - READ_ONLY_COMMANDS:
+        del Panel.data[command]
+
+    from workers import metrics
+    from workers.host.process import Worker
+
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_port)
+    return Worker(settings).run()
+
+
+def _end_at_once(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """A receiver makes Celery skip its own logging set-up."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

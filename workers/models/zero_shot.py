@@ -1,0 +1,117 @@
+"""Labels without examples: a text belongs to the label whose description its embedding is nearest to.
+
+Each label is written into several templates; the unit mean of their embeddings is the label's prototype. Scores are a softmax over cosines.
+Pure numpy: the caller brings the embeddings, this file says which texts to embed and what the vectors mean.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from workers.arrays import Vectors
+
+# and noun phrases, which are weaker alone (a one-word text mixes all senses of the word). Chosen on the 2,225 BBC articles and their five
+# label names, so expect a little less elsewhere: 85.2 % against 77.8 % for the bare name, 80 to 85 % for 32 single templates, and 84.1 %
+# for an eight-template mean that includes the bare name.
+TEMPLATES: tuple[str, ...] = (
+    "This text is about {}.",
+    "This is about {}.",
+    "This text discusses {}.",
+    "This text deals with {}.",
+    "The author writes about {}.",
+    "It concerns {}.",
+)
+# Cosines of a sentence encoder lie close together; dividing by this spreads them. On the same corpus 0.035 gives the lowest log loss, and a
+# mean top score (0.84) that equals the accuracy. It changes scores only, never the label.
+TEMPERATURE = 0.035
+CACHE_BYTES = 256 * 2**20
+
+
+def written(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every label in every template, label by label. A brace inside a label is only text."""
+    return [template.replace("{}", label) for label in labels for template in templates]
+
+
+def prototypes(vectors: Vectors, templates: int) -> Vectors:
+    """[K, d] unit vectors from the [K * templates, d] unit embeddings of `written`."""
+    return unit(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
+
+
+def logits(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
+    """[n, K]."""
+    spread: Vectors = embeddings @ label_prototypes.T / np.float32(TEMPERATURE)
+    return spread
+
+
+def probabilities(embeddings: Vectors, label_prototypes: Vectors) -> Vectors:
+    """[n, K], each row sums to 1."""
+    return softmax(logits(embeddings, label_prototypes))
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Each row scaled to length 1; a row of zeros stays."""
+    scaled: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return scaled
+
+
+def softmax(values: Vectors) -> Vectors:
+    """[n, K], each row sums to 1."""
+    powers: Vectors = np.exp(values - values.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
+
+
+class LabelSpace:
+    """Prototypes by (labels, templates) of one model, least recently used out first once they pass `capacity_bytes`.
+
+    Keys are digests, so that a cache of prototypes is not also a list of what tenants call things. Calls that miss the same key at once
+    wait for the first: 5,000 labels in several templates are a minute's work on a small machine.
+    """
+
+    def __init__(self, capacity_bytes: int = CACHE_BYTES) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[bytes, Vectors] = OrderedDict()
+        self._under_way: dict[bytes, threading.Event] = {}
+
+    def prototypes(self, labels: Sequence[str], templates: Sequence[str], embed: Callable[[list[str]], Vectors]) -> Vectors:
+        """[K, d]. `embed` is called at most once, on this thread; what it raises comes out here and is not kept."""
+        key = _digest(labels, templates)
+        while True:
+            with self._lock:
+                if key in self._cache:
+                    self._cache.move_to_end(key)
+                    return self._cache[key]
+                other = self._under_way.get(key)
+                if other is None:
+                    mine = self._under_way[key] = threading.Event()
+                    break
+            other.wait()  # when it failed (its caller was stopped, say), the loop makes this call the next to try
+        try:
+            made = prototypes(embed(written(labels, templates)), len(templates))
+            with self._lock:
+                self._keep(key, made)
+        finally:
+            with self._lock:
+                del self._under_way[key]
+            mine.set()
+        return made
+
+    def _keep(self, key: bytes, made: Vectors) -> None:
+        self._cache[key] = made
+        while len(self._cache) > 1 and sum(one.nbytes for one in self._cache.values()) > self._capacity_bytes:
+            self._cache.popitem(last=False)
+
+
+def _digest(labels: Sequence[str], templates: Sequence[str]) -> bytes:
+    """Injective over the two lists: counts and lengths go in with the strings."""
+    digest = hashlib.blake2b(digest_size=32)
+    for strings in (labels, templates):
+        digest.update(len(strings).to_bytes(4))
+        for text in strings:
+            raw = text.encode()
+            digest.update(len(raw).to_bytes(4) + raw)
+    return digest.digest()
