@@ -1,5 +1,5 @@
-"""Engines: how a model is run. What enters is token ids, what leaves is vectors or text.
+"""Engines: how a model is run. What enters is token ids, what leaves is vectors or token ids.
 
-`base` says what an engine is, `plan` how it is run on this machine, `loading` is the only way to get one. Only `torch_encoder` and
-`torch_decoder` import torch, and only `loading` imports those, when a model is asked for.
+`contract` says what an engine is and how it is run on this machine; `encoders` and `decoders` hold one file each; `calibration` finds the
+fastest that agrees with fp32; `loading` is the only way to get one, and imports what is heavy when a model is asked for.
 """
