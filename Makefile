@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check faults soak bench bench-million bench-peers lock clean
+.PHONY: help setup demo test test-unit check faults soak bench bench-million bench-peers lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,9 @@ demo: setup ## label 2,225 real articles end to end; KEEP=1 leaves the stack up
 
 test: setup ## run every test, on real Postgres and Valkey
 	$(BIN)/python -m pytest
+
+test-unit: setup ## run the tests that need no server and no process, within a minute
+	$(BIN)/python -m pytest tests/unit
 
 check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/ruff format --check .

@@ -42,6 +42,8 @@ LIGHT_MODULES = (
     "api.local.up",
     "workers.app",
     "workers.dispatch.dispatcher",
+    "workers.host.device",
+    "workers.inference.runtime",
     "workers.settings",
     "workers.models.registry",
 )

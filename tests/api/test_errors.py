@@ -13,7 +13,7 @@ from api.routes import models
 from db.errors import SealError
 from tests.api.conftest import Served
 from tests.api.lines import classify_file, classify_line
-from tests.api.test_files import error_of
+from tests.api.routes.test_files import error_of
 
 SECRET = "a-very-secret-text"
 

@@ -17,8 +17,8 @@ from db.queue.shards import claim_any
 from db.settings import StoreSettings
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
+from tests.workers.shard.test_life import Bench, body_of
 from tests.workers.submitting import LABELS, row, submit
-from tests.workers.test_shard_task import Bench, body_of
 from workers.engines.fake import expected_label
 from workers.settings import WorkerSettings
 

@@ -19,8 +19,8 @@ from tests.faults.conftest import Verdict
 from tests.faults.counters import Load, count
 from tests.faults.house import texts
 from tests.faults.saboteur import Fault, Saboteur
+from tests.workers.shard.test_life import Bench
 from tests.workers.submitting import row
-from tests.workers.test_shard_task import Bench
 from workers.settings import WorkerSettings
 
 Stores = Callable[[Role], Store]

@@ -6,8 +6,8 @@ from tests.faults.mutants.mutant import Mutant
 
 SHARDS: Final = "db/queue/shards.py"
 TURNS: Final = "db/queue/turns.py"
-_SHARDS_TEST: Final = "tests/db/test_shards.py::"
-_CLOCKS_TEST: Final = "tests/db/test_clocks.py::"
+_SHARDS_TEST: Final = "tests/db/queue/test_shards.py::"
+_CLOCKS_TEST: Final = "tests/db/queue/test_clocks.py::"
 
 MUTANTS: Final = (
     Mutant(
@@ -41,7 +41,7 @@ MUTANTS: Final = (
         "a slot that is kept for newcomers goes to no tenant of whom something is in work",
         TURNS,
         (("(NOT :only_newcomers OR tenant_id NOT IN (SELECT tenant_id FROM busy))", "(NOT :only_newcomers OR true)"),),
-        ("tests/db/test_dispatch.py::test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work",),
+        ("tests/db/queue/test_dispatch.py::test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work",),
     ),
     Mutant(
         "takeover-live-lease",
@@ -114,7 +114,7 @@ MUTANTS: Final = (
                 "",
             ),
         ),
-        ("tests/db/test_dispatch.py::test_shards_of_a_cancelled_job_are_not_offered",),
+        ("tests/db/queue/test_dispatch.py::test_shards_of_a_cancelled_job_are_not_offered",),
     ),
     Mutant(
         "claim-clock",

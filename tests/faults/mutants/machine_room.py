@@ -5,8 +5,8 @@ from typing import Final
 from tests.faults.mutants.mutant import Mutant
 
 LEASE: Final = "workers/claims/lease.py"
-_LEASE_TEST: Final = "tests/workers/test_lease.py::"
-_TASK_TEST: Final = "tests/workers/test_shard_task.py::"
+_LEASE_TEST: Final = "tests/unit/workers/claims/test_lease.py::"
+_TASK_TEST: Final = "tests/workers/shard/test_life.py::"
 
 MUTANTS: Final = (
     Mutant(
@@ -73,21 +73,21 @@ MUTANTS: Final = (
         "a process whose model never comes back ends",
         "workers/host/watchdog.py",
         (("hangs = bool(signs) and self._clock() - min(signs) > self._hang_seconds", "hangs = False"),),
-        ("tests/workers/test_watchdog.py::test_a_call_without_a_batch_for_too_long_ends_the_process",),
+        ("tests/unit/workers/host/test_watchdog.py::test_a_call_without_a_batch_for_too_long_ends_the_process",),
     ),
     Mutant(
         "watchdog-idle",
         "a process that has nothing to do is not taken for one that hangs",
         "workers/host/watchdog.py",
         (("[self._last_sign] if self._calls else []", "[self._last_sign]"),),
-        ("tests/workers/test_watchdog.py::test_an_idle_worker_does_not_hang",),
+        ("tests/unit/workers/host/test_watchdog.py::test_an_idle_worker_does_not_hang",),
     ),
     Mutant(
         "watchdog-lane",
         "a lane that hangs is found while other lanes work",
         "workers/host/watchdog.py",
         (("signs = [*self._batches.values(), *(", "signs = [*("),),
-        ("tests/workers/test_watchdog.py::test_a_batch_that_hangs_ends_the_process_whatever_the_other_lanes_do",),
+        ("tests/unit/workers/host/test_watchdog.py::test_a_batch_that_hangs_ends_the_process_whatever_the_other_lanes_do",),
     ),
     Mutant(
         "publish-after-commit",
@@ -104,7 +104,7 @@ MUTANTS: Final = (
                 "                if picked:\n                    self._broker.publish(picked)\n",
             ),
         ),
-        ("tests/workers/test_dispatcher.py::test_a_message_goes_out_once_its_shard_is_written_down_as_offered",),
+        ("tests/workers/dispatch/test_dispatcher.py::test_a_message_goes_out_once_its_shard_is_written_down_as_offered",),
     ),
     Mutant(
         "claim-check-shape",
@@ -118,28 +118,28 @@ MUTANTS: Final = (
         "a message that asks for more than a claim is dropped",
         "workers/claims/message_filter.py",
         ((" or any(embed.values()):", ":"),),
-        ("tests/workers/test_intake.py::test_anything_else_is_not",),
+        ("tests/unit/workers/claims/test_message_filter.py::test_anything_else_is_not",),
     ),
     Mutant(
         "training-let-go",
         "a training that must be let go is not begun",
         "workers/shard/life.py",
         (("if self._must_let_go(held):  # claimed", "if False:  # claimed"),),
-        ("tests/workers/test_shard_task.py::test_a_training_that_must_be_let_go_is_not_begun",),
+        ("tests/workers/shard/test_life.py::test_a_training_that_must_be_let_go_is_not_begun",),
     ),
     Mutant(
         "slot-without-a-thread",
         "a shard whose thread cannot be started is given back with its slot",
         "workers/claims/poller.py",
         (("            give(1)\n            self._give_back(lease)\n", ""),),
-        ("tests/workers/test_poller.py::test_a_shard_whose_thread_cannot_be_started_is_given_back_with_its_slot",),
+        ("tests/workers/claims/test_poller.py::test_a_shard_whose_thread_cannot_be_started_is_given_back_with_its_slot",),
     ),
     Mutant(
         "drain-remembered",
         "a worker registers again with what it was last asked",
         "workers/host/presence.py",
         (("asked_to_drain=self.asked_to_drain,", "asked_to_drain=False,"),),
-        ("tests/workers/test_pulse.py::test_a_worker_that_was_asked_to_drain_still_is_when_its_row_was_removed",),
+        ("tests/workers/host/test_presence.py::test_a_worker_that_was_asked_to_drain_still_is_when_its_row_was_removed",),
     ),
     Mutant(
         "poison-alone",
@@ -152,34 +152,34 @@ MUTANTS: Final = (
                 '                    call.settle([index], [FailedRow("engine_error")], BatchShare())\n',
             ),
         ),
-        ("tests/workers/test_batcher.py::test_a_poison_row_does_not_fail_the_call_it_shares_a_batch_with",),
+        ("tests/unit/workers/batches/test_batcher.py::test_a_poison_row_does_not_fail_the_call_it_shares_a_batch_with",),
     ),
     Mutant(
         "turns-in-the-window",
         "a tenant who comes new does not wait for the rows that are planned",
         "workers/batches/queue.py",
         (("            self._undraw()\n", "            pass\n"),),
-        ("tests/workers/test_waiting.py::test_who_comes_new_does_not_wait_for_what_was_planned",),
+        ("tests/unit/workers/batches/test_queue.py::test_who_comes_new_does_not_wait_for_what_was_planned",),
     ),
     Mutant(
         "turn-kept",
         "a row keeps its turn, whoever comes later",
         "workers/batches/queue.py",
         (("max(self._now, self._next.get(owner, 0))", "self._now"),),
-        ("tests/workers/test_waiting.py::test_every_tenant_gets_its_share_however_the_others_bring_their_rows",),
+        ("tests/unit/workers/batches/test_queue.py::test_every_tenant_gets_its_share_however_the_others_bring_their_rows",),
     ),
     Mutant(
         "smaller-after-oom",
         "batches are smaller after the device was out of memory",
         "workers/batches/batcher.py",
         (("                    self._budget.shrink()\n", "                    pass\n"),),
-        ("tests/workers/test_batcher.py::test_batches_are_smaller_after_out_of_memory_and_grow_back",),
+        ("tests/unit/workers/batches/test_batcher.py::test_batches_are_smaller_after_out_of_memory_and_grow_back",),
     ),
     Mutant(
         "as-many-answers",
         "an engine that answers too few rows answers none",
         "workers/batches/batcher.py",
         (("        if len(answers) != size:\n", "        if False:\n"),),
-        ("tests/workers/test_batcher.py::test_too_few_answers_fail_no_neighbour",),
+        ("tests/unit/workers/batches/test_batcher.py::test_too_few_answers_fail_no_neighbour",),
     ),
 )

@@ -4,15 +4,15 @@ from typing import Final
 
 from tests.faults.mutants.mutant import Mutant
 
-RESULTS: Final = "db/jobs/results.py"
+RESULTS: Final = "db/queue/results.py"
 RECOVERY: Final = "db/queue/recovery.py"
 ENDINGS: Final = "db/queue/endings.py"
 LIFECYCLE: Final = "db/lifecycle.py"
-_RESULTS_TEST: Final = "tests/db/test_results.py::"
-_RECOVERY_TEST: Final = "tests/db/test_recovery.py::"
-_SHARDS_TEST: Final = "tests/db/test_shards.py::"
-_LIFECYCLE_TEST: Final = "tests/db/test_lifecycle.py::"
-_NEW_EPOCH: Final = "tests/db/test_jobs.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
+_RESULTS_TEST: Final = "tests/db/queue/test_results.py::"
+_RECOVERY_TEST: Final = "tests/db/queue/test_recovery.py::"
+_SHARDS_TEST: Final = "tests/db/queue/test_shards.py::"
+_LIFECYCLE_TEST: Final = "tests/unit/db/test_lifecycle.py::"
+_NEW_EPOCH: Final = "tests/db/jobs/test_jobs.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
 
 MUTANTS: Final = (
     Mutant(
@@ -144,7 +144,7 @@ MUTANTS: Final = (
             ("_EXPIRED, place, limit=REAPED_AT_ONCE)", '_EXPIRED, place, limit=REAPED_AT_ONCE, client=__import__("time").time())'),
             ('"epoch": expired.epoch, "dead": dead}', '"epoch": expired.epoch, "dead": dead, "client": __import__("time").time()}'),
         ),
-        ("tests/db/test_clocks.py::test_a_live_lease_is_not_reaped_by_a_clock_that_is_ahead",),
+        ("tests/db/queue/test_clocks.py::test_a_live_lease_is_not_reaped_by_a_clock_that_is_ahead",),
     ),
     Mutant(
         "crash-counts",
@@ -179,14 +179,14 @@ MUTANTS: Final = (
         "a dispatcher that looked before a retry ends nothing",
         "db/queue/endings.py",
         (("AND state = :state AND retry_count = :retries", "AND state = :state"),),
-        ("tests/db/test_steering.py::test_a_dispatcher_that_looked_before_a_retry_does_not_end_the_job",),
+        ("tests/db/jobs/test_steering.py::test_a_dispatcher_that_looked_before_a_retry_does_not_end_the_job",),
     ),
     Mutant(
         "steering-lock",
         "an owner's call locks its job so that a halving can go on",
         "db/jobs/steering.py",
         (("with_for_update(key_share=True)", "with_for_update()"),),
-        ("tests/db/test_interleavings.py::test_a_shard_that_is_halved_while_its_owner_steers_the_job_locks_nobody_out",),
+        ("tests/db/queue/test_interleavings.py::test_a_shard_that_is_halved_while_its_owner_steers_the_job_locks_nobody_out",),
     ),
     Mutant(
         "drain-refund",
@@ -262,21 +262,21 @@ MUTANTS: Final = (
         "a job whose last row came in time completes",
         ENDINGS,
         (("if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:", "if False:"),),
-        ("tests/db/test_jobs.py::test_a_job_whose_last_row_came_while_it_was_found_overdue_completes",),
+        ("tests/db/jobs/test_jobs.py::test_a_job_whose_last_row_came_while_it_was_found_overdue_completes",),
     ),
     Mutant(
         "end-locks-no-key",
         "the end of a job leaves its key to be referred to",
         ENDINGS,
         (("FOR NO KEY UPDATE SKIP LOCKED", "FOR UPDATE SKIP LOCKED"),),
-        ("tests/db/test_interleavings.py::test_a_shard_that_is_halved_while_its_jobs_deadline_passes_locks_nobody_out",),
+        ("tests/db/queue/test_interleavings.py::test_a_shard_that_is_halved_while_its_jobs_deadline_passes_locks_nobody_out",),
     ),
     Mutant(
         "cancel-waits",
         "a cancelled job ends when its holders have let go",
         LIFECYCLE,
         (("if state is JobState.CANCELLING and not live_shards:", "if state is JobState.CANCELLING:"),),
-        ("tests/db/test_lifecycle.py::test_a_cancelled_job_waits_for_its_holders_whatever_its_deadline",),
+        ("tests/unit/db/test_lifecycle.py::test_a_cancelled_job_waits_for_its_holders_whatever_its_deadline",),
     ),
     Mutant(
         "cut-once",
@@ -288,7 +288,7 @@ MUTANTS: Final = (
                 "WHERE tenant_id = :tenant AND job_id = :job RETURNING job_id",
             ),
         ),
-        ("tests/db/test_dispatch.py::test_a_job_is_cut_once_by_dispatchers_at_once",),
+        ("tests/db/queue/test_dispatch.py::test_a_job_is_cut_once_by_dispatchers_at_once",),
     ),
     Mutant(
         "one-behind",
@@ -316,13 +316,13 @@ MUTANTS: Final = (
         "an upload whose rows are being erased takes no more",
         "db/files/purge.py",
         (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
-        ("tests/db/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
+        ("tests/db/files/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
     ),
     Mutant(
         "twins-in-turn",
         "two tries of one request at once make one job",
         "db/jobs/jobs.py",
         (("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, :salt))", "SELECT hashtextextended(:tenant, :salt)"),),
-        ("tests/db/test_jobs.py::test_one_request_sent_many_times_at_once_makes_one_job",),
+        ("tests/db/jobs/test_jobs.py::test_one_request_sent_many_times_at_once_makes_one_job",),
     ),
 )

@@ -5,7 +5,7 @@ from typing import Final
 from tests.faults.mutants.mutant import Mutant
 
 SEALING: Final = "db/sealing/cells.py"
-_SEALING_TEST: Final = "tests/db/test_sealing.py::"
+_SEALING_TEST: Final = "tests/unit/db/sealing/test_cells.py::"
 _ELSEWHERE: Final = f"{_SEALING_TEST}test_a_value_opens_nowhere_else"
 _FORMAT: Final = f"{_SEALING_TEST}test_what_was_sealed_once_opens_for_ever"
 
@@ -68,7 +68,7 @@ MUTANTS: Final = (
                 "",
             ),
         ),
-        ("tests/db/test_shards.py::test_opening_is_on_record_with_its_digest",),
+        ("tests/db/queue/test_shards.py::test_opening_is_on_record_with_its_digest",),
     ),
     Mutant(
         "audit-first",
@@ -94,13 +94,13 @@ MUTANTS: Final = (
             ),
             ("            record_digest(conn, actor.tenant_id, event_id, sealed)\n", ""),
         ),
-        ("tests/db/test_results.py::test_each_page_of_results_is_on_record_before_it_is_opened",),
+        ("tests/db/queue/test_results.py::test_each_page_of_results_is_on_record_before_it_is_opened",),
     ),
     Mutant(
         "audit-unsealed",
         "every event waits to be sealed",
         "db/audit/events.py",
         (("    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant, :event)\n", "    SELECT 1\n"),),
-        ("tests/db/test_audit_events.py::test_every_event_waits_to_be_sealed_once",),
+        ("tests/db/audit/test_events.py::test_every_event_waits_to_be_sealed_once",),
     ),
 )

@@ -1,0 +1,130 @@
+"""Who may do what: keys, scopes, and where a key may stand."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from db.connect import Store
+from db.operators.tenants import SCOPES, create_api_key, revoke_api_key
+from db.settings import Role
+from tests.api.conftest import Served
+from tests.api.routes.test_files import error_of
+
+Stores = Callable[[Role], Store]
+NONE = "0" * 32
+
+ROUTES: list[tuple[str, str, set[str]]] = [
+    ("POST", "/v1/files", {"submit"}),
+    ("GET", "/v1/files", {"submit", "read"}),
+    ("GET", f"/v1/files/file-{NONE}", {"submit", "read"}),
+    ("GET", f"/v1/files/file-{NONE}/content", {"read"}),
+    ("GET", f"/v1/files/file-o{NONE}/content", {"read"}),
+    ("DELETE", f"/v1/files/file-{NONE}", {"manage"}),
+    ("POST", "/v1/batches", {"submit"}),
+    ("GET", "/v1/batches", {"submit", "read"}),
+    ("GET", f"/v1/batches/batch_{NONE}", {"submit", "read"}),
+    ("GET", f"/v1/batches/batch_{NONE}/shards", {"submit", "read"}),
+    ("POST", f"/v1/batches/batch_{NONE}/cancel", {"manage"}),
+    ("POST", f"/v1/batches/batch_{NONE}/pause", {"manage"}),
+    ("POST", f"/v1/batches/batch_{NONE}/resume", {"manage"}),
+    ("POST", f"/v1/batches/batch_{NONE}/retry", {"manage"}),
+    ("POST", f"/v1/batches/batch_{NONE}/priority", {"manage"}),
+    ("DELETE", f"/v1/batches/batch_{NONE}", {"manage"}),
+    ("GET", "/v1/models", {"submit", "read"}),
+    ("GET", "/v1/models/minilm-l6-v2", {"submit", "read"}),
+    ("GET", "/v1/label_sets", {"submit", "read"}),
+    ("GET", "/v1/label_sets/none", {"submit", "read"}),
+    ("PUT", "/v1/label_sets/none", {"manage"}),
+    ("DELETE", "/v1/label_sets/none", {"manage"}),
+    ("POST", "/v1/heads", {"submit"}),
+    ("GET", "/v1/heads", {"submit", "read"}),
+    ("DELETE", "/v1/heads/none", {"manage"}),
+    ("GET", "/v1/audit/events", {"audit"}),
+    ("GET", "/v1/keys", {"admin"}),
+    ("POST", "/v1/keys", {"admin"}),
+    ("DELETE", f"/v1/keys/key_{NONE}", {"admin"}),
+]
+OPEN = {"/healthz", "/readyz", "/metrics"}
+
+
+def test_every_route_is_in_the_table(api: Served) -> None:
+    known = {path for _, path, _ in ROUTES} | OPEN
+    templates = {route.path for route in api.app.routes if hasattr(route, "endpoint")}
+    for template in templates:
+        start = template.partition("{")[0]
+        assert any(path.startswith(start) for path in known), template
+
+
+def test_without_a_good_key_every_route_answers_401(api: Served) -> None:
+    http = api.http(key="")
+    wrong = ["", "Bearer", "Basic dGVzdA==", "tm_" + "A" * 43, "Bearer tm_" + "A" * 43, "Bearer x", "Bearer é", f"bearer {api.key}x"]
+    for authorization in wrong:
+        headers = {"authorization": authorization.encode()} if authorization else {}
+        for method, path, _ in ROUTES:
+            response = http.request(method, path, headers=headers)
+            assert response.status_code == 401, (method, path)
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert error_of(response)[1] in {"missing_api_key", "invalid_api_key"}
+
+
+def test_a_scope_opens_its_routes_and_no_other(api: Served, stores: Stores) -> None:
+    for scope in sorted(SCOPES):
+        _, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), scope, {scope})
+        http = api.http(key)
+        for method, path, scopes in ROUTES:
+            response = http.request(method, path)
+            if scope in scopes:
+                assert response.status_code != 403, (scope, method, path)
+            else:
+                assert error_of(response)[:2] == (403, "missing_scope"), (scope, method, path)
+
+
+def test_expired_and_revoked_keys_are_told_apart(api: Served, stores: Stores) -> None:
+    store = stores(Role.API)
+    _, expired = create_api_key(store, api.actor.tenant_id, uuid4(), "old", SCOPES, datetime.now(UTC) - timedelta(seconds=1))
+    key_id, revoked = create_api_key(store, api.actor.tenant_id, uuid4(), "gone", SCOPES)
+    revoke_api_key(store, api.actor, key_id)
+    assert error_of(api.http(expired).get("/v1/models"))[:2] == (401, "expired_api_key")
+    refused = api.http(revoked).get("/v1/models")
+    assert error_of(refused)[:2] == (401, "revoked_api_key")
+    [event] = api.http().get("/v1/audit/events", params={"object": f"key_{key_id.hex}", "action": "key.use"}).json()["data"]
+    assert (event["outcome"], event["request_id"], event["origin"]) == ("denied", refused.headers["x-request-id"], "127.0.0.1")
+
+
+def test_a_key_revoked_elsewhere_stops_within_the_cache_time(serve: Callable[..., Served], stores: Stores) -> None:
+    api = serve(key_cache_seconds=0.3)
+    key_id, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "short", SCOPES)
+    http = api.http(key)
+    assert http.get("/v1/models").status_code == 200
+    revoke_api_key(stores(Role.API), api.actor, key_id)
+    deadline = time.monotonic() + 2
+    while http.get("/v1/models").status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_key_revoked_here_stops_at_once(api: Served) -> None:
+    admin = api.http()
+    made = admin.post("/v1/keys", json={"name": "short", "scopes": ["read"]}).json()
+    http = api.http(made["key"])
+    assert http.get("/v1/models").status_code == 200
+    assert admin.delete(f"/v1/keys/{made['id']}").json()["deleted"]
+    assert error_of(http.get("/v1/models"))[:2] == (401, "revoked_api_key")
+
+
+def test_a_key_in_the_address_is_refused(api: Served) -> None:
+    key = api.key
+    for query in (f"api_key={key}", "key=x", "token=x", f"access_token={key}", f"after={key}", "a=1&Api-Key=x"):
+        for http in (api.http(), api.http(key="")):
+            assert error_of(http.get(f"/v1/files?{query}"))[:2] == (400, "key_in_url")
+    assert error_of(api.http().get(f"/v1/files/{key}"))[:2] == (400, "key_in_url")
+
+
+def test_a_missing_scope_is_on_record(api: Served, stores: Stores) -> None:
+    key_id, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "reader", {"read"})
+    denied = api.http(key).get("/v1/keys")
+    events = api.http().get("/v1/audit/events", params={"action": "scope.missing"}).json()["data"]
+    assert [(event["outcome"], event["key_id"], event["request_id"], event["origin"]) for event in events] == [
+        ("denied", f"key_{key_id.hex}", denied.headers["x-request-id"], "127.0.0.1")
+    ]

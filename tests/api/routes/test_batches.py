@@ -1,0 +1,294 @@
+"""`/v1/batches`: what a batch may ask for, how it ends, and what a client that asks twice gets."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+
+import httpx
+import psycopg
+import pytest
+
+from db.connect import Store
+from db.files.files import create_file
+from db.settings import Role
+from tests.api.conftest import Served
+from tests.api.lines import CHAT, CLASSIFY, LABELS, ROWS, classify_file, classify_line
+from tests.api.mill import Mill
+from tests.api.routes.test_files import error_of
+from tests.conftest import Server
+
+Stores = Callable[[Role], Store]
+
+
+def create(served: Served, file_id: str, headers: dict[str, str] | None = None, **changes: object) -> httpx.Response:
+    body = {"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "24h", **changes}
+    return served.http().post("/v1/batches", json=body, headers=headers or {})
+
+
+def uploaded(served: Served, data: bytes | None = None, **fields: str) -> str:
+    response = served.upload(classify_file() if data is None else data, **fields)
+    return str(response.raise_for_status().json()["id"])
+
+
+IMPOSSIBLE: list[tuple[dict[str, object], str, str | None]] = [
+    ({"endpoint": "/v1/nothing"}, "invalid_endpoint", "endpoint"),
+    ({"endpoint": "/v1/heads"}, "invalid_endpoint", "endpoint"),
+    ({"endpoint": 5}, "invalid_field", "endpoint"),
+    ({"completion_window": "soon"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "0h"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "31d"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "2020-01-31"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "2999-01-31"}, "invalid_completion_window", "completion_window"),
+    ({"completion_window": "2999-01-31T06:00:00"}, "invalid_completion_window", "completion_window"),
+    ({"priority": 100}, "invalid_field", "priority"),
+    ({"priority": -100}, "invalid_field", "priority"),
+    ({"priority": None}, "invalid_field", "priority"),
+    ({"priority": True}, "invalid_field", "priority"),
+    ({"priority": "high"}, "invalid_field", "priority"),
+    ({"metadata": {str(number): "x" for number in range(17)}}, "invalid_metadata", "metadata"),
+    ({"metadata": {"k" * 65: "x"}}, "invalid_metadata", "metadata"),
+    ({"metadata": {"k": "x" * 513}}, "invalid_metadata", "metadata"),
+    ({"metadata": {"k": 1}}, "invalid_field", "metadata"),
+    ({"metadata": ["k"]}, "invalid_field", "metadata"),
+    ({"surprise": 1}, "unknown_field", None),
+    ({"defaults": {"surprise": 1}}, "unknown_field", "defaults"),
+    ({"defaults": {"labels": []}}, "too_few_labels", "defaults.labels"),
+    ({"defaults": {"labels": ["one"]}}, "too_few_labels", "defaults.labels"),
+    ({"defaults": {"labels": ["a", "a"]}}, "duplicate_label", "defaults.labels"),
+    ({"defaults": {"labels": ["a", ""]}}, "empty_label", "defaults.labels"),
+    ({"defaults": {"labels": ["a", 7]}}, "invalid_field", "defaults.labels"),
+    ({"defaults": {"labels": [str(number) for number in range(5001)]}}, "too_many_labels", "defaults.labels"),
+    ({"defaults": {"labels": LABELS, "templates": ["no place"]}}, "invalid_field", "defaults.templates"),
+    ({"defaults": {"model": "no-such-model"}}, "unknown_model", "defaults.model"),
+    ({"defaults": {"model": "gemma3-270m"}}, "model_task_mismatch", "defaults.model"),
+    ({"defaults": {"model": "head:no-such-head"}}, "unknown_model", "defaults.model"),
+    ({"defaults": {"label_set": "no-such-set"}}, "unknown_label_set", "defaults.label_set"),
+]
+
+
+def test_a_request_that_cannot_be_done_names_its_field(api: Served) -> None:
+    file_id = uploaded(api)
+    for changes, code, param in IMPOSSIBLE:
+        assert error_of(create(api, file_id, **changes)) == (400, code, param), changes
+
+
+@pytest.mark.parametrize(
+    ("asked", "priority", "interactive"), [("interactive", 100, True), ("bulk", 0, False), (99, 99, False), (-99, -99, False)]
+)
+def test_a_priority_is_a_class_of_work_or_a_number(api: Served, asked: object, priority: int, interactive: bool) -> None:
+    told = create(api, uploaded(api), priority=asked).raise_for_status().json()["textmill"]
+    assert (told["priority"], told["interactive"]) == (priority, interactive)
+
+
+def test_an_interactive_batch_of_many_rows_is_refused(api: Served) -> None:
+    file_id = uploaded(api, classify_file(257))
+    assert error_of(create(api, file_id, priority="interactive")) == (400, "too_many_rows", None)
+    assert create(api, file_id, priority="bulk").status_code == 200
+
+
+def test_an_interactive_batch_is_answered_like_any_other(api: Served, mill: Mill) -> None:
+    batch = create(api, uploaded(api), priority="interactive").json()
+    mill.run_all()
+    assert api.http().get(f"/v1/batches/{batch['id']}").json()["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+
+
+def test_five_thousand_labels_are_taken(api: Served) -> None:
+    response = create(api, uploaded(api), defaults={"labels": [f"label {number}" for number in range(5000)]})
+    assert response.status_code == 200
+
+
+def test_a_body_that_is_no_object_is_refused(api: Served) -> None:
+    http = api.http()
+    for body in (b"", b"[]", b"null", b"{", b'{"input_file_id": "\xff"}', b'{"input_file_id": NaN}', b"[" * 100_000):
+        response = http.post("/v1/batches", content=body, headers={"content-type": "application/json"})
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] in {"invalid_json", "too_deep"}
+
+
+def test_a_deep_body_is_refused(api: Served) -> None:
+    response = api.http().post(
+        "/v1/batches", content=b'{"input_file_id":"x","endpoint":"x","defaults":' + b'{"a":' * 100 + b"1" + b"}" * 101
+    )
+    assert error_of(response)[:2] == (400, "too_deep")
+
+
+def test_a_missing_field_is_named(api: Served) -> None:
+    assert error_of(api.http().post("/v1/batches", json={"endpoint": CLASSIFY})) == (400, "missing_field", "input_file_id")
+
+
+def test_a_body_over_the_limit_is_refused(serve: Callable[..., Served]) -> None:
+    api = serve(max_json_bytes=2048)
+    assert error_of(create(api, "file-" + "0" * 32, metadata={"k": "x" * 3000}))[:2] == (413, "body_too_large")
+
+
+def test_a_file_that_is_not_there_is_not_found(api: Served) -> None:
+    for file_id in ("file-" + "0" * 32, "file-o" + "0" * 32, "nonsense", "", "file-" + "0" * 31 + "'"):
+        assert error_of(create(api, file_id)) == (404, "not_found", None)
+
+
+def test_a_file_that_is_still_uploading_is_a_conflict_that_needs_no_retry(api: Served, stores: Stores) -> None:
+    file = create_file(stores(Role.API), api.actor, name="slow", purpose="batch")
+    response = create(api, f"file-{file.file_id.hex}")
+    assert error_of(response)[:2] == (409, "file_not_processed")
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_what_is_absent_is_null(api: Served) -> None:
+    batch = create(api, uploaded(api)).json()
+    assert "" not in batch.values()
+    for name in ("errors", "output_file_id", "error_file_id", "in_progress_at", "completed_at", "metadata"):
+        assert batch[name] is None
+
+
+def test_the_window_sets_the_deadline(api: Served) -> None:
+    file_id = uploaded(api)
+    for window, told, seconds in (
+        ("1m", "1m", 60),
+        ("90m", "90m", 5400),
+        ("24h", "24h", 86400),
+        ("168h", "7d", 604800),
+        ("2d", "2d", 172800),
+    ):
+        batch = create(api, file_id, completion_window=window).json()
+        assert batch["expires_at"] - batch["created_at"] == seconds
+        assert batch["completion_window"] == told
+
+
+def test_a_date_as_window_is_when_the_job_must_be_done(api: Served) -> None:
+    file_id = uploaded(api)
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    for window, end in (
+        (at.date().isoformat(), at.replace(hour=0, minute=0, second=0) + timedelta(days=1)),
+        (at.isoformat(), at),
+        (at.astimezone(timezone(timedelta(hours=5))).isoformat(), at),
+        (at.strftime("%Y-%m-%dT%H:%M:%SZ"), at),
+    ):
+        assert create(api, file_id, completion_window=window).json()["expires_at"] == end.timestamp(), window
+
+
+def test_a_create_under_one_key_that_names_a_date_is_repeated_and_not_refused(api: Served) -> None:
+    file_id, at = uploaded(api), (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    key = {"Idempotency-Key": "one"}
+    made = [create(api, file_id, headers=key, completion_window=at).json()["id"] for _ in range(2)]
+    assert made[0] == made[1]
+    assert error_of(create(api, file_id, headers=key, completion_window="24h"))[:2] == (409, "idempotency_key_reused")
+
+
+def test_a_csv_file_and_defaults_make_a_labelled_csv(api: Served, mill: Mill) -> None:
+    file_id = uploaded(api, b"id,headline\n1,a long headline\n2,\n", purpose="rows", format="csv", text_column="headline")
+    batch = create(api, file_id, defaults={"model": "fake-encoder", "labels": ["x", "y"]}, metadata={"k": "v"}).json()
+    mill.run_all()
+    batch = api.http().get(f"/v1/batches/{batch['id']}").json()
+    assert (batch["status"], batch["request_counts"]) == ("completed", {"total": 2, "completed": 1, "failed": 1})
+    assert batch["metadata"] == {"k": "v"}
+    [line] = api.http().get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()
+    assert '"custom_id":"1"' in line
+    assert '"line":2' in line
+
+
+def test_rows_without_ids_are_told_by_their_line(api: Served, mill: Mill) -> None:
+    batch = create(api, uploaded(api, b'\n{"text":"a"}\n', purpose="rows"), defaults={"labels": ["x", "y"]}).json()
+    mill.run_all()
+    output = api.http().get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content").json()
+    assert (output["custom_id"], output["line"]) == ("line-2", 2)
+
+
+def test_a_file_of_bad_rows_fails_with_their_lines(api: Served, mill: Mill) -> None:
+    secret = "my secret text"
+    data = b"\n" + classify_line("a", method="x").replace(b'"POST"', b'"GET"') + f"broken {secret}\n".encode() + b"[]\n"
+    batch = create(api, uploaded(api, data)).json()
+    mill.run_all()
+    response = api.http().get(f"/v1/batches/{batch['id']}")
+    batch = response.json()
+    assert (batch["status"], batch["output_file_id"], batch["completed_at"]) == ("failed", None, None)
+    assert isinstance(batch["failed_at"], int)
+    assert [(fault["line"], fault["code"]) for fault in batch["errors"]["data"]] == [
+        (2, "wrong_method"),
+        (3, "invalid_json"),
+        (4, "not_an_object"),
+    ]
+    assert all(fault["message"] for fault in batch["errors"]["data"])
+    assert secret not in response.text
+
+
+def test_rows_for_another_endpoint_fail_and_the_others_run(api: Served, mill: Mill) -> None:
+    data = classify_line("a") + classify_line("b").replace(CLASSIFY.encode(), CHAT.encode())
+    batch = create(api, uploaded(api, data)).json()
+    mill.run_all()
+    batch = api.http().get(f"/v1/batches/{batch['id']}").json()
+    assert batch["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+    line = api.http().get(f"/v1/files/{batch['error_file_id']}/content").json()
+    assert (line["custom_id"], line["response"]["body"]["error"]["code"]) == ("b", "url_mismatch")
+
+
+def test_a_batch_where_every_row_fails_has_an_error_file_only(api: Served, mill: Mill) -> None:
+    batch = create(api, uploaded(api, classify_line("a", "") + classify_line("b", ""))).json()
+    mill.run_all()
+    batch = api.http().get(f"/v1/batches/{batch['id']}").json()
+    assert (batch["status"], batch["output_file_id"]) == ("completed", None)
+    assert batch["error_file_id"] is not None
+    assert api.http().get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}").status_code == 404
+
+
+def test_a_batch_past_its_deadline_keeps_what_is_done(api: Served, stores: Stores, mill: Mill, server: Server) -> None:
+    batch = create(api, uploaded(api, classify_file(ROWS)), completion_window="1m").json()
+    mill.cut(shard_chars=1)
+    mill.run_one_shard()
+    database = stores(Role.API).engine.url.database
+    with psycopg.connect(server.postgres.superuser_url(database).render_as_string(hide_password=False)) as connection:
+        connection.execute("UPDATE jobs SET deadline = now() - interval '1 second'")
+    mill.settle()
+    mill.settle()
+    batch = api.http().get(f"/v1/batches/{batch['id']}").json()
+    assert batch["status"] == "expired"
+    done = api.http().get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()
+    never = api.http().get(f"/v1/files/{batch['error_file_id']}/content").text.splitlines()
+    assert 0 < len(done) < ROWS
+    assert len(done) + len(never) == ROWS
+    assert all('"response":null' in line and "batch_expired" in line for line in never)
+
+
+def test_a_create_that_is_sent_again_makes_no_twin(api: Served) -> None:
+    file_id = uploaded(api)
+    first = create(api, file_id).json()["id"]
+    assert create(api, file_id).json()["id"] != first
+    other = create(api, file_id, priority=1, headers={"x-stainless-retry-count": "0"}).json()["id"]
+    assert create(api, file_id, priority=1, headers={"x-stainless-retry-count": "1"}).json()["id"] == other
+    fresh = create(api, file_id, priority=2, headers={"x-stainless-retry-count": "1"}).json()["id"]
+    assert create(api, file_id, priority=2, headers={"x-stainless-retry-count": "2"}).json()["id"] == fresh
+
+
+def test_an_idempotency_key_is_honoured(api: Served) -> None:
+    file_id = uploaded(api)
+    key = {"idempotency-key": "once"}
+    first = create(api, file_id, headers=key)
+    assert create(api, file_id, headers=key).json()["id"] == first.json()["id"]
+    assert error_of(create(api, file_id, priority=5, headers=key))[:2] == (409, "idempotency_key_reused")
+    assert create(api, file_id, headers={"idempotency-key": "twice"}).json()["id"] != first.json()["id"]
+    assert error_of(create(api, file_id, headers={"idempotency-key": "x" * 300}))[0] == 400
+
+
+def test_a_file_deleted_after_its_job_ended_takes_no_results_with_it(api: Served, mill: Mill) -> None:
+    file_id = uploaded(api)
+    batch = create(api, file_id).json()
+    mill.run_all()
+    http = api.http()
+    assert http.delete(f"/v1/files/{file_id}").status_code == 200
+    batch = http.get(f"/v1/batches/{batch['id']}").json()
+    lines = http.get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()
+    assert [line.partition('"custom_id":')[2][:7] for line in lines] == ['"row-0"', '"row-1"', '"row-2"']
+
+
+def test_a_batch_tells_how_far_it_is(api: Served, mill: Mill) -> None:
+    batch = create(api, uploaded(api, classify_file(ROWS))).json()
+    mill.cut(shard_chars=1)
+    mill.run_one_shard()
+    extra = api.http().get(f"/v1/batches/{batch['id']}").json()["textmill"]
+    assert extra["task"] == "classify"
+    assert extra["shards"]["done"] == 1
+    assert extra["shards"]["ready"] >= 1
+    assert extra["rows_per_second"] > 0
+    mill.run_all()
+    batch = api.http().get(f"/v1/batches/{batch['id']}").json()
+    assert batch["status"] == "completed"
+    assert batch["textmill"]["metrics"]["batches"] >= 1
+    assert batch["textmill"]["metrics"]["tokens"] > 0

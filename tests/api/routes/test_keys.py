@@ -1,0 +1,86 @@
+"""`/v1/keys` and `/v1/audit/events`."""
+
+import time
+
+from tests.api.conftest import Served
+from tests.api.lines import classify_file
+from tests.api.routes.test_files import error_of
+
+
+def test_a_key_is_shown_once_and_listed_without_its_secret(api: Served) -> None:
+    http = api.http()
+    made = http.post("/v1/keys", json={"name": "reader", "scopes": ["read"], "expires_at": int(time.time()) + 60}).json()
+    assert made["key"].startswith("tm_")
+    assert api.http(made["key"]).get("/v1/models").status_code == 200
+    listed = http.get("/v1/keys")
+    assert made["key"] not in listed.text
+    keys = {key["id"]: key for key in listed.json()["data"]}
+    assert (keys[made["id"]]["name"], keys[made["id"]]["scopes"], keys[made["id"]]["revoked_at"]) == ("reader", ["read"], None)
+    assert keys[made["id"]]["expires_at"] == made["expires_at"]
+    http.delete(f"/v1/keys/{made['id']}").raise_for_status()
+    keys = {key["id"]: key for key in http.get("/v1/keys").json()["data"]}
+    assert isinstance(keys[made["id"]]["revoked_at"], int)
+
+
+def test_a_bad_key_request_names_its_field(api: Served) -> None:
+    bad: list[tuple[dict[str, object], str]] = [
+        ({"name": "x", "scopes": []}, "scopes"),
+        ({"name": "x", "scopes": ["root"]}, "scopes"),
+        ({"name": "", "scopes": ["read"]}, "name"),
+        ({"name": "x", "scopes": ["read"], "expires_at": 1}, "expires_at"),
+        ({"name": "x", "scopes": ["read"], "expires_at": 10**12}, "expires_at"),
+        ({"name": "x", "scopes": "read"}, "scopes"),
+    ]
+    for body, param in bad:
+        status, _, named = error_of(api.http().post("/v1/keys", json=body))
+        assert (status, named) == (400, param)
+
+
+def test_a_key_that_is_not_there_is_not_found(api: Served) -> None:
+    for key_id in ("key_" + "0" * 32, "nonsense"):
+        assert error_of(api.http().delete(f"/v1/keys/{key_id}"))[0] == 404
+
+
+def test_a_read_is_on_record_with_who_what_and_which_request(api: Served) -> None:
+    file_id = api.upload(classify_file(5)).json()["id"]
+    http = api.http()
+    read = http.get(f"/v1/files/{file_id}/content")
+    events = http.get("/v1/audit/events", params={"object": file_id, "action": "rows.read"}).json()["data"]
+    assert [(event["first_idx"], event["end_idx"], event["outcome"], event["component"]) for event in events] == [(0, 5, "allowed", "api")]
+    assert (events[0]["object_id"], events[0]["request_id"]) == (file_id, read.headers["x-request-id"])
+    assert events[0]["key_id"].startswith("key_")
+    assert len(events[0]["digest"]) == 64
+
+
+def test_who_made_a_key_is_on_record(api: Served) -> None:
+    http = api.http()
+    made = http.post("/v1/keys", json={"name": "reader", "scopes": ["read"]})
+    [event] = http.get("/v1/audit/events", params={"object": made.json()["id"], "action": "key.create"}).json()["data"]
+    assert (event["request_id"], event["principal_id"]) == (made.headers["x-request-id"], api.actor.principal_id.hex)
+
+
+def test_a_page_is_on_record_before_its_rows_leave(api: Served) -> None:
+    file_id = api.upload(b"".join(b'{"text": "%d %b"}\n' % (number, b"x" * 5000) for number in range(5000)), purpose="rows").json()["id"]
+    http = api.http()
+    with http.stream("GET", f"/v1/files/{file_id}/content") as response:
+        got = next(response.iter_lines())
+        assert got
+        events = api.http().get("/v1/audit/events", params={"object": file_id, "action": "rows.read"}).json()["data"]
+        assert events
+        assert max(event["end_idx"] for event in events) < 5000  # and not yet for what has not been read
+
+
+def test_events_are_paged(api: Served) -> None:
+    http = api.http()
+    for _ in range(5):
+        http.get("/v1/files")
+    query: dict[str, str | int] = {"limit": 2, "action": "file.list"}
+    first = http.get("/v1/audit/events", params=query).json()
+    assert (len(first["data"]), first["has_more"], first["last_id"]) == (2, True, first["data"][-1]["id"])
+    second = http.get("/v1/audit/events", params={**query, "after": first["last_id"]}).json()
+    third = http.get("/v1/audit/events", params={**query, "after": second["last_id"]}).json()
+    ids = [event["id"] for page in (first, second, third) for event in page["data"]]
+    assert len(set(ids)) == 5
+    assert third["has_more"] is False
+    assert error_of(http.get("/v1/audit/events", params={"after": "nonsense"})) == (400, "invalid_field", "after")
+    assert error_of(http.get("/v1/audit/events", params={"after": "audit_" + "0" * 32}))[0] == 404

@@ -1,0 +1,93 @@
+"""`/v1/models` and `/v1/heads`: what a request may name as its model."""
+
+import json
+from collections.abc import Callable
+
+from sqlalchemy import select
+
+from db.connect import Store
+from db.schema import jobs
+from db.settings import Role
+from tests.api.conftest import Served
+from tests.api.lines import CLASSIFY
+from tests.api.mill import Mill
+from tests.api.routes.test_files import error_of
+
+Stores = Callable[[Role], Store]
+EXAMPLES = b"text,label\n" + b"".join(b"text %d,%s\n" % (number, [b"a", b"b"][number % 2]) for number in range(8))
+
+
+def test_the_registry_is_listed(api: Served) -> None:
+    listed = api.http().get("/v1/models").json()
+    assert listed["object"] == "list"
+    models = {model["id"]: model for model in listed["data"]}
+    assert models["minilm-l6-v2"]["textmill"]["tasks"] == ["classify", "embed"]
+    assert all(isinstance(model["created"], int) and model["owned_by"] for model in models.values())
+    assert api.http().get("/v1/models/minilm-l6-v2").json() == models["minilm-l6-v2"]
+
+
+def test_a_model_that_is_not_there_is_not_found(api: Served) -> None:
+    for name in ("no-such-model", "head:none", "head:", "%2e%2e", "a'b"):
+        assert error_of(api.http().get(f"/v1/models/{name}"))[:2] == (404, "model_not_found")
+
+
+def test_a_head_is_trained_by_a_batch(api: Served, stores: Stores) -> None:
+    file_id = api.upload(EXAMPLES, "examples.csv", purpose="train").json()["id"]
+    response = api.http().post("/v1/heads", json={"name": "my head", "training_file": file_id})
+    batch = response.json()
+    assert (batch["object"], batch["endpoint"], batch["status"]) == ("batch", "/v1/heads", "validating")
+    assert (batch["input_file_id"], batch["textmill"]["task"]) == (file_id, "train")
+    with stores(Role.API).transaction(tenant=api.actor.tenant_id) as connection:
+        job = connection.execute(select(jobs)).one()
+    assert job.head_id is not None
+    assert job.model == "minilm-l6-v2"
+    assert not any("my head" in str(value) for value in job)
+
+
+def test_a_head_that_cannot_be_trained_names_the_field(api: Served) -> None:
+    file_id = api.upload(EXAMPLES, "examples.csv", purpose="train").json()["id"]
+    impossible: list[tuple[dict[str, object], str, str]] = [
+        ({"name": ""}, "invalid_name", "name"),
+        ({"name": "a/b"}, "invalid_name", "name"),
+        ({"name": "a\nb"}, "invalid_name", "name"),
+        ({"name": "x" * 257}, "invalid_name", "name"),
+        ({"model": "no-such-model"}, "unknown_model", "model"),
+        ({"model": "gemma3-270m"}, "model_task_mismatch", "model"),
+        ({"model": "head:other"}, "unknown_model", "model"),
+    ]
+    for changes, code, param in impossible:
+        response = api.http().post("/v1/heads", json={"name": "h", "training_file": file_id, **changes})
+        assert error_of(response) == (400, code, param)
+
+
+def test_a_trained_head_is_a_model_that_labels(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(EXAMPLES, "examples.csv", purpose="train").json()["id"]
+    training = http.post("/v1/heads", json={"name": "my head", "training_file": file_id}).json()
+    mill.run_all()
+    assert http.get(f"/v1/batches/{training['id']}").json()["status"] == "completed"
+    [head] = http.get("/v1/heads").json()["data"]
+    assert (head["id"], head["name"], head["base"], head["labels"]) == ("head:my head", "my head", "fake-encoder", ["a", "b"])
+    assert head["metrics"]
+    assert http.get("/v1/models/head:my%20head").json()["owned_by"] == "tenant"
+    assert "head:my head" in [model["id"] for model in http.get("/v1/models").json()["data"]]
+
+    texts = api.upload(b"text\nfirst\nsecond\n", "texts.csv", purpose="rows").json()["id"]
+    request = {"input_file_id": texts, "endpoint": CLASSIFY, "defaults": {"model": "head:my head"}}
+    batch = http.post("/v1/batches", json=request).raise_for_status().json()
+    assert "my head" not in json.dumps(batch)
+    mill.run_all()
+    batch = http.get(f"/v1/batches/{batch['id']}").json()
+    assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    answers = [json.loads(line) for line in http.get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()]
+    assert all(answer["response"]["body"]["label"] in {"a", "b"} for answer in answers)
+
+    assert http.delete("/v1/heads/my head").json() == {"id": "head:my head", "object": "head", "deleted": True}
+    assert http.get("/v1/heads").json()["data"] == []
+    assert error_of(http.post("/v1/batches", json=request)) == (400, "unknown_model", "defaults.model")
+
+
+def test_heads_are_listed_and_a_missing_one_is_not_found(api: Served) -> None:
+    http = api.http()
+    assert http.get("/v1/heads").json() == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    assert error_of(http.delete("/v1/heads/none"))[0] == 404

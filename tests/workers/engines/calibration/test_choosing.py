@@ -1,0 +1,228 @@
+"""Calibration chooses the fastest way that agrees with fp32, says why of the others, and keeps what it found."""
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from db.errors import TextmillError
+from tests.workers.families import make
+from tests.workers.runtimes import Device
+from workers.engines import loading
+from workers.engines.calibration import choosing, findings
+from workers.engines.calibration.candidates import Candidates
+from workers.engines.calibration.choosing import calibrate, plan_of
+from workers.engines.calibration.findings import Finding
+from workers.engines.calibration.held_texts import held_texts
+from workers.engines.contract.cpu import cpu_flags
+from workers.engines.encoders.torch_encoder import TorchEncoder
+from workers.models import registry
+from workers.models.folders import local_model
+from workers.models.provision import with_digest
+
+ALL_FLAGS = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_vnni"})
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(tmp_path / "models"))
+    make("bert", tmp_path / "models" / "small", classifier=True)
+    return tmp_path
+
+
+@pytest.fixture
+def candidates(root: Path) -> Candidates:
+    return of(root, cpu_flags())
+
+
+def of(root: Path, flags: frozenset[str]) -> Candidates:
+    folder = root / "models" / "small"
+    card = local_model("local:small")
+    assert card is not None
+    return Candidates(with_digest(card, folder), folder, flags)
+
+
+def quick(candidates: Candidates, **asked: str) -> Finding:
+    return calibrate(candidates, model="local:small", weights="w", cores=2, trial_seconds=0.01, texts=70, **asked)  # type: ignore[arg-type]
+
+
+def test_one_way_is_chosen_and_every_other_has_a_reason(candidates: Candidates) -> None:
+    finding = quick(candidates)
+    assert [trial.verdict for trial in finding.trials].count("chosen") == 1
+    assert finding.trials[0] == finding.chosen
+    assert all(trial.reason for trial in finding.trials)
+    assert len(finding.trials) == len(list(candidates))
+    plan, candidate = plan_of(finding, candidates)
+    assert (plan.engine, plan.format) == (candidate.engine, candidate.format)
+    assert plan.policy.padded == (plan.engine != "torch")
+
+
+def test_what_disagrees_is_out_however_fast(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = TorchEncoder.run
+    monkeypatch.setattr(
+        TorchEncoder,
+        "run",
+        lambda self, packed: honest(self, packed) if "float32" in self.model_version else honest(self, packed) + np.float32([9, 0, 0]),
+    )
+    trials = {(trial.engine, trial.format): trial for trial in quick(of_all(candidates)).trials}
+    spoilt = trials["torch", "bfloat16"]
+    assert spoilt.verdict == "disagrees"
+    assert spoilt.tokens_per_second is not None  # it is timed all the same, so that people see what exactness costs
+
+
+def of_all(candidates: Candidates) -> Candidates:
+    """With bf16 among the ways, whatever this CPU: slow where it is emulated, but right."""
+    candidates._flags = ALL_FLAGS
+    return candidates
+
+
+def test_an_output_that_is_not_a_number_disagrees(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = TorchEncoder.run
+    monkeypatch.setattr(
+        TorchEncoder,
+        "run",
+        lambda self, packed: honest(self, packed) * (1 if "float32" in self.model_version else np.nan),
+    )
+    trials = {(trial.engine, trial.format): trial for trial in quick(of_all(candidates)).trials}
+    assert trials["torch", "bfloat16"].verdict == "disagrees"
+
+
+def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers.engines.encoders import onnx_encoder, openvino_encoder
+
+    def fail() -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(openvino_encoder, "import_openvino", fail)
+    monkeypatch.setattr(onnx_encoder, "import_onnxruntime", fail)
+    finding = quick(candidates)
+    assert finding.chosen.engine == "torch"
+    assert {trial.verdict for trial in finding.trials if trial.engine != "torch"} == {"not here"}
+
+
+def test_a_package_that_is_missing_is_one_way_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda _: None)
+    assert {one.refused for one in candidates if one.engine == "openvino"} == {"the package openvino is not installed"}
+    assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnxruntime is not installed"}
+    assert quick(candidates).chosen.engine == "torch"
+
+
+def test_the_package_that_builds_the_graph_is_needed_too(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda name: None if name == "onnx" else object())
+    assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnx is not installed"}
+
+
+def test_without_bf16_and_int8_in_hardware_they_are_not_tried(root: Path) -> None:
+    assert {one.format for one in of(root, frozenset({"avx2"})) if one.refused is None} == {"float32"}
+
+
+@pytest.mark.parametrize("value", ["AVX2", "avx2", "default"])
+def test_instructions_that_the_environment_forbids_are_not_counted_on(value: str) -> None:
+    assert not {flag for flag in cpu_flags({"ONEDNN_MAX_CPU_ISA": value}) if flag.startswith(("avx512", "amx"))}
+    assert cpu_flags({}) >= cpu_flags({"ATEN_CPU_CAPABILITY": value})
+
+
+def test_a_format_that_was_asked_for_is_taken_even_if_it_disagrees(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "MOST_DIFFERENCE", 0.0)
+    chosen = quick(of_all(candidates), engine="torch", number_format="bfloat16").chosen
+    assert (chosen.engine, chosen.format) == ("torch", "bfloat16")
+    assert chosen.reason.startswith("asked for, though ")
+
+
+def test_held_texts_repeat_and_differ_in_length() -> None:
+    assert held_texts(50) == held_texts(80)[:50]
+    lengths = {len(text.split()) for text in held_texts(200)}
+    assert min(lengths) < 15
+    assert max(lengths) > 100
+
+
+def test_a_finding_is_kept_and_found_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "ROUNDS", 1)
+    device = Device(root, engine="auto", dtype="auto")
+    card = registry.get("local:small")
+    found = loading.find_out(card, device)
+    assert loading.find_out(card, device) == found
+    _, plan = loading.load_encoder(card, device)
+    assert (plan.engine, plan.format, plan.lanes) == (found.chosen.engine, found.chosen.format, found.chosen.lanes)
+
+
+def test_a_finding_is_bound_to_machine_model_and_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(weights: str = "w", flags: frozenset[str] = ALL_FLAGS, cores: int = 2, engine: str | None = None) -> str:
+        return findings.key_of(weights, flags, cores, engine=engine, number_format=None)
+
+    keys = [key(), key(weights="v"), key(flags=frozenset()), key(cores=4), key(engine="torch")]
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": 1}', '{"trials": [{"engine": "torch"}]}'])
+def test_a_half_written_finding_is_never_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "calibration").mkdir()
+    (tmp_path / "calibration" / "key.json").write_text(content)
+    assert findings.find(tmp_path, "key") is None
+
+
+def test_a_home_that_cannot_be_written_to_still_calibrates(candidates: Candidates, tmp_path: Path) -> None:
+    (tmp_path / "calibration").write_text("in the way")
+    with findings.alone(tmp_path):
+        findings.keep(tmp_path, "key", quick(candidates))
+    assert findings.find(tmp_path, "key") is None
+
+
+def test_two_processes_do_not_calibrate_at_once(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with findings.alone(tmp_path):
+            order.append("second")
+
+    with findings.alone(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_exact_forces_fp32(root: Path) -> None:
+    engine, plan = loading.load_encoder(registry.get("local:small"), Device(root, engine="torch", dtype="exact"))
+    assert plan.format == "float32"
+    assert "float32" in engine.model_version
+
+
+def test_an_engine_that_is_not_there_is_refused_with_the_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda _: None)
+    with pytest.raises(TextmillError, match="openvino is not installed") as caught:
+        loading.load_encoder(registry.get("local:small"), Device(root, engine="openvino", dtype="auto"))
+    assert caught.value.code == "engine_not_available"
+
+
+def test_lanes_and_budget_that_were_asked_for_win_over_the_finding(root: Path) -> None:
+    device = replace(Device(root, engine="torch", dtype="float32"), lanes=3, budget_tokens=99)
+    _, plan = loading.load_encoder(registry.get("local:small"), device)
+    assert (plan.lanes, plan.policy.budget_tokens) == (3, 99)
+
+
+def test_openvinos_telemetry_never_enters_the_process() -> None:
+    code = (
+        "import sys; from workers.engines.encoders.openvino_encoder import import_openvino; import_openvino();"
+        "import openvino.opset13; sys.exit(any(module for name, module in sys.modules.items() if name.startswith('openvino_telemetry')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_shows_every_way_and_its_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-m", "api.cli", "calibrate", "local:small", "--engine", "torch", "--explain"]
+    monkeypatch.setenv("TEXTMILL_HOME", str(root))
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "torch" in told.stdout
+    assert "chosen: " in told.stdout
+    asked = subprocess.run([*command[:-1], "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(asked.stdout)["trials"][0]["verdict"] == "chosen"
