@@ -150,7 +150,7 @@ class _Worker:
         self._actor = Actor(create_tenant(stores[Role.API], "benchmark"), uuid.uuid4(), None, SCOPES)
         self._runtime = Runtime(settings)
         self._keeper = self._new_keeper()
-        self._task = ShardTask(stores[Role.WORKER], self._runtime, self._keeper, Watchdog(1800), settings, lambda: False)
+        self._task = ShardTask(stores[Role.WORKER], self._runtime, self._keeper, Watchdog(1800).watch, settings, lambda: False)
 
     def _new_keeper(self) -> LeaseKeeper:
         return LeaseKeeper(self._stores[Role.WORKER], lease_seconds=30, heartbeat_seconds=HEARTBEAT_SECONDS, margin_seconds=5)

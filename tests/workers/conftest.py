@@ -1,5 +1,5 @@
-"""The models that the tests of the machine room load."""
+"""The models and texts that the tests of the machine room run."""
 
-from tests.workers.runtimes import gemma_folder, models_home
+from tests.workers.runtimes import articles, gemma_folder, minilm_runtime, models_home
 
-__all__ = ["gemma_folder", "models_home"]
+__all__ = ["articles", "gemma_folder", "minilm_runtime", "models_home"]
