@@ -118,13 +118,13 @@ def list_events(
 def _event_row(event: dict[str, object]) -> tuple[object, ...]:
     from api.cli.terminal.terminal import when
 
-    first, end = event.get("first_row"), event.get("end_row")
+    first, end = event.get("first_idx"), event.get("end_idx")
     return (
         when(event.get("created_at")),
         event.get("component", ""),
         event.get("action", ""),
         event.get("outcome", ""),
         event.get("object_id") or "",
-        f"{first}–{end - 1}" if isinstance(first, int) and isinstance(end, int) else "",
+        f"{first}–{end - 1 if isinstance(end, int) else ''}" if isinstance(first, int) else "",
         event.get("principal_id") or "",
     )
