@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-unit check faults soak bench bench-million bench-peers lock clean
+.PHONY: help setup demo test test-unit check docs faults soak bench bench-million bench-peers lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,7 +36,7 @@ test: setup ## run every test, on real Postgres and Valkey
 test-unit: setup ## run the tests that need no server and no process, within a minute
 	$(BIN)/python -m pytest tests/unit
 
-check: setup ## format, lint, types, layers, deployment files
+check: setup ## format, lint, types, layers, documents, deployment files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -44,7 +44,10 @@ check: setup ## format, lint, types, layers, deployment files
 	$(BIN)/hadolint deploy/Containerfile
 	$(BIN)/shellcheck .ci/run deploy/make-secrets
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
-	$(BIN)/python -m pytest tests/test_house.py tests/deploy --ignore=tests/deploy/test_parts.py
+	$(BIN)/python -m pytest tests/test_house.py tests/unit/api/docs tests/unit/api/reference tests/deploy --ignore=tests/deploy/test_parts.py
+
+docs: setup ## write what is generated into the pages of api/docs/pages/ anew
+	$(BIN)/python -m api.reference
 
 faults: setup ## break everything, in some 35 minutes: matrix, cost, mutants, goals; writes faults-report.json and .md
 	$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY))

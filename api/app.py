@@ -14,7 +14,7 @@ from api.request_log import RequestLog
 from api.requests.front import Front
 from api.requests.key_cache import KeyCache
 from api.requests.upload_slots import UploadSlots
-from api.routes import audit, batches, files, heads, health, keys, label_sets, metrics, models, steering, timelines
+from api.routes import audit, batches, docs, files, heads, health, keys, label_sets, metrics, models, steering, timelines
 from api.settings import ApiSettings
 from db.connect import open_store
 from db.queue.wakeups import Bell
@@ -22,10 +22,11 @@ from db.settings import Role, StoreSettings
 from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910
+RESOURCES = (files, batches, steering, timelines, models, label_sets, heads, audit, keys, health, metrics, docs)
 
 
 def create_app(settings: StoreSettings | None = None) -> FastAPI:
-    """Opens the store when it starts and closes it when it ends. The interactive docs are off: they load scripts from elsewhere."""
+    """Opens the store when it starts and closes it when it ends. FastAPI's own docs are off: they load scripts from elsewhere."""
     chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
 
     @asynccontextmanager
@@ -51,7 +52,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
     app = FastAPI(title="textmill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(RequestLog)
     errors.install(app)
-    for resource in (files, batches, steering, timelines, models, label_sets, heads, audit, keys, health, metrics):
+    for resource in RESOURCES:
         app.include_router(resource.router)
     return app
 

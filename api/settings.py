@@ -11,23 +11,26 @@ MIB = 1 << 20
 
 
 class ApiSettings(StoreSettings):
-    """``store_threads`` run blocking calls of the store; each upload has one more thread of its own for as long as its body takes to parse.
+    """What each is for, its description says; the reference takes it from there."""
 
-    ``forwarded_from``: addresses of proxies whose X-Forwarded-For is believed (for the audit's "from where"); empty: none.
-    ``metrics_from_anywhere``: /metrics answers only the loopback address otherwise.
-    """
-
-    max_upload_bytes: int = Field(default=4096 * MIB, ge=1)
-    max_line_bytes: int = Field(default=8 * MIB, ge=1024)
-    max_parquet_bytes: int = Field(default=256 * MIB, ge=1024)  # held in memory: Parquet cannot be read as a stream
-    max_json_bytes: int = Field(default=8 * MIB, ge=1024)  # of every other body; 5,000 long labels fit
-    max_uploads: int = Field(default=32, ge=1)
-    store_threads: int = Field(default=16, ge=1, le=128)
-    upload_idle_seconds: float = Field(default=60.0, gt=0)  # an upload that sends nothing for so long is ended
-    shutdown_seconds: int = Field(default=10, ge=1)  # what requests get to finish once the server is asked to end
-    key_cache_seconds: float = Field(default=3.0, ge=0, le=5)  # a revoked key works so long at most
-    forwarded_from: str = ""
-    metrics_from_anywhere: bool = False
+    max_upload_bytes: int = Field(default=4096 * MIB, ge=1, description="Of one uploaded file.")
+    max_line_bytes: int = Field(default=8 * MIB, ge=1024, description="Of one line or record; a longer one is a failed row.")
+    max_parquet_bytes: int = Field(
+        default=256 * MIB, ge=1024, description="Of a Parquet file, which is held in memory: it cannot be read as a stream."
+    )
+    max_json_bytes: int = Field(default=8 * MIB, ge=1024, description="Of every other body; 5,000 long labels fit.")
+    max_uploads: int = Field(default=32, ge=1, description="Uploads at once, each with a thread of its own; one more is answered 429.")
+    store_threads: int = Field(default=16, ge=1, le=128, description="Threads for calls of the store, and database connections.")
+    upload_idle_seconds: float = Field(default=60.0, gt=0, description="An upload that sends nothing for so long is ended.")
+    shutdown_seconds: int = Field(default=10, ge=1, description="What requests get to finish once the server is asked to end.")
+    key_cache_seconds: float = Field(
+        default=3.0, ge=0, le=5, description="How long a key that was good is not looked up again: so long a revoked one may go on working."
+    )
+    forwarded_from: str = Field(
+        default="",
+        description="Addresses of proxies, with commas, whose X-Forwarded-For is believed (for the audit's origin). Empty: none.",
+    )
+    metrics_from_anywhere: bool = Field(default=False, description="`/metrics` answers others than this machine itself.")
 
     @classmethod
     def over(cls, settings: StoreSettings) -> Self:

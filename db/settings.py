@@ -4,6 +4,7 @@ import os
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -35,11 +36,21 @@ class StoreSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TEXTMILL_", extra="ignore")
 
-    home: Path = Path("~/.textmill")
-    database_url: str | None = None
-    redis_url: str | None = None
-    kek_file: Path | None = None
-    unsafe_sealing_off: bool = False  # the control run of the canary sweep only: values are then stored readable
+    home: Path = Field(
+        default=Path("~/.textmill"), description="Folder with keys, secrets, logs, findings and, on one machine, the embedded servers."
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="PostgreSQL 18: `postgresql://host:5432/textmill?sslmode=verify-full`. Its user is replaced by each part's own login "
+        "role. Without it: the embedded one.",
+    )
+    redis_url: str | None = Field(
+        default=None, description="Redis or Valkey: `rediss://:password@host:6379/0`. Without it: the embedded one."
+    )
+    kek_file: Path | None = Field(default=None, description="The key file that wraps all keys. Without it: `keys/kek.json` in the home.")
+    unsafe_sealing_off: bool = Field(
+        default=False, description="Everything is stored readable. Only to show that the search for leaks finds something."
+    )
 
     @property
     def home_path(self) -> Path:

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("db", "workers", "api")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PAGES = [str(path.relative_to(ROOT)) for path in (ROOT / "api/docs/pages").glob("*.md")]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")
 AT_THE_TOP = {
     "pyproject.toml",
@@ -39,6 +40,7 @@ LIGHT_MODULES = (
     "api.cli",
     "api.cli.commands.stack",
     "api.client",
+    "api.docs.html",
     "api.local.up",
     "workers.app",
     "workers.dispatch.dispatcher",
@@ -92,7 +94,15 @@ def test_the_walk_through_the_house_names_files_for_each_of_the_ten_steps() -> N
         assert re.findall(r"`([^`]+)`", where), step
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_walk_through_the_house_names_every_room_with_a_sentence() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = [path.parent for package in PACKAGES for path in (ROOT / package).glob("*/**/__init__.py") if path.parent.name != "versions"]
+    assert len(rooms) > 30
+    for room in rooms:
+        assert re.search(rf"^\| `{module(room)}/` \| \S.{{20,}} \|$", text, re.MULTILINE), room
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, *sorted(PAGES)])
 def test_every_path_that_a_document_names_exists(name: str) -> None:
     document = ROOT / name
     text = document.read_text()

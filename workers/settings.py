@@ -22,22 +22,45 @@ class WorkerSettings(StoreSettings):
     written. They are not CPU threads; ``lanes`` are (model instances that run at once; None: the engine measures).
     """
 
-    device: str = "auto"
-    threads: int = Field(default=4, ge=1, le=64)
-    lanes: int | None = Field(default=None, ge=1, le=64)
-    budget_tokens: int | None = Field(default=None, ge=64)
-    engine: EngineChoice = "auto"  # of encoders; auto: the fastest that agrees with fp32
-    dtype: DtypeChoice = "auto"  # exact: float32; any is taken even if it disagrees
-    models: Annotated[tuple[str, ...], NoDecode] = ()  # loaded before the first shard is claimed; the others at first use
-    lease_seconds: float = Field(default=LEASE_SECONDS, ge=1, le=3600)
-    heartbeat_seconds: float = Field(default=HEARTBEAT_SECONDS, gt=0)
-    poll_seconds: float = Field(default=POLL_SECONDS, gt=0)
-    drain_seconds: float = Field(default=25.0, ge=0)  # below the 30 s most supervisors wait before SIGKILL
-    chunk_seconds: float = Field(default=2.0, gt=0)  # work between two writes of a shard; a crash costs two of these at most
-    hang_seconds: float = Field(default=1800.0, gt=0)  # longer than any one micro-batch: a full batch of the longest generations
-    max_memory_mb: int | None = Field(default=None, ge=64)  # above it the process drains and ends, for a supervisor to start it afresh
-    metrics_port: int | None = Field(default=None, ge=1, le=65535)
-    max_labels: int = Field(default=MAX_LABELS, ge=2)
+    device: str = Field(default="auto", description="`auto`, `cpu`, or `cuda:N` as nvidia-smi counts. One worker a device.")
+    threads: int = Field(default=4, ge=1, le=64, description="Shards in flight at once.")
+    lanes: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Instances of a model that run at once. Without it: as calibration chose, else one a core, and one on a GPU.",
+    )
+    budget_tokens: int | None = Field(default=None, ge=64, description="Tokens of a micro-batch. Without it: as calibration chose.")
+    engine: EngineChoice = Field(
+        default="auto", description="What runs encoders on a CPU. `auto`: the fastest that agrees with fp32; any other is taken as it is."
+    )
+    dtype: DtypeChoice = Field(
+        default="auto", description="The number format of encoders on a CPU. `exact` is `float32`; any is taken even where it disagrees."
+    )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Loaded before the first shard is claimed; the others when they are first asked for."
+    )
+    lease_seconds: float = Field(
+        default=LEASE_SECONDS, ge=1, le=3600, description="How long a shard is held without a renewal: more than twice the heartbeat."
+    )
+    heartbeat_seconds: float = Field(default=HEARTBEAT_SECONDS, gt=0, description="Between two renewals of all leases of the process.")
+    poll_seconds: float = Field(default=POLL_SECONDS, gt=0, description="Between two looks for work without a message.")
+    drain_seconds: float = Field(
+        default=25.0, ge=0, description="What shards in flight get to finish at SIGTERM: below the 30 s most supervisors wait."
+    )
+    chunk_seconds: float = Field(default=2.0, gt=0, description="Work between two writes of a shard. A crash costs two of these at most.")
+    hang_seconds: float = Field(
+        default=1800.0,
+        gt=0,
+        description="A micro-batch that takes longer ends the process: more than a full batch of the longest generations.",
+    )
+    max_memory_mb: int | None = Field(
+        default=None, ge=64, description="In MiB: above it the worker drains and ends with exit code 76, to be started afresh."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
+    )
+    max_labels: int = Field(default=MAX_LABELS, ge=2, description="Labels of a row; more fail it.")
 
     @field_validator("models", mode="before")
     @classmethod
@@ -68,13 +91,23 @@ class WorkerSettings(StoreSettings):
 class DispatcherSettings(StoreSettings):
     """Settings of the dispatcher and the reconciler inside it."""
 
-    tick_seconds: float = Field(default=0.25, gt=0)  # while there is work; a shard is seconds of work, so this is no idle time for a worker
-    idle_tick_seconds: float = Field(default=1.0, gt=0)  # what a new job waits at most
-    window: int = Field(default=64, ge=1)  # messages in Redis at once: enough for 16 workers, few enough that fairness is decided late
-    shard_seconds: float = Field(default=8.0, gt=0)  # of one worker thread's work in a shard: claiming and writing it takes some 20 ms
-    reap_seconds: float = Field(default=1.0, gt=0)
-    stale_upload_seconds: float = Field(default=24 * 3600.0, ge=60)  # an upload that stood still for a day will not be finished
-    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    tick_seconds: float = Field(
+        default=0.25, gt=0, description="Between two rounds while there is work; a shard is seconds of work, so no worker waits for it."
+    )
+    idle_tick_seconds: float = Field(default=1.0, gt=0, description="Between two rounds otherwise: what a new job waits at most.")
+    window: int = Field(
+        default=64, ge=1, description="Messages in Redis at once: enough for 16 workers, few enough that turns are decided late."
+    )
+    shard_seconds: float = Field(
+        default=8.0, gt=0, description="Work of one worker thread in a shard; claiming and writing one takes some 20 ms."
+    )
+    reap_seconds: float = Field(default=1.0, gt=0, description="Between two looks for leases that ran out.")
+    stale_upload_seconds: float = Field(
+        default=24 * 3600.0, ge=60, description="An upload that stood still for so long will not be finished, and is removed."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
+    )
 
 
 S = TypeVar("S", WorkerSettings, DispatcherSettings)

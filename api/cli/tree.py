@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands import calibrate, files, generate, jobs, keys, label, label_sets, profile, stack, train, workers
+from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, stack, train, workers
 from api.cli.terminal.exits import EPILOG
 
 
@@ -33,6 +33,7 @@ def build() -> typer.Typer:
     app.add_typer(keys.audit_app, name="audit")
     stack.register(app)
     app.add_typer(workers.app, name="workers")
+    app.command("docs", epilog=EPILOG)(docs.docs)
     return app
 
 

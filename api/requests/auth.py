@@ -4,7 +4,6 @@ Keys come in the Authorization header and nowhere else: an address ends in logs 
 """
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Final
 
@@ -21,13 +20,16 @@ from db.operators.tenants import authenticate
 _KEY_IN_URL: Final = re.compile(rb"tm_[A-Za-z0-9_-]{20,}|(?:^|&)(?:api[-_]?key|key|token|access[-_]?token|authorization)=", re.IGNORECASE)
 
 
-def needs(*scopes: str) -> Callable[[Request], Awaitable[Actor]]:
+class Needs:
     """A dependency: the actor of a key that holds at least one of ``scopes``.
 
     Raises Denied: 401 for a key that is missing, wrong, expired or revoked; 403 for a missing scope. Refused where the address holds a key.
     """
 
-    async def actor_of(request: Request) -> Actor:
+    def __init__(self, *scopes: str) -> None:
+        self.scopes = scopes
+
+    async def __call__(self, request: Request) -> Actor:
         front = front_of(request)
         if _KEY_IN_URL.search(request.scope["query_string"]) or _KEY_IN_URL.search(request.scope["path"].encode()):
             raise Refused("key_in_url", "An API key goes in the Authorization header, never in the address. Revoke this key.")
@@ -37,12 +39,10 @@ def needs(*scopes: str) -> Callable[[Request], Awaitable[Actor]]:
         if actor is None:
             actor = await anyio.to_thread.run_sync(_authenticate, front, presented, request_id, origin, limiter=front.store_calls)
         actor = replace(actor, request_id=request_id, origin=origin)
-        if actor.scopes.isdisjoint(scopes):
+        if actor.scopes.isdisjoint(self.scopes):
             await anyio.to_thread.run_sync(record_denied, front.store, actor, "scope.missing", limiter=front.store_calls)
-            raise Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
+            raise Denied(f"This key lacks the scope it takes here: {' or '.join(self.scopes)}.", code="missing_scope", status=403)
         return actor
-
-    return actor_of
 
 
 def _presented(request: Request) -> str:
@@ -59,9 +59,9 @@ def _authenticate(front: Front, presented: str, request_id: str, origin: str | N
     return actor
 
 
-Submitter = Annotated[Actor, Depends(needs("submit"))]
-Reader = Annotated[Actor, Depends(needs("read"))]
-Watcher = Annotated[Actor, Depends(needs("submit", "read"))]  # sees what there is and how far it is, not what is in it
-Manager = Annotated[Actor, Depends(needs("manage"))]
-Auditor = Annotated[Actor, Depends(needs("audit"))]
-Administrator = Annotated[Actor, Depends(needs("admin"))]
+Submitter = Annotated[Actor, Depends(Needs("submit"))]
+Reader = Annotated[Actor, Depends(Needs("read"))]
+Watcher = Annotated[Actor, Depends(Needs("submit", "read"))]  # sees what there is and how far it is, not what is in it
+Manager = Annotated[Actor, Depends(Needs("manage"))]
+Auditor = Annotated[Actor, Depends(Needs("audit"))]
+Administrator = Annotated[Actor, Depends(Needs("admin"))]

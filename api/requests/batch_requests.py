@@ -3,10 +3,11 @@
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID, uuid4
 
 import msgspec
+from msgspec import Meta
 
 from api.endpoints import HEADS, TASKS
 from api.errors import Refused
@@ -38,27 +39,38 @@ _UNIT_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _LABEL_CODES: Final = frozenset({"too_few_labels", "too_many_labels", "duplicate_label", "empty_label", "missing_labels"})
 
 
+Window = Annotated[
+    str, Meta(description="A length (`15m`, `24h`, `7d`), a date (until its end, UTC), or a time with its zone; one minute to 30 days.")
+]
+Metadata = Annotated[dict[str, str], Meta(description="Up to 16 pairs: keys of 64 characters, values of 512. Kept sealed.")]
+
+
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
 
     A priority is "interactive" (somebody waits: a small job before all bulk), "bulk", or a number that orders one's own bulk jobs.
     """
 
-    input_file_id: str
-    endpoint: str
-    completion_window: str = "24h"
-    metadata: dict[str, str] | None = None
-    priority: int | str = 0
-    defaults: dict[str, object] | None = None
+    input_file_id: Annotated[str, Meta(description="An uploaded file, of whatever purpose; not the output of a job.")]
+    endpoint: Annotated[str, Meta(description="What runs over its rows: one of the endpoints of a task.")]
+    completion_window: Window = "24h"
+    metadata: Metadata | None = None
+    priority: Annotated[
+        int | str, Meta(description="`interactive` (at most 256 rows, before all bulk), `bulk`, or -99 to 99: the order of your own jobs.")
+    ] = 0
+    defaults: Annotated[
+        dict[str, object] | None,
+        Meta(description="Fields of the task's body, laid under every row's: what a row leaves out, it takes here."),
+    ] = None
 
 
 class HeadRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    name: str
-    training_file: str
-    model: str | None = None
-    completion_window: str = "24h"
-    metadata: dict[str, str] | None = None
-    priority: int = 0
+    name: Annotated[str, Meta(description="What `head:NAME` will call it; a head of that name is replaced.")]
+    training_file: Annotated[str, Meta(description="A file whose rows have a text and a label each.")]
+    model: Annotated[str | None, Meta(description="The encoder below; otherwise the first that classifies.")] = None
+    completion_window: Window = "24h"
+    metadata: Metadata | None = None
+    priority: Annotated[int, Meta(description="-99 to 99: the order of your own jobs.")] = 0
 
 
 def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> NewJob:

@@ -28,7 +28,7 @@ def index(
     action: Annotated[str | None, Query(pattern=r"^[a-z_.]{1,64}$")] = None,
     object: str | None = None,
 ) -> Json:
-    """Newest first. ``object`` is the id of a file, a batch or a key."""
+    """Audit events, newest first. ``object`` is the id of a file, a batch or a key."""
     events = list_events(
         front_of(request).store,
         actor,

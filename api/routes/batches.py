@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1/batches")
 
 @router.post("")
 def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Depends(json_of(BatchRequest))]) -> Json:
+    """Make a job over a file."""
     front, idempotency_key = front_of(request), idempotency_key_of(request)
     made = create_once(request, front.store, actor, batch_job(front.store, actor, body, idempotency_key))
     front.bell.ring()
@@ -34,6 +35,7 @@ def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Dep
 
 @router.get("")
 def index(request: Request, actor: Watcher, limit: Annotated[int, Query(ge=1)] = 20, after: str | None = None) -> Json:
+    """Jobs, newest first."""
     last: UUID | None = None if after is None else parse_batch_id(after)
     jobs, has_more = list_jobs(front_of(request).store, actor, limit=min(limit, MAX_LISTED), after=last)
     return list_object([batch_object(job) for job in jobs], has_more=has_more)
@@ -41,11 +43,13 @@ def index(request: Request, actor: Watcher, limit: Annotated[int, Query(ge=1)] =
 
 @router.get("/{batch_id}")
 def show(request: Request, actor: Watcher, batch_id: str) -> Json:
+    """One job."""
     return batch_object(get_job(front_of(request).store, actor, parse_batch_id(batch_id)))
 
 
 @router.post("/{batch_id}/cancel")
 def cancel(request: Request, actor: Manager, batch_id: str) -> Json:
+    """Cancel a job. What is done is kept."""
     front = front_of(request)
     cancelled = cancel_job(front.store, actor, parse_batch_id(batch_id))
     front.bell.ring()

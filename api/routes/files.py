@@ -30,6 +30,7 @@ router = APIRouter(prefix="/v1/files")
 
 @router.post("")
 async def create(request: Request, actor: Submitter) -> Json:
+    """Upload a file, as a form: its fields, then the part `file`."""
     return file_object(await receive_upload(request, actor))
 
 
@@ -51,6 +52,7 @@ def index(
 
 @router.get("/{file_id}")
 def show(request: Request, actor: Watcher, file_id: str) -> Json:
+    """One file; `file-o…` and `file-e…` are the output and error file of a job."""
     store, ref = front_of(request).store, parse_file_id(file_id)
     if ref.which is None:
         return file_object(get_file(store, actor, ref.id))
@@ -62,7 +64,10 @@ def show(request: Request, actor: Watcher, file_id: str) -> Json:
 
 @router.get("/{file_id}/content")
 async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)], after: str | None = None) -> Download:
-    """``after``: the id of a line of results, for a reader that was cut off: what follows is what it would have got."""
+    """The rows of a file, or results, as JSON lines. Results can be read while the job runs.
+
+    ``after``: the id of a line of results, for a reader that was cut off: what follows is what it would have got.
+    """
     ref = parse_file_id(file_id)
     if ref.which is None:
         if after is not None:
@@ -77,6 +82,7 @@ async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(f
 
 @router.delete("/{file_id}")
 def delete(request: Request, actor: Manager, file_id: str) -> Json:
+    """Delete a file and its rows, or a job's output or error file. 409 while a job still reads it."""
     store, ref = front_of(request).store, parse_file_id(file_id)
     if ref.which is None:
         delete_file(store, actor, ref.id)

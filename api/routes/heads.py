@@ -17,18 +17,20 @@ router = APIRouter(prefix="/v1/heads")
 
 @router.post("")
 def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depends(json_of(HeadRequest))]) -> Json:
-    """The batch that trains it."""
+    """Train a head: a job, whose end makes it."""
     store = front_of(request).store
     return batch_object(create_once(request, store, actor, head_job(store, actor, body, idempotency_key_of(request))))
 
 
 @router.get("")
 def index(request: Request, actor: Watcher) -> Json:
+    """All heads, with how well they did."""
     return list_object([head_object(head) for head in list_heads(front_of(request).store, actor)], has_more=False)
 
 
 @router.delete("/{name}")
 def delete(request: Request, actor: Manager, name: str) -> Json:
+    """Delete a head. Jobs that still name it fail row by row."""
     name = name.removeprefix("head:")
     delete_head(front_of(request).store, actor, name)
     return deleted_object(f"head:{name}", "head")

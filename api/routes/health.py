@@ -11,11 +11,13 @@ router = APIRouter()
 
 @router.get("/healthz")
 async def alive() -> Json:
+    """The process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 def ready(request: Request) -> Json:
+    """The store answers too."""
     with front_of(request).store.engine.connect() as connection:
         connection.execute(text("select 1"))
     return {"status": "ok"}

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
+from msgspec import Meta
 
 from api.errors import Refused
 from api.objects import Json, deleted_object, list_object, seconds
@@ -25,21 +26,20 @@ router = APIRouter(prefix="/v1/keys")
 
 
 class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``expires_at`` in Unix seconds; null: until it is revoked."""
-
-    name: str
-    scopes: list[str]
-    expires_at: int | None = None
+    name: Annotated[str, Meta(description="For whom or what it is, 1 to 256 characters; kept sealed.")]
+    scopes: Annotated[list[str], Meta(description="One or more of `submit`, `read`, `manage`, `audit`, `admin`.")]
+    expires_at: Annotated[int | None, Meta(description="Unix seconds, ten years from now at most; null: until it is revoked.")] = None
 
 
 @router.get("")
 def index(request: Request, actor: Administrator) -> Json:
+    """All keys, never their secret."""
     return list_object([_object(key) for key in list_api_keys(front_of(request).store, actor)], has_more=False)
 
 
 @router.post("")
 def create(request: Request, actor: Administrator, body: Annotated[KeyRequest, Depends(json_of(KeyRequest))]) -> Json:
-    """For a new principal: whoever gets this key."""
+    """Make a key, for a new principal: whoever gets it. It is shown this once."""
     if not 0 < len(body.name) <= MAX_NAME_CHARS:
         raise Refused("invalid_name", f"A key's name has 1 to {MAX_NAME_CHARS} characters.", param="name")
     scopes = frozenset(body.scopes)
@@ -61,6 +61,7 @@ def create(request: Request, actor: Administrator, body: Annotated[KeyRequest, D
 
 @router.delete("/{key_id}")
 def revoke(request: Request, actor: Administrator, key_id: str) -> Json:
+    """Revoke a key. It stays in the list."""
     found = _KEY_ID.fullmatch(key_id)
     if found is None:
         raise NotFound("There is no such key.", code="key_not_found")

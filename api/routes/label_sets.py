@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
+from msgspec import Meta
 
 from api.errors import Refused
 from api.objects import Json, deleted_object, list_object, seconds
@@ -20,13 +21,15 @@ router = APIRouter(prefix="/v1/label_sets")
 
 
 class LabelSetRequest(msgspec.Struct, forbid_unknown_fields=True):
-    labels: list[str]
-    templates: list[str] | None = None
+    labels: Annotated[list[str], Meta(description="At least two, each once.")]
+    templates: Annotated[
+        list[str] | None, Meta(description="Sentences with `{}` where the label goes, at most 32; otherwise the model's own.")
+    ] = None
 
 
 @router.put("/{name}")
 def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetRequest, Depends(json_of(LabelSetRequest))]) -> Json:
-    """Makes the set or replaces it; jobs that run take the new one from their next shard on."""
+    """Make a set or replace it; jobs that run take the new one from their next shard on."""
     check_name(name)
     code = check_defaults("classify", "/v1/classifications", {"labels": body.labels, "templates": body.templates})
     if code is not None:
@@ -37,11 +40,13 @@ def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetReq
 
 @router.get("")
 def index(request: Request, actor: Watcher) -> Json:
+    """All label sets, with their labels."""
     return list_object([_object(found) for found in list_label_sets(front_of(request).store, actor)], has_more=False)
 
 
 @router.get("/{name}")
 def show(request: Request, actor: Watcher, name: str) -> Json:
+    """One label set."""
     for found in list_label_sets(front_of(request).store, actor):
         if found.name == name:
             return _object(found)
@@ -50,6 +55,7 @@ def show(request: Request, actor: Watcher, name: str) -> Json:
 
 @router.delete("/{name}")
 def delete(request: Request, actor: Manager, name: str) -> Json:
+    """Delete a set. Jobs that still name it fail row by row."""
     delete_label_set(front_of(request).store, actor, name)
     return deleted_object(name, "label_set")
 

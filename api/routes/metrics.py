@@ -13,6 +13,7 @@ router = APIRouter()
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
+    """Prometheus metrics of this process. 404 for other machines, unless a setting opens it."""
     if not front_of(request).settings.metrics_from_anywhere and not _is_local(request):
         raise HTTPException(404)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

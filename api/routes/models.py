@@ -16,12 +16,14 @@ router = APIRouter(prefix="/v1/models")
 
 @router.get("")
 def index(request: Request, actor: Watcher) -> Json:
+    """What a request may name as its model: the registry's, your heads, and the operator's own folders."""
     heads = list_heads(front_of(request).store, actor)
     return list_object([*map(_registry_model, registry.all_models()), *map(_head_model, heads)], has_more=False)
 
 
 @router.get("/{model_id}")
 def show(request: Request, actor: Watcher, model_id: str) -> Json:
+    """One model."""
     if model_id.startswith(HEAD_PREFIX):
         wanted = model_id.removeprefix(HEAD_PREFIX)
         for head in list_heads(front_of(request).store, actor):

@@ -21,23 +21,26 @@ router = APIRouter(prefix="/v1/batches")
 
 
 class PriorityRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Higher goes first, among the tenant's own."""
-
-    priority: Annotated[int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+    priority: Annotated[
+        int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Higher goes first, among your own jobs; 0 is where they begin.")
+    ]
 
 
 @router.post("/{batch_id}/pause")
 def pause(request: Request, actor: Manager, batch_id: str) -> Json:
+    """Begin nothing more of it. What is with a model is finished; its deadline goes on."""
     return _steer(request, actor, batch_id, steering.pause_job)
 
 
 @router.post("/{batch_id}/resume")
 def resume(request: Request, actor: Manager, batch_id: str) -> Json:
+    """Go on with a paused job."""
     return _steer(request, actor, batch_id, steering.resume_job)
 
 
 @router.post("/{batch_id}/retry")
 def retry(request: Request, actor: Manager, batch_id: str) -> Json:
+    """Run the rows again that failed, and those that never ran, of a job that has ended. Answers are kept, its window begins anew."""
     return _steer(request, actor, batch_id, steering.retry_job)
 
 
@@ -45,11 +48,13 @@ def retry(request: Request, actor: Manager, batch_id: str) -> Json:
 def put_in_order(
     request: Request, actor: Manager, batch_id: str, body: Annotated[PriorityRequest, Depends(json_of(PriorityRequest))]
 ) -> Json:
+    """Put a job before or behind your others, while it runs too."""
     return _steer(request, actor, batch_id, lambda store, who, job_id: steering.set_priority(store, who, job_id, body.priority))
 
 
 @router.delete("/{batch_id}")
 def delete(request: Request, actor: Manager, batch_id: str) -> Json:
+    """Delete a job in whatever state, with its results. Its file stays."""
     steering.delete_job(front_of(request).store, actor, parse_batch_id(batch_id))
     return deleted_object(batch_id, "batch")
 

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/batches")
 
 @router.get("/{batch_id}/shards")
 def story(request: Request, actor: Watcher, batch_id: str) -> Json:
-    """The shards that are not done or had a failed attempt, at most twenty, and the totals of all."""
+    """How a job went: the shards that are not done or had a failed attempt, at most twenty, and the totals of all."""
     told: Json = msgspec.to_builtins(_story(job_story(front_of(request).store, actor, parse_batch_id(batch_id))))
     return {"object": "job_story", **told}
 

@@ -36,18 +36,16 @@ MAX_NAME_CHARS: Final = 512
 EXPIRES_SECONDS: Final = (3_600, 2_592_000)  # OpenAI's bounds
 PURPOSES: Final = ("batch", "rows", "train")
 FORMATS: Final = ("jsonl", "csv", "parquet")
-FORM_FIELDS: Final = frozenset(
-    {
-        "purpose",
-        "format",
-        "text_column",
-        "id_column",
-        "label_column",
-        "delimiter",
-        "expires_after[anchor]",
-        "expires_after[seconds]",
-    }
-)
+FORM_FIELDS: Final = {
+    "purpose": "`batch`, `rows` or `train`.",
+    "format": "`jsonl`, `csv` or `parquet`; otherwise the file's name tells, else it is `jsonl`. A `batch` is always `jsonl`.",
+    "text_column": "The column or field that holds the text; otherwise `text`, `input` or `prompt`.",
+    "id_column": "The one that names a row in the results; otherwise `id` or `custom_id`, where there is one.",
+    "label_column": "The one that holds the label; otherwise `label`. Needed for `train`.",
+    "delimiter": "Of a CSV: `,`, `;`, `|` or `tab`; otherwise a comma, and a tab for a name that ends in `.tsv`.",
+    "expires_after[anchor]": "`created_at`.",
+    "expires_after[seconds]": "The file and its rows are deleted so long after the upload: 3,600 to 2,592,000 seconds.",
+}
 _FORMAT_OF_SUFFIX: Final = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 

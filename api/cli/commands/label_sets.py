@@ -8,7 +8,7 @@ from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Store, list and delete named sets of labels.")
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set calls it.")]
 
 
 @app.command("put")

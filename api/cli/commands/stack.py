@@ -128,7 +128,7 @@ def api(
     host: Annotated[
         str, typer.Option("--host", help="The address to listen on. Put TLS in front before it is not this machine's own.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = API_PORT,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = API_PORT,
 ) -> int:
     """Run the HTTP API alone, in the foreground."""
     from api.app import serve

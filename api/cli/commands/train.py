@@ -94,7 +94,9 @@ def list_heads(as_json: Json = False) -> int:
 
 
 @heads_app.command("delete")
-def delete_head(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False) -> int:
+def delete_head(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `textmill heads list` shows it.")], as_json: Json = False
+) -> int:
     """Delete a head. Jobs that still name it fail row by row."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, say, shown

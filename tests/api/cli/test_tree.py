@@ -12,9 +12,10 @@ from api import cli
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "httpx", "sqlalchemy", "celery", "fastapi", "msgspec", "sklearn")
 
 
-def test_help_needs_nothing_heavy() -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["docs"], ["docs", "jobs"]])
+def test_help_and_the_reference_need_nothing_heavy(arguments: list[str]) -> None:
     code = (
-        f"import sys; from api.cli import run; run(['--help']); print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+        f"import sys; from api.cli import run; run({arguments}); print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
