@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from workers.batches.activity import Activity
 from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
 from workers.batches.policy import Budget, Policy, Work, cost_tokens, cut, turns
 from workers.batches.queue import Row, Waiting
@@ -84,7 +85,8 @@ class _Batch(Generic[RowT, PreparedT, AnswerT]):
 class Batcher(Generic[RowT, PreparedT, AnswerT]):
     """`prepare` turns rows into what `run` takes; it runs on the feeder, off the device's path. `run` returns one answer a row, in order.
 
-    Both must be thread-safe. `observe` is called on the lane after each batch and must be quick; `watch()` surrounds each call of `run`.
+    Both must be thread-safe. `observe` is called on the lane after each batch and must be quick; `watch()` surrounds each call of `run`;
+    `activity` is told of every call as it comes and ends.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         policy: Policy,
         observe: Callable[[BatchReport], None] | None = None,
         watch: Watch = nullcontext,
+        activity: Activity | None = None,
     ) -> None:
         self._watch = watch
+        self._activity = activity
         self._prepare = prepare
         self._run = run
         self._policy = policy
@@ -151,6 +155,10 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             self._calls.add(call)
             self._fresh[work] = True
             self._may_cut.notify()
+        if self._activity is not None:
+            activity = self._activity
+            activity.enter(work)
+            call.future.add_done_callback(lambda _: activity.leave(work))
         return call.future
 
     def stop(self, *, drain: bool) -> None:

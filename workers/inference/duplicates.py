@@ -21,7 +21,7 @@ ENTRY_BYTES: Final = 320  # what Python takes for a key, an array and their plac
 
 
 class Duplicates:
-    """Answers by (job, model, tokens), least recently used out first. Thread-safe."""
+    """Answers by (job, model and how it was run, tokens), least recently used out first. Thread-safe."""
 
     def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
         self._secret = secrets.token_bytes(32)
@@ -30,9 +30,9 @@ class Duplicates:
         self._lock = threading.Lock()
         self._answers: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
-    def keys(self, job: bytes, model_id: str, texts: Sequence[Ids]) -> list[bytes]:
-        """One for each text; equal for equal tokens of the same job and model. About a microsecond each."""
-        head = hashlib.blake2b(len(job).to_bytes(4) + job + model_id.encode(), key=self._secret, digest_size=16)
+    def keys(self, job: bytes, model_version: str, texts: Sequence[Ids]) -> list[bytes]:
+        """One for each text; equal for equal tokens of the same job and model version. About a microsecond each."""
+        head = hashlib.blake2b(len(job).to_bytes(4) + job + model_version.encode(), key=self._secret, digest_size=16)
         keys = []
         for ids in texts:
             one = head.copy()

@@ -49,8 +49,10 @@ class Answered:
     share: BatchShare
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Encoder:
+    """Whoever has one may use it to the end: should the process find a better way meanwhile, this one stays until nobody has it."""
+
     model_id: str
     engine: EncoderEngine
     batcher: Batcher[Ids, Any, Vectors]
@@ -118,7 +120,7 @@ class Encoder:
         if job is None:
             return {index.to_bytes(8): [index] for index in indices}
         groups: dict[bytes, list[int]] = {}
-        for index, key in zip(indices, self.duplicates.keys(job, self.model_id, texts), strict=True):
+        for index, key in zip(indices, self.duplicates.keys(job, self.engine.model_version, texts), strict=True):
             if (places := groups.get(key)) is None:
                 groups[key] = [index]
             else:

@@ -187,7 +187,8 @@ class Runtime(LoadedModels):
             return ClassifyOutcome(rows, answered.share, version, read.stages)
 
         def embed_descriptions(descriptions: list[str]) -> Vectors:
-            described = self.embed(model_id, descriptions, stop=stop, interactive=interactive, tenant=tenant)
+            # By this encoder, not by one that takes its place meanwhile: a chunk is answered in one way.
+            described = encoder.answer(descriptions, long=None, stop=stop, job=None, interactive=interactive, tenant=tenant)
             if described.failed:
                 raise TextmillError("A label could not be embedded.", code=next(iter(described.failed.values())).code)
             return described.vectors

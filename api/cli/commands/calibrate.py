@@ -20,7 +20,7 @@ def calibrate(
     dtype: Annotated[DtypeChoice, typer.Option("--dtype", help="Only this one; exact is float32.")] = "auto",
     as_json: Json = False,
 ) -> int:
-    """Find the fastest way to run an encoder on this CPU that agrees with fp32. Workers do so by themselves when they first load a model.
+    """Find the fastest way to run an encoder on this CPU that agrees with fp32. Workers do so by themselves, beside their work.
 
     At least 99.5 % of the labels must be fp32's and no probability 0.02 or more off, on texts made for this (another engine's fp32 is held
     to the first 64 of them). The finding is kept in the home folder, by machine, model and versions. Measure while nothing else runs.
@@ -51,6 +51,8 @@ def _tell(finding: "Finding", *, explain: bool) -> None:
         f"{finding.model}: {chosen.engine} {chosen.format}, {chosen.lanes} lane(s) of {chosen.threads} thread(s), "
         f"{chosen.budget_tokens:,} tokens a batch: {chosen.tokens_per_second:,.0f} tokens/s"
     )
+    if finding.disturbed:
+        say("Other work ran on this machine meanwhile: workers use this, and measure again when they are idle.")
     if not explain:
         return
     table(

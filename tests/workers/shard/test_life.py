@@ -14,7 +14,7 @@ from psycopg.errors import DiskFull
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-import workers.inference.runtime
+import workers.inference.loaded
 from db.actors import Actor, Lease
 from db.catalogue import heads, label_sets
 from db.connect import Store
@@ -127,13 +127,13 @@ def test_rows_are_handed_to_the_model_as_their_tenants_and_as_interactive_where_
 
 
 def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = workers.runtime.load_encoder
+    load = workers.inference.loaded.load_encoder
 
     def slow(*args: Any) -> Any:
         time.sleep(1.0)
         return load(*args)
 
-    monkeypatch.setattr("workers.inference.runtime.load_encoder", slow)
+    monkeypatch.setattr("workers.inference.loaded.load_encoder", slow)
     job_id = bench.submit([row(0, {"input": "x"})])
     assert bench.run() is End.DONE
     assert bench.shard(job_id).metrics["seconds"] < 1.0

@@ -1,18 +1,21 @@
-"""Which way to run an encoder is the best on this machine: each is held against fp32, then timed, and the fastest that agrees wins."""
+"""Which way to run an encoder is the best on this machine: each is held against fp32, then timed, and the fastest that agrees wins.
+
+It is found in slices, so that it can be done beside the work: see :mod:`workers.engines.calibration.slices`."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.arrays import Ids
+from workers.batches.activity import Activity
 from workers.engines.calibration.candidates import Candidate, Candidates
 from workers.engines.calibration.findings import Finding, Trial
 from workers.engines.calibration.held_texts import held_texts
-from workers.engines.calibration.trials import probabilities, run_all, tokens_per_second
+from workers.engines.calibration.trials import Slices, Timing, probabilities, run_all, timed
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import EngineName, NumberFormat, Plan
 
@@ -39,23 +42,58 @@ def calibrate(
     trial_seconds: float = TRIAL_SECONDS,
     texts: int = HELD_TEXTS,
 ) -> Finding:
+    """All slices one after the other. Some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
+    slices = calibration(
+        candidates,
+        Activity(),
+        model=model,
+        weights=weights,
+        cores=cores,
+        engine=engine,
+        number_format=number_format,
+        trial_seconds=trial_seconds,
+        texts=texts,
+    )
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return cast("Finding", done.value)
+
+
+def calibration(
+    candidates: Candidates,
+    activity: Activity,
+    *,
+    model: str,
+    weights: str,
+    cores: int,
+    engine: EngineName | None = None,
+    number_format: NumberFormat | None = None,
+    trial_seconds: float = TRIAL_SECONDS,
+    texts: int = HELD_TEXTS,
+) -> Slices[Finding]:
     """`engine` and `number_format` narrow the choice; then the fastest is taken even where none agrees: somebody asked for it.
 
-    Some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
+    It is to be gone on with when nobody waits. A slice takes half a second or so; longer only where a library makes its graph."""
     began = time.perf_counter()
-    bench = _Bench.prepare(candidates, cores, trial_seconds, texts)
+    bench = yield from _Bench.prepare(candidates, activity, cores, trial_seconds, texts)
     asked = [one for one in candidates if engine in {None, one.engine} and number_format in {None, one.format}]
-    tried = bench.timed([(candidate, bench.hold(candidate)) for candidate in asked])
+    held = []
+    for candidate in asked:
+        held.append((candidate, (yield from bench.hold(candidate))))
+    tried = yield from bench.timed(held)
     fit = [(candidate, trial) for candidate, trial in tried if trial.verdict == "slower"]
     unfit = [trial for _, trial in tried if trial.verdict != "slower"]
     if not fit:
         fit = [(candidate, trial) for candidate, trial in tried if trial.verdict == "disagrees"]
         unfit = [trial for trial in unfit if trial.verdict != "disagrees"]
     if not fit:  # nothing of what was asked for runs here
-        fit = bench.timed([(candidates.reference, bench.hold(candidates.reference))])
+        reference = candidates.reference
+        fit = yield from bench.timed([(reference, (yield from bench.hold(reference)))])
     fastest = max(_speed(trial) for _, trial in fit)
     slow = [trial for _, trial in fit if _speed(trial) < WORTH_A_SWEEP * fastest]
-    swept = slow + bench.sweep([(candidate, trial) for candidate, trial in fit if _speed(trial) >= WORTH_A_SWEEP * fastest])
+    swept = slow + (yield from bench.sweep([(candidate, trial) for candidate, trial in fit if _speed(trial) >= WORTH_A_SWEEP * fastest]))
     best = max(swept, key=_speed)
     judged = [
         replace(
@@ -68,7 +106,8 @@ def calibrate(
         for trial in swept
     ]
     ordered = sorted([*judged, *unfit], key=lambda trial: (trial.verdict != "chosen", -_speed(trial), trial.engine, trial.format))
-    return Finding(model, weights, candidates.packed, len(bench.held), time.perf_counter() - began, tuple(ordered))
+    seconds = time.perf_counter() - began
+    return Finding(model, weights, candidates.packed, len(bench.held), seconds, tuple(ordered), disturbed=bench.disturbed)
 
 
 def plan_of(finding: Finding, candidates: Candidates) -> tuple[Plan, Candidate]:
@@ -80,38 +119,42 @@ def plan_of(finding: Finding, candidates: Candidates) -> tuple[Plan, Candidate]:
     return Plan("cpu", chosen.format, chosen.lanes or 1, policy, chosen.engine, chosen.threads or 1), candidate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Bench:
     """What all candidates of a calibration are held against, and with."""
 
     reference: Candidate
+    activity: Activity
     held: list[str]
     work: Sequence[Ids]
     truth: NDArray[np.float32]
     cores: int
     seconds: float
     engines: dict[str, EncoderEngine]  # by the candidate's name
+    disturbed: bool = False  # of some way, every timing was
 
     @classmethod
-    def prepare(cls, candidates: Candidates, cores: int, seconds: float, texts: int) -> "_Bench":
+    def prepare(cls, candidates: Candidates, activity: Activity, cores: int, seconds: float, texts: int) -> "Slices[_Bench]":
         reference = candidates.reference
         loaded = reference.load(cores, 1)
-        held = _affordable(loaded, held_texts(texts), cores)
+        yield
+        held = yield from _affordable(loaded, held_texts(texts), cores, activity)
         work = [tokens.ids for tokens in loaded.tokenize(held)]
-        return cls(reference, held, work, probabilities(loaded, held, cores), cores, seconds, {reference.name: loaded})
+        truth = yield from probabilities(loaded, held, cores, activity)
+        return cls(reference, activity, held, work, truth, cores, seconds, {reference.name: loaded})
 
-    def hold(self, candidate: Candidate) -> Trial:
+    def hold(self, candidate: Candidate) -> Slices[Trial]:
         """Its agreement with the reference. The verdict is "slower" for all that may still be chosen."""
         if candidate.refused is not None:
             return Trial(candidate.engine, candidate.format, "not here", candidate.refused)
         budget = candidate.policy.budget_tokens
         same = (candidate.engine, candidate.format) == (self.reference.engine, self.reference.format)
         try:
-            engine = self.engine_of(candidate)
+            engine = yield from self.engine_of(candidate)
             # Another library's fp32 differs by the order of its sums or is wrong: a few texts of all lengths tell, and it is slow.
             held = self.held[:LEAST_TEXTS] if candidate.format == "float32" else self.held
             truth = self.truth[: len(held)]
-            found = truth if same else probabilities(engine, held, self.cores)
+            found = truth if same else (yield from probabilities(engine, held, self.cores, self.activity))
         except Exception as error:  # a library that fails on this machine is one way fewer
             return Trial(candidate.engine, candidate.format, "not here", f"it fails on this machine ({type(error).__name__})")
         agreement = float((found.argmax(axis=1) == truth.argmax(axis=1)).mean())
@@ -123,24 +166,27 @@ class _Bench:
             return replace(trial, verdict="disagrees", reason=f"a probability {difference:.3f} off fp32's; under {MOST_DIFFERENCE} must be")
         return trial
 
-    def timed(self, tried: list[tuple[Candidate, Trial]]) -> list[tuple[Candidate, Trial]]:
+    def timed(self, tried: list[tuple[Candidate, Trial]]) -> Slices[list[tuple[Candidate, Trial]]]:
         """The same with each one's first speed, where it runs at all."""
-        ways = [
-            _Way(self.engine_of(candidate), self.cores, 1, candidate.policy.budget_tokens) for candidate, trial in tried if _runs(trial)
-        ]
-        speeds = iter(self.speeds(ways))
+        ways = []
+        for candidate, trial in tried:
+            if _runs(trial):
+                engine = yield from self.engine_of(candidate)
+                ways.append(_Way(engine, self.cores, 1, candidate.policy.budget_tokens))
+        speeds = iter((yield from self.speeds(ways)))
         return [(candidate, replace(trial, tokens_per_second=next(speeds)) if _runs(trial) else trial) for candidate, trial in tried]
 
-    def sweep(self, fit: list[tuple[Candidate, Trial]]) -> list[Trial]:
+    def sweep(self, fit: list[tuple[Candidate, Trial]]) -> Slices[list[Trial]]:
         """Each with its best token budget, and with one lane of all cores where that beats a lane a core."""
         ways: list[tuple[int, _Way]] = []
         for place, (candidate, _) in enumerate(fit):
-            engine = self.engine_of(candidate)
+            engine = yield from self.engine_of(candidate)
             ways += [(place, _Way(engine, self.cores, 1, budget)) for budget in BUDGETS]
             if self.cores > 1 and candidate.engine in {"openvino", "onnx"}:  # torch has one pool of threads a process, whatever the lanes
                 whole = candidate.load(1, self.cores)
+                yield
                 ways += [(place, _Way(whole, 1, self.cores, budget)) for budget in BUDGETS[1:3]]
-        speeds = self.speeds([way for _, way in ways])
+        speeds = yield from self.speeds([way for _, way in ways])
         swept = []
         for place, (_, trial) in enumerate(fit):
             own = [(way, speed) for (whose, way), speed in zip(ways, speeds, strict=True) if whose == place]
@@ -148,19 +194,21 @@ class _Bench:
             swept.append(replace(trial, tokens_per_second=speed, lanes=way.lanes, threads=way.threads, budget_tokens=way.budget_tokens))
         return swept
 
-    def speeds(self, ways: Sequence["_Way"]) -> list[float]:
-        """Tokens a second of each, the best of some rounds in turns."""
-        best = [0.0] * len(ways)
+    def speeds(self, ways: Sequence["_Way"]) -> Slices[list[float]]:
+        """Tokens a second of each, the best of some rounds in turns; of those that nothing disturbed, where there are any."""
+        found: list[list[Timing]] = [[] for _ in ways]
         for _ in range(ROUNDS):
-            for place, way in enumerate(ways):
-                speed = tokens_per_second(way.engine, self.work, way.lanes, way.budget_tokens, self.seconds)
-                best[place] = max(best[place], speed)
-        return best
+            for way, timings in zip(ways, found, strict=True):
+                timings.append(timed(way.engine, self.work, way.lanes, way.budget_tokens, self.seconds, self.activity, threads=way.threads))
+                yield
+        self.disturbed |= any(all(timing.disturbed for timing in timings) for timings in found)
+        return [max((not one.disturbed, one.tokens_per_second) for one in timings)[1] for timings in found]
 
-    def engine_of(self, candidate: Candidate) -> EncoderEngine:
+    def engine_of(self, candidate: Candidate) -> Slices[EncoderEngine]:
         """Loaded once, for a lane a core."""
         if candidate.name not in self.engines:
             self.engines[candidate.name] = candidate.load(self.cores, 1)
+            yield
         return self.engines[candidate.name]
 
 
@@ -187,10 +235,9 @@ def _speed(trial: Trial) -> float:
     return trial.tokens_per_second or 0.0
 
 
-def _affordable(engine: EncoderEngine, texts: list[str], lanes: int) -> list[str]:
+def _affordable(engine: EncoderEngine, texts: list[str], lanes: int, activity: Activity) -> Slices[list[str]]:
     """As many of the texts as the reference gets through in its time, a good many at least."""
     sample = [tokens.ids for tokens in engine.tokenize(texts[:LEAST_TEXTS])]
-    began = time.perf_counter()
-    run_all(engine, sample, lanes)
-    each = (time.perf_counter() - began) / len(sample)
+    _, seconds = yield from run_all(engine, sample, lanes, activity)
+    each = seconds / len(sample)
     return texts[: max(LEAST_TEXTS, int(REFERENCE_SECONDS / max(each, 1e-9)))]

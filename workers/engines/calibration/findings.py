@@ -16,7 +16,7 @@ from workers.engines.contract.cpu import CAPS
 from workers.engines.contract.plan import EngineName, NumberFormat
 from workers.models import file_lock
 
-LAYOUT: Final = 2  # of a stored finding, and of how it is found: a higher one makes findings anew
+LAYOUT: Final = 3  # of a stored finding, and of how it is found: a higher one makes findings anew
 PACKAGES: Final = ("torch", "openvino", "onnxruntime", "onnx", "tokenizers", "transformers", "textmill")
 
 Verdict = Literal["chosen", "slower", "disagrees", "not here"]
@@ -42,7 +42,8 @@ class Trial:
 class Finding:
     """All trials, the chosen one among them, and what they cost.
 
-    `packed`: the model runs without padding where the engine can. `texts` is how many bf16 and int8 were held to."""
+    `packed`: the model runs without padding where the engine can. `texts` is how many bf16 and int8 were held to. `disturbed`: other work
+    ran beside all that was timed of some way, so that it says less than it could; `tries`: how often it was made by now."""
 
     model: str
     weights: str
@@ -50,6 +51,8 @@ class Finding:
     texts: int
     seconds: float
     trials: tuple[Trial, ...]
+    disturbed: bool = False
+    tries: int = 1
 
     @property
     def chosen(self) -> Trial:
@@ -78,15 +81,19 @@ def keep(home: Path, key: str, finding: Finding) -> None:
 
 
 @contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """One calibration at a time on this home; without a lock where it cannot be written to."""
+def alone(home: Path, *, wait: bool = True) -> Iterator[bool]:
+    """One calibration at a time on this home; without a lock where it cannot be written to. False where another process has it and `wait`
+    is off."""
     with ExitStack() as held:
+        mine = True
         try:
             (home / "calibration").mkdir(parents=True, exist_ok=True)
-            held.enter_context(file_lock.alone(home / "calibration" / ".lock"))
+            held.enter_context(file_lock.alone(home / "calibration" / ".lock", wait=wait))
+        except BlockingIOError:
+            mine = False
         except OSError:
             pass
-        yield
+        yield mine
 
 
 def key_of(weights: str, flags: frozenset[str], cores: int, *, engine: str | None, number_format: str | None) -> str:

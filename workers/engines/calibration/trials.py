@@ -1,15 +1,20 @@
-"""One engine over texts in memory, on all lanes: what it answers, and how fast. The measuring half of calibration."""
+"""One engine over texts in memory, on all lanes: what it answers, and how fast. The measuring half of calibration.
+
+What takes long is a generator that yields between two slices (see :mod:`workers.engines.calibration.slices`); its value is what it returns.
+"""
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.arrays import Ids, Vectors
+from workers.batches.activity import Activity
 from workers.batches.policy import cut
 from workers.engines.calibration.held_texts import SUBJECTS
 from workers.engines.contract.engine import EncoderEngine
@@ -17,49 +22,84 @@ from workers.models import zero_shot
 
 CHECK_BUDGET: Final = 512  # tokens a batch where only the answers count
 MAX_ROWS: Final = 512
+SLICE_SECONDS: Final = 0.5
+# Of the CPU time that so many threads could have had: what a trial gets at least where nothing else runs on the machine.
+LEAST_CPU_SHARE: Final = 0.8
 
 T = TypeVar("T")
+Slices = Generator[None, None, T]
 
 
-def probabilities(engine: EncoderEngine, texts: Sequence[str], lanes: int) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """``disturbed``: rows of the process's own work ran meanwhile, or others on the machine took its cores."""
+
+    tokens_per_second: float
+    disturbed: bool
+
+
+def probabilities(engine: EncoderEngine, texts: Sequence[str], lanes: int, activity: Activity) -> Slices[NDArray[np.float32]]:
     """[n, labels]: what a job would be answered, by the model's own labels or by the subjects of the held texts."""
-    answers = run_all(engine, [tokens.ids for tokens in engine.tokenize(texts)], lanes)
+    answers, _ = yield from run_all(engine, [tokens.ids for tokens in engine.tokenize(texts)], lanes, activity)
     if engine.labels:
         return zero_shot.softmax(answers)
     forms = [tokens.ids for tokens in engine.tokenize(zero_shot.written(SUBJECTS, zero_shot.TEMPLATES))]
-    made = zero_shot.prototypes(run_all(engine, forms, lanes), len(zero_shot.TEMPLATES))
-    return zero_shot.probabilities(answers, made)
+    described, _ = yield from run_all(engine, forms, lanes, activity)
+    return zero_shot.probabilities(answers, zero_shot.prototypes(described, len(zero_shot.TEMPLATES)))
 
 
-def run_all(engine: EncoderEngine, work: Sequence[Ids], lanes: int, budget_tokens: int = CHECK_BUDGET) -> Vectors:
-    """[n, dimensions], in the order given."""
+def run_all(engine: EncoderEngine, work: Sequence[Ids], lanes: int, activity: Activity) -> Slices[tuple[Vectors, float]]:
+    """[n, dimensions], in the order given, and the seconds that it ran. A slice ends early where somebody waits."""
     answers: Vectors = np.zeros((len(work), engine.dimensions), np.float32)
 
     def run(batch: list[int]) -> None:
         answers[batch] = engine.run(engine.prepare([work[index] for index in batch]))
 
-    _on_lanes(lanes, _batches(engine, work, budget_tokens), run, seconds=None)
-    return answers
+    waiting: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+    for batch in _batches(engine, work, CHECK_BUDGET):
+        waiting.put(batch)
+    seconds = 0.0
+    while not waiting.empty():
+        seconds += _on_lanes(lanes, waiting, run, until=_over(SLICE_SECONDS, activity))
+        yield
+    return answers, seconds
 
 
-def tokens_per_second(engine: EncoderEngine, work: Sequence[Ids], lanes: int, budget_tokens: int, seconds: float) -> float:
-    """Without padding, with all lanes busy for about that long. Batches are prepared beforehand, as the feeder does in a worker."""
+def timed(
+    engine: EncoderEngine, work: Sequence[Ids], lanes: int, budget_tokens: int, seconds: float, activity: Activity, *, threads: int = 1
+) -> Timing:
+    """Without padding, with all lanes busy for about that long: one slice. Batches are prepared beforehand, as the feeder does in a worker.
+
+    ``threads``: of each lane."""
     ready = [
         (engine.prepare([work[index] for index in batch]), sum(len(work[index]) for index in batch))
         for batch in _batches(engine, work, budget_tokens)
     ]
     # By turns from all lengths, so that a short trial does not see only one of them.
     ready = [batch for first in range(7) for batch in ready[first::7]]
+    first: queue.SimpleQueue[tuple[object, int]] = queue.SimpleQueue()
+    for one in ready[:lanes]:
+        first.put(one)
+    _on_lanes(lanes, first, lambda batch: engine.run(batch[0]), until=lambda: False)  # a first run allocates
+    waiting: queue.SimpleQueue[tuple[object, int]] = queue.SimpleQueue()
+    for one in ready:
+        waiting.put(one)
     done: list[int] = []
 
     def run(batch: tuple[object, int]) -> None:
         engine.run(batch[0])
         done.append(batch[1])
+        waiting.put(batch)
 
-    _on_lanes(lanes, ready[:lanes], run, seconds=None)  # a first run allocates
-    done.clear()
-    took = _on_lanes(lanes, ready, run, seconds=seconds)
-    return sum(done) / took
+    mark, cpu = activity.mark(), time.process_time()
+    took = _on_lanes(lanes, waiting, run, until=_over(seconds, activity))
+    cpu_share = (time.process_time() - cpu) / (took * lanes * threads)
+    return Timing(sum(done) / took, cpu_share < LEAST_CPU_SHARE or not activity.quiet_since(mark))
+
+
+def _over(seconds: float, activity: Activity) -> Callable[[], bool]:
+    end = time.perf_counter() + seconds
+    return lambda: activity.somebody_waits or time.perf_counter() >= end
 
 
 def _batches(engine: EncoderEngine, work: Sequence[Ids], budget_tokens: int) -> list[list[int]]:
@@ -67,23 +107,19 @@ def _batches(engine: EncoderEngine, work: Sequence[Ids], budget_tokens: int) -> 
     return cut([len(ids) for ids in work], budget_tokens, padded=engine.padded, max_rows=MAX_ROWS)
 
 
-def _on_lanes(lanes: int, batches: Sequence[T], run: Callable[[T], None], *, seconds: float | None) -> float:
-    """Runs the batches on so many threads: once each, or over and over until the time is up. Returns the seconds it took.
+def _on_lanes(lanes: int, waiting: "queue.SimpleQueue[T]", run: Callable[[T], object], *, until: Callable[[], bool]) -> float:
+    """Runs what waits on so many threads, to the end or until it is time; one batch at least. Returns the seconds it took.
 
     Raises what a run raised first."""
-    waiting: queue.SimpleQueue[T] = queue.SimpleQueue()
-    for batch in batches:
-        waiting.put(batch)
     began = time.perf_counter()
     failed: list[Exception] = []
 
     def lane() -> None:
         try:
-            while not failed and (seconds is None or time.perf_counter() - began < seconds):
-                batch = waiting.get_nowait()
-                run(batch)
-                if seconds is not None:
-                    waiting.put(batch)
+            while not failed:
+                run(waiting.get_nowait())
+                if until():
+                    return
         except queue.Empty:
             return
         except Exception as error:

@@ -6,6 +6,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ import pytest
 from db.errors import TextmillError
 from tests.workers.families import make
 from tests.workers.runtimes import Device
+from workers.batches.activity import Activity
+from workers.batches.policy import Work
 from workers.engines import loading
-from workers.engines.calibration import choosing, findings
+from workers.engines.calibration import choosing, findings, trials
 from workers.engines.calibration.candidates import Candidates
 from workers.engines.calibration.choosing import calibrate, plan_of
 from workers.engines.calibration.findings import Finding
 from workers.engines.calibration.held_texts import held_texts
-from workers.engines.contract.cpu import cpu_flags
+from workers.engines.calibration.slices import MOST_TRIES
+from workers.engines.contract.cpu import BF16_FLAGS, cpu_flags
 from workers.engines.encoders.torch_encoder import TorchEncoder
 from workers.models import registry
 from workers.models.folders import local_model
@@ -147,8 +151,78 @@ def test_a_finding_is_kept_and_found_again(root: Path, monkeypatch: pytest.Monke
     card = registry.get("local:small")
     found = loading.find_out(card, device)
     assert loading.find_out(card, device) == found
-    _, plan = loading.load_encoder(card, device)
-    assert (plan.engine, plan.format, plan.lanes) == (found.chosen.engine, found.chosen.format, found.chosen.lanes)
+    loaded = loading.load_encoder(card, device)
+    chosen = found.chosen
+    assert (loaded.plan.engine, loaded.plan.format, loaded.plan.lanes) == (chosen.engine, chosen.format, chosen.lanes)
+    assert loaded.is_open == found.disturbed
+
+
+def test_a_model_that_was_never_calibrated_here_runs_at_once_in_its_safe_way(root: Path) -> None:
+    loaded = loading.load_encoder(registry.get("local:small"), Device(root, engine="auto", dtype="auto"))
+    assert loaded.is_open
+    assert (loaded.plan.engine, loaded.plan.format) == ("torch", "bfloat16" if cpu_flags() & BF16_FLAGS else "float32")
+    assert not (root / "calibration").exists()
+
+
+def test_where_there_is_one_way_only_nothing_is_left_to_find_out(root: Path) -> None:
+    card = registry.get("local:small")
+    assert not loading.load_encoder(card, Device(root, engine="torch", dtype="float32")).is_open
+    make("modernbert", root / "models" / "other", classifier=True)
+    assert not loading.load_encoder(registry.get("local:other"), Device(root, engine="auto", dtype="auto")).is_open
+
+
+@pytest.mark.parametrize(("disturbed", "tries", "is_open"), [(False, 1, False), (True, 1, True), (True, MOST_TRIES, False)])
+def test_a_disturbed_finding_is_used_and_found_anew_some_times(
+    root: Path, candidates: Candidates, disturbed: bool, tries: int, is_open: bool
+) -> None:
+    card, device = registry.get("local:small"), Device(root, engine="auto", dtype="auto")
+    choice = loading.choice_for(card, device)
+    found = replace(quick(candidates), disturbed=disturbed)
+    before = None if tries == 1 else replace(found, tries=tries - 1)
+    assert choice.keep(found, before).tries == tries
+    loaded = loading.load_encoder(card, device)
+    assert (loaded.plan.engine, loaded.plan.format) == (found.chosen.engine, found.chosen.format)
+    assert loaded.is_open == is_open
+
+
+def test_rows_that_run_beside_every_trial_are_noticed(candidates: Candidates) -> None:
+    activity = Activity()
+    assert by_slices(candidates, activity).texts == 70
+    activity.enter(Work.BULK)
+    assert by_slices(candidates, activity).disturbed
+
+
+def test_somebody_who_comes_in_a_slice_makes_it_short(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for an interactive row waits for the batch that runs and no longer."""
+    engine = candidates.reference.load(1, 1)
+    work = [tokens.ids for tokens in engine.tokenize(held_texts(64))]
+    activity = Activity()
+    ran = []
+    honest = TorchEncoder.run
+
+    def run(self: TorchEncoder, packed: Any) -> Any:
+        ran.append(1)
+        if len(ran) == 3:
+            activity.enter(Work.INTERACTIVE)
+        return honest(self, packed)
+
+    monkeypatch.setattr(TorchEncoder, "run", run)
+    slices = trials.run_all(engine, work, 1, activity)
+    next(slices)
+    assert len(ran) == 3
+    ran.clear()
+    timing = trials.timed(engine, work, 1, 512, 600.0, activity)
+    assert len(ran) == 2, "one to allocate, one that was timed"
+    assert timing.disturbed
+
+
+def by_slices(candidates: Candidates, activity: Activity) -> Finding:
+    slices = choosing.calibration(candidates, activity, model="local:small", weights="w", cores=2, trial_seconds=0.01, texts=70)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return cast("Finding", done.value)
 
 
 def test_a_finding_is_bound_to_machine_model_and_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +265,17 @@ def test_two_processes_do_not_calibrate_at_once(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
+def test_a_process_that_does_not_wait_is_told_that_another_calibrates(tmp_path: Path) -> None:
+    with findings.alone(tmp_path) as mine, findings.alone(tmp_path, wait=False) as also:
+        assert (mine, also) == (True, False)
+    with findings.alone(tmp_path, wait=False) as mine:
+        assert mine
+
+
 def test_exact_forces_fp32(root: Path) -> None:
-    engine, plan = loading.load_encoder(registry.get("local:small"), Device(root, engine="torch", dtype="exact"))
-    assert plan.format == "float32"
-    assert "float32" in engine.model_version
+    loaded = loading.load_encoder(registry.get("local:small"), Device(root, engine="torch", dtype="exact"))
+    assert loaded.plan.format == "float32"
+    assert "float32" in loaded.engine.model_version
 
 
 def test_an_engine_that_is_not_there_is_refused_with_the_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +287,7 @@ def test_an_engine_that_is_not_there_is_refused_with_the_reason(root: Path, monk
 
 def test_lanes_and_budget_that_were_asked_for_win_over_the_finding(root: Path) -> None:
     device = replace(Device(root, engine="torch", dtype="float32"), lanes=3, budget_tokens=99)
-    _, plan = loading.load_encoder(registry.get("local:small"), device)
+    plan = loading.load_encoder(registry.get("local:small"), device).plan
     assert (plan.lanes, plan.policy.budget_tokens) == (3, 99)
 
 

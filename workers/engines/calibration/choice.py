@@ -1,0 +1,119 @@
+"""The choice of a way to run one encoder on this CPU: what was asked for, what is known, and how more is found out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from db.errors import TextmillError
+from workers.batches.activity import Activity
+from workers.engines.calibration import findings
+from workers.engines.calibration.candidates import Candidate, Candidates
+from workers.engines.calibration.choosing import calibrate, calibration, plan_of
+from workers.engines.calibration.findings import Finding
+from workers.engines.calibration.slices import MOST_TRIES
+from workers.engines.calibration.trials import Slices
+from workers.engines.contract.cpu import cores, cpu_flags
+from workers.engines.contract.engine import EncoderEngine
+from workers.engines.contract.plan import EngineName, NumberFormat, Plan, overridden, plan
+from workers.models.card import ModelCard
+
+
+class Choice:
+    """Parameters: ``engine`` and ``number_format`` narrow it, None leaves both open; ``lanes`` and ``budget_tokens`` win over any finding.
+
+    Raises TextmillError "engine_not_available" where nothing of what was asked for runs here.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        candidates: Candidates,
+        home: Path,
+        *,
+        engine: EngineName | None,
+        number_format: NumberFormat | None,
+        lanes: int | None = None,
+        budget_tokens: int | None = None,
+    ) -> None:
+        self._card = card
+        self._candidates = candidates
+        self.home = home.expanduser()
+        self._engine = engine
+        self._format = number_format
+        self._lanes = lanes
+        self._budget_tokens = budget_tokens
+        self._key = findings.key_of(card.weights_version, cpu_flags(), cores(), engine=engine, number_format=number_format)
+        self._here = self._possible()
+
+    @property
+    def model_id(self) -> str:
+        return self._card.id
+
+    def kept(self) -> Finding | None:
+        """What this machine knows: the finding that it keeps, or None."""
+        return findings.find(self.home, self._key)
+
+    def is_open(self, finding: Finding | None) -> bool:
+        """Whether there is more to find out than this."""
+        return len(self._here) > 1 and (finding is None or (finding.disturbed and finding.tries < MOST_TRIES))
+
+    def way(self, finding: Finding | None) -> tuple[Plan, Candidate]:
+        """What the finding chose; without one the safe way: in torch, in the format that the CPU's flags suggest."""
+        if len(self._here) == 1 or finding is None:
+            flagged = plan("encoder", device="cpu", cpu_flags=cpu_flags(), cores=cores()).format
+            safe = next((one for one in self._here if (one.engine, one.format) == ("torch", flagged)), self._here[0])
+            made, candidate = Plan("cpu", safe.format, cores(), safe.policy, safe.engine), safe
+        else:
+            made, candidate = plan_of(finding, self._candidates)
+        return overridden(made, lanes=self._lanes, budget_tokens=self._budget_tokens), candidate
+
+    def load(self, finding: Finding | None) -> tuple[EncoderEngine, Plan]:
+        made, candidate = self.way(finding)
+        return candidate.load(made.lanes, made.threads), made
+
+    def slices(self, activity: Activity) -> Slices[Finding]:
+        """Finds out, beside the work that ``activity`` knows of."""
+        return calibration(
+            self._candidates,
+            activity,
+            model=self._card.id,
+            weights=self._card.weights_version,
+            cores=cores(),
+            engine=self._engine,
+            number_format=self._format,
+        )
+
+    def keep(self, found: Finding, before: Finding | None) -> Finding:
+        """Keeps it, counted. ``before``: the finding that it takes the place of."""
+        counted = replace(found, tries=1 if before is None else before.tries + 1)
+        findings.keep(self.home, self._key, counted)
+        return counted
+
+    def find_out(self, *, anew: bool = False) -> Finding:
+        """In the foreground: what is kept, or else a new one, which then is."""
+        with findings.alone(self.home):
+            known = None if anew else self.kept()
+            if known is not None:
+                return known
+            found = calibrate(
+                self._candidates,
+                model=self._card.id,
+                weights=self._card.weights_version,
+                cores=cores(),
+                engine=self._engine,
+                number_format=self._format,
+            )
+            return self.keep(found, None)
+
+    def _possible(self) -> list[Candidate]:
+        possible = [one for one in self._candidates if self._engine in {None, one.engine} and self._format in {None, one.format}]
+        here = [one for one in possible if one.refused is None]
+        if not here and self._engine is None and self._format is not None and not self._candidates.packed:
+            return [self._candidates.reference]  # there is one way only to run such a model, and fp32 is never less exact
+        if not here:
+            why = "; ".join(f"{one.name}: {one.refused}" for one in possible) or "there is no such engine for this model"
+            raise TextmillError(
+                f"{self._card.id} cannot be run as TEXTMILL_ENGINE and TEXTMILL_DTYPE ask ({why}). "
+                "Leave them unset to let this machine choose.",
+                code="engine_not_available",
+            )
+        return here
