@@ -18,7 +18,7 @@ from api.routes import audit, batches, docs, files, heads, health, keys, label_s
 from api.settings import ApiSettings
 from db.connect import open_store
 from db.queue.wakeups import Bell
-from db.settings import Role, StoreSettings
+from db.settings import Role, StoreSettings, load
 from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910
@@ -27,7 +27,7 @@ RESOURCES = (files, batches, steering, timelines, models, label_sets, heads, aud
 
 def create_app(settings: StoreSettings | None = None) -> FastAPI:
     """Opens the store when it starts and closes it when it ends. FastAPI's own docs are off: they load scripts from elsewhere."""
-    chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
+    chosen = load(ApiSettings) if settings is None else ApiSettings.over(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -60,7 +60,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
 def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
     """Runs until SIGTERM or SIGINT."""
     request_log.set_up()
-    chosen = ApiSettings() if settings is None else ApiSettings.over(settings)
+    chosen = load(ApiSettings) if settings is None else ApiSettings.over(settings)
     request_log.log.info("serving", extra={"fields": {"host": host, "port": port}})
     calm_the_collector()
     uvicorn.run(

@@ -3,8 +3,9 @@
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -82,6 +83,19 @@ class StoreSettings(BaseSettings):
         if url is None:
             raise SettingsError("No queue: set TEXTMILL_REDIS_URL, or start the embedded one with `textmill up`.")
         return url
+
+
+S = TypeVar("S", bound=StoreSettings)
+
+
+def load(kind: type[S]) -> S:
+    """Settings from the environment. Raises SettingsError that says what is wrong with which variable, and quotes no value."""
+    try:
+        return kind()
+    except ValidationError as error:
+        faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_input=False, include_url=False)]
+    said = "; ".join(f"TEXTMILL_{name.upper()}: {message}" if name else message for name, message in faults)
+    raise SettingsError(f"{said}.")
 
 
 def _read(path: Path) -> str | None:

@@ -1,12 +1,11 @@
 """What a worker and a dispatcher can be told, by environment (``TEXTMILL_…``): checked together, at start."""
 
 import re
-from typing import Annotated, Final, Self, TypeVar
+from typing import Annotated, Final, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from db.errors import SettingsError
 from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from db.settings import StoreSettings
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
@@ -108,16 +107,3 @@ class DispatcherSettings(StoreSettings):
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
     )
-
-
-S = TypeVar("S", WorkerSettings, DispatcherSettings)
-
-
-def load(kind: type[S]) -> S:
-    """Settings from the environment. Raises SettingsError that says what is wrong with which variable, and quotes no value."""
-    try:
-        return kind()
-    except ValidationError as error:
-        faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors(include_input=False, include_url=False)]
-    said = "; ".join(f"TEXTMILL_{name.upper()}: {message}" if name else message for name, message in faults)
-    raise SettingsError(f"{said}.")

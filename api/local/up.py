@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Final
 
-from pydantic import ValidationError
 from sqlalchemy import make_url
 
 from api.local import first_start
@@ -33,7 +32,7 @@ from api.local.servers.queue_gauge import Counts, QueueGauge
 from api.local.servers.valkey import EmbeddedValkey
 from db.errors import SettingsError
 from db.migrate import DATABASE
-from db.settings import Role, StoreSettings
+from db.settings import Role, StoreSettings, load
 
 API_PORT: Final = 8910
 FLOWER_PORT: Final = 5555
@@ -278,13 +277,15 @@ def run(home: Home, options: UpOptions, display: Display) -> StackExit:
 
 def check_environment() -> None:
     """Settings that the parts would refuse one after the other are refused here, once. StackError with the sentence."""
-    from workers.settings import DispatcherSettings, WorkerSettings, load
+    from api.settings import ApiSettings
+    from workers.settings import DispatcherSettings, WorkerSettings
 
     try:
         load(WorkerSettings)
         load(DispatcherSettings)
-    except (SettingsError, ValidationError) as error:
-        raise StackError(error.message if isinstance(error, SettingsError) else "A TEXTMILL_… setting is wrong.", StackExit.USAGE) from None
+        load(ApiSettings)
+    except SettingsError as error:
+        raise StackError(error.message, StackExit.USAGE) from None
 
 
 def refuse_taken(ports: dict[str, int]) -> None:

@@ -151,13 +151,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, default=FILE)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(arguments)
+    from db.settings import load as load_settings
     from tests.benchmarks.machine import describe_machine
     from workers.engines.calibration.candidates import Candidates
     from workers.engines.contract.cpu import cpu_flags
     from workers.models import registry
     from workers.models.provision import ensure
     from workers.settings import WorkerSettings
-    from workers.settings import load as load_settings
 
     card = registry.get(MODEL)
     candidates = Candidates(card, ensure(card, load_settings(WorkerSettings).home), cpu_flags())

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from db.settings import load
 from tests.benchmarks.mill import ENCODER
-from workers.settings import WorkerSettings, load
+from workers.settings import WorkerSettings
 
 
 def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, WorkerSettings]:

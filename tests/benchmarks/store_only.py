@@ -35,11 +35,11 @@ from db.queue.results import NewResult, write_results
 from db.queue.shards import claim_any, open_shard
 from db.sealing.cells import Sealer
 from db.sealing.keys import LocalKeyFile
-from db.settings import Role, StoreSettings
+from db.settings import Role, StoreSettings, load
 from tests.benchmarks.mill import ENCODER
 from tests.benchmarks.workloads import Workload
 from workers.dispatch.sizing import shard_chars
-from workers.settings import DispatcherSettings, load
+from workers.settings import DispatcherSettings
 
 DATABASE = "benchmark"
 APPEND_ROWS = 4_096

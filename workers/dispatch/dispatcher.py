@@ -17,7 +17,7 @@ from db.connect import Store, open_store
 from db.operators.speeds import recent_speeds
 from db.queue import dispatch, endings
 from db.queue.wakeups import Listener
-from db.settings import Role
+from db.settings import Role, load
 from db.sweeps import Place, Unfinished
 from workers import app as messages
 from workers import logs, metrics
@@ -26,7 +26,7 @@ from workers.dispatch.leader import Leadership
 from workers.dispatch.reconciler import Reconciler
 from workers.dispatch.sizing import Speeds, shard_chars
 from workers.logs import place_of
-from workers.settings import DispatcherSettings, load
+from workers.settings import DispatcherSettings
 
 BROKER_PAUSE_SECONDS: Final = 2.0  # after a failure: a connect that times out must not slow the steps that need only Postgres
 STANDBY_SECONDS: Final = 2.0

@@ -11,10 +11,11 @@ from typing import Final
 from celery import signals
 from celery.worker.control import Panel
 
+from db.settings import load
 from workers import app as messages
 from workers import logs
 from workers.host.device import describe, pin
-from workers.settings import WorkerSettings, load
+from workers.settings import WorkerSettings
 
 # What a writer to Redis may ask of a worker: to be looked at (Flower does), nothing else.
 READ_ONLY_COMMANDS: Final = {

@@ -29,9 +29,10 @@ def calibrate(
 
     pin("cpu")  # before torch is imported, as a worker does
     from api.cli.terminal.terminal import answer_json
+    from db.settings import load
     from workers.engines.loading import find_out
     from workers.models import registry
-    from workers.settings import WorkerSettings, load
+    from workers.settings import WorkerSettings
 
     card = registry.get(model) if model else registry.default_model("classify")
     settings = load(WorkerSettings).model_copy(update={"device": "cpu", "engine": engine, "dtype": dtype})

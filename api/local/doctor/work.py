@@ -22,7 +22,7 @@ from db.operators import fleet, health
 from db.operators.fleet import WorkerRecord
 from db.operators.health import Health, Stuck
 from db.queue.dispatch import REDISPATCH_SECONDS
-from db.settings import Role, StoreSettings
+from db.settings import Role, StoreSettings, load
 
 STILL_SECONDS: Final = 600.0  # a model that is loaded and calibrated for the first time takes a minute or two
 SAMPLE: Final = 200  # messages looked into
@@ -228,6 +228,6 @@ def _leads(store: Store) -> bool:
 
 
 def _window() -> int:
-    from workers.settings import DispatcherSettings, load
+    from workers.settings import DispatcherSettings
 
     return load(DispatcherSettings).window
