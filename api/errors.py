@@ -19,7 +19,7 @@ RETRY_AFTER_SECONDS: Final = 1
 
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _HTTP_MESSAGES: Final = {
-    404: ("not_found", "There is nothing at this address. See the documentation for the routes."),
+    404: ("not_found", "There is nothing at this address; /docs/http lists the routes."),
     405: ("method_not_allowed", "This address does not take this method."),
 }
 

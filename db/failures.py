@@ -36,7 +36,7 @@ _TABLE: Final = (
     Failure("invalid_record", 400, "The record does not have the shape of the file's header."),
     Failure("missing_text_column", 400, "The record has no value in the text column."),
     # the body asks for something that cannot be done
-    Failure("unknown_field", 400, "A field is not known here; see the documentation for the fields of this endpoint."),
+    Failure("unknown_field", 400, "A field is not known here; `textmill docs tasks` lists those of each endpoint."),
     Failure("invalid_field", 400, "A field has the wrong type or an impossible value."),
     Failure("missing_model", 400, "No model is named, neither by the row nor by the batch."),
     Failure("unknown_model", 404, "There is no such model here; `GET /v1/models` lists them."),

@@ -11,9 +11,13 @@ from api.reference.tables import description, shown, table, type_words
 from workers.tasks.requests import BODIES
 
 MEANINGS: Final = {
-    "model": "A model of `GET /v1/models`, or `head:NAME`; otherwise the first that does the task.",
-    "input": "The text. In `/v1/chat/completions` it follows the messages as the user's turn, in `/v1/completions` it is the prompt.",
-    "label": "What the row is known to be: for training; other tasks leave it aside, so that one file serves both.",
+    "model": "A model of `GET /v1/models`; otherwise the first that does the task.",
+    "classify.model": "A model of `GET /v1/models`, or `head:NAME`; otherwise the first that does the task.",
+    "train.model": "Left aside: the job names the encoder.",
+    "input": "The text.",
+    "generate.input": "The text of a plain row: the user's turn behind the messages, or the prompt.",
+    "label": "What the row is known to be. Left aside: one file may serve training too.",
+    "train.label": "What the row is known to be, of at most 1,000 characters.",
     "labels": "At least two, each once, of at most 1,000 characters; at most `TEXTMILL_MAX_LABELS`. Not with a head.",
     "label_set": "The name of a stored set, in place of `labels`.",
     "templates": "1 to 32 sentences with `{}` where the label goes, such as `news about {}`.",
@@ -31,7 +35,7 @@ MEANINGS: Final = {
     "seed": "Makes sampling repeatable on the same machine.",
     "stop": "Up to four texts at which the answer ends.",
     "n": "One answer a row.",
-}  # where the struct does not say it
+}  # where the struct does not say it; of one task alone, by ``task.field``
 
 
 def requests() -> str:
@@ -47,11 +51,20 @@ def requests() -> str:
 
 def tasks() -> str:
     """Of a row, by task."""
-    return "\n\n".join(f"### {task}: {_endpoints(task)}\n\n{_fields(kind)}" for task, kind in BODIES.items())
+    return "\n\n".join(f"### {task}: {_endpoints(task)}\n\n{_of_task(task, kind)}" for task, kind in BODIES.items())
 
 
 def _endpoints(task: str) -> str:
     return ", ".join(f"`{endpoint}`" for endpoint, run in {**TASKS, HEADS: "train"}.items() if run == task)
+
+
+def _of_task(task: str, kind: type[msgspec.Struct]) -> str:
+    """Without defaults: a field that is left out takes the job's, and only then one of its own."""
+    rows = (
+        (field, words, meaning or MEANINGS.get(f"{task}.{field.strip('`')}") or MEANINGS.get(field.strip("`"), ""))
+        for field, words, _, meaning in _rows(kind)
+    )
+    return table(("field", "type", "meaning"), rows)
 
 
 def _fields(kind: type[msgspec.Struct]) -> str:
@@ -63,4 +76,4 @@ def _rows(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str, str, str]]:
     for field in msgspec.structs.fields(kind):
         hint: Any = hints[field.name]
         default = "needed" if field.required else shown(field.default)
-        yield f"`{field.encode_name}`", type_words(hint), default, description(hint) or MEANINGS.get(field.name, "")
+        yield f"`{field.encode_name}`", type_words(hint), default, description(hint)
