@@ -81,7 +81,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """What textmill adds to the batch object. ``metrics``: sums over the job, see :mod:`workers.shard.answering`. ``run_seconds``: since it
+    """What textmill adds to the batch object. ``metrics``: sums over the job, see :mod:`workers.shard.chunks`. ``run_seconds``: since it
     began to run, until now or its last row."""
 
     metrics: dict[str, float] | None = None

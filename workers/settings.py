@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode
 from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from db.settings import StoreSettings
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
-from workers.tasks.requests import MAX_LABELS
+from workers.tasks.reading import MAX_LABELS
 
 DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}")
 

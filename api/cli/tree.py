@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, stack, train, workers
+from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, run, stack, train, workers
 from api.cli.terminal.exits import EPILOG
 
 
@@ -20,6 +20,7 @@ def build() -> typer.Typer:
     app.command("label", epilog=EPILOG)(label.label)
     app.command("generate", epilog=EPILOG)(generate.generate)
     app.command("embed", epilog=EPILOG)(generate.embed)
+    app.command("run", epilog=EPILOG)(run.run)
     app.add_typer(jobs.app, name="jobs")
     app.command("results", epilog=EPILOG)(jobs.results)
     app.command("profile", epilog=EPILOG)(profile.profile)

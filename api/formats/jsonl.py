@@ -1,6 +1,6 @@
 """JSON lines: the OpenAI batch format, and plain ``{"id"?, "text" | "input" | "prompt", "label"?}`` lines.
 
-A body is kept verbatim, as the bytes that were sent; workers read it strictly (:mod:`workers.tasks.requests`). Here only the envelope is
+A body is kept verbatim, as the bytes that were sent; workers read it strictly (:mod:`workers.tasks.reading`). Here only the envelope is
 read, at about 2 µs a line.
 """
 

@@ -5,10 +5,9 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
-from api.endpoints import HEADS, TASKS
 from api.reference.routes import all_routes, body_of
 from api.reference.tables import description, shown, table, type_words
-from workers.tasks.requests import BODIES
+from workers.tasks import TASKS
 
 MEANINGS: Final = {
     "model": "A model of `GET /v1/models`; otherwise the first that does the task.",
@@ -51,11 +50,10 @@ def requests() -> str:
 
 def tasks() -> str:
     """Of a row, by task."""
-    return "\n\n".join(f"### {task}: {_endpoints(task)}\n\n{_of_task(task, kind)}" for task, kind in BODIES.items())
-
-
-def _endpoints(task: str) -> str:
-    return ", ".join(f"`{endpoint}`" for endpoint, run in {**TASKS, HEADS: "train"}.items() if run == task)
+    return "\n\n".join(
+        f"### {task.name}: {', '.join(f'`{endpoint}`' for endpoint in task.endpoints)}\n\n{_of_task(task.name, task.body)}"
+        for task in TASKS.values()
+    )
 
 
 def _of_task(task: str, kind: type[msgspec.Struct]) -> str:

@@ -3,13 +3,13 @@
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Meta
 
-from api.endpoints import HEADS, TASKS
+from api.endpoints import TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
 from db.actors import Actor
@@ -21,7 +21,9 @@ from db.failures import describe
 from db.jobs.jobs import NewJob
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry
-from workers.tasks.requests import HEAD_PREFIX, check_defaults
+from workers.tasks import train
+from workers.tasks.reading import check_defaults
+from workers.tasks.task import HEAD_PREFIX, Task
 
 MAX_METADATA_PAIRS: Final = 16
 MAX_METADATA_KEY_CHARS: Final = 64
@@ -86,7 +88,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
     if isinstance(label_set, str) and all(known.name != label_set for known in list_label_sets(store, actor)):
         raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
     return NewJob(
-        task=task,
+        task=task.name,
         endpoint=request.endpoint,
         file_id=_input_file(request.input_file_id),
         model=_model(store, actor, task, name if isinstance(name, str) else None, "defaults.model"),
@@ -104,10 +106,10 @@ def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: 
     if request.model is not None and request.model.startswith(HEAD_PREFIX):
         raise Refused("unknown_model", "A head is trained on a model of the registry, not on another head.", param="model")
     return NewJob(
-        task="train",
-        endpoint=HEADS,
+        task=train.TASK.name,
+        endpoint=train.TASK.endpoints[0],
         file_id=_input_file(request.training_file),
-        model=_model(store, actor, "classify", request.model, "model"),
+        model=_model(store, actor, train.TASK, request.model, "model"),
         spec={"defaults": {}, "head_name": request.name},
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
@@ -123,19 +125,22 @@ def check_name(name: str) -> None:
         raise Refused("invalid_name", f"A name has 1 to {MAX_NAME_CHARS} printable characters and no slash.", param="name")
 
 
-def _model(store: Store, actor: Actor, task: str, name: str | None, param: str) -> str:
-    """The registry id that runs the job. For ``head:<name>`` the encoder below: the name itself is content and stays in the sealed spec."""
-    if name is not None and name.startswith(HEAD_PREFIX) and task == "classify":
+def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param: str) -> str | None:
+    """The registry id that runs the job; None where it needs none. For ``head:<name>`` the encoder below: the name itself is content and
+    stays in the sealed spec."""
+    if task.models is None:
+        return None
+    if name is not None and name.startswith(HEAD_PREFIX) and task.models == "classify":
         wanted = name.removeprefix(HEAD_PREFIX)
         for head in list_heads(store, actor):
             if head.name == wanted:
                 return head.base
         raise Refused("unknown_model", "There is no such head.", param=param)
     try:
-        card = registry.default_model(task) if name is None else registry.get(name)
+        card = registry.default_model(task.models) if name is None else registry.get(name)
     except TextmillError as error:
         raise Refused(error.code, error.message, param=param) from None
-    if task not in card.tasks:
+    if task.models not in card.tasks:
         raise Refused("model_task_mismatch", describe("model_task_mismatch").message, param=param)
     return card.id
 

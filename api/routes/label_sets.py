@@ -15,7 +15,8 @@ from api.requests.json_body import json_of
 from db.catalogue.label_sets import LabelSetRecord, delete_label_set, list_label_sets, put_label_set
 from db.errors import NotFound
 from db.failures import describe
-from workers.tasks.requests import check_defaults
+from workers.tasks import classify
+from workers.tasks.reading import check_defaults
 
 router = APIRouter(prefix="/v1/label_sets")
 
@@ -31,7 +32,7 @@ class LabelSetRequest(msgspec.Struct, forbid_unknown_fields=True):
 def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetRequest, Depends(json_of(LabelSetRequest))]) -> Json:
     """Make a set or replace it; jobs that run take the new one from their next shard on."""
     check_name(name)
-    code = check_defaults("classify", "/v1/classifications", {"labels": body.labels, "templates": body.templates})
+    code = check_defaults(classify.TASK, classify.TASK.endpoints[0], {"labels": body.labels, "templates": body.templates})
     if code is not None:
         kind, _, field = code.partition(":")
         raise Refused(kind, describe(code).message, param="templates" if field == "templates" else "labels")

@@ -9,7 +9,7 @@ from db.catalogue.heads import HeadRecord, list_heads
 from db.errors import NotFound
 from workers.models import registry
 from workers.models.card import ModelCard
-from workers.tasks.requests import HEAD_PREFIX
+from workers.tasks.task import HEAD_PREFIX
 
 router = APIRouter(prefix="/v1/models")
 

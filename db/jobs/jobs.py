@@ -47,7 +47,7 @@ _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:ten
 class NewJob:
     """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
     names none. ``completion_window``: how long it may take, or until when. ``request_digest`` finds the job again when its request is
-    repeated. ``head_id``: task train only; made where None."""
+    repeated. ``head_id``: of the head that the job makes."""
 
     task: str
     endpoint: str
@@ -258,7 +258,7 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             task=new.task,
             endpoint=new.endpoint,
             model=new.model,
-            head_id=(new.head_id or uuid4()) if new.task == "train" else None,
+            head_id=new.head_id,
             state=JobState.VALIDATING.value,
             priority=new.priority,
             completion_window_seconds=func.greatest(1, func.ceil(func.extract("epoch", deadline - func.now()))),

@@ -21,8 +21,6 @@ from db.lifecycle import JobState
 from db.schema import jobs
 from db.sealing.cells import Sealer
 
-COMPLETED: Final = 1
-FAILED: Final = 2
 PAGE_ROWS: Final = 2048  # a page is a transaction with its event: one wait for the disk
 PAGE_BYTES: Final = 4 << 20  # of sealed payloads; a page ends after the row that passes this
 

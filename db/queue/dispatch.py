@@ -70,10 +70,13 @@ _PICK: Final = text(CANDIDATES + _OFFER)
 _ANY: Final = {"idle": True, "only_newcomers": False, "least_priority": ANY_PRIORITY, **SUSPECTS}
 
 
-def cut_validating_jobs(store: Store, shard_chars: Callable[[str | None, str], int], place: Place | None = None) -> int:
+ShardChars = Callable[[str | None, str], int | None]
+
+
+def cut_validating_jobs(store: Store, shard_chars: ShardChars, place: Place | None = None) -> int:
     """Cuts new jobs into shards and starts them; fails those whose every row is defective. Returns how many moved.
 
-    ``shard_chars(model, task)`` is how many characters make some seconds of work. Training needs all rows at once: one shard.
+    ``shard_chars(model, task)`` is how many characters make some seconds of work, or None where the task needs all rows at once.
     Raises Unfinished after all others where some could not be cut.
     """
     waiting = Page.look(store, _VALIDATING, place, limit=CUT_AT_ONCE)
@@ -90,7 +93,7 @@ def pick_dispatchable(store: Store, limit: int, *, redispatch_seconds: float = R
         return [(row.shard_id, row.epoch) for row in picked]
 
 
-def _cut(store: Store, job: Row[Any], shard_chars: Callable[[str | None, str], int]) -> bool:
+def _cut(store: Store, job: Row[Any], shard_chars: ShardChars) -> bool:
     key = {"tenant": job.tenant_id, "job": job.job_id}
     with store.transaction(tenant=job.tenant_id) as conn:
         if job.defect_count >= job.row_count:
@@ -112,11 +115,11 @@ def _cut(store: Store, job: Row[Any], shard_chars: Callable[[str | None, str], i
     return moved
 
 
-def _parts(job: Row[Any], target_chars: int) -> dict[str, object]:
-    """Where the shards of a job begin and end, and what a row costs, in shards of ``target_chars``."""
+def _parts(job: Row[Any], target_chars: int | None) -> dict[str, object]:
+    """Where the shards of a job begin and end, and what a row costs, in shards of ``target_chars``. None: one shard, which costs as one."""
+    if target_chars is None:
+        return {"firsts": [0], "lasts": [job.row_count], "row_cost": 1 / job.row_count}
     row_cost = max(1.0, job.size_chars / job.row_count) / max(1, target_chars)
-    if job.task == "train":
-        return {"firsts": [0], "lasts": [job.row_count], "row_cost": row_cost}
     points = cut_points(job.row_count, rows_per_shard(job.row_count, job.size_chars, target_chars))
     return {"firsts": points[:-1], "lasts": points[1:], "row_cost": row_cost}
 

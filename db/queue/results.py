@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, Row, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -19,9 +18,9 @@ from db.actors import Lease
 from db.audit.acts import record_work
 from db.connect import Store
 from db.errors import LeaseLost, NotFound, StoreError
-from db.jobs.results import COMPLETED, FAILED
 from db.lifecycle import ShardState, after_finish
 from db.queue import shards
+from db.queue.row import COMPLETED, FAILED, WorkRow
 
 _STAGING: Final = bulk.Staging(
     "staged_results",
@@ -65,17 +64,6 @@ _COUNT: Final = text(
 ).bindparams(bindparam("metrics", type_=JSONB(none_as_null=True)))
 
 
-class NewResult(msgspec.Struct, frozen=True, gc=False):
-    """What became of a row. ``outcome``: 1 completed, with a payload; 2 failed, with a code (``code`` or ``code:field``)."""
-
-    idx: int
-    outcome: int
-    code: str | None
-    payload: bytes | None
-    input_tokens: int
-    output_tokens: int
-
-
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a write took: to seal, in its transaction until the counts were made, and from there to the commit."""
@@ -86,7 +74,7 @@ class Written:
 
 
 def write_results(
-    store: Store, lease: Lease, results: Sequence[NewResult], *, finish: bool, model_version: str, metrics: dict[str, float] | None
+    store: Store, lease: Lease, results: Sequence[WorkRow], *, finish: bool, model_version: str, metrics: dict[str, float] | None
 ) -> Written:
     """Stores results of a shard, all or none; with ``finish`` the holder is through with it.
 
@@ -125,7 +113,7 @@ def write_results(
 
 
 def _store(
-    conn: Connection, store: Store, lease: Lease, results: Sequence[NewResult], sealed: Sequence[tuple[bulk.Value, ...]], model_version: str
+    conn: Connection, store: Store, lease: Lease, results: Sequence[WorkRow], sealed: Sequence[tuple[bulk.Value, ...]], model_version: str
 ) -> int:
     """How many rows were stored: all, or none where an earlier call of the same holder had stored them."""
     bulk.stage(conn, _STAGING, sealed)
@@ -153,7 +141,7 @@ def _count(
     conn: Connection,
     lease: Lease,
     row: Row[Any],
-    results: Sequence[NewResult],
+    results: Sequence[WorkRow],
     metrics: dict[str, float] | None,
     took: dict[str, float],
 ) -> None:
@@ -175,7 +163,7 @@ def _count(
     )
 
 
-def _seal_all(store: Store, lease: Lease, results: Sequence[NewResult]) -> list[tuple[bulk.Value, ...]]:
+def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> list[tuple[bulk.Value, ...]]:
     """In the order of the staging's columns."""
     if not results:
         return []

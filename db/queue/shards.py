@@ -6,12 +6,10 @@ somebody else may have the shard.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Connection, Row, text
 
 from db import bulk
@@ -35,8 +33,8 @@ from db.lifecycle import (
     after_error,
     holder_told,
 )
+from db.queue.row import WorkRow
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
-from db.sealing.cells import Sealer
 
 OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge rows comes in parts
 TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tells a crash in company from one alone
@@ -133,8 +131,8 @@ _FREE: Final = text(
 )
 _SPEC: Final = text("SELECT spec_sealed FROM job_specs WHERE tenant_id = :tenant AND job_id = :job")
 _ROWS: Final = """
-    SELECT idx, line, endpoint, defect, body_sealed
-    FROM (SELECT r.idx, r.line, r.endpoint, r.defect, r.body_sealed,
+    SELECT idx, endpoint, defect, body_sealed
+    FROM (SELECT r.idx, r.endpoint, r.defect, r.body_sealed,
                  sum(coalesce(octet_length(r.body_sealed), 0))
                      OVER (ORDER BY r.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
           FROM rows r
@@ -143,24 +141,6 @@ _ROWS: Final = """
                             AND d.idx >= %(first)s AND d.idx < %(end)s)) AS open
     WHERE coalesce(before, 0) < %(bytes)s ORDER BY idx
     """
-
-
-class OpenRow(msgspec.Struct, frozen=True, gc=False):
-    """A row to work on. ``endpoint``: what its line named, None fits all. With a ``defect`` it fails, whatever its body."""
-
-    idx: int
-    line: int
-    endpoint: str | None
-    defect: str | None
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class ShardWork:
-    """What a shard's holder works on: the job's spec and the rows without a result, or the first 64 MiB of them."""
-
-    spec: dict[str, Any]
-    rows: list[OpenRow]
 
 
 class Kept(StrEnum):
@@ -222,13 +202,13 @@ def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drai
         )
 
 
-def open_shard(store: Store, lease: Lease) -> ShardWork:
-    """The rows of a shard that have no result yet, opened after the read is on record. Raises LeaseLost.
+def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict[str, Any], list[WorkRow]]:
+    """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
+    is on record. Raises LeaseLost.
 
-    A row whose sealed body was tampered with comes with the defect ``seal_broken``; its neighbours are unharmed.
+    A row whose sealed body was tampered with has failed with ``seal_broken``; its neighbours are unharmed.
     """
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "file": lease.file_id, "first": lease.first_idx, "end": lease.end_idx}
-    limit = OPEN_BYTES if lease.task != "train" else 1 << 62  # a head is fitted to all its rows at once
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
         event_id = record_work(
             conn, store, lease, "rows.read", object_kind="file", object_id=lease.file_id, first_idx=lease.first_idx, end_idx=lease.end_idx
@@ -236,24 +216,20 @@ def open_shard(store: Store, lease: Lease) -> ShardWork:
         spec_sealed = conn.execute(_SPEC, at).scalar_one_or_none()
         if spec_sealed is None:  # row-level security shows nothing without a live lease
             raise LeaseLost
-        found = bulk.fetch(conn, _ROWS, {**at, "bytes": limit})
-        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row[4] for row in found if row[4] is not None)])
+        found = bulk.fetch(conn, _ROWS, {**at, "bytes": 1 << 62 if whole else OPEN_BYTES})
+        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(sealed for *_, sealed in found if sealed is not None)])
         try:
             store.keyring.load(conn, lease.tenant_id, [("job", lease.job_id), ("file", lease.file_id)])
             job_sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             file_sealer = store.keyring.sealer(conn, lease.tenant_id, "file", lease.file_id)
         except NotFound:  # the lease ended between two statements, or the key was destroyed: the next holder will know
             raise LeaseLost from None
-    return ShardWork(open_spec(job_sealer, lease.job_id, spec_sealed), _open_rows(file_sealer, found))
-
-
-def _open_rows(sealer: Sealer, found: Sequence[tuple[Any, ...]]) -> list[OpenRow]:
-    sealed = [(idx, body) if defect is None else (idx, None) for idx, _line, _endpoint, defect, body in found]
-    rows: list[OpenRow] = []
-    for (idx, line, endpoint, defect, body_sealed), body in zip(found, sealer.open_all("rows.body", sealed), strict=True):
-        broken = body is None and body_sealed is not None and defect is None
-        rows.append(OpenRow(idx, line, endpoint, "seal_broken" if broken else defect, body))
-    return rows
+    bodies = file_sealer.open_all("rows.body", [(idx, None if defect else sealed) for idx, _, defect, sealed in found])
+    rows = [
+        WorkRow(idx, endpoint, body, "seal_broken" if body is None and sealed is not None and defect is None else defect)
+        for (idx, endpoint, defect, sealed), body in zip(found, bodies, strict=True)
+    ]
+    return open_spec(job_sealer, lease.job_id, spec_sealed), rows
 
 
 # What writing results shares with releasing.

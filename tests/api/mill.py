@@ -13,7 +13,7 @@ from workers.dispatch.dispatcher import Dispatcher
 from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
 from workers.settings import DispatcherSettings, WorkerSettings
-from workers.shard.life import ShardTask
+from workers.shard.life import ShardLife
 
 Stores = Callable[[Role], Store]
 
@@ -35,7 +35,7 @@ class Mill:
         self._dispatcher = Dispatcher(stores(Role.DISPATCHER), DispatcherSettings(home=settings.home), NoBroker())
         self._keeper = LeaseKeeper(stores(Role.WORKER), lease_seconds=30, heartbeat_seconds=5, margin_seconds=5)
         self._runtime = Runtime(own)
-        self._task = ShardTask(stores(Role.WORKER), self._runtime, self._keeper, Watchdog(1800).watch, own, lambda: False)
+        self._task = ShardLife(stores(Role.WORKER), self._runtime, self._keeper, Watchdog(1800).watch, own, lambda: False)
 
     def cut(self, *, shard_chars: int = 10_000) -> None:
         """Validating jobs become shards of about so many characters, or fail."""

@@ -24,7 +24,8 @@ from db.files.rows import iter_rows
 from db.jobs.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
 from db.jobs.results import iter_results
 from db.operators.tenants import create_api_key, list_api_keys
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import open_shard
 from db.schema import metadata
 from db.sealing.cells import Sealer
@@ -488,7 +489,7 @@ def readable(scene: Scene, as_superuser: AsSuperuser) -> Scene:
     flow, lease = scene.flow, scene.lease
     assert scene.job.head_id is not None
     store_head(flow.worker, lease, head_id=scene.job.head_id, name="a head", base="b", version="v", card={"labels": []}, weights=b"w")
-    write_results(flow.worker, lease, [NewResult(3, 2, "engine_error", None, 0, 0)], finish=False, model_version="m", metrics=None)
+    write_results(flow.worker, lease, [WorkRow(3, code="engine_error")], finish=False, model_version="m", metrics=None)
     return scene
 
 

@@ -91,10 +91,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _answer(runtime: Any, threads: ThreadPoolExecutor, request: dict[str, Any]) -> dict[str, object]:
+    from tests.benchmarks.own_runtime import scores_of
+
     texts, labels, size = request["texts"], request["labels"], request.get("piece_rows", PIECES_ROWS[0])
 
     def classify(piece: list[str]) -> Any:
-        return runtime.classify(ENCODER, piece, [labels] * len(piece), [None] * len(piece))
+        answered, scores = scores_of(runtime, piece, labels)
+        return answered, scores.tolist(), scores.argmax(axis=1).tolist()
 
     pieces = [texts[first : first + size] for first in range(0, len(texts), size)]
     began, cpu = time.perf_counter(), time.process_time()
@@ -102,17 +105,16 @@ def _answer(runtime: Any, threads: ThreadPoolExecutor, request: dict[str, Any]) 
     answer: dict[str, object] = {
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
-        "rows": sum(len(outcome.rows) for outcome in outcomes),
+        "rows": sum(len(scores) for _, scores, _ in outcomes),
         "metrics": {
-            name: sum(outcome.share.as_dict()[name] for outcome in outcomes)
+            name: sum(answered.share.as_dict()[name] for answered, _, _ in outcomes)
             for name in ("tokens", "padding_tokens", "budget_tokens", "batches")
         },
     }
     if request.get("answers"):
-        rows = [row for outcome in outcomes for row in outcome.rows]
-        answer["labels"] = [getattr(row, "label", None) for row in rows]
-        answer["scores"] = [[row.scores[label] for label in labels] if hasattr(row, "scores") else None for row in rows]
-        answer["model_version"] = outcomes[0].model_version
+        answer["labels"] = [labels[winner] for _, _, winners in outcomes for winner in winners]
+        answer["scores"] = [row for _, scores, _ in outcomes for row in scores]
+        answer["model_version"] = runtime.encoder(ENCODER).engine.model_version
     return answer
 
 

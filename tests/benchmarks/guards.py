@@ -43,7 +43,7 @@ from workers.claims.lease import LeaseKeeper
 from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
 from workers.settings import WorkerSettings
-from workers.shard.life import End, ShardTask
+from workers.shard.life import End, ShardLife
 
 GOAL: Final = 0.05
 HEARTBEAT_SECONDS: Final = 0.5
@@ -150,7 +150,7 @@ class _Worker:
         self._actor = Actor(create_tenant(stores[Role.API], "benchmark"), uuid.uuid4(), None, SCOPES)
         self._runtime = Runtime(settings)
         self._keeper = self._new_keeper()
-        self._task = ShardTask(stores[Role.WORKER], self._runtime, self._keeper, Watchdog(1800).watch, settings, lambda: False)
+        self._task = ShardLife(stores[Role.WORKER], self._runtime, self._keeper, Watchdog(1800).watch, settings, lambda: False)
 
     def _new_keeper(self) -> LeaseKeeper:
         return LeaseKeeper(self._stores[Role.WORKER], lease_seconds=30, heartbeat_seconds=HEARTBEAT_SECONDS, margin_seconds=5)

@@ -5,7 +5,6 @@ threads as a worker has shards in flight, and single documents in between, five 
 the API: interactive jobs of one document beside a job of thousands, from the upload to the answer.
 """
 
-import inspect
 import io
 import json
 import os
@@ -42,7 +41,6 @@ class Felt:
     batch_seconds: float
     bulk_alone: float
     bulk_beside: float
-    own_class: bool
 
     @property
     def loss(self) -> float:
@@ -124,8 +122,10 @@ class Bulk:
         return rows
 
 
-def _classify(runtime: Any, texts: Sequence[str], **options: bool) -> None:
-    runtime.classify(ENCODER, texts, [LABELS] * len(texts), [None] * len(texts), **options)
+def _classify(runtime: Any, texts: Sequence[str], *, interactive: bool = False) -> None:
+    from tests.benchmarks.own_runtime import scores_of
+
+    scores_of(runtime, texts, LABELS, interactive=interactive)
 
 
 def main() -> None:
@@ -134,8 +134,6 @@ def main() -> None:
 
     batches: list[float] = []
     runtime, settings = open_runtime(observe=lambda _model, report: batches.append(report.seconds))
-    own_class = "interactive" in inspect.signature(runtime.classify).parameters
-    options = {"interactive": True} if own_class else {}
     texts = c3().texts
     bulk = Bulk(runtime, texts, settings.threads)
     chance = random.Random(1)
@@ -145,7 +143,7 @@ def main() -> None:
         while (pause := chance.expovariate(PER_SECOND)) + time.perf_counter() < until:
             time.sleep(pause)
             began = time.perf_counter()
-            _classify(runtime, [chance.choice(texts)], **options)
+            _classify(runtime, [chance.choice(texts)], interactive=True)
             felt.append(time.perf_counter() - began)
 
     _classify(runtime, texts[:PIECE_ROWS])
@@ -163,7 +161,6 @@ def main() -> None:
         "batch_seconds": statistics.median(batch_medians),
         "bulk_alone": statistics.median(alone),
         "bulk_beside": statistics.median(beside),
-        "own_class": own_class,
     }
     print(json.dumps(found), flush=True)
 

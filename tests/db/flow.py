@@ -14,7 +14,8 @@ from db.files.rows import NewRow, RowWriter
 from db.jobs.jobs import JobRecord, NewJob, create_job, get_job
 from db.operators.tenants import SCOPES, create_tenant
 from db.queue.dispatch import cut_validating_jobs
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import claim_any
 from db.settings import Role
 
@@ -50,12 +51,12 @@ class Flow:
     def submit(self, actor: Actor, file: FileRecord, *, priority: int = 0, window_seconds: int = 3600, task: str = "classify") -> JobRecord:
         return create_job(self.api, actor, new_job(file.file_id, priority=priority, window_seconds=window_seconds, task=task))
 
-    def cut(self, shard_chars: int = 100) -> int:
+    def cut(self, shard_chars: int | None = 100) -> int:
         """Bodies made by :func:`plain` count ten characters each: shards of ten rows unless told otherwise."""
         return cut_validating_jobs(self.dispatcher, lambda _model, _task: shard_chars)
 
     def job(
-        self, actor: Actor, rows: int | Iterable[NewRow], *, shard_chars: int = 100, priority: int = 0, task: str = "classify"
+        self, actor: Actor, rows: int | Iterable[NewRow], *, shard_chars: int | None = 100, priority: int = 0, task: str = "classify"
     ) -> JobRecord:
         """A job in progress over a new file."""
         job = self.submit(actor, self.upload(actor, rows), priority=priority, task=task)
@@ -143,12 +144,13 @@ def new_job(
         priority=priority,
         completion_window=timedelta(seconds=window_seconds),
         request_digest=request_digest,
+        head_id=uuid.uuid4() if task == "train" else None,
     )
 
 
-def failures(idxs: Iterable[int]) -> Sequence[NewResult]:
-    return [NewResult(idx, 2, "engine_error", None, 0, 0) for idx in idxs]
+def failures(idxs: Iterable[int]) -> Sequence[WorkRow]:
+    return [WorkRow(idx, code="engine_error") for idx in idxs]
 
 
-def answers(idxs: Iterable[int]) -> Sequence[NewResult]:
-    return [NewResult(idx, 1, None, b'{"label":"a"}', 3, 0) for idx in idxs]
+def answers(idxs: Iterable[int]) -> Sequence[WorkRow]:
+    return [WorkRow(idx, payload=b'{"label":"a"}', input_tokens=3) for idx in idxs]

@@ -15,14 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from db.actors import Actor, Lease
 from db.errors import Conflict, LeaseLost, NotFound
 from db.jobs.jobs import cancel_job
-from db.jobs.results import FAILED
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import LIVE_JOBS, MAX_CRASHES
 from db.queue import shards
 from db.queue.dispatch import pick_dispatchable
 from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
 from db.queue.recovery import reap_leases
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import FAILED, WorkRow
 from tests.db.flow import Flow, answers
 from tests.db.turnstile import Call, Place, Turnstile
 
@@ -65,7 +65,7 @@ class Hold:
 
     lease: Lease
     rows: list[int] | None = None
-    written: list[NewResult] | None = None
+    written: list[WorkRow] | None = None
 
 
 class Interleaved(RuleBasedStateMachine):
@@ -177,7 +177,7 @@ class Interleaved(RuleBasedStateMachine):
             self.holds[who], self.names[who] = [], uuid.uuid4().hex
             return lambda: None, lambda _: None
         if hold.rows is None:
-            return lambda: shards.open_shard(flow.worker, lease), lambda work: setattr(hold, "rows", [row.idx for row in work.rows])
+            return lambda: shards.open_shard(flow.worker, lease), lambda opened: setattr(hold, "rows", [row.idx for row in opened[1]])
         return self._write(who, hold, hold.rows, choice, at)
 
     def _claimed(self, who: str) -> Callable[[list[Lease]], None]:
@@ -198,7 +198,7 @@ class Interleaved(RuleBasedStateMachine):
             return lambda: self._store(hold.lease, again, finish=False), lambda _: None
         part = rows[: 1 + at] if choice == 5 else rows[-1 - at :] if choice == 6 else rows
         finish = len(part) == len(rows)
-        made = [NewResult(idx, FAILED, "engine_error", None, 3, 0) for idx in part] if choice == 6 else list(answers(part))
+        made = [WorkRow(idx, code="engine_error", input_tokens=3) for idx in part] if choice == 6 else list(answers(part))
 
         def written(_: object) -> None:
             hold.rows, hold.written = [idx for idx in rows if idx not in part], made
@@ -207,7 +207,7 @@ class Interleaved(RuleBasedStateMachine):
 
         return lambda: self._store(hold.lease, made, finish=finish), written
 
-    def _store(self, lease: Lease, made: list[NewResult], *, finish: bool) -> None:
+    def _store(self, lease: Lease, made: list[WorkRow], *, finish: bool) -> None:
         write_results(self.flow.worker, lease, made, finish=finish, model_version="model-1", metrics=None)
 
     def _over(self, who: str, call: Call) -> None:
@@ -332,7 +332,7 @@ class Interleaved(RuleBasedStateMachine):
                 reap_leases(self.flow.dispatcher)
                 cancel_shards(self.flow.dispatcher)
                 for lease in shards.claim_any(self.flow.worker, uuid.uuid4().hex, limit=8):
-                    self.flow.answer(lease, [row.idx for row in shards.open_shard(self.flow.worker, lease).rows])
+                    self.flow.answer(lease, [row.idx for row in shards.open_shard(self.flow.worker, lease)[1]])
                 finalize_jobs(self.flow.dispatcher)
                 if (job := self._job()) is None or job.ended:
                     break

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from db.connect import Store, open_store
-from db.jobs.results import COMPLETED
 from db.queue.dispatch import cut_validating_jobs
 from db.queue.endings import finalize_jobs
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard
 from db.settings import Role
 from tests.faults.conftest import Verdict
@@ -44,9 +44,9 @@ def test_a_commit_in_doubt_is_settled_by_writing_again(
         for idx in range(repeats):
             side = SIDES[idx % len(SIDES)]
             answer = json.dumps({"label": expected_label(load.texts[idx], LABELS, ["{}"])}).encode()
-            result = NewResult(idx, COMPLETED, None, answer, TOKENS, 0)
+            result = WorkRow(idx, payload=answer, input_tokens=TOKENS)
 
-            def write(result: NewResult, *, finish: bool) -> None:
+            def write(result: WorkRow, *, finish: bool) -> None:
                 write_results(store, lease, [result], finish=finish, model_version="fake-encoder@1", metrics={"rows": 1.0})
 
             finish = idx == repeats - 1

@@ -15,10 +15,10 @@ from sqlalchemy import make_url
 from db.actors import Actor
 from db.connect import Store
 from db.jobs import jobs
-from db.jobs.results import COMPLETED, FAILED
 from db.jobs.steering import delete_job, retry_job
 from db.queue import dispatch, endings
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
@@ -72,11 +72,11 @@ class Done:
     def work(self, *, wrong: int | None = None, failing: Collection[int] = (), until: int = len(TEXTS)) -> None:
         for lease in claim_any(self.worker, "host:1", 10):
             opened = open_shard(self.worker, lease)
-            rows = [one.idx for one in opened.rows if one.idx < until]
+            rows = [one.idx for one in opened[1] if one.idx < until]
             with self.log.open("a") as log:
                 log.write(call(time.time(), *(TEXTS[at] for at in rows)))
-            answers = [NewResult(at, COMPLETED, None, _payload(at, wrong=at == wrong), 3, 0) for at in rows if at not in failing]
-            answers += [NewResult(at, FAILED, "engine_error", None, 0, 0) for at in rows if at in failing]
+            answers = [WorkRow(at, payload=_payload(at, wrong=at == wrong), input_tokens=3) for at in rows if at not in failing]
+            answers += [WorkRow(at, code="engine_error") for at in rows if at in failing]
             write_results(self.worker, lease, answers, finish=until == len(TEXTS), model_version="fake", metrics=None)
         endings.finalize_jobs(self.dispatcher)
 

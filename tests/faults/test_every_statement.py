@@ -1,7 +1,7 @@
 """F45: the k-th statement of a shard's life fails, for every k: claim, heartbeat, read, two writes."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.jobs import jobs
 from db.queue import endings, recovery, results
+from db.queue.row import WorkRow
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 from tests.db.flow import Flow
@@ -22,6 +23,8 @@ from tests.faults.saboteur import Fault, Saboteur
 from tests.workers.shard.test_life import Bench
 from tests.workers.submitting import row
 from workers.settings import WorkerSettings
+from workers.tasks import TASKS
+from workers.tasks.task import Group, Ran, Work
 
 Stores = Callable[[Role], Store]
 ROWS = 12
@@ -48,14 +51,14 @@ def bench(stores: Stores, tenant: Actor, settings: StoreSettings, calls: Path, t
 
 def live(bench: Bench, first_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One shard's life, with a heartbeat while its first chunk is with the model. A worker's poller lives through a claim that fails."""
-    classify = type(bench.runtime).classify
+    classify = type(TASKS["classify"]).run
 
-    def classify_and_renew(model: str, documents: Any, *args: Any, **kwargs: Any) -> Any:
-        if documents[0] == first_text:
+    def classify_and_renew(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+        if rows[0].ask.input == first_text:
             bench.keeper.renew_once()
-        return classify(bench.runtime, model, documents, *args, **kwargs)
+        return classify(TASKS["classify"], work, group, rows)
 
-    monkeypatch.setattr(bench.runtime, "classify", classify_and_renew)
+    monkeypatch.setattr(TASKS["classify"], "run", classify_and_renew)
     try:
         bench.run()
     except (DBAPIError, ValueError):  # the claim failed; or there was nothing to claim

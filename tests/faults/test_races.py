@@ -110,7 +110,7 @@ class Arena:
                 continue
 
     def shard(self, own: random.Random, lease: Lease) -> None:
-        rows = [row.idx for row in open_shard(self.flow.worker, lease).rows]
+        rows = [row.idx for row in open_shard(self.flow.worker, lease)[1]]
         with self.lock:
             self.opened.update((lease.job_id, idx) for idx in rows)
         time.sleep(own.random() * 0.004)  # the model

@@ -99,7 +99,7 @@ def test_what_a_process_has_prepared_outlives_a_migration(stores: Stores, tenant
     def go_through() -> None:
         job = flow.job(tenant, 10)
         lease = flow.claim()
-        assert len(open_shard(flow.worker, lease).rows) == 10
+        assert len(open_shard(flow.worker, lease)[1]) == 10
         assert renew(flow.worker, [lease]) == {lease.shard_id: "held"}
         flow.answer(lease, range(5), finish=False)
         release(flow.worker, lease, code=None, kind="drain")

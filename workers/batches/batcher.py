@@ -12,16 +12,17 @@ exception: it is halved until the rows to blame stand alone. A lost device (Engi
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from workers.batches.activity import Activity
 from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
 from workers.batches.policy import Budget, Policy, Work, cost_tokens, cut, turns
 from workers.batches.queue import Row, Waiting
+from workers.batches.ticket import NOBODY, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -29,54 +30,56 @@ RowT = TypeVar("RowT")
 PreparedT = TypeVar("PreparedT")
 AnswerT = TypeVar("AnswerT")
 Watch = Callable[[], AbstractContextManager[None]]
+UNANSWERED: Final = FailedRow("engine_error")
 
 
-@dataclass(frozen=True, slots=True)
-class Served(Generic[AnswerT]):
-    """The answers of a call, in the order of its rows."""
+class Call(Future[None], Generic[RowT, AnswerT]):
+    """What a thread submitted: ``rows`` still open, ``answers`` so far, in the order of the rows, and its ``share`` of the batches.
 
-    answers: list[AnswerT | FailedRow]
-    share: BatchShare
+    A future of itself: ``result()`` waits, and raises Stopped when the ticket's ``stop`` was set before all rows ran, EngineBroken when the
+    device is lost. Lanes settle rows of one call at the same time, hence the lock.
+    """
 
-
-class _Call(Generic[RowT, AnswerT]):
-    """Rows still open, answers so far. Lanes settle rows of one call at the same time, hence the lock."""
-
-    def __init__(self, rows: Sequence[RowT], stop: threading.Event | None, tenant: Hashable = None) -> None:
+    def __init__(self, rows: Sequence[RowT], ticket: Ticket) -> None:
+        super().__init__()
         self.rows = rows
-        self.tenant = tenant
-        self.future: Future[Served[AnswerT]] = Future()
-        self._answers: list[AnswerT | FailedRow | None] = [None] * len(rows)
+        self.ticket = ticket
+        self.answers: list[AnswerT | FailedRow] = [UNANSWERED] * len(rows)
+        self.share = BatchShare()
         self._open = len(rows)
-        self._stop = stop
-        self._share = BatchShare()
         self._lock = threading.Lock()
+        if not rows:
+            self.set_result(None)
+
+    def result(self, timeout: float | None = None) -> "Call[RowT, AnswerT]":  # type: ignore[override]
+        super().result(timeout)
+        return self
 
     def live(self) -> bool:
         """False once nobody waits for the rest: stopped, failed, or done."""
-        if self._stop is not None and self._stop.is_set():
+        if self.ticket.stop is not None and self.ticket.stop.is_set():
             self.fail(Stopped())
-        return not self.future.done()
+        return not self.done()
 
     def fail(self, error: Exception) -> None:
         with self._lock:
-            if not self.future.done():
-                self.future.set_exception(error)
+            if not self.done():
+                self.set_exception(error)
 
     def settle(self, indices: Sequence[int], answers: Sequence[AnswerT | FailedRow], share: BatchShare) -> None:
         """The answers of this call's rows in one batch."""
         with self._lock:
             for index, answer in zip(indices, answers, strict=True):
-                self._answers[index] = answer
+                self.answers[index] = answer
             self._open -= len(indices)
-            self._share.add(share)
-            if self._open == 0 and not self.future.done():
-                self.future.set_result(Served([answer for answer in self._answers if answer is not None], self._share))
+            self.share.add(share)
+            if self._open == 0 and not self.done():
+                self.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch(Generic[RowT, PreparedT, AnswerT]):
-    rows: "list[Row[_Call[RowT, AnswerT]]]"
+    rows: "list[Row[Call[RowT, AnswerT]]]"
     budget_tokens: int
     prepared: PreparedT | Exception
     short: bool  # it took every waiting row and the budget was not used up: later arrivals may still join
@@ -111,10 +114,10 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._lock = threading.Lock()  # guards everything below
         self._may_cut = threading.Condition(self._lock)  # the feeder waits here
         self._may_run = threading.Condition(self._lock)  # the lanes wait here
-        self._waiting: dict[Work, Waiting[_Call[RowT, AnswerT]]] = {work: Waiting(policy, lambda call: call.tenant) for work in Work}
+        self._waiting: dict[Work, Waiting[Call[RowT, AnswerT]]] = {work: Waiting(policy, lambda call: call.ticket.tenant) for work in Work}
         self._ready: dict[Work, _Batch[RowT, PreparedT, AnswerT] | None] = dict.fromkeys(Work)
         self._fresh: dict[Work, bool] = dict.fromkeys(Work, False)  # rows came since the ready batch was cut
-        self._calls: set[_Call[RowT, AnswerT]] = set()  # that may have rows waiting
+        self._calls: set[Call[RowT, AnswerT]] = set()  # that may have rows waiting
         self._interactive_in_a_row = 0
         self._budget = Budget(policy.budget_tokens)
         self._preparing: Work | None = None
@@ -126,40 +129,26 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         for thread in self._threads:
             thread.start()
 
-    def submit(
-        self,
-        rows: Sequence[RowT],
-        lengths: Sequence[int],
-        stop: threading.Event | None = None,
-        *,
-        interactive: bool = False,
-        tenant: Hashable = None,
-    ) -> Future[Served[AnswerT]]:
-        """Never blocks. The future raises Stopped when `stop` was set before all rows ran, EngineBroken when the device is lost.
-
-        Interactive rows make up the next batches, before bulk rows that came earlier; for rows that somebody waits for, and few of them.
-        Rows of several tenants take turns.
-        """
+    def submit(self, rows: Sequence[RowT], lengths: Sequence[int], ticket: Ticket = NOBODY) -> Call[RowT, AnswerT]:
+        """Never blocks. Rows of interactive tickets make up the next batches, before bulk rows that came earlier; rows of several tenants
+        take turns."""
         if len(rows) != len(lengths):
             raise ValueError("There must be one length for each row.")
-        call: _Call[RowT, AnswerT] = _Call(rows, stop, tenant)
-        if not rows:
-            call.future.set_result(Served([], BatchShare()))
-            return call.future
-        work = Work.INTERACTIVE if interactive else Work.BULK
+        call: Call[RowT, AnswerT] = Call(rows, ticket)
+        work = Work.INTERACTIVE if ticket.interactive else Work.BULK
         with self._lock:
             if self._closing:
                 call.fail(EngineBroken() if self._broken else Stopped())
-                return call.future
-            self._waiting[work].add(lengths, call)
-            self._calls.add(call)
-            self._fresh[work] = True
-            self._may_cut.notify()
-        if self._activity is not None:
+            elif rows:
+                self._waiting[work].add(lengths, call)
+                self._calls.add(call)
+                self._fresh[work] = True
+                self._may_cut.notify()
+        if self._activity is not None and not call.done():
             activity = self._activity
             activity.enter(work)
-            call.future.add_done_callback(lambda _: activity.leave(work))
-        return call.future
+            call.add_done_callback(lambda _: activity.leave(work))
+        return call
 
     def stop(self, *, drain: bool) -> None:
         """Ends the threads and waits for them. With drain, rows that wait still run; without, their calls raise Stopped."""
@@ -210,7 +199,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 return work
         return None
 
-    def _cut(self, work: Work) -> tuple[list[Row[_Call[RowT, AnswerT]]], int, bool]:
+    def _cut(self, work: Work) -> tuple[list[Row[Call[RowT, AnswerT]]], int, bool]:
         """Takes the next batch out of the rows that wait, after dropping rows whose calls nobody waits for."""
         waiting, ready = self._waiting[work], self._ready[work]
         if ready is not None:
@@ -227,7 +216,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         short = not waiting and cost_tokens([row[0] for row in rows], padded=self._policy.padded) < budget_tokens
         return rows, budget_tokens, short
 
-    def _prepared(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> PreparedT | Exception:
+    def _prepared(self, rows: list[Row[Call[RowT, AnswerT]]]) -> PreparedT | Exception:
         try:
             return self._prepare([call.rows[index] for _length, _tag, index, call in rows])
         except Exception as error:
@@ -254,7 +243,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 self._break(batch.rows)
             with self._lock:
                 self._idle_lanes += 1
-                self._calls -= {call for call in {row[3] for row in batch.rows} if call.future.done()}
+                self._calls -= {call for call in {row[3] for row in batch.rows} if call.done()}
             del batch  # an idle process holds no rows
 
     def _take_ready(self) -> _Batch[RowT, PreparedT, AnswerT] | None:
@@ -315,7 +304,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             raise ValueError("The engine answered another number of rows than it was given.")
         return answers
 
-    def _split(self, rows: list[Row[_Call[RowT, AnswerT]]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
+    def _split(self, rows: list[Row[Call[RowT, AnswerT]]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
         """Batches of at most half the cost, first rows last (they are popped first); a row alone is settled as failed."""
         if len(rows) == 1:
             _length, _tag, index, call = rows[0]
@@ -328,14 +317,14 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         return [_Batch(part, half_tokens, self._prepared(part), short=False) for part in reversed(smaller)]
 
     def _settle(
-        self, rows: list[Row[_Call[RowT, AnswerT]]], answers: Sequence[AnswerT | FailedRow], budget_tokens: int, seconds: float
+        self, rows: list[Row[Call[RowT, AnswerT]]], answers: Sequence[AnswerT | FailedRow], budget_tokens: int, seconds: float
     ) -> None:
         lengths = [row[0] for row in rows]
         tokens = sum(lengths)
         padding = cost_tokens(lengths, padded=self._policy.padded) - tokens
         if self._observe is not None:
             self._observe(BatchReport(len(rows), tokens, padding, budget_tokens, seconds, self.lanes))
-        places: dict[_Call[RowT, AnswerT], list[int]] = {}
+        places: dict[Call[RowT, AnswerT], list[int]] = {}
         for place, row in enumerate(rows):
             places.setdefault(row[3], []).append(place)
         for call, own in places.items():
@@ -345,7 +334,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 share = BatchShare(own_tokens, padding * part, budget_tokens * part, part, seconds * part)
                 call.settle([rows[place][2] for place in own], [answers[place] for place in own], share)
 
-    def _break(self, rows: list[Row[_Call[RowT, AnswerT]]]) -> None:
+    def _break(self, rows: list[Row[Call[RowT, AnswerT]]]) -> None:
         with self._lock:
             self._closing = self._broken = True
             self._abandon(EngineBroken)

@@ -15,6 +15,7 @@ from uuid import UUID
 from db.actors import Lease
 from db.connect import Store
 from db.queue import shards
+from workers.batches.ticket import Ticket
 
 RETRY_SECONDS: Final = 1.0  # after a renewal that failed: a restart of Postgres takes about as long
 
@@ -22,7 +23,7 @@ log = logging.getLogger("textmill.lease")
 
 
 class Held(threading.Event):
-    """One lease, as its shard's thread sees it: set means stop calling the model. ``ended`` says why: lost, cancelled, drained.
+    """One lease, as its shard's thread sees it, and its ticket: set means stop calling the model. ``ended``: lost, cancelled, drained.
 
     ``paused``: begin nothing more, but finish and write what has begun.
     """
@@ -30,6 +31,7 @@ class Held(threading.Event):
     def __init__(self, lease: Lease, fence_at: float, clock: Callable[[], float]) -> None:
         super().__init__()
         self.lease = lease
+        self.ticket = Ticket(self, lease.tenant_id, lease.job_id.bytes, lease.interactive)
         self.ended: str | None = None
         self.paused = False
         self._fence_at = fence_at

@@ -61,7 +61,7 @@ class Dispatcher:
         ]
         return any(moved)
 
-    def _shard_chars(self, model: str | None, task: str) -> int:
+    def _shard_chars(self, model: str | None, task: str) -> int | None:
         if self._clock() >= self._speeds_until:
             self._speeds, self._speeds_until = recent_speeds(self._store), self._clock() + SPEEDS_SECONDS
         return shard_chars(model, task, seconds=self._settings.shard_seconds, measured=self._speeds)

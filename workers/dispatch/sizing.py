@@ -9,21 +9,23 @@ from typing import Final
 
 from db.errors import TextmillError
 from workers.models import registry
+from workers.tasks import TASKS
 
 # Of a model's speed on one core that one shard gets: four in flight on the two lanes of a small machine. Only until something is measured.
 SHARE: Final = 0.5
 MIN_CHARS: Final = 4_000
 MAX_CHARS: Final = 8_000_000  # a shard is opened in memory, several at once
-WHOLE: Final = 2**40  # train: one shard, however large
 UNKNOWN_SPEED: Final = 10_000  # characters per second, where the registry does not know the model
 
 Speeds = Mapping[tuple[str, str], float]
 
 
-def shard_chars(model: str | None, task: str, *, seconds: float, measured: Speeds) -> int:
-    """Characters of row bodies in one shard of this job, for ``seconds`` of work. ``measured``: by (task, model), of one shard."""
-    if task == "train":
-        return WHOLE
+def shard_chars(model: str | None, task: str, *, seconds: float, measured: Speeds) -> int | None:
+    """Characters of row bodies in one shard of this job, for ``seconds`` of work; None where all its rows are one shard, however many.
+
+    ``measured``: by (task, model), of one shard."""
+    if task in TASKS and TASKS[task].whole:
+        return None
     speed = measured.get((task, model)) if model is not None else None
     return max(MIN_CHARS, min(MAX_CHARS, int((speed or _guess(model)) * seconds)))
 

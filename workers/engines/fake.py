@@ -20,7 +20,8 @@ import numpy as np
 
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow, OutOfMemory
-from workers.engines.contract.engine import GenerateItem, Generation, Message, Tokens
+from workers.engines.contract.engine import Generation
+from workers.engines.contract.generation import GenerateRequest, Message
 from workers.engines.encoders.windows import windows
 from workers.models.fake_models import DIMENSIONS, MAX_TOKENS
 from workers.models.zero_shot import TEMPLATES, prototypes, written
@@ -120,9 +121,10 @@ class FakeEncoder:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
         self._calls = CallLog()
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[Ids], list[bool]]:
         raw = [text.encode() for text in texts]
-        return [Tokens(np.frombuffer(one[: self.max_tokens], dtype=np.uint8).astype(np.int32), len(one) > self.max_tokens) for one in raw]
+        sequences = [np.frombuffer(one[: self.max_tokens], dtype=np.uint8).astype(np.int32) for one in raw]
+        return sequences, [len(one) > self.max_tokens for one in raw]
 
     def windows(self, text: str, stride: int) -> list[Ids]:
         return windows(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32), (), (), self.max_tokens, stride)
@@ -154,7 +156,7 @@ class FakeDecoder:
     def tokenize_prompt(self, prompt: str) -> Ids:
         return np.frombuffer(prompt.encode(), dtype=np.uint8).astype(np.int32)
 
-    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[Generation | FailedRow]:
         texts = [_text(item.ids) for item in batch]
         encoded = [text.encode() for text in texts]
         self._calls.add(encoded)

@@ -48,7 +48,7 @@ from workers.inference.runtime import Runtime
 from workers.logs import place_of
 from workers.loop_guard import Guard
 from workers.settings import WorkerSettings
-from workers.shard.life import End, ShardTask
+from workers.shard.life import End, ShardLife
 
 EX_SOFTWARE: Final = 70
 CONSUMER_PAUSE_SECONDS: Final = 1.0
@@ -89,7 +89,7 @@ class Worker:
         self._progress = Progress()
         self._ceiling = Ceiling(settings.max_memory_mb)
         self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch)
-        self._task = ShardTask(
+        self._task = ShardLife(
             self._store,
             self._runtime,
             self._keeper,

@@ -10,7 +10,6 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from db.errors import TextmillError
@@ -18,10 +17,12 @@ from workers.arrays import Ids, Vectors
 from workers.batches.activity import Activity
 from workers.batches.batcher import Batcher, Watch
 from workers.batches.outcomes import BatchReport
-from workers.engines.contract.engine import DecoderEngine, EncoderEngine, GenerateItem, Generation
+from workers.engines.contract.engine import EncoderEngine, Generation
+from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.plan import Plan
 from workers.engines.loading import EngineSettings, choice_for, load_decoder, load_encoder
 from workers.inference.calibrator import Calibrator
+from workers.inference.decoder import Decoder
 from workers.inference.duplicates import Duplicates
 from workers.inference.encoder import Encoder
 from workers.models import registry
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from workers.engines.calibration.choice import Choice
 
 Observe = Callable[[str, BatchReport], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    engine: DecoderEngine
-    batcher: Batcher[GenerateItem, list[GenerateItem], Generation]
 
 
 LoadedT = TypeVar("LoadedT", Encoder, Decoder)
@@ -123,7 +118,7 @@ class LoadedModels:
             if model_id not in self._decoders:
                 with self._tell_loading(model_id):
                     engine, plan = load_decoder(card, self._settings)
-                batcher: Batcher[GenerateItem, list[GenerateItem], Generation] = Batcher(
+                batcher: Batcher[GenerateRequest, list[GenerateRequest], Generation] = Batcher(
                     list,
                     engine.generate,
                     name=model_id,

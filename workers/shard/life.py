@@ -1,6 +1,6 @@
 """The life of one shard, from a claimed lease to the last write: open → read → answer, chunk by chunk → write.
 
-One :class:`ShardTask` runs on one thread, and its calls of the model on others, so that writing a chunk never keeps the lanes waiting. Bad
+One :class:`ShardLife` runs on one thread, and its calls of the model on others, so that writing a chunk never keeps the lanes waiting. Bad
 rows become failures at once and never fail their neighbours. What is written is written with the lease's epoch, so a worker that lost the
 lease stores nothing, and every row once. Between two chunks the task looks whether it should stop: a drain or a pause gives the shard back
 without costing an attempt, a cancel keeps what is done, a lost lease is left alone.
@@ -8,48 +8,47 @@ without costing an attempt, a cancel keeps what is done, a lost lease is left al
 
 import itertools
 import logging
+import math
 import random
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.actors import Lease
-from db.catalogue import heads
 from db.connect import Store
 from db.errors import LeaseLost, TextmillError
 from db.failures import FAILURES
-from db.jobs.results import COMPLETED
 from db.outages import passes
 from db.queue import results, shards
-from db.queue.results import NewResult
-from db.queue.shards import ShardWork
+from db.queue.row import WorkRow
 from workers import metrics
 from workers.batches.batcher import Watch
-from workers.batches.outcomes import BatchShare, EngineBroken, Stopped
+from workers.batches.outcomes import EngineBroken, Stopped
 from workers.claims.lease import Held, LeaseKeeper
 from workers.claims.slots import KEPT_SLOTS
 from workers.inference.runtime import Runtime
 from workers.logs import place_of
-from workers.models import registry
 from workers.settings import WorkerSettings
-from workers.shard.answering import NO_MODEL, Chunk, answer_rows, failure, nothing_ran
+from workers.shard.chunks import Chunk, Uncut
 from workers.shard.in_flight import InFlight
+from workers.shard.names import StoredNames
 from workers.shard.pace import DECODER_ROWS, Pace
-from workers.shard.rows import Asked, BadRow, Group, Uncut, group_rows, read_rows
+from workers.shard.reading import read_rows
 from workers.stages import StageSeconds
-from workers.tasks import answers
-from workers.tasks.requests import HEAD_PREFIX, TrainingExample
+from workers.tasks import TASKS
+from workers.tasks.task import Group, Task, Work
 
 WRITE_ATTEMPTS: Final = 6  # where the write itself is to blame; else as long as the lease lasts: the answers stay in memory
 STORE_PAUSE_SECONDS: Final = 1.0  # before a shard is given back to a store in trouble, which would offer it again at once
 
+UNKNOWN_SPEED: Final = 100_000.0  # characters a second, of a task that needs no model
 CHUNKS_IN_FLIGHT: Final = 2  # of a shard: one that runs, and one that waits for the lanes
 
 log = logging.getLogger("textmill.shard")
@@ -67,7 +66,7 @@ class End(StrEnum):
     BROKEN = "broken"  # the device is lost, and so is this process
 
 
-class ShardTask:
+class ShardLife:
     """Parameters: ``store`` (role worker), the process's runtime and lease keeper, ``watch``, entered around each call of a model,
     ``draining``, asked between chunks, ``done``, told of each shard that is, and ``wrote``, told how many rows were stored."""
 
@@ -141,160 +140,98 @@ class ShardTask:
 
     def _work(self, held: Held) -> End:
         lease, started = held.lease, time.perf_counter()
-        work = shards.open_shard(self._store, lease)
-        asked, bad = read_rows(lease, work, max_labels=self._settings.max_labels)
-        if lease.task == "train":
-            self._train(held, work, asked, bad)
-            return End.DONE
-        groups, unresolved = group_rows(self._store, lease, asked, max_labels=self._settings.max_labels)
-        failures = nothing_ran([failure(idx, code) for idx, code in bad + unresolved])
+        task = TASKS.get(lease.task)
+        if task is None:
+            raise TextmillError("This worker does not know the job's task; it is older than the API.", code="engine_error")
+        spec, rows = shards.open_shard(self._store, lease, whole=task.whole)
+        names = StoredNames(self._store, lease, task, max_labels=self._settings.max_labels)
+        groups = read_rows(task, lease, spec, rows, names, max_labels=self._settings.max_labels)
+        work = Work(self._store, lease, held.ticket, spec, self._runtime)
+        failed = [row for row in rows if row.code is not None]
         opening = StageSeconds(open=time.perf_counter() - started)  # told with the first chunk that a model answered
-        uncut = Uncut(groups, self._pace_of)
-        if failures.results or not uncut:
-            self._write(held, failures, finish=not uncut)
-        with closing(self._answered(held, uncut)) as chunks:
-            for chunk, is_last in chunks:
-                chunk.stages.add(opening)
+        uncut = Uncut(groups, self._pace_of if not task.whole else lambda _group: Pace(math.inf, 1.0))
+        if failed or not uncut:
+            self._write(held, Chunk(failed), 0.0, StageSeconds(), finish=not uncut)
+        with closing(self._answered(held, task, work, uncut)) as chunks:
+            for chunk, seconds, is_last in chunks:
+                self._write(held, chunk, seconds, opening, finish=is_last)
                 opening = StageSeconds()
-                self._write(held, chunk, finish=is_last)
         return End.DONE
 
-    # Answering: calls of the runtime, one a chunk, some chunks ahead of the one that is being written.
+    # Answering: calls of the task, one a chunk, some chunks ahead of the one that is being written.
 
-    def _answered(self, held: Held, uncut: Uncut) -> Generator[tuple[Chunk, bool], None, None]:
-        """The chunks in their order, each with whether it is the last. Raises Stopped where there are more that must not be begun.
+    def _answered(self, held: Held, task: Task[Any], work: Work, uncut: Uncut) -> Generator[tuple[Chunk, float, bool], None, None]:
+        """The chunks in their order, each with the seconds it took and whether it is the last. Raises Stopped where there are more that
+        must not be begun.
 
         While one chunk is written, the next one's rows run and those of the one after it wait for the lanes: with every chunk begun only
         after the last was written, a lone shard left the lanes idle for a tenth of the time. What is in flight when a drain begins is
         finished and written. When this is closed early, what is still in flight is stopped, and nothing of it runs afterwards.
         """
-        in_flight: deque[tuple[Future[Chunk], Pace, list[Asked]]] = deque()
+        in_flight: deque[tuple[Future[Chunk], Pace]] = deque()
         ended_at = 0.0
         try:
             while uncut or in_flight:
                 while uncut and len(in_flight) < CHUNKS_IN_FLIGHT and not self._must_let_go(held):
                     group, rows, pace = uncut.take()
                     if not uncut and not in_flight:  # the only one, of a small shard: no other thread is needed
-                        yield self._answer(held, group, rows), True
+                        chunk = self._answer(task, work, group, rows)
+                        yield chunk, chunk.ended_at - chunk.began_at, True
                         return
-                    in_flight.append((self._calls.submit(self._answer, held, group, rows), pace, rows))
+                    in_flight.append((self._calls.submit(self._answer, task, work, group, rows), pace))
                 if not in_flight:
                     raise Stopped
-                future, pace, rows = in_flight.popleft()
+                future, pace = in_flight.popleft()
                 chunk = future.result()
                 # Chunks in flight together share the lanes: a chunk took the time since the one before it was done.
-                chunk.seconds = chunk.ended_at - max(chunk.began_at, ended_at)
-                ended_at = chunk.ended_at
-                pace.report(sum(row.cost for row in rows), chunk.seconds)
-                yield chunk, not uncut and not in_flight
+                seconds, ended_at = chunk.ended_at - max(chunk.began_at, ended_at), chunk.ended_at
+                pace.report(sum(row.cost for row in chunk.rows), seconds)
+                yield chunk, seconds, not uncut and not in_flight
         finally:
             if in_flight:
                 held.set()
-                wait([future for future, _, _ in in_flight])
+                wait([future for future, _ in in_flight])
 
     def _must_let_go(self, held: Held) -> bool:
         return self._draining() or held.paused or held.is_set()
 
-    def _pace_of(self, model: str) -> Pace:
-        if model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
-            card = registry.get(model)
-            least_rows = DECODER_ROWS if card.kind == "decoder" else 1
-            self._paces[model] = Pace(self._settings.chunk_seconds, card.speed_chars_per_second / self._settings.threads, least_rows)
-        return self._paces[model]
+    def _pace_of(self, group: Group) -> Pace:
+        if group.model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
+            speed = group.card.speed_chars_per_second if group.card is not None else UNKNOWN_SPEED
+            least_rows = DECODER_ROWS if group.card is not None and group.card.kind == "decoder" else 1
+            self._paces[group.model] = Pace(self._settings.chunk_seconds, speed / self._settings.threads, least_rows)
+        return self._paces[group.model]
 
-    def _answer(self, held: Held, group: Group, rows: Sequence[Asked]) -> Chunk:
+    def _answer(self, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Chunk:
         with self._watch():
-            self._runtime.load(group.model)  # not part of what the chunk took: shards are sized by that
+            if group.card is not None:
+                self._runtime.load(group.model)  # not part of what the chunk took: shards are sized by that
             began_at = time.monotonic()
-            chunk = answer_rows(self._runtime, held, group, rows)
-            chunk.began_at, chunk.ended_at = began_at, time.monotonic()
-            chunk.seconds, chunk.chars = chunk.ended_at - began_at, sum(row.size for row in rows)
-            return chunk
-
-    # Training: the whole file makes one head, and every row says so.
-
-    def _train(self, held: Held, work: ShardWork, asked: Sequence[Asked], bad: Sequence[BadRow]) -> None:
-        if self._must_let_go(held):  # claimed just before the slots closed; a drain waits for what has begun
-            raise Stopped
-        lease = held.lease
-        model = lease.model or registry.default_model("classify").id
-        failures = [failure(idx, code) for idx, code in bad]
-        examples = [row.request for row in asked if isinstance(row.request, TrainingExample)]
-        try:
-            with self._watch():
-                trained = self._runtime.train_head(
-                    model,
-                    [example.text for example in examples],
-                    [example.label for example in examples],
-                    stop=held,
-                    tenant=lease.tenant_id,
-                )
-        except TextmillError as error:
-            if error.code not in TRAINING_FAILURES:
-                raise
-            failures += [failure(row.idx, error.code) for row in asked]
-            self._write(held, nothing_ran(failures), finish=True)
-            return
-        if lease.head_id is None:
-            raise TextmillError("This training job names no head to store; create it again.", code="engine_error")
-        name = str(work.spec.get("head_name", ""))
-        heads.store_head(
-            self._store,
-            lease,
-            head_id=lease.head_id,
-            name=name,
-            base=model,
-            version=trained.version,
-            card=trained.card,
-            weights=trained.weights,
-        )
-        labels = trained.card["labels"]
-        rows = [
-            NewResult(
-                row.idx,
-                COMPLETED,
-                None,
-                answers.training_row(
-                    answer=answers.answer_id("trn_", lease.job_id, row.idx),
-                    model=f"{HEAD_PREFIX}{name}",
-                    model_version=trained.version,
-                    labels=labels if isinstance(labels, list) else [],
-                    example_count=len(examples),
-                ),
-                0,
-                0,
-            )
-            for row in asked
-        ]
-        self._write(held, Chunk(failures + rows, BatchShare(), model, trained.version), finish=True)
+            ran = task.run(work, group, rows)
+            lanes = self._runtime.lanes(group.model) if group.card is not None else 1
+            return Chunk(rows, group.model, ran, lanes, began_at, time.monotonic())
 
     # Writing, and letting go.
 
-    def _write(self, held: Held, chunk: Chunk, *, finish: bool) -> None:
+    def _write(self, held: Held, chunk: Chunk, seconds: float, opening: StageSeconds, *, finish: bool) -> None:
         """One transaction, fenced by the epoch. Tries again where the database is away; the store refuses a row it already has."""
-        job_id = held.lease.job_id
-        if chunk.model != NO_MODEL:
-            chunk.held_seconds, late = self._in_flight.take(job_id)
-            chunk.stages.add(late)
+        lease = held.lease
+        held_seconds, late = self._in_flight.take(lease.job_id) if chunk.ran is not None else (0.0, StageSeconds())
+        told = chunk.metrics(seconds, held_seconds, opening, late)
         for attempt in itertools.count():
             try:
                 written = results.write_results(
-                    self._store,
-                    held.lease,
-                    chunk.results,
-                    finish=finish,
-                    model_version=chunk.model_version,
-                    metrics=chunk.metrics(),
+                    self._store, lease, chunk.rows, finish=finish, model_version=chunk.model_version, metrics=told
                 )
                 break
             except (DBAPIError, PoolTimeout) as error:
                 if held.is_set() or (attempt >= WRITE_ATTEMPTS - 1 and not passes(error)):
                     raise
-                log.warning("shard %s: a write failed (%s); trying again", held.lease.shard_id, type(error).__name__)
+                log.warning("shard %s: a write failed (%s); trying again", lease.shard_id, type(error).__name__)
                 time.sleep(min(4.0, 0.2 * 2.0 ** min(attempt, 5)) * (0.5 + random.random()))  # noqa: S311 - jitter
-        self._wrote(len(chunk.results))
-        self._in_flight.come_late(job_id, StageSeconds(commit=written.late_seconds))
-        _count(held.lease, chunk, StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds))
+        self._wrote(len(chunk.rows))
+        self._in_flight.come_late(lease.job_id, StageSeconds(commit=written.late_seconds))
+        _count(lease, chunk, StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds))
 
     def _give_back(self, lease: Lease, end: End, code: str | None = None) -> End:
         try:
@@ -306,15 +243,11 @@ class ShardTask:
         return end
 
 
-# What the rows of a training file can be told; anything else is the worker's trouble, and tried again.
-TRAINING_FAILURES: Final = {"too_few_labels", "too_few_examples", "unknown_model", "model_task_mismatch"}
-
-
 def _count(lease: Lease, chunk: Chunk, writing: StageSeconds) -> None:
-    by_outcome: dict[int, int] = defaultdict(int)
-    for result in chunk.results:
-        by_outcome[result.outcome] += 1
-    for outcome, count in by_outcome.items():
-        metrics.rows.labels(lease.task, chunk.model or "none", "completed" if outcome == COMPLETED else "failed").inc(count)
-    metrics.observe_stages(lease.task, chunk.stages)
+    failed = sum(row.code is not None for row in chunk.rows)
+    for outcome, count in (("completed", len(chunk.rows) - failed), ("failed", failed)):
+        if count:
+            metrics.rows.labels(lease.task, chunk.model or "none", outcome).inc(count)
+    if chunk.ran is not None:
+        metrics.observe_stages(lease.task, chunk.ran.stages)
     metrics.observe_stages(lease.task, writing)

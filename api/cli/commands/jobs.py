@@ -23,7 +23,7 @@ def list_jobs(
     """List jobs, newest first."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, table, when
-    from api.cli.work.outcomes import TASK_OF
+    from api.cli.work.outcomes import task_of
 
     with connect() as client:
         batches = list(islice(client.batches(), limit))
@@ -35,7 +35,7 @@ def list_jobs(
         (
             (
                 batch.id,
-                TASK_OF.get(batch.endpoint, batch.endpoint),
+                task_of(batch.endpoint).name,
                 state_of(batch),
                 batch.counts.total,
                 batch.counts.done,
@@ -189,7 +189,7 @@ def results(
     """Write a job's results, in the order of its rows. While the job runs: those that are done so far."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import say
-    from api.cli.work.outcomes import TASK_OF
+    from api.cli.work.outcomes import task_of
     from api.cli.work.outputs import parse_target
     from api.cli.work.running import deliver
 
@@ -199,7 +199,7 @@ def results(
         raise CommandError("--json tells about the job on stdout, where -o - already sends the results; take one of them.")
     with connect() as client:
         batch = client.batch(job)
-        task = TASK_OF.get(batch.endpoint, "")
+        task = task_of(batch.endpoint)
         target = parse_target(out, task)
         if not batch.ended and not quiet:
             say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")

@@ -4,21 +4,17 @@ The API keeps answers and failures in two files; both are sorted by row, so that
 """
 
 import heapq
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from api.cli.terminal.exits import CommandError
+from workers.tasks import TASKS
+from workers.tasks.task import Task
+
 if TYPE_CHECKING:
     from api.client import Batch, Client
-
-TASK_OF: Final = {
-    "/v1/classifications": "classify",
-    "/v1/chat/completions": "generate",
-    "/v1/completions": "generate",
-    "/v1/embeddings": "embed",
-    "/v1/heads": "train",
-}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,88 +48,19 @@ class _FaultBody(msgspec.Struct):
     error: _Fault
 
 
-class _Classification(msgspec.Struct):
-    label: str
-    scores: dict[str, float]
-    truncated: bool = False
-    chunks: int = 1
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Choice]
-    usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-class _Vector(msgspec.Struct):
-    embedding: list[float]
-
-
-class _Embedding(msgspec.Struct):
-    data: list[_Vector]
-    truncated: bool = False
-    chunks: int = 1
-
-
-def _classification(body: bytes | msgspec.Raw) -> dict[str, object]:
-    answer = msgspec.json.decode(body, type=_Classification)
-    return {
-        "label": answer.label,
-        "score": answer.scores.get(answer.label),
-        "scores": answer.scores,
-        **_extent(answer),
-    }
-
-
-def _completion(body: bytes | msgspec.Raw) -> dict[str, object]:
-    answer = msgspec.json.decode(body, type=_Completion)
-    choice = answer.choices[0]
-    text = choice.message.content if choice.message is not None else choice.text
-    return {
-        "text": text or "",
-        "finish_reason": choice.finish_reason,
-        "input_tokens": answer.usage.prompt_tokens,
-        "output_tokens": answer.usage.completion_tokens,
-    }
-
-
-def _embedding(body: bytes | msgspec.Raw) -> dict[str, object]:
-    answer = msgspec.json.decode(body, type=_Embedding)
-    return {"embedding": answer.data[0].embedding, **_extent(answer)}
-
-
-def _extent(answer: _Classification | _Embedding) -> dict[str, object]:
-    """Of a text longer than the model reads: that it was cut, or read in so many windows."""
-    return {**({"truncated": True} if answer.truncated else {}), **({"chunks": answer.chunks} if answer.chunks > 1 else {})}
-
-
-def _anything(body: bytes | msgspec.Raw) -> dict[str, object]:
-    return {"answer": msgspec.json.decode(body)}
-
-
-READERS: Final[dict[str, Callable[[bytes | msgspec.Raw], dict[str, object]]]] = {
-    "classify": _classification,
-    "generate": _completion,
-    "embed": _embedding,
-}
 _decode_line: Final = msgspec.json.Decoder(_Line).decode
+_BY_ENDPOINT: Final = {endpoint: task for task in TASKS.values() for endpoint in task.endpoints}
 
 
-def parse_outcome(line: bytes, task: str) -> Outcome:
+def task_of(endpoint: str) -> Task[Any]:
+    """Raises CommandError where the server has a task that this textmill does not know."""
+    task = _BY_ENDPOINT.get(endpoint)
+    if task is None:
+        raise CommandError("The job runs a task that this version of textmill does not know: use the version of the server.")
+    return task
+
+
+def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     """A line of an output or an error file."""
     read = _decode_line(line)
     place = read.line or 0
@@ -143,12 +70,12 @@ def parse_outcome(line: bytes, task: str) -> Outcome:
     if read.response.status_code >= 400:
         fault = msgspec.json.decode(read.response.body, type=_FaultBody).error
         return Outcome(place, read.custom_id, code=fault.code or "unknown", message=fault.message)
-    return Outcome(place, read.custom_id, values=READERS.get(task, _anything)(read.response.body))
+    return Outcome(place, read.custom_id, values=task.values(read.response.body))
 
 
 def read_outcomes(client: "Client", batch: "Batch", *, errors_only: bool = False) -> Iterator[Outcome]:
     """Every row that is done so far. Raises what the client raises."""
-    task = TASK_OF.get(batch.endpoint, "")
+    task = task_of(batch.endpoint)
 
     def stream(file_id: str | None) -> Iterator[Outcome]:
         if file_id is not None:

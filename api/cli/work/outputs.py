@@ -22,6 +22,7 @@ import msgspec
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.terminal import shown
 from api.cli.work.outcomes import Outcome
+from workers.tasks.task import Task
 
 Kind = Literal["jsonl", "csv", "parquet"]
 SUFFIXES: Final[dict[str, Kind]] = {
@@ -31,11 +32,6 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".csv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
-}
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "classify": ("label", "score"),
-    "generate": ("text", "finish_reason"),
-    "embed": ("embedding",),
 }
 PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
 FORMULA: Final = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that starts so
@@ -58,7 +54,7 @@ def kind_of(name: str) -> Kind | None:
     return SUFFIXES.get(Path(name).suffix.lower())
 
 
-def parse_target(out: str, task: str, source: os.stat_result | None = None) -> Target:
+def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None) -> Target:
     """Checks what can be checked before any work is done. Raises CommandError."""
     if out == "-":
         return Target(None, "jsonl")
@@ -68,7 +64,7 @@ def parse_target(out: str, task: str, source: os.stat_result | None = None) -> T
         if not path.exists() or path.is_file() or path.is_dir():
             raise CommandError("-o takes a name that ends in .jsonl, .csv or .parquet, or - for stdout.")
         kind = "jsonl"  # /dev/null, /dev/stdout, a named pipe
-    if kind == "csv" and task == "embed":
+    if kind == "csv" and "vector" in task.columns.values():
         raise CommandError("CSV holds no vectors; take a .jsonl or .parquet name for -o.")
     if source is not None and path.is_file() and os.path.samestat(path.stat(), source):
         raise CommandError("-o names the input file; results never overwrite it.")
@@ -82,7 +78,7 @@ def parse_target(out: str, task: str, source: os.stat_result | None = None) -> T
 
 
 @contextmanager
-def open_output(target: Target, task: str, *, scores: bool = True) -> Iterator[Writer]:
+def open_output(target: Target, task: Task[Any], *, scores: bool = True) -> Iterator[Writer]:
     """Complete at the end of the block, or, if that raises, as if it had never been."""
     if target.path is None:
         writer = _writer(sys.stdout.buffer, target.kind, task, scores=scores, terminal=sys.stdout.isatty())
@@ -165,14 +161,15 @@ class CsvRows:
 class ParquetRows:
     """Columns line, id, the task's, error; a row group of PARQUET_ROWS at a time."""
 
-    def __init__(self, file: BinaryIO, task: str, *, scores: bool) -> None:
+    def __init__(self, file: BinaryIO, task: Task[Any], *, scores: bool) -> None:
         # pyarrow fills its name space at run time, so that a type checker cannot follow it.
         self._arrow: Any = import_module("pyarrow")
         parquet: Any = import_module("pyarrow.parquet")
         text, real = self._arrow.string(), self._arrow.float64()
-        kinds = {"score": real, "scores": self._arrow.map_(text, real), "embedding": self._arrow.list_(self._arrow.float32())}
-        self._columns = [*COLUMNS.get(task, ()), *(("scores",) if scores and task == "classify" else ())]
-        fields = [("line", self._arrow.int64()), ("id", text), *((name, kinds.get(name, text)) for name in self._columns), ("error", text)]
+        kinds = {"text": text, "number": real, "scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
+        self._columns = [name for name, kind in task.columns.items() if scores or kind != "scores"]
+        own = [(name, kinds[task.columns[name]]) for name in self._columns]
+        fields = [("line", self._arrow.int64()), ("id", text), *own, ("error", text)]
         self._schema = self._arrow.schema(fields)
         self._file = parquet.ParquetWriter(file, self._schema, compression="zstd")
         self._rows: list[dict[str, object]] = []
@@ -196,9 +193,9 @@ class ParquetRows:
             self._rows = []
 
 
-def _writer(file: BinaryIO, kind: Kind, task: str, *, scores: bool, terminal: bool = False) -> Writer:
+def _writer(file: BinaryIO, kind: Kind, task: Task[Any], *, scores: bool, terminal: bool = False) -> Writer:
     if kind == "csv":
-        return CsvRows(file, COLUMNS.get(task, ()))
+        return CsvRows(file, [name for name, cell in task.columns.items() if cell in {"text", "number"}])
     if kind == "parquet":
         return ParquetRows(file, task, scores=scores)
     return JsonLines(file, scores=scores, terminal=terminal)

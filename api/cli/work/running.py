@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, get_args
 
 from api.cli.terminal.connection import connect
 from api.cli.terminal.exits import CommandError, ExitCode
@@ -16,11 +16,12 @@ from api.cli.terminal.progress import show_progress
 from api.cli.terminal.terminal import answer, answer_json, say, shown
 from api.cli.work.figures import say_performance
 from api.cli.work.following import come_back, ended_well, follow, let_go, say_why
-from api.cli.work.outcomes import TASK_OF, read_outcomes
+from api.cli.work.outcomes import read_outcomes, task_of
 from api.cli.work.outputs import SUFFIXES, Target, open_output, parse_target
 from api.performance import performance
 from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
+from workers.tasks.task import Task
 
 if TYPE_CHECKING:
     from api.client import Batch, Client, FileInfo
@@ -150,7 +151,7 @@ def send(client: "Client", source: Source, purpose: str, *, quiet: bool) -> "Fil
 
 def run(source: Source, work: Work) -> ExitCode:
     """Upload → job → results. The exit code says how it ended; raises what the client and the output raise."""
-    task = TASK_OF[work.endpoint]
+    task = task_of(work.endpoint)
     target = _target(work, task, source)
     with connect() as client:
         file = send(client, source, "rows", quiet=work.quiet)
@@ -177,7 +178,7 @@ def deliver(
     client: "Client",
     batch: "Batch",
     target: Target,
-    task: str,
+    task: Task[Any],
     *,
     as_json: bool,
     quiet: bool = False,
@@ -211,7 +212,7 @@ def deliver(
     return ExitCode.OK
 
 
-def _target(work: Work, task: str, source: Source) -> Target | None:
+def _target(work: Work, task: Task[Any], source: Source) -> Target | None:
     if work.detach:
         return None
     if work.out is None:

@@ -13,7 +13,8 @@ from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_p
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
 from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, cancel_shards, expire_jobs, finalize_jobs
 from db.queue.recovery import reap_leases
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard, release, renew
 from db.sweeps import Page
 from tests.db.flow import Flow, Stores, answers
@@ -99,7 +100,7 @@ def test_a_priority_that_is_no_bulk_priority_is_refused(flow: Flow, tenant: Acto
 
 def test_only_failed_rows_run_again_and_answers_stay(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 20)
-    failures = [NewResult(idx, 2, "engine_error", None, 2, 1) for idx in (3, 5)]
+    failures = [WorkRow(idx, code="engine_error", input_tokens=2, output_tokens=1) for idx in (3, 5)]
     first, second = claim_any(flow.worker, "host:1", 2)
     write_results(
         flow.worker,
@@ -179,9 +180,7 @@ def test_what_cannot_be_run_again_is_refused_and_left_as_it_is(flow: Flow, tenan
     assert get_job(flow.api, tenant, running.job_id) == done
     failed = flow.job(tenant, 5)
     lease = flow.claim()
-    write_results(
-        flow.worker, lease, [NewResult(idx, 2, "engine_error", None, 0, 0) for idx in range(5)], finish=True, model_version="", metrics=None
-    )
+    write_results(flow.worker, lease, [WorkRow(idx, code="engine_error") for idx in range(5)], finish=True, model_version="", metrics=None)
     finalize_jobs(flow.dispatcher)
     delete_file(flow.api, tenant, failed.file_id)
     with pytest.raises(Conflict) as refused:
@@ -242,7 +241,7 @@ def test_a_retry_runs_every_open_row_of_a_job_whose_shards_were_halved(flow: Flo
     reap_leases(flow.dispatcher)
     for worker in ("host:1", "host:2"):
         half = flow.claim(worker)
-        rows = [row.idx for row in open_shard(flow.worker, half).rows]
+        rows = [row.idx for row in open_shard(flow.worker, half)[1]]
         flow.answer(half, rows[:1], finish=False, fail=True)
         flow.answer(half, rows[1:])
     finalize_jobs(flow.dispatcher)
@@ -269,7 +268,7 @@ def test_a_retry_of_a_cancelled_job_runs_what_never_ran_of_its_halves(flow: Flow
 def run_all(flow: Flow) -> None:
     while leases := claim_any(flow.worker, f"host:{uuid.uuid4()}"):
         for lease in leases:
-            flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease).rows])
+            flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease)[1]])
     finalize_jobs(flow.dispatcher)
 
 

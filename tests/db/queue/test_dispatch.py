@@ -54,8 +54,8 @@ def test_the_size_is_asked_by_model_and_task(flow: Flow, tenant: Actor) -> None:
     assert asked == [("fake-encoder", "embed")]
 
 
-def test_training_takes_all_rows_at_once(flow: Flow, tenant: Actor) -> None:
-    job = flow.job(tenant, 50, shard_chars=1, task="train")
+def test_what_takes_all_rows_at_once_is_one_shard(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 50, shard_chars=None, task="train")
     assert [shard[:2] for shard in flow.shards(job)] == [(0, 50)]
     assert job.head_id is not None
 

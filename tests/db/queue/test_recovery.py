@@ -48,7 +48,7 @@ def test_a_row_that_kills_its_worker_is_found_by_halving_and_fails_alone(flow: F
         claimed = claim_any(flow.worker, f"host:{worker}")
         if not claimed:
             break
-        rows = [row.idx for row in open_shard(flow.worker, claimed[0]).rows]
+        rows = [row.idx for row in open_shard(flow.worker, claimed[0])[1]]
         if 37 in rows:
             deaths += 1
             _crash(flow)
@@ -70,7 +70,7 @@ def test_several_rows_that_kill_workers_are_all_found_and_nobody_else_is_blamed(
         claimed = claim_any(flow.worker, f"host:{worker}", limit=4)
         if not claimed:
             break
-        held = {lease.shard_id: [row.idx for row in open_shard(flow.worker, lease).rows] for lease in claimed}
+        held = {lease.shard_id: [row.idx for row in open_shard(flow.worker, lease)[1]] for lease in claimed}
         if any(poison & set(rows) for rows in held.values()):
             _crash(flow)  # the process takes all its shards along
         else:
@@ -90,7 +90,7 @@ def test_only_open_rows_are_halved(flow: Flow, tenant: Actor) -> None:
     assert [shard[:7] for shard in flow.shards(job)] == [(0, 62, "ready", 1, 60, 0, MAX_CRASHES), (62, 64, "ready", 0, 0, 0, MAX_CRASHES)]
     for _ in range(2):
         lease = flow.claim()
-        flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease).rows])
+        flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease)[1]])
     assert [shard[2] for shard in flow.shards(job)] == ["done", "done"]
 
 

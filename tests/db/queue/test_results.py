@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db import bulk
-from db.actors import Actor
+from db.actors import Actor, Lease
 from db.errors import LeaseLost, NotFound, SealError, StoreError
 from db.jobs import results as results_module
 from db.jobs.jobs import delete_outputs, get_job
 from db.jobs.results import ResultLine, has_results, iter_results
-from db.queue import shards as shards_module
 from db.queue.endings import finalize_jobs
 from db.queue.recovery import reap_leases
-from db.queue.results import NewResult, write_results
+from db.queue.results import write_results
+from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard, release
 from tests.db.flow import Flow, Stores, answers, plain
 
@@ -25,17 +25,17 @@ def flow(stores: Stores) -> Flow:
     return Flow(stores)
 
 
-def _write(flow: Flow, lease: shards_module.Lease, results: list[NewResult], *, finish: bool = False) -> None:
+def _write(flow: Flow, lease: Lease, results: list[WorkRow], *, finish: bool = False) -> None:
     write_results(flow.worker, lease, results, finish=finish, model_version="model-1", metrics={"tokens": 1.0})
 
 
 def test_results_come_back_as_they_were(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, [plain(0), plain(1, custom_id=None), plain(2), plain(3, custom_id="ü")])
     given = [
-        NewResult(0, 1, None, b'{"a":1}', 5, 2),
-        NewResult(1, 2, "invalid_field:model", None, 0, 0),
-        NewResult(2, 2, "empty_input", None, 0, 0),
-        NewResult(3, 1, None, b"", 1, 0),
+        WorkRow(0, payload=b'{"a":1}', input_tokens=5, output_tokens=2),
+        WorkRow(1, code="invalid_field:model"),
+        WorkRow(2, code="empty_input"),
+        WorkRow(3, payload=b"", input_tokens=1),
     ]
     _write(flow, flow.claim(), given, finish=True)
     assert list(iter_results(flow.api, tenant, job.job_id, which="output")) == [
@@ -57,7 +57,7 @@ def test_a_shard_is_done_once_every_row_has_a_result(flow: Flow, tenant: Actor) 
     flow.answer(lease, [7, 3], finish=False)
     flow.answer(lease, [0, 1, 2], finish=False)
     assert flow.shards(job) == [(0, 10, "leased", 1, 5, 0, 0, 0)]
-    assert [row.idx for row in open_shard(flow.worker, lease).rows] == [4, 5, 6, 8, 9]
+    assert [row.idx for row in open_shard(flow.worker, lease)[1]] == [4, 5, 6, 8, 9]
     flow.answer(lease, [4, 5, 6, 8, 9])
     assert flow.shards(job) == [(0, 10, "done", 1, 10, 0, 0, 0)]
     assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="output")] == list(range(10))
@@ -152,7 +152,7 @@ def test_a_write_and_a_takeover_at_once_store_every_row_once(flow: Flow, tenant:
         while {shard[2] for shard in flow.shards(job)} != {"done"}:
             reap_leases(flow.dispatcher)
             for lease in claim_any(flow.worker, "new:1", limit=20):
-                flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease).rows])
+                flow.answer(lease, [row.idx for row in open_shard(flow.worker, lease)[1]])
 
     threads = [threading.Thread(target=write), threading.Thread(target=take_over)]
     for thread in threads:
@@ -186,9 +186,9 @@ def test_counts_are_exact_after_a_crash_and_a_second_run(flow: Flow, tenant: Act
     flow.end_leases()
     assert len(reap_leases(flow.dispatcher)) == 3
     for lease in claim_any(flow.worker, "host:1", limit=3):
-        open_idx = [row.idx for row in open_shard(flow.worker, lease).rows]
+        open_idx = [row.idx for row in open_shard(flow.worker, lease)[1]]
         assert len(open_idx) == 6
-        failed = [NewResult(idx, 2, "empty_input", None, 0, 0) for idx in open_idx[:1]]
+        failed = [WorkRow(idx, code="empty_input") for idx in open_idx[:1]]
         _write(flow, lease, [*answers(open_idx[1:]), *failed], finish=True)
     finalize_jobs(flow.dispatcher)
     done = get_job(flow.api, tenant, job.job_id)
@@ -210,7 +210,7 @@ def test_results_can_be_read_while_the_job_runs_and_on_from_any_row(flow: Flow, 
 def test_a_page_of_results_ends_by_bytes(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results_module, "PAGE_BYTES", 1000)
     job = flow.job(tenant, 10)
-    _write(flow, flow.claim(), [NewResult(at, 1, None, bytes(400), 0, 0) for at in range(10)], finish=True)
+    _write(flow, flow.claim(), [WorkRow(at, payload=bytes(400)) for at in range(10)], finish=True)
     assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="output")] == list(range(10))
     reads = flow.execute(tenant, "SELECT first_idx FROM audit_events WHERE action = 'results.read' ORDER BY first_idx")
     assert reads == [(0,), (3,), (6,), (9,)]
@@ -222,10 +222,7 @@ def test_a_page_of_results_looks_up_each_row_once_before_there_are_statistics(
 ) -> None:
     rows = 200
     job = flow.job(tenant, rows, shard_chars=10_000)
-    results = [
-        NewResult(at, outcome, None, b"{}", 0, 0) if outcome == 1 else NewResult(at, outcome, "empty_input", None, 0, 0)
-        for at in range(rows)
-    ]
+    results = [WorkRow(at, payload=b"{}") if outcome == 1 else WorkRow(at, code="empty_input") for at in range(rows)]
     _write(flow, flow.claim(), results, finish=True)
     asked: list[tuple[LiteralString, Mapping[str, object]]] = []
     fetch = bulk.fetch

@@ -137,17 +137,17 @@ def test_a_heartbeat_names_a_shard_and_an_epoch_and_whoever_names_both_rightly_i
 def test_opening_brings_the_rows_without_a_result(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, [plain(0), plain(1, defect="invalid_json"), plain(2, endpoint="/v1/embeddings"), plain(3, body=None), plain(4)])
     lease = flow.claim()
-    work = open_shard(flow.worker, lease)
-    assert work.spec == {"defaults": {"labels": ["a", "b"]}}
-    assert [(row.idx, row.line, row.endpoint, row.defect, row.body) for row in work.rows] == [
-        (0, 1, None, None, b'{"input":"text 0"}'),
-        (1, 2, None, "invalid_json", None),
-        (2, 3, "/v1/embeddings", None, b'{"input":"text 2"}'),
-        (3, 4, None, None, None),
-        (4, 5, None, None, b'{"input":"text 4"}'),
+    spec, rows = open_shard(flow.worker, lease)
+    assert spec == {"defaults": {"labels": ["a", "b"]}}
+    assert [(row.idx, row.endpoint, row.code, row.body) for row in rows] == [
+        (0, None, None, b'{"input":"text 0"}'),
+        (1, None, "invalid_json", None),
+        (2, "/v1/embeddings", None, b'{"input":"text 2"}'),
+        (3, None, None, None),
+        (4, None, None, b'{"input":"text 4"}'),
     ]
     flow.answer(lease, [1, 2], finish=False)
-    assert [row.idx for row in open_shard(flow.worker, lease).rows] == [0, 3, 4]
+    assert [row.idx for row in open_shard(flow.worker, lease)[1]] == [0, 3, 4]
 
 
 def test_opening_is_on_record_with_its_digest(flow: Flow, tenant: Actor) -> None:
@@ -206,7 +206,7 @@ def test_a_huge_shard_comes_in_parts_and_ends(flow: Flow, tenant: Actor, monkeyp
     claims = 0
     while claimed := claim_any(flow.worker, "host:1"):
         claims += 1
-        flow.answer(claimed[0], [row.idx for row in open_shard(flow.worker, claimed[0]).rows])
+        flow.answer(claimed[0], [row.idx for row in open_shard(flow.worker, claimed[0])[1]])
     assert claims == 3
     assert flow.shards(job) == [(0, 8, "done", 3, 8, 0, 0, 0)]
 
@@ -214,8 +214,8 @@ def test_a_huge_shard_comes_in_parts_and_ends(flow: Flow, tenant: Actor, monkeyp
 def test_a_tampered_row_fails_alone(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, 3)
     flow.execute(tenant, "UPDATE rows SET body_sealed = overlay(body_sealed PLACING '\\x00' FROM 60) WHERE idx = 1")
-    rows = open_shard(flow.worker, flow.claim()).rows
-    assert [(row.defect, row.body is None) for row in rows] == [(None, False), ("seal_broken", True), (None, False)]
+    rows = open_shard(flow.worker, flow.claim())[1]
+    assert [(row.code, row.body is None) for row in rows] == [(None, False), ("seal_broken", True), (None, False)]
 
 
 def test_a_drain_gives_the_shard_back_at_once_and_costs_nothing(flow: Flow, tenant: Actor) -> None:

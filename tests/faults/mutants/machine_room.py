@@ -52,7 +52,10 @@ MUTANTS: Final = (
         "no chunk is begun in a drain or under a lost lease",
         "workers/shard/life.py",
         ((" and not self._must_let_go(held):", ":"),),
-        (f"{_TASK_TEST}test_a_drain_writes_what_is_done_and_gives_the_shard_back",),
+        (
+            f"{_TASK_TEST}test_a_drain_writes_what_is_done_and_gives_the_shard_back",
+            f"{_TASK_TEST}test_a_training_that_must_be_let_go_is_not_begun",
+        ),
     ),
     Mutant(
         "write-again",
@@ -119,13 +122,6 @@ MUTANTS: Final = (
         "workers/claims/message_filter.py",
         ((" or any(embed.values()):", ":"),),
         ("tests/unit/workers/claims/test_message_filter.py::test_anything_else_is_not",),
-    ),
-    Mutant(
-        "training-let-go",
-        "a training that must be let go is not begun",
-        "workers/shard/life.py",
-        (("if self._must_let_go(held):  # claimed", "if False:  # claimed"),),
-        ("tests/workers/shard/test_life.py::test_a_training_that_must_be_let_go_is_not_begun",),
     ),
     Mutant(
         "slot-without-a-thread",

@@ -64,7 +64,8 @@ MUTANTS: Final = (
                 "",
             ),
             (
-                "        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(row[4] for row in found if row[4] is not None)])\n",
+                "        record_digest(conn, lease.tenant_id, event_id, "
+                "[spec_sealed, *(sealed for *_, sealed in found if sealed is not None)])\n",
                 "",
             ),
         ),
@@ -76,8 +77,8 @@ MUTANTS: Final = (
         "db/queue/shards.py",
         (
             (
-                "            raise LeaseLost from None\n    return ShardWork(",
-                "            raise LeaseLost from None\n        return ShardWork(",
+                "            raise LeaseLost from None\n    bodies = ",
+                "            raise LeaseLost from None\n        bodies = ",
             ),
         ),
         ("tests/attacks/test_row_level_security.py::test_nothing_is_opened_before_its_record_has_committed",),

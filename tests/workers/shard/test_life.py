@@ -14,7 +14,6 @@ from psycopg.errors import DiskFull
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-import workers.inference.loaded
 from db.actors import Actor, Lease
 from db.catalogue import heads, label_sets
 from db.connect import Store
@@ -25,21 +24,27 @@ from db.jobs.results import ResultLine, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY
 from db.operators.speeds import recent_speeds
 from db.queue import dispatch, endings, results, shards
+from db.queue.row import WorkRow
 from db.schema import results as results_table
 from db.schema import shards as shards_table
 from db.settings import Role, StoreSettings
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
 from workers.batches.outcomes import Stopped
+from workers.batches.ticket import Ticket
 from workers.claims.lease import Held, LeaseKeeper
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.host.watchdog import Watchdog
+from workers.inference import loaded
 from workers.inference.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard import life
-from workers.shard.life import End, ShardTask
+from workers.shard.life import End, ShardLife
 from workers.stages import STAGES, metric_of
+from workers.tasks import TASKS
+from workers.tasks.task import Group, Ran, Work
 
+CLASSIFY = TASKS["classify"]
 Stores = Callable[[Role], Store]
 
 
@@ -53,7 +58,7 @@ class Bench:
         self.draining = False
         self.keeper = LeaseKeeper(self.worker, lease_seconds=30, heartbeat_seconds=5, margin_seconds=5)
         self.runtime = Runtime(settings)
-        self.task = ShardTask(self.worker, self.runtime, self.keeper, Watchdog(1800).watch, settings, lambda: self.draining)
+        self.task = ShardLife(self.worker, self.runtime, self.keeper, Watchdog(1800).watch, settings, lambda: self.draining)
 
     def submit(self, new_rows: Sequence[NewRow], **job: Any) -> UUID:
         job_id = submit(self.api, self.actor, new_rows, **job)
@@ -114,9 +119,9 @@ def test_rows_are_handed_to_the_model_as_their_tenants_and_as_interactive_where_
     handed: list[tuple[bool, object]] = []
     submit_rows = Batcher.submit
 
-    def spy(self: Any, *args: Any, interactive: bool, tenant: object) -> Any:
-        handed.append((interactive, tenant))
-        return submit_rows(self, *args, interactive=interactive, tenant=tenant)
+    def spy(self: Any, rows: Any, lengths: Any, ticket: Ticket) -> Any:
+        handed.append((ticket.interactive, ticket.tenant))
+        return submit_rows(self, rows, lengths, ticket)
 
     monkeypatch.setattr(Batcher, "submit", spy)
     body = {"messages": [{"role": "user", "content": "x"}]} if task == "generate" else {"input": "x"}
@@ -127,7 +132,7 @@ def test_rows_are_handed_to_the_model_as_their_tenants_and_as_interactive_where_
 
 
 def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = workers.inference.loaded.load_encoder
+    load = loaded.load_encoder
 
     def slow(*args: Any) -> Any:
         time.sleep(1.0)
@@ -142,7 +147,7 @@ def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypa
 def test_what_shards_took_becomes_the_speed_that_later_jobs_are_cut_by(bench: Bench) -> None:
     job_id = bench.submit([row(0, {"input": "x" * 93})])
     (lease,) = shards.claim_any(bench.worker, "test:1", limit=1)
-    done = [results.NewResult(0, 2, "engine_error", None, 0, 0)]
+    done = [WorkRow(0, code="engine_error")]
     results.write_results(bench.worker, lease, done, finish=True, model_version="", metrics={"chars": 5000.0, "seconds": 10.0})
     endings.finalize_jobs(bench.dispatcher)
     assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
@@ -261,7 +266,7 @@ def test_too_few_examples_fail_every_row_and_the_job_goes_on_to_its_end(bench: B
 def test_a_training_that_must_be_let_go_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, end: End) -> None:
     """Claimed just before the slots close: a training may take many minutes, and cannot be cut."""
     begun: list[object] = []
-    monkeypatch.setattr(bench.runtime, "train_head", lambda *args, **_named: begun.append(args))
+    monkeypatch.setattr(TASKS["train"], "run", lambda *args: begun.append(args))
     job_id = train(bench, [(f"document {at}", "even" if at % 2 == 0 else "odd") for at in range(20)])
     hold = bench.keeper.hold
 
@@ -282,14 +287,14 @@ def test_a_training_that_must_be_let_go_is_not_begun(bench: Bench, monkeypatch: 
 
 def test_a_lease_that_somebody_took_stores_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = bench.submit([row(0, {"input": "x"})])
-    classify = bench.runtime.classify
+    classify = CLASSIFY.run
 
     def classify_while_the_lease_goes(*args: Any, **kwargs: Any) -> Any:
         with bench.dispatcher.transaction() as connection:
             connection.execute(update(shards_table).where(shards_table.c.job_id == job_id).values(epoch=shards_table.c.epoch + 1))
         return classify(*args, **kwargs)
 
-    monkeypatch.setattr(bench.runtime, "classify", classify_while_the_lease_goes)
+    monkeypatch.setattr(CLASSIFY, "run", classify_while_the_lease_goes)
     assert bench.run() is End.LOST
     assert bench.stored(job_id) == set()
 
@@ -297,19 +302,20 @@ def test_a_lease_that_somebody_took_stores_nothing(bench: Bench, monkeypatch: py
 def in_small_chunks(bench: Bench, monkeypatch: pytest.MonkeyPatch, after_first: Callable[[], None]) -> None:
     """Ten rows a chunk; ``after_first`` happens before the first one's answers are there, and before the second one's rows can run."""
     monkeypatch.setattr("workers.shard.pace.Pace.take", lambda _self, sizes: min(10, len(sizes)))
-    classify = bench.runtime.classify
+    classify = CLASSIFY.run
     first_over = threading.Event()
 
-    def classify_in_turn(model: str, texts: Sequence[str], *args: Any, **kwargs: Any) -> Any:
-        if texts[0] != "x 0":
+    def classify_in_turn(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+        first = rows[0].ask.input == "x 0"
+        if not first:
             assert first_over.wait(30)
-        outcome = classify(model, texts, *args, **kwargs)
-        if texts[0] == "x 0":
+        ran = classify(work, group, rows)
+        if first:
             after_first()
             first_over.set()
-        return outcome
+        return ran
 
-    monkeypatch.setattr(bench.runtime, "classify", classify_in_turn)
+    monkeypatch.setattr(CLASSIFY, "run", classify_in_turn)
 
 
 def test_a_drain_writes_what_is_done_and_gives_the_shard_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +355,7 @@ def test_a_worker_that_fails_gives_the_shard_back_with_a_code(bench: Bench, monk
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("something with content in it")
 
-    monkeypatch.setattr(bench.runtime, "classify", fail)
+    monkeypatch.setattr(CLASSIFY, "run", fail)
     assert bench.run() is End.RELEASED
     shard = bench.shard(job_id)
     assert (shard.state, shard.error_attempts, shard.last_error) == ("ready", 1, "engine_error")
@@ -359,7 +365,7 @@ def test_a_failure_is_logged_by_type_and_place_only(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.submit([row(0, {"input": "x"})])
-    monkeypatch.setattr(bench.runtime, "classify", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(CLASSIFY, "run", lambda *_, **__: 1 / 0)
     bench.run()
     assert "ZeroDivisionError" in caplog.text
     assert "division by zero" not in caplog.text
@@ -400,7 +406,7 @@ def test_a_write_is_tried_for_as_long_as_the_store_is_in_trouble_and_the_lease_l
 def test_trouble_of_the_store_costs_a_shard_no_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = bench.submit([row(0, {"input": "x"})])
 
-    def refuse(*_: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise OperationalError("", {}, DiskFull())
 
     monkeypatch.setattr(shards, "open_shard", refuse)
@@ -430,7 +436,7 @@ def test_rows_that_no_model_saw_tell_of_no_lanes(bench: Bench) -> None:
 def test_the_next_chunk_is_with_the_model_before_the_last_one_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
     in_small_chunks(bench, monkeypatch, lambda: None)
-    classify, write = bench.runtime.classify, results.write_results
+    classify, write = CLASSIFY.run, results.write_results
     second_asked, happened = threading.Event(), []
 
     def classify_and_tell(*args: Any, **kwargs: Any) -> Any:
@@ -443,7 +449,7 @@ def test_the_next_chunk_is_with_the_model_before_the_last_one_is_written(bench: 
         assert second_asked.wait(30)
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(bench.runtime, "classify", classify_and_tell)
+    monkeypatch.setattr(CLASSIFY, "run", classify_and_tell)
     monkeypatch.setattr(results, "write_results", write_once_the_second_was_asked)
     assert bench.run() is End.DONE
     assert bench.stored(job_id) == set(range(30))
@@ -452,24 +458,25 @@ def test_the_next_chunk_is_with_the_model_before_the_last_one_is_written(bench: 
 def test_a_shard_that_is_let_go_leaves_nothing_running(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
     in_small_chunks(bench, monkeypatch, lambda: None)
-    classify = bench.runtime.classify
+    classify = CLASSIFY.run
     begun: list[str] = []
     over: list[str] = []
 
-    def classify_the_first_and_wait_in_the_second(*args: Any, stop: threading.Event, **kwargs: Any) -> Any:
+    def classify_the_first_and_wait_in_the_second(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         begun.append("call")  # the first ten rows are asked before the second ten
         try:
             if len(begun) > 1:
-                assert stop.wait(30)
+                assert work.ticket.stop is not None
+                assert work.ticket.stop.wait(30)
                 raise Stopped
-            return classify(*args, stop=stop, **kwargs)
+            return classify(work, group, rows)
         finally:
             over.append("call")
 
     def refuse(*_: Any, **__: Any) -> None:
         raise LeaseLost
 
-    monkeypatch.setattr(bench.runtime, "classify", classify_the_first_and_wait_in_the_second)
+    monkeypatch.setattr(CLASSIFY, "run", classify_the_first_and_wait_in_the_second)
     monkeypatch.setattr(results, "write_results", refuse)
     assert bench.run() is End.LOST
     assert len(over) == len(begun)

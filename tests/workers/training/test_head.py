@@ -9,7 +9,7 @@ from workers.training.head import fit_head, load_head
 
 def test_a_head_on_few_examples_beats_the_label_names(minilm_runtime: Runtime, articles: Articles) -> None:
     """20 examples a label on average. With 50, judged on all the rest of the corpus, it is 96.0 % (at least 95.4 in 20 draws)."""
-    vectors = minilm_runtime.embed("minilm-l6-v2", articles.texts).vectors
+    vectors = minilm_runtime.encoder("minilm-l6-v2").answer(articles.texts).vectors
     order = random.Random(0).sample(range(len(articles.texts)), len(articles.texts))
     examples, rest = order[: len(order) // 2], order[len(order) // 2 :]
     trained = fit_head(vectors[examples], [articles.labels[index] for index in examples])

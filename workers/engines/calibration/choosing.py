@@ -139,7 +139,7 @@ class _Bench:
         loaded = reference.load(cores, 1)
         yield
         held = yield from _affordable(loaded, held_texts(texts), cores, activity)
-        work = [tokens.ids for tokens in loaded.tokenize(held)]
+        work = loaded.tokenize(held)[0]
         truth = yield from probabilities(loaded, held, cores, activity)
         return cls(reference, activity, held, work, truth, cores, seconds, {reference.name: loaded})
 
@@ -237,7 +237,7 @@ def _speed(trial: Trial) -> float:
 
 def _affordable(engine: EncoderEngine, texts: list[str], lanes: int, activity: Activity) -> Slices[list[str]]:
     """As many of the texts as the reference gets through in its time, a good many at least."""
-    sample = [tokens.ids for tokens in engine.tokenize(texts[:LEAST_TEXTS])]
+    sample = engine.tokenize(texts[:LEAST_TEXTS])[0]
     _, seconds = yield from run_all(engine, sample, lanes, activity)
     each = seconds / len(sample)
     return texts[: max(LEAST_TEXTS, int(REFERENCE_SECONDS / max(each, 1e-9)))]

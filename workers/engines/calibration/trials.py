@@ -40,10 +40,10 @@ class Timing:
 
 def probabilities(engine: EncoderEngine, texts: Sequence[str], lanes: int, activity: Activity) -> Slices[NDArray[np.float32]]:
     """[n, labels]: what a job would be answered, by the model's own labels or by the subjects of the held texts."""
-    answers, _ = yield from run_all(engine, [tokens.ids for tokens in engine.tokenize(texts)], lanes, activity)
+    answers, _ = yield from run_all(engine, engine.tokenize(texts)[0], lanes, activity)
     if engine.labels:
         return zero_shot.softmax(answers)
-    forms = [tokens.ids for tokens in engine.tokenize(zero_shot.written(SUBJECTS, zero_shot.TEMPLATES))]
+    forms = engine.tokenize(zero_shot.written(SUBJECTS, zero_shot.TEMPLATES))[0]
     described, _ = yield from run_all(engine, forms, lanes, activity)
     return zero_shot.probabilities(answers, zero_shot.prototypes(described, len(zero_shot.TEMPLATES)))
 

@@ -4,44 +4,13 @@ An engine turns token ids into vectors (encoder) or more token ids (decoder). It
 state between batches, and may be called from several lanes at once. Everything here is light: no torch.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """One text as the model sees it, special tokens included."""
-
-    ids: Ids
-    truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateItem:
-    """One prompt, tokenised, and how to continue it. `temperature` 0 is greedy; `seed` makes sampling repeatable for this row alone.
-
-    A batch of long answers takes minutes, so an engine looks at `abandoned` between steps and gives the row up once it is set; what it then
-    answers for the row is not read.
-    """
-
-    ids: Ids
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    abandoned: threading.Event | None = None
+from workers.engines.contract.generation import GenerateRequest, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +47,8 @@ class EncoderEngine(Engine, Protocol):
     def padded(self) -> bool:
         """Whether a batch costs its longest row times its rows."""
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Cuts at `max_tokens` and says so. Thread-safe."""
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[Ids], list[bool]]:
+        """Special tokens included; cuts at `max_tokens`, and says of each text whether it did. Thread-safe."""
 
     def windows(self, text: str, stride: int) -> list[Ids]:
         """A whole text, as sequences that the model takes, which overlap by ``stride`` tokens. Thread-safe."""
@@ -100,5 +69,5 @@ class DecoderEngine(Engine, Protocol):
 
     def tokenize_prompt(self, prompt: str) -> Ids: ...
 
-    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
-        """In the order given. Raises OutOfMemory; a row the model spoilt is a FailedRow, its neighbours go on."""
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[Generation | FailedRow]:
+        """Of tokenised requests, in the order given. Raises OutOfMemory; a row the model spoilt is a FailedRow, its neighbours go on."""

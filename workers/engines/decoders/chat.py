@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.engines.contract.engine import Message
+from workers.engines.contract.generation import Message
 
 Style = Literal["plain", "gemma"]
 PLAIN_STOP = ("\nQuestion:",)

@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 from db.errors import TextmillError
 from workers.arrays import Ids
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.engine import GenerateItem, Generation, Message
+from workers.engines.contract.engine import Generation
+from workers.engines.contract.generation import GenerateRequest, Message
 from workers.engines.contract.plan import Format
 from workers.engines.contract.torch_errors import translated
 from workers.engines.decoders import chat
@@ -77,7 +78,7 @@ class TorchDecoder:
         ids: list[int] = self._tokenizer.encode(head, add_special_tokens=False).ids
         return ids
 
-    def generate(self, batch: Sequence[GenerateItem]) -> list[Generation | FailedRow]:
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[Generation | FailedRow]:
         rows = [_Row(item, np.random.default_rng(item.seed)) for item in batch]
         with torch.inference_mode(), translated():
             self._run(rows)
@@ -137,7 +138,7 @@ class TorchDecoder:
 class _Row:
     """A prompt on its way: what it has said so far and why it ended."""
 
-    item: GenerateItem
+    item: GenerateRequest
     random: np.random.Generator
     ids: list[int] = field(default_factory=list)
     blank: bool = True  # nothing but space so far

@@ -7,7 +7,6 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from workers.arrays import Ids
-from workers.engines.contract.engine import Tokens
 from workers.engines.encoders.architecture import broken
 from workers.engines.encoders.windows import windows
 
@@ -36,22 +35,19 @@ class Encoding:
         # One more than the model takes, so that a cut text is known from one that just fits. The end token is put back below.
         self._tokenizer.enable_truncation(max_tokens + 1)
 
-    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[Ids], list[bool]]:
+        """The ids of each text, special tokens included, and whether it was cut."""
         head_chars = self.max_tokens * HEAD_CHARS_PER_TOKEN
-        encodings = self._tokenizer.encode_batch_fast([text[:head_chars] for text in texts])
-        return [
-            self._tokens(
-                self._tokenizer.encode(text).ids if len(text) > head_chars and len(encoding.ids) <= self.max_tokens else encoding.ids
-            )
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+        sequences, cut = [], []
+        for text, encoding in zip(texts, self._tokenizer.encode_batch_fast([text[:head_chars] for text in texts]), strict=True):
+            ids = encoding.ids
+            if len(text) > head_chars and len(ids) <= self.max_tokens:
+                ids = self._tokenizer.encode(text).ids
+            cut.append(len(ids) > self.max_tokens)
+            sequences.append(np.array([*ids[: self.max_tokens - 1], ids[-1]] if cut[-1] else ids, dtype=np.int32))
+        return sequences, cut
 
     def windows(self, text: str, stride: int) -> list[Ids]:
         """The whole text as sequences that the model takes, special tokens included; each shares ``stride`` tokens with the one before."""
         ids = np.array(self._whole.encode(text, add_special_tokens=False).ids, dtype=np.int32)
         return windows(ids, self._prefix, self._suffix, self.max_tokens, stride)
-
-    def _tokens(self, ids: list[int]) -> Tokens:
-        if len(ids) <= self.max_tokens:
-            return Tokens(np.array(ids, dtype=np.int32), truncated=False)
-        return Tokens(np.array([*ids[: self.max_tokens - 1], ids[-1]], dtype=np.int32), truncated=True)

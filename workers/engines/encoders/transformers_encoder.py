@@ -11,7 +11,6 @@ import torch
 from torch.nn import functional
 
 from workers.arrays import Ids, Vectors
-from workers.engines.contract.engine import Tokens
 from workers.engines.contract.torch_errors import translated
 from workers.engines.encoders.architecture import broken, read_config, read_labels, read_pooling, weight_files
 from workers.engines.encoders.encoding import Encoding
@@ -19,7 +18,7 @@ from workers.engines.encoders.padding import Padded, pad
 from workers.models.card import ModelCard
 
 
-class TransformersEncoder:
+class TransformersEncoder(Encoding):
     """Raises TextmillError "model_broken" where the family is unknown or weights are missing."""
 
     padded = True
@@ -34,14 +33,7 @@ class TransformersEncoder:
         self._filler = int(config.get("pad_token_id") or 0)
         self.dimensions = len(self.labels) or int(self._model.config.hidden_size)
         self.model_version = f"{card.weights_version}+transformers-float32"
-        self.max_tokens = card.max_tokens
-        self._encoding = Encoding(folder, max_tokens=card.max_tokens, vocabulary=self._model.get_input_embeddings().weight.shape[0])
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        return self._encoding(texts)
-
-    def windows(self, text: str, stride: int) -> list[Ids]:
-        return self._encoding.windows(text, stride)
+        super().__init__(folder, max_tokens=card.max_tokens, vocabulary=self._model.get_input_embeddings().weight.shape[0])
 
     def prepare(self, batch: Sequence[Ids]) -> Padded:
         return pad(batch, self._filler)

@@ -13,7 +13,7 @@ from api.reference import bodies, commands, metrics, routes
 from api.reference.parts import PARTS, current, wanted
 from api.reference.tables import limits, table, type_words
 from db.failures import FAILURES
-from workers.tasks.requests import GenerateBody
+from workers.tasks.generate.task import GenerateBody
 
 PAGES = {topic: (FOLDER / f"{topic}.md").read_text(encoding="utf-8") for topic in TOPICS}
 

@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 
 import pytest
 
-from workers.batches.batcher import Batcher, Served
+from workers.batches.batcher import Batcher, Call
 from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
 from workers.batches.policy import INTERACTIVE_IN_A_ROW, Policy
+from workers.batches.ticket import Ticket
 
 WAIT_SECONDS = 20
 Row = int | str
@@ -69,8 +69,8 @@ def make(engine: PretendedEngine) -> Iterator[Make]:
         batcher.stop(drain=False)
 
 
-def answers(future: "Future[Served[int]]") -> list[int | FailedRow]:
-    return future.result(WAIT_SECONDS).answers
+def answers(call: Call[Row, int]) -> list[int | FailedRow]:
+    return call.result(WAIT_SECONDS).answers
 
 
 def ones(rows: Sequence[Row]) -> list[int]:
@@ -83,7 +83,8 @@ def test_answers_come_in_the_order_of_the_rows(make: Make) -> None:
 
 
 def test_a_call_without_rows_is_done_at_once(make: Make) -> None:
-    assert make().submit([], []).result(0) == Served([], BatchShare())
+    call = make().submit([], []).result(0)
+    assert (call.answers, call.share) == ([], BatchShare())
 
 
 def test_rows_of_concurrent_calls_share_a_batch(make: Make, engine: PretendedEngine) -> None:
@@ -203,7 +204,7 @@ def test_a_stopped_call_ends_before_its_next_batch_and_its_neighbour_goes_on(mak
     batcher = make(budget_tokens=4)
     stop = threading.Event()
     engine.let_go.clear()
-    stopped = batcher.submit(list(range(100)), ones(range(100)), stop)
+    stopped = batcher.submit(list(range(100)), ones(range(100)), Ticket(stop))
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
     other = batcher.submit([7], [1])
     stop.set()
@@ -217,7 +218,7 @@ def test_a_stopped_call_ends_before_its_next_batch_and_its_neighbour_goes_on(mak
 def test_a_call_stopped_while_its_last_batch_ran_brings_no_answers(make: Make, engine: PretendedEngine) -> None:
     stop = threading.Event()
     engine.let_go.clear()
-    future = make().submit([1, 2], [1, 1], stop)
+    future = make().submit([1, 2], [1, 1], Ticket(stop))
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
     stop.set()
     engine.let_go.set()
@@ -266,9 +267,9 @@ def test_a_lost_device_fails_every_call_and_blames_no_row(make: Make, engine: Pr
 def test_a_few_rows_of_one_tenant_do_not_wait_behind_all_that_another_has_asked(make: Make, engine: PretendedEngine) -> None:
     batcher = make(budget_tokens=8)
     engine.let_go.clear()
-    large = [batcher.submit(list(range(first, first + 80)), ones(range(80)), tenant="large") for first in (0, 80)]
+    large = [batcher.submit(list(range(first, first + 80)), ones(range(80)), Ticket(tenant="large")) for first in (0, 80)]
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
-    small = batcher.submit([1000, 1001, 1002, 1003], ones(range(4)), tenant="small")
+    small = batcher.submit([1000, 1001, 1002, 1003], ones(range(4)), Ticket(tenant="small"))
     engine.let_go.set()
     assert answers(small) == [2000, 2002, 2004, 2006]
     for future in large:
@@ -285,7 +286,7 @@ def test_interactive_rows_make_up_the_next_batch_before_bulk_that_is_ready_and_w
     engine.let_go.clear()
     bulk = batcher.submit(list(range(40)), ones(range(40)))
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
-    urgent = batcher.submit([100, 101], [1, 1], interactive=True)
+    urgent = batcher.submit([100, 101], [1, 1], Ticket(interactive=True))
     engine.let_go.set()
     assert answers(urgent) == [200, 202]
     assert answers(bulk) == [2 * number for number in range(40)]
@@ -297,7 +298,7 @@ def test_interactive_rows_of_concurrent_calls_share_a_batch(make: Make, engine: 
     engine.let_go.clear()
     batcher.submit(list(range(20)), ones(range(20)))
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
-    urgent = [batcher.submit([100 + number], [1], interactive=True) for number in range(5)]
+    urgent = [batcher.submit([100 + number], [1], Ticket(interactive=True)) for number in range(5)]
     engine.let_go.set()
     assert [answers(future) for future in urgent] == [[200 + 2 * number] for number in range(5)]
     assert engine.batches[1] == [100, 101, 102, 103, 104]
@@ -308,7 +309,7 @@ def test_a_flood_of_interactive_rows_leaves_bulk_its_turn(make: Make, engine: Pr
     engine.let_go.clear()
     bulk = batcher.submit([0, 1, 2, 3], ones(range(4)))
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
-    urgent = batcher.submit(list(range(100, 130)), ones(range(30)), interactive=True)
+    urgent = batcher.submit(list(range(100, 130)), ones(range(30)), Ticket(interactive=True))
     engine.let_go.set()
     assert len(answers(bulk)) == 4
     answers(urgent)
@@ -321,7 +322,7 @@ def test_a_stopped_interactive_call_leaves_bulk_alone(make: Make, engine: Preten
     engine.let_go.clear()
     bulk = batcher.submit(list(range(6)), ones(range(6)))
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
-    urgent = batcher.submit([100, 101, 102, 103], ones(range(4)), stop, interactive=True)
+    urgent = batcher.submit([100, 101, 102, 103], ones(range(4)), Ticket(stop, interactive=True))
     stop.set()
     engine.let_go.set()
     with pytest.raises(Stopped):
@@ -331,7 +332,7 @@ def test_a_stopped_interactive_call_leaves_bulk_alone(make: Make, engine: Preten
 
 def test_a_drain_runs_both_classes(make: Make) -> None:
     batcher = make(lanes=2, budget_tokens=3)
-    futures = [batcher.submit(list(range(20)), ones(range(20)), interactive=interactive) for interactive in (False, True, False)]
+    futures = [batcher.submit(list(range(20)), ones(range(20)), Ticket(interactive=interactive)) for interactive in (False, True, False)]
     batcher.stop(drain=True)
     assert [len(answers(future)) for future in futures] == [20, 20, 20]
 
@@ -341,7 +342,7 @@ def test_a_hard_stop_ends_the_calls_of_both_classes(make: Make, engine: Pretende
     engine.let_go.clear()
     batcher.submit([1], [1])
     assert engine.entered.acquire(timeout=WAIT_SECONDS)
-    waiting = [batcher.submit(list(range(9)), ones(range(9)), interactive=interactive) for interactive in (False, True)]
+    waiting = [batcher.submit(list(range(9)), ones(range(9)), Ticket(interactive=interactive)) for interactive in (False, True)]
     closing = threading.Thread(target=batcher.stop, kwargs={"drain": False})
     closing.start()
     for future in waiting:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.workers.asking import body_of, classify
 from tests.workers.runtimes import Device
-from workers.batches.outcomes import FailedRow
+from workers.batches.ticket import Ticket
 from workers.engines.fake import MARKS, vector_of
 from workers.inference.duplicates import ENTRY_BYTES, Duplicates
 from workers.inference.runtime import Runtime
@@ -28,11 +29,11 @@ def runtime(fake_engine: None, tmp_path: Path) -> Iterator[Runtime]:
 
 def computed(runtime: Runtime, texts: list[str], job: bytes | None) -> int:
     """Rows that went through the model."""
-    outcome = runtime.embed(MODEL, texts, job=job)
-    assert not outcome.failed
-    assert np.array_equal(outcome.vectors, np.stack([vector_of(text) for text in texts]))
-    assert outcome.tokens == [len(text) for text in texts]  # usage is each row's own
-    return len(texts) - int(outcome.share.duplicate_rows)
+    answered = runtime.encoder(MODEL).answer(texts, None, Ticket(job=job))
+    assert not answered.failed
+    assert np.array_equal(answered.vectors, np.stack([vector_of(text) for text in texts]))
+    assert answered.tokens == [len(text) for text in texts]  # usage is each row's own
+    return len(texts) - int(answered.share.duplicate_rows)
 
 
 def test_a_text_twice_in_a_call_is_computed_once(runtime: Runtime) -> None:
@@ -54,14 +55,13 @@ def test_another_job_learns_nothing(runtime: Runtime) -> None:
 def test_a_failure_is_each_duplicates_and_is_not_remembered(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt = MARKS["nan"]
     for _ in range(2):
-        outcome = runtime.embed(MODEL, [spoilt, "fine", spoilt], job=JOB)
-        assert outcome.failed == {0: FailedRow("non_finite_output"), 2: FailedRow("non_finite_output")}
+        answered = runtime.encoder(MODEL).answer([spoilt, "fine", spoilt], None, Ticket(job=JOB))
+        assert answered.failed == {0: "non_finite_output", 2: "non_finite_output"}
 
 
 def test_labels_of_duplicates_follow_each_rows_own_label_list(runtime: Runtime) -> None:
-    rows = runtime.classify(MODEL, ["same", "same"], [["a", "b"], ["c", "d"]], [None, None], job=JOB).rows
-    assert not any(isinstance(row, FailedRow) for row in rows)
-    assert [set(row.scores) for row in rows] == [{"a", "b"}, {"c", "d"}]  # type: ignore[union-attr]
+    _, rows = classify(runtime, MODEL, ["same", "same"], [["a", "b"], ["c", "d"]], job=JOB)
+    assert [set(body_of(row)["scores"]) for row in rows] == [{"a", "b"}, {"c", "d"}]
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from db.errors import TextmillError
+from tests.workers.asking import classify, embed, label_of, vector_in
 from tests.workers.runtimes import Device
 from workers.batches.policy import Policy
+from workers.batches.ticket import Ticket
 from workers.engines.contract.plan import Plan
 from workers.engines.fake import FakeEncoder, expected_label, vector_of
 from workers.inference import loaded as loading
-from workers.inference.runtime import Classified, Runtime
+from workers.inference.runtime import Runtime
 
 ENCODER = "fake-encoder"
+JOB = Ticket(job=b"j")
 LABELS = ["red", "green", "blue"]
 BETTER = Plan("cpu", "float32", 1, Policy(512, padded=False))
 
@@ -53,12 +56,13 @@ def wait_for_the_new(runtime: Runtime) -> None:
 
 
 def test_the_next_chunk_is_answered_in_the_new_way_and_the_lanes_before_are_gone(fake_runtime: Runtime) -> None:
-    assert fake_runtime.embed(ENCODER, ["a"]).model_version == "fake-encoder@1"
+    assert fake_runtime.encoder(ENCODER).engine.model_version == "fake-encoder@1"
     with swapping(fake_runtime):
         pass
-    after = fake_runtime.embed(ENCODER, ["a"])
-    assert after.model_version == "fake-encoder@2"
-    assert np.array_equal(after.vectors[0], -vector_of("a"))
+    after = fake_runtime.encoder(ENCODER)
+    assert after.engine.model_version == "fake-encoder@2"
+    assert np.array_equal(after.answer(["a"]).vectors[0], -vector_of("a"))
+    del after
     assert lanes_of(fake_runtime) == BETTER.lanes
     assert fake_runtime._retired == []
 
@@ -67,8 +71,8 @@ def test_who_has_the_encoder_before_uses_it_to_the_end(fake_runtime: Runtime) ->
     before = [fake_runtime.encoder(ENCODER)]
     with swapping(fake_runtime) as swap:
         wait_for_the_new(fake_runtime)
-        assert fake_runtime.embed(ENCODER, ["a"]).model_version == "fake-encoder@2", "others need not wait"
-        answered = before[0].answer(["a"], long=None, stop=None, job=None, interactive=False, tenant=None)
+        assert fake_runtime.encoder(ENCODER).engine.model_version == "fake-encoder@2", "others need not wait"
+        answered = before[0].answer(["a"])
         assert np.array_equal(answered.vectors[0], vector_of("a"))
         assert swap.is_alive()
         before.clear()
@@ -88,31 +92,29 @@ def test_a_chunk_whose_labels_are_embedded_after_the_swap_is_answered_in_one_way
         return run(self, prepared)
 
     monkeypatch.setattr(FakeEncoder, "run", swap_meanwhile)
-    outcome = fake_runtime.classify(ENCODER, ["a text"], [LABELS], [None])
+    ran, (row,) = classify(fake_runtime, ENCODER, ["a text"], [LABELS])
     swaps[0].join(20)
-    (row,) = outcome.rows
-    assert isinstance(row, Classified)
-    assert (row.label, outcome.model_version) == (expected_label("a text", LABELS), "fake-encoder@1")
+    assert (label_of(row), ran.model_version) == (expected_label("a text", LABELS), "fake-encoder@1")
 
 
 def test_a_text_that_the_way_before_answered_is_asked_again_in_the_new_one(fake_runtime: Runtime) -> None:
-    assert np.array_equal(fake_runtime.embed(ENCODER, ["a"], job=b"j").vectors[0], vector_of("a"))
+    assert np.array_equal(fake_runtime.encoder(ENCODER).answer(["a"], None, JOB).vectors[0], vector_of("a"))
     with swapping(fake_runtime):
         pass
-    assert np.array_equal(fake_runtime.embed(ENCODER, ["a"], job=b"j").vectors[0], -vector_of("a"))
+    assert np.array_equal(fake_runtime.encoder(ENCODER).answer(["a"], None, JOB).vectors[0], -vector_of("a"))
 
 
 def test_rows_of_many_threads_are_each_answered_once_across_a_swap(fake_runtime: Runtime) -> None:
     fake_runtime.warm([ENCODER])
     texts = [f"text {number}" for number in range(50)]
     with ThreadPoolExecutor(8) as threads:
-        calls = [threads.submit(fake_runtime.embed, ENCODER, texts, job=b"j") for _ in range(100)]
+        calls = [threads.submit(embed, fake_runtime, ENCODER, texts, job=b"j") for _ in range(100)]
         with swapping(fake_runtime):
             outcomes = [call.result(20) for call in calls]
     of = np.stack([vector_of(text) for text in texts])
-    for outcome in outcomes:
-        sign = {"fake-encoder@1": 1, "fake-encoder@2": -1}[outcome.model_version]
-        assert np.array_equal(outcome.vectors, sign * of)
+    for ran, rows in outcomes:
+        sign = {"fake-encoder@1": 1, "fake-encoder@2": -1}[ran.model_version]
+        assert np.allclose([vector_in(row) for row in rows], sign * of, atol=1e-7)
 
 
 def test_a_process_that_ends_ends_what_was_replaced_too(fake_engine: None, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -13,119 +15,128 @@ import pytest
 
 from db.catalogue.heads import Head
 from db.errors import TextmillError
+from db.queue.row import WorkRow
+from tests.workers.asking import body_of, classify, embed, label_of, run, vector_in
 from tests.workers.runtimes import Device
-from workers.batches.outcomes import BatchReport, EngineBroken, FailedRow, Stopped
-from workers.engines.contract.engine import Message
-from workers.engines.contract.long_texts import TRUNCATE, Long, Pool
+from workers.batches.outcomes import BatchReport, EngineBroken, Stopped
+from workers.batches.ticket import Ticket
+from workers.engines.contract.generation import GenerateRequest, Message
+from workers.engines.contract.long_texts import Long, Pool
 from workers.engines.fake import MARKS, expected_label, expected_text, vector_of
-from workers.inference.runtime import Classified, Generated, GenerateRequest, Runtime
+from workers.inference.runtime import Runtime
 from workers.models.zero_shot import TEMPLATES, logits, prototypes, softmax, written
+from workers.tasks.embed.running import vectors_of
+from workers.training.head import fit_head
 
 LABELS = ["red", "green", "blue"]
 ENCODER, DECODER = "fake-encoder", "fake-decoder"
 TEXTS = [f"text number {number}" for number in range(200)]
 
 
-def classify(runtime: Runtime, texts: list[str], labels: list[str] = LABELS, **more: object) -> list[Classified | FailedRow]:
-    return runtime.classify(ENCODER, texts, [labels] * len(texts), [None] * len(texts), **more).rows  # type: ignore[arg-type]
+def labelled(runtime: Runtime, texts: Sequence[str], labels: list[str] = LABELS, **more: Any) -> list[WorkRow]:
+    return classify(runtime, ENCODER, texts, [labels] * len(texts), **more)[1]
 
 
-def label_of(row: Classified | FailedRow) -> str:
-    assert isinstance(row, Classified)
-    return row.label
+def codes(rows: Sequence[WorkRow]) -> list[str | None]:
+    return [row.code for row in rows]
+
+
+def said(rows: Sequence[WorkRow]) -> list[tuple[str, str, int, int]]:
+    """Text, why it ended, tokens in and out."""
+    choices = [(body_of(row)["choices"][0], row) for row in rows]
+    return [
+        (one["text"] if "text" in one else one["message"]["content"], one["finish_reason"], row.input_tokens, row.output_tokens)
+        for one, row in choices
+    ]
 
 
 def test_every_text_gets_its_own_answer(fake_runtime: Runtime) -> None:
-    rows = classify(fake_runtime, TEXTS)
+    rows = labelled(fake_runtime, TEXTS)
     assert [label_of(row) for row in rows] == [expected_label(text, LABELS) for text in TEXTS]
     for row, text in zip(rows, TEXTS, strict=True):
-        assert isinstance(row, Classified)
-        assert list(row.scores) == LABELS
-        assert sum(row.scores.values()) == pytest.approx(1, abs=1e-5)
-        assert max(row.scores, key=row.scores.__getitem__) == row.label
-        assert (row.input_tokens, row.truncated) == (len(text), False)
+        answer = body_of(row)
+        assert list(answer["scores"]) == LABELS
+        assert sum(answer["scores"].values()) == pytest.approx(1, abs=1e-5)
+        assert max(answer["scores"], key=answer["scores"].__getitem__) == answer["label"]
+        assert (row.input_tokens, answer["truncated"]) == (len(text), False)
 
 
 def test_rows_of_one_call_may_bring_their_own_labels_and_templates(fake_runtime: Runtime) -> None:
     labels = [["a", "b"], LABELS, ["a", "b"], ["x", "y", "z"]]
     templates = [None, ["about {}", "{}!"], ["{}"], None]
-    outcome = fake_runtime.classify(ENCODER, TEXTS[:4], labels, templates)
+    _, rows = classify(fake_runtime, ENCODER, TEXTS[:4], labels, templates)
     expected = [expected_label(text, mine, form or TEMPLATES) for text, mine, form in zip(TEXTS, labels, templates, strict=False)]
-    assert [label_of(row) for row in outcome.rows] == expected
+    assert [label_of(row) for row in rows] == expected
 
 
 def test_bad_rows_fail_with_their_code_and_their_neighbours_go_on(fake_runtime: Runtime) -> None:
     texts = [TEXTS[0], MARKS["error"], TEXTS[1], MARKS["nan"], MARKS["memory"], MARKS["crowded"], ""]
-    rows = classify(fake_runtime, texts)
-    codes = [row.code if isinstance(row, FailedRow) else None for row in rows]
-    assert codes == [None, "engine_error", None, "non_finite_output", "out_of_memory", None, None]
+    rows = labelled(fake_runtime, texts)
+    assert codes(rows) == [None, "engine_error", None, "non_finite_output", "out_of_memory", None, None]
     assert [label_of(rows[index]) for index in (0, 2, 5)] == [expected_label(texts[index], LABELS) for index in (0, 2, 5)]
 
 
 def test_all_rows_bad_is_an_answer_too(fake_runtime: Runtime) -> None:
-    assert classify(fake_runtime, [MARKS["error"]] * 3) == [FailedRow("engine_error")] * 3
+    assert codes(labelled(fake_runtime, [MARKS["error"]] * 3)) == ["engine_error"] * 3
 
 
 def test_no_rows_are_no_answers(fake_runtime: Runtime) -> None:
-    assert classify(fake_runtime, []) == []
-    assert fake_runtime.embed(ENCODER, []).vectors.shape == (0, 32)
-    assert fake_runtime.generate(DECODER, []).rows == []
+    assert labelled(fake_runtime, []) == []
+    assert fake_runtime.encoder(ENCODER).answer([]).vectors.shape == (0, 32)
+    assert fake_runtime.decoder(DECODER).answer([])[0] == []
 
 
 def test_a_long_text_is_cut_and_marked_or_refused(fake_runtime: Runtime) -> None:
     long = "x" * 5000
-    cut, refused, short = classify(fake_runtime, [long, long, "short"], long=[TRUNCATE, Long("refuse"), Long("refuse")])
-    assert isinstance(cut, Classified)
-    assert (cut.input_tokens, cut.truncated) == (4096, True)
-    assert refused == FailedRow("input_too_long")
-    assert isinstance(short, Classified)
+    cut, refused, short = labelled(fake_runtime, [long, long, "short"], long=[Long(), Long("refuse"), Long("refuse")])
+    assert (cut.input_tokens, body_of(cut)["truncated"]) == (4096, True)
+    assert codes([cut, refused, short]) == [None, "input_too_long", None]
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_a_long_text_is_read_in_windows_and_their_logits_are_pooled(fake_runtime: Runtime, pool: Pool) -> None:
     long = "".join(chr(97 + at % 26) for at in range(9_000))
-    short, whole = classify(fake_runtime, ["short", long], long=[Long("chunk", pool, 96)] * 2)
-    assert isinstance(short, Classified)
-    assert (short.label, short.chunks) == (expected_label("short", LABELS), 1)
-    assert isinstance(whole, Classified)
+    short, whole = labelled(fake_runtime, ["short", long], long=[Long("chunk", pool, 96)] * 2)
+    assert label_of(short) == expected_label("short", LABELS)
+    assert "chunks" not in body_of(short)
     windows = [long[:4096], long[4000:8096], long[8000:]]
-    assert (whole.chunks, whole.truncated, whole.input_tokens) == (3, False, sum(map(len, windows)))
+    answer = body_of(whole)
+    assert (answer["chunks"], answer["truncated"], whole.input_tokens) == (3, False, sum(map(len, windows)))
     made = prototypes(np.stack([vector_of(one) for one in written(LABELS, TEMPLATES)]), len(TEMPLATES))
     of_windows = logits(np.stack([vector_of(one) for one in windows]), made)
     pooled = of_windows.mean(axis=0) if pool == "mean" else of_windows.max(axis=0)
-    assert whole.probabilities == pytest.approx(softmax(pooled[None])[0].tolist(), abs=1e-6)
+    assert list(answer["scores"].values()) == pytest.approx(softmax(pooled[None])[0].tolist(), abs=2e-6)
 
 
 def test_the_vector_of_a_long_text_in_windows_is_a_unit_vector_of_them_all(fake_runtime: Runtime) -> None:
     long = "x" * 3_000 + "y" * 3_000
-    outcome = fake_runtime.embed(ENCODER, [long, "short"], long=[Long("chunk", "mean", 0), Long("chunk")])
+    _, (chunked, short) = embed(fake_runtime, ENCODER, [long, "short"], long=[Long("chunk", "mean", 0), Long("chunk")])
     mean = (vector_of(long[:4096]) + vector_of(long[4096:])) / 2
-    assert outcome.vectors[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
-    assert np.array_equal(outcome.vectors[1], vector_of("short"))
-    assert (outcome.chunks, outcome.truncated) == ([2, 1], [False, False])
+    assert vector_in(chunked) == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+    assert vector_in(short) == pytest.approx(vector_of("short"), abs=1e-7)
+    assert [(body_of(row).get("chunks"), body_of(row)["truncated"]) for row in (chunked, short)] == [(2, False), (None, False)]
 
 
 def test_a_text_with_a_bad_window_fails_alone(fake_runtime: Runtime) -> None:
     spoilt = "x" * 5_000 + MARKS["nan"]
-    bad, good = classify(fake_runtime, [spoilt, "x" * 5_000], long=[Long("chunk")] * 2)
-    assert bad == FailedRow("non_finite_output")
-    assert isinstance(good, Classified)
-    outcome = fake_runtime.embed(ENCODER, [spoilt], long=[Long("chunk")])
-    assert outcome.failed == {0: FailedRow("non_finite_output")}
-    assert not outcome.vectors.any()
+    assert codes(labelled(fake_runtime, [spoilt, "x" * 5_000], long=[Long("chunk")] * 2)) == ["non_finite_output", None]
+    _, rows = embed(fake_runtime, ENCODER, [spoilt, "x" * 5_000], long=[Long("chunk")] * 2)
+    assert codes(rows) == ["non_finite_output", None]
+    encoder = fake_runtime.encoder(ENCODER)
+    assert not vectors_of(encoder, encoder.answer([spoilt], [Long("chunk")])).any()
 
 
 def test_embeddings_come_in_order_and_failed_ones_are_told(fake_runtime: Runtime) -> None:
-    outcome = fake_runtime.embed(ENCODER, ["one", MARKS["nan"], "three"])
-    assert np.array_equal(outcome.vectors[[0, 2]], np.stack([vector_of("one"), vector_of("three")]))
-    assert outcome.failed == {1: FailedRow("non_finite_output")}
-    assert not outcome.vectors[1].any()
-    assert outcome.tokens == [3, len(MARKS["nan"]), 5]
+    answered = fake_runtime.encoder(ENCODER).answer(["one", MARKS["nan"], "three"])
+    assert np.array_equal(answered.vectors[[0, 2]], np.stack([vector_of("one"), vector_of("three")]))
+    assert answered.failed == {1: "non_finite_output"}
+    assert not answered.vectors[1].any()
+    assert answered.tokens == [3, len(MARKS["nan"]), 5]
 
 
 def test_a_label_that_cannot_be_embedded_fails_the_call_not_a_row(fake_runtime: Runtime) -> None:
     with pytest.raises(TextmillError) as caught:
-        classify(fake_runtime, TEXTS[:2], ["fine", MARKS["error"]])
+        labelled(fake_runtime, TEXTS[:2], ["fine", MARKS["error"]])
     assert caught.value.code == "engine_error"
     assert MARKS["error"] not in str(caught.value)
 
@@ -136,26 +147,25 @@ def test_prompts_and_chats_are_answered_in_order(fake_runtime: Runtime) -> None:
         GenerateRequest(messages=(Message("system", "be kind"), Message("user", "hello"))),
         GenerateRequest(prompt="short", max_tokens=3),
     ]
-    outcome = fake_runtime.generate(DECODER, requests)
-    assert outcome.rows == [
-        Generated(expected_text("continue this"), "stop", 13, 16),
-        Generated(expected_text("hello"), "stop", 5, 16),
-        Generated(expected_text("short", 3), "length", 5, 3),
+    ran, rows = run(fake_runtime, "generate", DECODER, requests)
+    assert said(rows) == [
+        (expected_text("continue this"), "stop", 13, 16),
+        (expected_text("hello"), "stop", 5, 16),
+        (expected_text("short", 3), "length", 5, 3),
     ]
-    assert outcome.model_version == "fake-decoder@1"
+    assert ran.model_version == "fake-decoder@1"
 
 
 def test_a_prompt_without_room_an_empty_answer_and_a_spoilt_one_fail_alone(fake_runtime: Runtime) -> None:
     prompts = ["x" * 4096, MARKS["empty"], MARKS["nan"], "fine"]
-    rows = fake_runtime.generate(DECODER, [GenerateRequest(prompt=prompt) for prompt in prompts]).rows
-    assert rows[:3] == [FailedRow("prompt_too_long"), FailedRow("empty_generation"), FailedRow("non_finite_output")]
-    assert isinstance(rows[3], Generated)
+    _, rows = run(fake_runtime, "generate", DECODER, [GenerateRequest(prompt=prompt) for prompt in prompts])
+    assert codes(rows) == ["prompt_too_long", "empty_generation", "non_finite_output", None]
 
 
 def test_the_room_that_is_left_bounds_the_answer(fake_runtime: Runtime) -> None:
-    (row,) = fake_runtime.generate(DECODER, [GenerateRequest(prompt="x" * 4090, max_tokens=500)]).rows
-    assert isinstance(row, Generated)
-    assert (row.output_tokens, row.finish_reason) == (6, "length")
+    _, rows = run(fake_runtime, "generate", DECODER, [GenerateRequest(prompt="x" * 4090, max_tokens=500)])
+    [(_, finish_reason, _, output_tokens)] = said(rows)
+    assert (output_tokens, finish_reason) == (6, "length")
 
 
 def test_calls_of_many_threads_share_batches_and_keep_their_answers(
@@ -165,14 +175,15 @@ def test_calls_of_many_threads_share_batches_and_keep_their_answers(
     reports: list[tuple[str, BatchReport]] = []
     runtime = Runtime(Device(tmp_path, lanes=1), observe=lambda model_id, report: reports.append((model_id, report)))
     with ThreadPoolExecutor(8) as threads:
-        calls = list(threads.map(lambda number: runtime.classify(ENCODER, TEXTS[number * 5 : number * 5 + 5], [LABELS] * 5), range(40)))
+        pieces = [TEXTS[first : first + 5] for first in range(0, 200, 5)]
+        calls = list(threads.map(lambda piece: classify(runtime, ENCODER, piece, [LABELS] * 5), pieces))
     runtime.close()
-    assert [label_of(row) for call in calls for row in call.rows] == [expected_label(text, LABELS) for text in TEXTS]
+    assert [label_of(row) for _, rows in calls for row in rows] == [expected_label(text, LABELS) for text in TEXTS]
     assert {model_id for model_id, _ in reports} == {ENCODER}
     assert len(reports) < 40, "rows of several calls ran together"
     described = sum(len(f) for f in TEMPLATES) * 3 - 2 * 3 * len(TEMPLATES) + len(TEMPLATES) * sum(map(len, LABELS))
     assert sum(report.tokens for _, report in reports) == sum(map(len, TEXTS)) + described
-    assert sum(call.share.tokens for call in calls) == sum(map(len, TEXTS)), "descriptions of labels are nobody's input"
+    assert sum(ran.share.tokens for ran, _ in calls) == sum(map(len, TEXTS)), "descriptions of labels are nobody's input"
 
 
 def test_a_stopped_call_ends_and_its_neighbour_does_not(fake_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +192,9 @@ def test_a_stopped_call_ends_and_its_neighbour_does_not(fake_engine: None, tmp_p
     runtime = Runtime(Device(tmp_path, lanes=1, budget_tokens=64), observe=lambda model_id, report: first_batch.set())
     stop = threading.Event()
     with ThreadPoolExecutor(2) as threads:
-        stopped = threads.submit(runtime.embed, ENCODER, TEXTS * 20, stop=stop)
+        stopped = threads.submit(runtime.encoder(ENCODER).answer, TEXTS * 20, None, Ticket(stop))
         assert first_batch.wait(20)
-        other = threads.submit(runtime.embed, ENCODER, TEXTS[:3])
+        other = threads.submit(runtime.encoder(ENCODER).answer, TEXTS[:3])
         stop.set()
         assert len(other.result(20).tokens) == 3
         with pytest.raises(Stopped):
@@ -198,14 +209,14 @@ def test_a_closed_runtime_takes_no_more_and_a_drain_finishes_what_it_took(
     first_batch = threading.Event()
     runtime = Runtime(Device(tmp_path, lanes=2), observe=lambda model_id, report: first_batch.set())
     with ThreadPoolExecutor(1) as threads:
-        call = threads.submit(runtime.embed, ENCODER, TEXTS)
+        call = threads.submit(runtime.encoder(ENCODER).answer, TEXTS)
         assert first_batch.wait(20)
         runtime.close(drain=True)
         assert call.result(20).failed == {}
     with pytest.raises(Stopped):
-        runtime.embed(ENCODER, ["one more"])
+        runtime.encoder(ENCODER).answer(["one more"])
     with pytest.raises(Stopped):
-        runtime.generate(DECODER, [GenerateRequest(prompt="a model that was never loaded")])
+        runtime.decoder(DECODER).answer([GenerateRequest(prompt="a model that was never loaded")])
 
 
 def test_a_model_is_loaded_once_and_only_when_it_is_asked_for(fake_runtime: Runtime) -> None:
@@ -214,45 +225,42 @@ def test_a_model_is_loaded_once_and_only_when_it_is_asked_for(fake_runtime: Runt
     lanes_and_feeder = threading.active_count() - before
     assert lanes_and_feeder == 3
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda text: fake_runtime.embed(ENCODER, [text]), TEXTS[:20]))
+        list(threads.map(lambda text: fake_runtime.encoder(ENCODER).answer([text]), TEXTS[:20]))
     assert sum(thread.name.startswith(ENCODER) for thread in threading.enumerate()) == 3
 
 
 def test_a_model_of_another_kind_or_none_is_refused(fake_runtime: Runtime) -> None:
     for call, code in (
-        (lambda: fake_runtime.embed(DECODER, ["a"]), "model_task_mismatch"),
-        (lambda: fake_runtime.generate(ENCODER, [GenerateRequest(prompt="a")]), "model_task_mismatch"),
-        (lambda: fake_runtime.embed("no-such-model", ["a"]), "unknown_model"),
+        (lambda: fake_runtime.encoder(DECODER), "model_task_mismatch"),
+        (lambda: fake_runtime.decoder(ENCODER), "model_task_mismatch"),
+        (lambda: fake_runtime.encoder("no-such-model"), "unknown_model"),
     ):
         with pytest.raises(TextmillError) as caught:
             call()
         assert caught.value.code == code
 
 
-def test_a_trained_head_answers_with_its_own_labels_and_its_version_is_recorded(fake_runtime: Runtime) -> None:
+def test_a_head_answers_with_its_own_labels_and_its_version_is_recorded(fake_runtime: Runtime) -> None:
     named = [expected_label(text, LABELS) for text in TEXTS]
-    trained = fake_runtime.train_head(ENCODER, [*TEXTS, MARKS["nan"]], [*named, "red"])
-    assert trained.card["labels"] == sorted(LABELS)
-    assert trained.card["skipped"] == 1
-    assert trained.card["base"] == ENCODER
+    trained = fit_head(fake_runtime.encoder(ENCODER).answer(TEXTS).vectors, named)
     head = Head(uuid4(), ENCODER, trained.version, trained.card, trained.weights)
-    outcome = fake_runtime.classify(ENCODER, [*TEXTS, MARKS["nan"]], head=head)
-    right = [label_of(row) == label for row, label in zip(outcome.rows, named, strict=False)]
-    assert np.mean(right) > 0.8
-    assert outcome.rows[-1] == FailedRow("non_finite_output")
-    assert outcome.model_version == f"fake-encoder@1+head@{trained.version[:12]}"
+    texts = [*TEXTS, MARKS["nan"]]
+    ran, rows = classify(fake_runtime, ENCODER, texts, [None] * len(texts), head=head)
+    assert np.mean([label_of(row) == label for row, label in zip(rows, named, strict=False)]) > 0.8
+    assert rows[-1].code == "non_finite_output"
+    assert ran.model_version == f"fake-encoder@1+head@{trained.version[:12]}"
 
 
 def test_a_head_over_another_encoder_is_refused(fake_runtime: Runtime) -> None:
     head = Head(uuid4(), "minilm-l6-v2", "0" * 16, {"labels": ["a", "b"]}, b"")
     with pytest.raises(TextmillError) as caught:
-        fake_runtime.classify(ENCODER, ["a"], head=head)
+        classify(fake_runtime, ENCODER, ["a"], [None], head=head)
     assert caught.value.code == "model_task_mismatch"
 
 
 def test_no_content_is_logged_when_a_row_fails(fake_runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        classify(fake_runtime, ["a canary " + MARKS["error"], "a canary"])
+        labelled(fake_runtime, ["a canary " + MARKS["error"], "a canary"])
     assert "canary" not in caplog.text
 
 
@@ -262,14 +270,14 @@ def test_a_lost_device_ends_the_call_without_blaming_a_row(fake_runtime: Runtime
 
     monkeypatch.setattr("workers.engines.fake._suffer", lost)
     with pytest.raises(EngineBroken):
-        fake_runtime.embed(ENCODER, ["a"])
+        fake_runtime.encoder(ENCODER).answer(["a"])
 
 
 def test_a_delay_makes_the_fake_engine_slow_enough_to_interrupt(fake_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTMILL_FAKE_DELAY_MS", "5")
     runtime = Runtime(Device(tmp_path, lanes=1))
     started = time.monotonic()
-    runtime.embed(ENCODER, TEXTS[:20])
+    runtime.encoder(ENCODER).answer(TEXTS[:20])
     assert time.monotonic() - started >= 0.1
     runtime.close()
 
@@ -282,11 +290,11 @@ def test_an_interactive_call_is_answered_before_the_bulk_that_came_first(
     try:
         runtime.warm([ENCODER])
         with ThreadPoolExecutor(2) as threads:
-            bulk = threads.submit(runtime.embed, ENCODER, [f"a text of bulk {number}" for number in range(400)])
+            bulk = threads.submit(runtime.encoder(ENCODER).answer, [f"a text of bulk {number}" for number in range(400)])
             while not any(runtime._encoders[ENCODER].batcher._waiting.values()):
                 time.sleep(0.001)
-            answered = threads.submit(runtime.classify, ENCODER, ["quick"], [LABELS], [None], interactive=True).result()
-            assert len(answered.rows) == 1
+            _, rows = threads.submit(classify, runtime, ENCODER, ["quick"], [LABELS], interactive=True).result()
+            assert codes(rows) == [None]
             assert not bulk.done()
             assert not bulk.result().failed
     finally:

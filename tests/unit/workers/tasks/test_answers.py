@@ -1,6 +1,9 @@
+"""The answers of each task, in the shapes that clients read."""
+
 import base64
 import json
 import math
+from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
@@ -8,23 +11,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.tasks import answers
+from db.queue.row import WorkRow
+from tests.workers.asking import body_of, embed, run, vector_in
+from workers.arrays import Vectors
+from workers.engines.contract.generation import GenerateRequest, Message
+from workers.engines.encoders.windows import Pieces
+from workers.engines.fake import vector_of
+from workers.inference.encoder import Answered
+from workers.inference.runtime import Runtime
+from workers.tasks.answers import answer_id
+from workers.tasks.classify.running import SCORE_DIGITS, Form, scored
+from workers.tasks.classify.task import ClassifyBody
+from workers.tasks.embed.task import EmbedBody
 
 JOB = UUID(int=7)
-WHOLE = answers.Extent(False, 1, "mean")
-
-
 LABELS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=8, unique=True)
 
 
+def answered(*, windows: int = 1, truncated: bool = False, tokens: int = 1, pool: str | None = None) -> Answered:
+    """One text."""
+    pieces = Pieces.singles(1) if windows == 1 else Pieces.split([windows], ["max" if pool == "max" else "mean"])
+    return Answered([], pieces, [tokens], [truncated], np.zeros((windows, 2), np.float32))
+
+
+def filled(
+    form: Form, about: Answered, scores: Sequence[float], winner: int = 0, *, answer: str = "a", ask: ClassifyBody | None = None
+) -> WorkRow:
+    row = WorkRow(0, ask=ask or ClassifyBody())
+    form.fill(row, answer, about, 0, scores, winner)
+    return row
+
+
 def test_a_classification_has_label_scores_and_version() -> None:
-    form = answers.ClassificationForm(model="minilm-l6-v2", model_version="v1", labels=("sport", "politics"))
-    body = json.loads(
-        form.fill(
-            answer=answers.answer_id("cls_", JOB, 3), winner=0, scores=[0.75, 0.25], extent=answers.Extent(True, 1, "mean"), input_tokens=12
-        )
-    )
-    assert body == {
+    form = Form(model="minilm-l6-v2", model_version="v1", labels=("sport", "politics"))
+    row = filled(form, answered(truncated=True, tokens=12), [0.75, 0.25], answer=answer_id("cls_", JOB, 3))
+    assert body_of(row) == {
         "id": f"cls_{JOB.hex}00000003",
         "object": "classification",
         "model": "minilm-l6-v2",
@@ -34,64 +55,72 @@ def test_a_classification_has_label_scores_and_version() -> None:
         "truncated": True,
         "usage": {"input_tokens": 12, "output_tokens": 0, "total_tokens": 12},
     }
+    assert (row.input_tokens, row.output_tokens, row.code) == (12, 0, None)
 
 
-def test_an_answer_about_windows_says_how_many_and_how_they_were_pooled() -> None:
-    form = answers.ClassificationForm(model="m", model_version="v", labels=("x", "y"))
-    extent = answers.Extent(False, 7, "max")
-    body = json.loads(form.fill(answer="a", winner=0, scores=[0.5, 0.5], extent=extent, input_tokens=1))
+def test_an_answer_about_windows_says_how_many_and_how_they_were_pooled(fake_runtime: Runtime) -> None:
+    form = Form(model="m", model_version="v", labels=("x", "y"))
+    body = body_of(filled(form, answered(windows=7, pool="max"), [0.5, 0.5], ask=ClassifyBody(on_long="chunk", pool="max")))
     assert (body["truncated"], body["chunks"], body["pool"]) == (False, 7, "max")
-    vector = np.ones(2, np.float32)
-    body = json.loads(answers.embedding(model="m", model_version="v", vector=vector, as_base64=True, extent=extent, input_tokens=1))
-    assert (body["truncated"], body["chunks"], body["pool"]) == (False, 7, "max")
+    _, [row] = run(
+        fake_runtime, "embed", "fake-encoder", [EmbedBody(input="x" * 10_000, on_long="chunk", pool="max", encoding_format="base64")]
+    )
+    body = body_of(row)
+    assert (body["truncated"], body["chunks"], body["pool"]) == (False, 3, "max")
 
 
 @given(labels=LABELS, model=st.text(st.characters(exclude_categories=["Cs"])), data=st.data())
 def test_any_label_and_any_score_read_back_as_they_went_in(labels: list[str], model: str, data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.floats(0, 1), min_size=len(labels), max_size=len(labels)))
     winner = data.draw(st.integers(0, len(labels) - 1))
-    form = answers.ClassificationForm(model=model, model_version=model, labels=labels)
-    body = json.loads(form.fill(answer="cls_1", winner=winner, scores=scores, extent=WHOLE, input_tokens=3))
+    body = body_of(filled(Form(model=model, model_version=model, labels=labels), answered(tokens=3), scores, winner))
     assert (body["label"], body["model"], body["model_version"]) == (labels[winner], model, model)
-    assert body["scores"] == {label: round(score, answers.SCORE_DIGITS) for label, score in zip(labels, scores, strict=True)}
+    assert body["scores"] == {label: round(score, SCORE_DIGITS) for label, score in zip(labels, scores, strict=True)}
     assert list(body["scores"]) == labels
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_never_an_answer(score: float) -> None:
-    form = answers.ClassificationForm(model="m", model_version="v", labels=("x", "y"))
-    with pytest.raises(answers.NotFinite):
-        form.fill(answer="a", winner=0, scores=[score, 0.5], extent=WHOLE, input_tokens=1)
+    row = filled(Form(model="m", model_version="v", labels=("x", "y")), answered(tokens=5), [score, 0.5])
+    assert (row.code, row.payload, row.input_tokens) == ("non_finite_output", None, 0)
 
 
-def test_an_embedding_as_base64_is_little_endian_float32() -> None:
-    vector = np.array([0.6, -0.8], np.float32)
-    body = json.loads(answers.embedding(model="m", model_version="v", vector=vector, as_base64=True, extent=WHOLE, input_tokens=4))
-    assert np.array_equal(np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), "<f4"), vector)
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_scores_of_windows_are_those_of_their_pooled_logits(pool: str) -> None:
+    about = answered(windows=2, pool=pool)
+    about.vectors = np.array([[1.0, 3.0], [2.0, 0.0]], np.float32)
+
+    def doubled(vectors: Vectors) -> Vectors:
+        return vectors * 2
+
+    pooled = np.array([3.0, 3.0]) if pool == "mean" else np.array([4.0, 6.0])
+    assert scored(about, [0], doubled)[0] == pytest.approx(np.exp(pooled) / np.exp(pooled).sum())
+
+
+def test_an_embedding_as_base64_is_little_endian_float32(fake_runtime: Runtime) -> None:
+    _, [row] = run(fake_runtime, "embed", "fake-encoder", [EmbedBody(input="four", encoding_format="base64")])
+    body = body_of(row)
+    assert np.array_equal(np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), "<f4"), vector_of("four"))
     assert body["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
 
 
-def test_an_embedding_as_numbers_is_the_same_vector() -> None:
-    vector = np.array([0.6, -0.8], np.float32)
-    body = json.loads(answers.embedding(model="m", model_version="v", vector=vector, as_base64=False, extent=WHOLE, input_tokens=4))
-    assert np.array_equal(np.array(body["data"][0]["embedding"], np.float32), vector)
+def test_an_embedding_as_numbers_is_the_same_vector(fake_runtime: Runtime) -> None:
+    _, [row] = embed(fake_runtime, "fake-encoder", ["four"])
+    assert vector_in(row) == pytest.approx(vector_of("four"), abs=1e-8)
 
 
-def test_an_embedding_that_is_no_number_is_never_an_answer() -> None:
-    with pytest.raises(answers.NotFinite):
-        answers.embedding(
-            model="m", model_version="v", vector=np.array([np.nan], np.float32), as_base64=False, extent=WHOLE, input_tokens=1
-        )
-
-
-def test_a_chat_answer_parses_as_the_stock_clients_type() -> None:
+def test_answers_to_prompts_parse_as_the_stock_clients_types(fake_runtime: Runtime) -> None:
     from openai.types import Completion
     from openai.types.chat import ChatCompletion
 
-    common = {"model": "m", "model_version": "v", "created": 1, "finish_reason": "stop", "input_tokens": 3, "output_tokens": 2}
-    chat = ChatCompletion.model_validate_json(answers.chat_completion(answer="chatcmpl_1", text="hi", **common))  # type: ignore[arg-type]
-    assert chat.choices[0].message.content == "hi"
-    assert chat.usage is not None
-    assert chat.usage.total_tokens == 5
-    text = Completion.model_validate_json(answers.text_completion(answer="cmpl_1", text="hi", **common))  # type: ignore[arg-type]
-    assert text.choices[0].text == "hi"
+    asks = [GenerateRequest(messages=[Message("user", "hello")], max_tokens=2), GenerateRequest(prompt="once", max_tokens=2)]
+    _, [chat, text] = run(fake_runtime, "generate", "fake-decoder", asks)
+    spoken = ChatCompletion.model_validate_json(chat.payload or b"")
+    assert spoken.choices[0].message.content
+    assert spoken.usage is not None
+    assert spoken.usage.total_tokens == len("hello") + 2
+    assert (spoken.object, spoken.id[:9]) == ("chat.completion", "chatcmpl_")
+    written = Completion.model_validate_json(text.payload or b"")
+    assert written.choices[0].text
+    assert (written.object, written.id[:5]) == ("text_completion", "cmpl_")
+    assert json.loads(text.payload or b"")["model_version"] == "fake-decoder@1"

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.engine import GenerateItem, Generation, Message
+from workers.engines.contract.engine import Generation
+from workers.engines.contract.generation import GenerateRequest, Message
 from workers.engines.decoders import chat
 from workers.engines.decoders.sampling import sample
 from workers.engines.decoders.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder, _Row
@@ -37,7 +38,7 @@ def said(outcome: Generation | FailedRow) -> Generation:
 
 
 def test_it_says_what_transformers_says_with_the_gguf_alone_and_in_a_padded_batch(decoder: TorchDecoder) -> None:
-    items = [GenerateItem(decoder.tokenize_prompt(prompt), 11) for prompt in KNOWN]
+    items = [GenerateRequest(decoder.tokenize_prompt(prompt), 11) for prompt in KNOWN]
     together = [said(outcome) for outcome in decoder.generate(items)]
     for generation, text in zip(together, KNOWN.values(), strict=True):
         assert generation.text.startswith(text)
@@ -48,14 +49,14 @@ def test_it_says_what_transformers_says_with_the_gguf_alone_and_in_a_padded_batc
 
 def test_rows_that_end_early_give_up_their_place_and_change_no_neighbour(decoder: TorchDecoder) -> None:
     prompts = [decoder.tokenize_prompt(prompt) for prompt in KNOWN]
-    outcomes = decoder.generate([GenerateItem(ids, limit) for ids, limit in zip(prompts, (2, 9, 1, 5), strict=True)])
-    whole = decoder.generate([GenerateItem(ids, 9) for ids in prompts])
+    outcomes = decoder.generate([GenerateRequest(ids, limit) for ids, limit in zip(prompts, (2, 9, 1, 5), strict=True)])
+    whole = decoder.generate([GenerateRequest(ids, 9) for ids in prompts])
     for outcome, full, limit in zip(outcomes, whole, (2, 9, 1, 5), strict=True):
         assert said(outcome).ids == said(full).ids[:limit]
 
 
 def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(decoder: TorchDecoder) -> None:
-    item = GenerateItem(decoder.tokenize_prompt("1, 2, 3, 4,"), 30, stop=("never said", " 9"))
+    item = GenerateRequest(decoder.tokenize_prompt("1, 2, 3, 4,"), 30, stop=("never said", " 9"))
     generation = said(decoder.generate([item])[0])
     assert (generation.text, generation.finish_reason) == (" 5, 6, 7, 8,", "stop")
 
@@ -63,8 +64,8 @@ def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(decoder: TorchDecod
 def test_a_seed_repeats_a_sample_whatever_runs_beside_it(decoder: TorchDecoder) -> None:
     ids = decoder.tokenize_prompt("Once upon a time")
 
-    def item(seed: int) -> GenerateItem:
-        return GenerateItem(ids, 8, temperature=1.0, top_p=0.95, seed=seed)
+    def item(seed: int) -> GenerateRequest:
+        return GenerateRequest(ids, 8, temperature=1.0, top_p=0.95, seed=seed)
 
     first, second, again = decoder.generate([item(1), item(2), item(1)])
     assert said(first).ids == said(again).ids != said(second).ids
@@ -75,19 +76,19 @@ def test_an_abandoned_row_gives_up_its_place_at_the_next_step(decoder: TorchDeco
     gone = threading.Event()
     gone.set()
     ids = [decoder.tokenize_prompt(prompt) for prompt in KNOWN]
-    outcomes = decoder.generate([GenerateItem(ids[0], 5), GenerateItem(ids[1], 3000, abandoned=gone)])
-    assert said(outcomes[0]).ids == said(decoder.generate([GenerateItem(ids[0], 5)])[0]).ids
+    outcomes = decoder.generate([GenerateRequest(ids[0], 5), GenerateRequest(ids[1], 3000, abandoned=gone)])
+    assert said(outcomes[0]).ids == said(decoder.generate([GenerateRequest(ids[0], 5)])[0]).ids
     assert said(outcomes[1]).ids == []
 
 
 def test_a_chat_answer_is_short_and_says_something(decoder: TorchDecoder) -> None:
     ids = decoder.tokenize_chat([Message("user", "What is the capital of France?")])
-    generation = said(decoder.generate([GenerateItem(ids, 40, stop=decoder.chat_stop)])[0])
+    generation = said(decoder.generate([GenerateRequest(ids, 40, stop=decoder.chat_stop)])[0])
     assert (generation.text.strip(), generation.finish_reason) == ("Paris", "stop")
 
 
 def test_an_answer_does_not_end_before_it_has_said_something(decoder: TorchDecoder) -> None:
-    row = GenerateItem(decoder.tokenize_prompt("."), 4)
+    row = GenerateRequest(decoder.tokenize_prompt("."), 4)
     logits = torch.zeros(1, 262_144)
     logits[0, decoder._end_ids[0]] = 100.0
     fresh = _Row(row, np.random.default_rng(0))
@@ -115,7 +116,7 @@ class Spoilt(torch.nn.Module):
 
 
 def test_a_spoilt_row_fails_and_its_neighbours_go_on(decoder: TorchDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    items = [GenerateItem(decoder.tokenize_prompt(prompt), 3) for prompt in list(KNOWN)[:3]]
+    items = [GenerateRequest(decoder.tokenize_prompt(prompt), 3) for prompt in list(KNOWN)[:3]]
     sound = decoder.generate(items)
     monkeypatch.setattr(decoder, "_model", Spoilt(decoder._model))
     assert decoder.generate(items) == [sound[0], FailedRow("non_finite_output"), sound[2]]

@@ -6,6 +6,7 @@ import pytest
 
 from api.cli.work.outcomes import Outcome, parse_outcome, read_outcomes
 from api.client import Batch
+from workers.tasks import TASKS
 
 ANSWER = (
     b'{"id":"batch_req_1","custom_id":"a","line":3,"error":null,"response":{"status_code":200,"request_id":"r",'
@@ -15,11 +16,11 @@ ANSWER = (
 
 def test_a_classification_has_its_label_score_and_scores() -> None:
     scores = {"tech": 0.9, "sports": 0.1}
-    assert parse_outcome(ANSWER % b"false", "classify") == Outcome(3, "a", {"label": "tech", "score": 0.9, "scores": scores})
+    assert parse_outcome(ANSWER % b"false", TASKS["classify"]) == Outcome(3, "a", {"label": "tech", "score": 0.9, "scores": scores})
 
 
 def test_a_text_that_was_cut_says_so() -> None:
-    assert parse_outcome(ANSWER % b"true", "classify").values["truncated"] is True
+    assert parse_outcome(ANSWER % b"true", TASKS["classify"]).values["truncated"] is True
 
 
 def test_a_row_that_failed_has_its_code() -> None:
@@ -27,12 +28,12 @@ def test_a_row_that_failed_has_its_code() -> None:
         b'{"custom_id":null,"line":4,"error":null,"response":{"status_code":400,"request_id":"r",'
         b'"body":{"error":{"message":"The text is empty.","type":"invalid_request_error","param":null,"code":"empty_input"}}}}'
     )
-    assert parse_outcome(line, "classify") == Outcome(4, None, code="empty_input", message="The text is empty.")
+    assert parse_outcome(line, TASKS["classify"]) == Outcome(4, None, code="empty_input", message="The text is empty.")
 
 
 def test_a_row_that_never_ran_has_its_code() -> None:
     line = b'{"custom_id":"b","line":5,"response":null,"error":{"code":"batch_expired","message":"Too late."}}'
-    assert parse_outcome(line, "generate") == Outcome(5, "b", code="batch_expired", message="Too late.")
+    assert parse_outcome(line, TASKS["generate"]) == Outcome(5, "b", code="batch_expired", message="Too late.")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_both_kinds_of_completion_are_texts(choice: bytes) -> None:
         b'{"custom_id":"c","line":1,"error":null,"response":{"status_code":200,"request_id":"r","body":{"choices":[%s],'
         b'"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}}}'
     )
-    values = parse_outcome(line % choice, "generate").values
+    values = parse_outcome(line % choice, TASKS["generate"]).values
     assert values == {"text": "hi", "finish_reason": "stop", "input_tokens": 7, "output_tokens": 2}
 
 

@@ -13,13 +13,14 @@ from pyarrow import parquet
 from api.cli.terminal.exits import CommandError
 from api.cli.work.outcomes import Outcome
 from api.cli.work.outputs import FORMULA, guarded, open_output, parse_target
+from workers.tasks import TASKS
 
 GOOD = Outcome(1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
 BAD = Outcome(2, None, code="empty_input:input", message="The text is empty.")
 
 
 def write(path: Path, *outcomes: Outcome, task: str = "classify", scores: bool = True) -> None:
-    with open_output(parse_target(str(path), task), task, scores=scores) as writer:
+    with open_output(parse_target(str(path), TASKS[task]), TASKS[task], scores=scores) as writer:
         for outcome in outcomes:
             writer.write(outcome)
 
@@ -86,7 +87,7 @@ def test_what_breaks_off_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     out.write_text("old")
 
     def break_off() -> None:
-        with open_output(parse_target(str(out), "classify"), "classify") as writer:
+        with open_output(parse_target(str(out), TASKS["classify"]), TASKS["classify"]) as writer:
             writer.write(GOOD)
             raise RuntimeError
 
@@ -128,7 +129,7 @@ def test_a_device_is_written_and_not_replaced() -> None:
 def test_a_target_that_cannot_work_is_refused_at_once(tmp_path: Path, name: str, task: str, part: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(CommandError, match=part):
-        parse_target(str(tmp_path / name), task)
+        parse_target(str(tmp_path / name), TASKS[task])
 
 
 def test_the_input_is_never_the_output_under_any_name(tmp_path: Path) -> None:
@@ -138,4 +139,4 @@ def test_the_input_is_never_the_output_under_any_name(tmp_path: Path) -> None:
     os.link(source, tmp_path / "hard.jsonl")
     for name in ("in.jsonl", "soft.jsonl", "hard.jsonl"):
         with pytest.raises(CommandError, match="never overwrite"):
-            parse_target(str(tmp_path / name), "classify", source.stat())
+            parse_target(str(tmp_path / name), TASKS["classify"], source.stat())

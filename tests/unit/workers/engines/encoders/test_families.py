@@ -8,17 +8,21 @@ import pytest
 import torch
 
 from db.errors import TextmillError
+from tests.workers.asking import body_of, classify, run
 from tests.workers.families import FAMILIES, LABELS, PACKED, POSITIONS, WORDS, make
 from tests.workers.runtimes import Device
 from workers.arrays import Ids, Vectors
 from workers.engines.calibration.candidates import Candidates
 from workers.engines.contract.cpu import cpu_flags
-from workers.inference.runtime import Classified, Runtime
+from workers.inference.runtime import Runtime
 from workers.models import registry
 from workers.models.card import ModelCard
 from workers.models.folders import local_model
 from workers.models.provision import ensure, with_digest
-from workers.tasks.requests import ClassifyRequest, Reader
+from workers.tasks import TASKS
+from workers.tasks.classify.task import ClassifyBody
+from workers.tasks.reading import Reader
+from workers.tasks.train.task import TrainBody
 
 TEXTS = [" ".join(WORDS[(at * 3 + size) % len(WORDS)] for at in range(size)) for size in (1, 9, 4, 4, 40, 17, 2)]
 CLOSE = {"float32": 2e-5, "bfloat16": 0.05, "int8": 0.1}
@@ -50,7 +54,7 @@ def test_a_family_answers_as_transformers_does(family: str, classifier: bool, ro
         if candidate.refused is not None:
             continue
         engine = candidate.load(1, 1)
-        batch = [tokens.ids for tokens in engine.tokenize(TEXTS)]
+        batch, _ = engine.tokenize(TEXTS)
         found = engine.run(engine.prepare(batch))
         assert engine.labels == (tuple(LABELS.values()) if classifier else ())
         assert np.abs(found - one_by_one(model, batch, classifier=classifier)).max() <= CLOSE[candidate.format] * max(
@@ -76,9 +80,9 @@ def test_a_text_longer_than_the_model_is_cut_to_its_positions(family: str, root:
     card, candidates = load(root, family)
     engine = candidates.reference.load(1, 1)
     assert engine.max_tokens == card.max_tokens == POSITIONS - (1 if family != "bert" else 0)
-    (tokens,) = engine.tokenize(["goal " * 500])
-    assert tokens.truncated
-    assert np.isfinite(engine.run(engine.prepare([tokens.ids]))).all()
+    (ids,), (truncated,) = engine.tokenize(["goal " * 500])
+    assert truncated
+    assert np.isfinite(engine.run(engine.prepare([ids]))).all()
 
 
 def test_the_first_token_is_the_vector_where_sentence_transformers_says_so(root: Path) -> None:
@@ -89,7 +93,7 @@ def test_the_first_token_is_the_vector_where_sentence_transformers_says_so(root:
     for candidate in candidates:
         if candidate.refused is None and candidate.format == "float32":
             engine = candidate.load(1, 1)
-            (ids,) = [tokens.ids for tokens in engine.tokenize(["the goal was late"])]
+            (ids,), _ = engine.tokenize(["the goal was late"])
             with torch.inference_mode():
                 first = model(input_ids=torch.tensor(ids[None].astype(np.int64))).last_hidden_state[0, 0]
             assert engine.run(engine.prepare([ids]))[0] == pytest.approx((first / first.norm()).numpy(), abs=2e-5)
@@ -176,17 +180,17 @@ def test_a_classifier_answers_with_its_own_labels(root: Path) -> None:
     model = make("bert", root / "mood", classifier=True)
     runtime = Runtime(Device(root))
     try:
-        outcome = runtime.classify("local:mood", TEXTS, job=b"a job")
-        for row, text in zip(outcome.rows, TEXTS, strict=True):
-            assert isinstance(row, Classified)
-            (ids,) = [tokens.ids for tokens in load(root, "mood")[1].reference.load(1, 1).tokenize([text])]
+        _, rows = classify(runtime, "local:mood", TEXTS, [None] * len(TEXTS), job=b"a job")
+        for row, text in zip(rows, TEXTS, strict=True):
+            answer = body_of(row)
+            (ids,), _ = load(root, "mood")[1].reference.load(1, 1).tokenize([text])
             with torch.inference_mode():
                 expected = model(input_ids=torch.tensor(ids[None].astype(np.int64))).logits.softmax(1)[0]
-            assert list(row.scores) == list(LABELS.values())
-            assert list(row.scores.values()) == pytest.approx(expected.tolist(), abs=0.02)
-            assert row.label == max(row.scores, key=row.scores.__getitem__)
-        with pytest.raises(TextmillError, match="is a classifier"):
-            runtime.train_head("local:mood", TEXTS, ["calm"] * len(TEXTS))
+            assert list(answer["scores"]) == list(LABELS.values())
+            assert list(answer["scores"].values()) == pytest.approx(expected.tolist(), abs=0.02)
+            assert answer["label"] == max(answer["scores"], key=answer["scores"].__getitem__)
+        _, rows = run(runtime, "train", "local:mood", [TrainBody(input=text, label="calm") for text in TEXTS])
+        assert {row.code for row in rows} == {"model_task_mismatch"}, "a head is trained over a sentence encoder"
     finally:
         runtime.close()
 
@@ -195,15 +199,15 @@ def test_a_row_for_a_classifier_needs_no_labels_and_may_bring_none(root: Path) -
     make("bert", root / "mood", classifier=True)
     make("bert", root / "plain", classifier=False)
     defaults = {"labels": ["one", "two"]}
-    asked = Reader("classify", "/v1/classifications", {}, model="local:mood").read(b'{"input": "the goal"}')
-    assert isinstance(asked, ClassifyRequest)
+    asked = Reader(TASKS["classify"], "/v1/classifications", {}, model="local:mood").ask(b'{"input": "the goal"}')
+    assert isinstance(asked, ClassifyBody)
     assert asked.labels is None
-    under = Reader("classify", "/v1/classifications", defaults, model="local:mood").read(b'{"input": "the goal"}')
-    assert isinstance(under, ClassifyRequest)
+    under = Reader(TASKS["classify"], "/v1/classifications", defaults, model="local:mood").ask(b'{"input": "the goal"}')
+    assert isinstance(under, ClassifyBody)
     assert under.labels is None
-    bringing = Reader("classify", "/v1/classifications", {}, model="local:mood").read(b'{"input": "the goal", "labels": ["a", "b"]}')
+    bringing = Reader(TASKS["classify"], "/v1/classifications", {}, model="local:mood").ask(b'{"input": "the goal", "labels": ["a", "b"]}')
     assert bringing == "invalid_field:labels"
-    assert Reader("classify", "/v1/classifications", {}, model="local:plain").read(b'{"input": "the goal"}') == "missing_labels"
+    assert Reader(TASKS["classify"], "/v1/classifications", {}, model="local:plain").ask(b'{"input": "the goal"}') == "missing_labels"
 
 
 def test_the_models_of_the_folder_are_listed_after_the_registrys(root: Path) -> None:

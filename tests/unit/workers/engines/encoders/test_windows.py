@@ -62,12 +62,12 @@ def encoding(tmp_path_factory: pytest.TempPathFactory) -> Encoding:
 def test_the_windows_of_a_real_tokenizer_read_like_its_own_sequences(encoding: Encoding) -> None:
     text = "A sentence about football, and one about the market. " * 60
     made = encoding.windows(text, 16)
-    whole = encoding([text])[0]
-    assert whole.truncated
-    assert made[0].tolist() == whole.ids.tolist(), "the first window is what a cut text would be"
-    assert {(one[0], one[-1]) for one in made} == {(whole.ids[0], whole.ids[-1])}
+    (whole,), (truncated,) = encoding.tokenize([text])
+    assert truncated
+    assert made[0].tolist() == whole.tolist(), "the first window is what a cut text would be"
+    assert {(one[0], one[-1]) for one in made} == {(whole[0], whole[-1])}
     assert all(len(one) == 256 for one in made[:-1])
 
 
 def test_a_text_that_fits_is_one_window(encoding: Encoding) -> None:
-    assert [one.tolist() for one in encoding.windows("Short.", 16)] == [encoding(["Short."])[0].ids.tolist()]
+    assert [one.tolist() for one in encoding.windows("Short.", 16)] == [encoding.tokenize(["Short."])[0][0].tolist()]

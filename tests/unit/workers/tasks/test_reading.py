@@ -7,83 +7,78 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.failures import FAILURES
-from workers.engines.contract.long_texts import TRUNCATE, Long
-from workers.tasks.requests import (
-    ClassifyRequest,
-    EmbedRequest,
-    GenerationRequest,
-    InvalidDefaults,
-    Reader,
-    TrainingExample,
-    check_defaults,
-    check_labels,
-)
+from workers.engines.contract.generation import GenerateRequest
+from workers.tasks import TASKS
+from workers.tasks.classify.task import ClassifyBody
+from workers.tasks.embed.task import EmbedBody
+from workers.tasks.reading import InvalidDefaults, Reader, check_defaults, check_labels
+from workers.tasks.train.task import TrainBody
 
 LABELS = {"labels": ["sport", "politics"]}
 SECRET = "zebra-quartz-canary"
 
 
 def reader(task: str = "classify", endpoint: str = "/v1/classifications", **defaults: Any) -> Reader:
-    return Reader(task, endpoint, defaults)
+    return Reader(TASKS[task], endpoint, defaults)
 
 
-def classify(body: Any, **defaults: Any) -> ClassifyRequest | str:
-    answer = reader(**defaults).read(body if isinstance(body, bytes) else json.dumps(body).encode())
-    assert isinstance(answer, ClassifyRequest | str)
+def classify(body: Any, **defaults: Any) -> ClassifyBody | str:
+    answer = reader(**defaults).ask(body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert isinstance(answer, ClassifyBody | str)
     return answer
 
 
-def chat(body: Any, endpoint: str = "/v1/chat/completions", **defaults: Any) -> GenerationRequest | str:
-    answer = reader("generate", endpoint, **defaults).read(json.dumps(body).encode())
-    assert isinstance(answer, GenerationRequest | str)
+def chat(body: Any, endpoint: str = "/v1/chat/completions", **defaults: Any) -> GenerateRequest | str:
+    answer = reader("generate", endpoint, **defaults).ask(json.dumps(body).encode())
+    assert isinstance(answer, GenerateRequest | str)
     return answer
 
 
 def test_a_row_is_laid_over_the_defaults() -> None:
     row = classify({"input": "goal"}, model="minilm-l6-v2", templates=["about {}"], on_long="refuse", **LABELS)
-    assert row == ClassifyRequest("minilm-l6-v2", "goal", ["sport", "politics"], None, ["about {}"], Long("refuse"))
+    assert row == ClassifyBody(model="minilm-l6-v2", input="goal", labels=["sport", "politics"], templates=["about {}"], on_long="refuse")
 
 
 def test_how_a_long_text_is_read_is_laid_over_the_defaults_field_by_field() -> None:
     row = classify({"input": "goal", "stride": 8}, on_long="chunk", pool="max", **LABELS)
-    assert isinstance(row, ClassifyRequest)
-    assert row.long == Long("chunk", "max", 8)
+    assert isinstance(row, ClassifyBody)
+    assert (row.on_long, row.pool, row.stride) == ("chunk", "max", 8)
     row = classify({"input": "goal", "on_long": "truncate"}, on_long="chunk", pool="max", **LABELS)
-    assert isinstance(row, ClassifyRequest)
-    assert row.long == TRUNCATE
+    assert isinstance(row, ClassifyBody)
+    assert row.on_long == "truncate"
 
 
 def test_the_jobs_model_is_taken_where_nothing_names_one() -> None:
-    row = Reader("classify", "/v1/classifications", {}, model="head:desk").read(b'{"input":"goal"}')
-    assert row == ClassifyRequest("head:desk", "goal", None, None, None, TRUNCATE)
-    row = Reader("classify", "/v1/classifications", {**LABELS, "model": "m"}, model="other").read(b'{"input":"goal"}')
-    assert isinstance(row, ClassifyRequest)
+    row = Reader(TASKS["classify"], "/v1/classifications", {}, model="head:desk").ask(b'{"input":"goal"}')
+    assert row == ClassifyBody(model="head:desk", input="goal")
+    row = Reader(TASKS["classify"], "/v1/classifications", {**LABELS, "model": "m"}, model="other").ask(b'{"input":"goal"}')
+    assert isinstance(row, ClassifyBody)
     assert row.model == "m"
 
 
 def test_a_row_that_names_labels_sets_the_default_label_set_aside() -> None:
     row = classify({"input": "goal", "labels": ["a", "b"]}, label_set="desks")
-    assert isinstance(row, ClassifyRequest)
+    assert isinstance(row, ClassifyBody)
     assert (row.labels, row.label_set) == (["a", "b"], None)
 
 
 def test_null_means_take_the_default() -> None:
     row = classify({"input": "goal", "model": None, "labels": None}, model="m", **LABELS)
-    assert isinstance(row, ClassifyRequest)
+    assert isinstance(row, ClassifyBody)
     assert (row.model, row.labels) == ("m", LABELS["labels"])
 
 
 def test_rows_with_the_default_labels_share_one_list() -> None:
     one = reader(**LABELS)
-    first, second = one.read(b'{"input":"a"}'), one.read(b'{"input":"b"}')
-    assert isinstance(first, ClassifyRequest)
-    assert isinstance(second, ClassifyRequest)
+    first, second = one.ask(b'{"input":"a"}'), one.ask(b'{"input":"b"}')
+    assert isinstance(first, ClassifyBody)
+    assert isinstance(second, ClassifyBody)
     assert first.labels is second.labels
 
 
 def test_a_head_needs_no_labels_and_takes_none() -> None:
     row = classify({"input": "goal", "model": "head:desk"}, **LABELS)
-    assert isinstance(row, ClassifyRequest)
+    assert isinstance(row, ClassifyBody)
     assert row.labels is None
     assert classify({"input": "goal", "model": "head:desk", **LABELS}) == "invalid_field:labels"
 
@@ -148,7 +143,7 @@ def test_no_failure_quotes_the_row(where: str) -> None:
         where
     ]
     endpoint = "/v1/chat/completions" if where == "nested key" else "/v1/classifications"
-    answer = reader("generate" if where == "nested key" else "classify", endpoint).read(json.dumps(body).encode())
+    answer = reader("generate" if where == "nested key" else "classify", endpoint).ask(json.dumps(body).encode())
     assert isinstance(answer, str)
     assert SECRET not in answer
 
@@ -159,24 +154,22 @@ def test_a_field_name_that_imitates_the_decoder_cannot_smuggle_itself_out() -> N
 
 def test_a_chat_row_keeps_its_settings() -> None:
     row = chat({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, "seed": 5, "stop": "\n"}, temperature=0.5, max_tokens=99)
-    assert isinstance(row, GenerationRequest)
-    assert (row.max_tokens, row.seed, row.stop, row.temperature, row.top_p) == (8, 5, ["\n"], 0.5, None)
-    assert row.messages is not None
+    assert isinstance(row, GenerateRequest)
+    assert (row.max_tokens, row.seed, row.stop, row.temperature, row.top_p) == (8, 5, ("\n",), 0.5, 1.0)
     assert row.messages[0].content == "hi"
 
 
 def test_a_plain_text_follows_the_default_messages_as_the_users_turn() -> None:
     row = chat({"input": "a text"}, messages=[{"role": "system", "content": "Summarise."}])
-    assert isinstance(row, GenerationRequest)
-    assert row.messages is not None
+    assert isinstance(row, GenerateRequest)
     assert [(m.role, m.content) for m in row.messages] == [("system", "Summarise."), ("user", "a text")]
 
 
 def test_a_completion_takes_a_prompt_or_a_plain_text() -> None:
     for body in ({"prompt": "once"}, {"input": "once"}):
         row = chat(body, "/v1/completions")
-        assert isinstance(row, GenerationRequest)
-        assert (row.prompt, row.messages) == ("once", None)
+        assert isinstance(row, GenerateRequest)
+        assert (row.prompt, row.messages) == ("once", ())
 
 
 @pytest.mark.parametrize(
@@ -204,19 +197,19 @@ def test_a_bad_chat_row_gets_its_code(body: Any, code: str) -> None:
 
 
 def test_an_endless_number_is_named_with_its_field() -> None:
-    answer = reader("generate", "/v1/chat/completions").read(b'{"temperature":1e999}')
+    answer = reader("generate", "/v1/chat/completions").ask(b'{"temperature":1e999}')
     assert answer == "non_finite_number:temperature"
 
 
 def test_an_embedding_row_may_ask_for_base64() -> None:
-    row = reader("embed", "/v1/embeddings").read(b'{"model":"m","input":"x","encoding_format":"base64"}')
-    assert row == EmbedRequest("m", "x", True, TRUNCATE)
+    row = reader("embed", "/v1/embeddings").ask(b'{"model":"m","input":"x","encoding_format":"base64"}')
+    assert row == EmbedBody(model="m", input="x", encoding_format="base64")
 
 
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        ({"input": "a", "label": "b"}, TrainingExample("a", "b")),
+        ({"input": "a", "label": "b"}, TrainBody(input="a", label="b")),
         ({"input": "a"}, "missing_label"),
         ({"input": "a", "label": " "}, "empty_label"),
         ({"label": "b"}, "missing_input"),
@@ -224,7 +217,7 @@ def test_an_embedding_row_may_ask_for_base64() -> None:
     ],
 )
 def test_a_training_row_needs_a_text_and_a_label(body: Any, answer: Any) -> None:
-    assert reader("train", "/v1/heads").read(json.dumps(body).encode()) == answer
+    assert reader("train", "/v1/heads").ask(json.dumps(body).encode()) == answer
 
 
 @pytest.mark.parametrize(
@@ -243,7 +236,7 @@ def test_a_training_row_needs_a_text_and_a_label(body: Any, answer: Any) -> None
 )
 def test_defaults_are_checked_before_any_row_runs(task: str, defaults: dict[str, Any], code: str | None) -> None:
     endpoint = {"classify": "/v1/classifications", "generate": "/v1/chat/completions", "train": "/v1/heads"}[task]
-    found = check_defaults(task, endpoint, defaults)
+    found = check_defaults(TASKS[task], endpoint, defaults)
     if "temperature" in defaults:
         assert found in {"invalid_field:temperature", "non_finite_number"}
     else:
@@ -259,8 +252,8 @@ def test_bad_defaults_carry_a_code_and_nothing_else() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_reader_raise(body: bytes) -> None:
-    answer = reader(**LABELS).read(body)
-    assert isinstance(answer, ClassifyRequest | str)
+    answer = reader(**LABELS).ask(body)
+    assert isinstance(answer, ClassifyBody | str)
 
 
 json_values = st.recursive(
@@ -274,13 +267,13 @@ json_values = st.recursive(
 
 @given(st.sampled_from(["classify", "generate", "embed", "train"]), json_values)
 def test_every_failure_is_a_code_of_the_table(task: str, value: Any) -> None:
-    answer = reader(task, "/v1/chat/completions").read(json.dumps(value).encode())
+    answer = reader(task, "/v1/chat/completions").ask(json.dumps(value).encode())
     if isinstance(answer, str):
         assert answer.partition(":")[0] in FAILURES
 
 
 @given(st.text(min_size=1).filter(lambda t: not t.isspace() and "\0" not in t))
 def test_a_text_arrives_as_it_was_sent(text: str) -> None:
-    row = reader(**LABELS).read(msgspec.json.encode({"input": text}))
-    assert isinstance(row, ClassifyRequest)
-    assert row.text == text
+    row = reader(**LABELS).ask(msgspec.json.encode({"input": text}))
+    assert isinstance(row, ClassifyBody)
+    assert row.input == text

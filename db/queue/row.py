@@ -1,0 +1,42 @@
+"""A row in work: one object from its opening to its storing."""
+
+from typing import Any, Final
+
+import msgspec
+
+COMPLETED: Final = 1
+FAILED: Final = 2
+
+
+class WorkRow(msgspec.Struct, gc=False):
+    """It enters with its sealed body opened, is read (``ask``: what its body asks for, the task's own object), answered, and stored.
+
+    ``endpoint``: what its line named, None fits all. ``code``: why it failed (``code`` or ``code:field``), from its upload or met since;
+    ``payload``: its answer. ``cost``: characters of it that the model sees at most.
+    """
+
+    idx: int
+    endpoint: str | None = None
+    body: bytes | None = None
+    code: str | None = None
+    ask: Any = None
+    cost: int = 0
+    payload: bytes | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def outcome(self) -> int:
+        return COMPLETED if self.code is None else FAILED
+
+    @property
+    def size(self) -> int:
+        """Of the body, in bytes: near enough to the characters that shards are cut by."""
+        return len(self.body or b"")
+
+    def complete(self, payload: bytes, input_tokens: int, output_tokens: int = 0) -> None:
+        self.payload, self.input_tokens, self.output_tokens = payload, input_tokens, output_tokens
+
+    def fail(self, code: str) -> None:
+        """A failure holds no answer, and counts no tokens."""
+        self.code, self.payload, self.input_tokens, self.output_tokens = code, None, 0, 0

@@ -1,0 +1,80 @@
+"""Asks a runtime about texts as a shard does, without a store: rows are made, run by their task, and their answers read."""
+
+import json
+import threading
+from collections.abc import Hashable, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from db.actors import Lease
+from db.catalogue.heads import Head
+from db.connect import Store
+from db.queue.row import WorkRow
+from workers.batches.ticket import Ticket
+from workers.engines.contract.long_texts import Long
+from workers.inference.runtime import Runtime
+from workers.models import registry
+from workers.tasks import TASKS
+from workers.tasks.classify.task import ClassifyBody
+from workers.tasks.embed.task import EmbedBody
+from workers.tasks.task import Group, Ran, Work
+
+JOB = UUID(int=1)
+CUT = Long()
+
+
+def run(
+    runtime: Runtime, task: str, model: str, asks: Sequence[object], ticket: Ticket | None = None, *, head: Head | None = None
+) -> tuple[Ran, list[WorkRow]]:
+    """One call of the model."""
+    rows = [WorkRow(at, ask=ask) for at, ask in enumerate(asks)]
+    lease = Lease(UUID(int=2), UUID(int=3), JOB, UUID(int=4), 1, 0, len(rows), task, TASKS[task].endpoints[0], model, None)
+    work = Work(cast(Store, None), lease, ticket or Ticket(), {}, runtime)
+    return TASKS[task].run(work, Group(model, registry.get(model), head, rows), rows), rows
+
+
+def classify(
+    runtime: Runtime,
+    model: str,
+    texts: Sequence[str],
+    labels: Sequence[list[str] | None],
+    templates: Sequence[list[str] | None] | None = None,
+    *,
+    long: Sequence[Long] | None = None,
+    head: Head | None = None,
+    stop: threading.Event | None = None,
+    job: bytes | None = None,
+    tenant: Hashable = None,
+    interactive: bool = False,
+) -> tuple[Ran, list[WorkRow]]:
+    asks = [
+        ClassifyBody(input=text, labels=own, templates=form, on_long=on.on_long, pool=on.pool, stride=on.stride)
+        for text, own, form, on in zip(texts, labels, templates or [None] * len(texts), long or [CUT] * len(texts), strict=True)
+    ]
+    return run(runtime, "classify", model, asks, Ticket(stop, tenant, job, interactive), head=head)
+
+
+def embed(
+    runtime: Runtime, model: str, texts: Sequence[str], *, long: Sequence[Long] | None = None, job: bytes | None = None
+) -> tuple[Ran, list[WorkRow]]:
+    asks = [
+        EmbedBody(input=text, on_long=on.on_long, pool=on.pool, stride=on.stride)
+        for text, on in zip(texts, long or [CUT] * len(texts), strict=True)
+    ]
+    return run(runtime, "embed", model, asks, Ticket(job=job))
+
+
+def body_of(row: WorkRow) -> Any:
+    """The answer's JSON; None of a row that failed."""
+    return None if row.payload is None else json.loads(row.payload)
+
+
+def label_of(row: WorkRow) -> str | None:
+    """The label, or None where the row failed."""
+    body = body_of(row)
+    return None if body is None else body["label"]
+
+
+def vector_in(row: WorkRow) -> list[float]:
+    vector: list[float] = body_of(row)["data"][0]["embedding"]
+    return vector

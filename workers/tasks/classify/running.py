@@ -1,0 +1,133 @@
+"""Running a classification: what the encoder says to each text, held against labels, a head, or read as the classifier's own logits.
+
+A row that the model could not do, or whose numbers are not finite, becomes a failure; its neighbours get their answers.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Final, cast
+
+import msgspec
+
+from db.errors import TextmillError
+from db.queue.row import WorkRow
+from workers.arrays import Vectors
+from workers.batches.ticket import Ticket
+from workers.engines.contract.long_texts import DEFAULT_POOL
+from workers.inference.encoder import Answered, Encoder
+from workers.models import zero_shot
+from workers.tasks.answers import answer_id
+from workers.tasks.task import Group, Ran, Work
+from workers.training.head import LoadedHead, load_head
+
+SCORE_DIGITS: Final = 6
+
+Asked = tuple[Sequence[int], tuple[str, ...], Callable[[Vectors], Vectors]]  # texts, their labels, and the logits of their vectors
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+    encoder = work.runtime.encoder(group.model)
+    answered = encoder.answer([row.ask.input for row in rows], [row.ask for row in rows], work.ticket)
+    for place, code in answered.failed.items():
+        rows[place].fail(code)
+    version = encoder.engine.model_version
+    good = answered.good()
+    if group.head is not None:
+        if group.head.base != group.model:
+            raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
+        version = f"{version}+head@{group.head.version[:12]}"
+        head = _loaded_head(group.head.version, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
+        asked: list[Asked] = [(good, head.labels, head.logits)]
+    elif encoder.engine.labels:
+        asked = [(good, encoder.engine.labels, _as_they_are)]
+    else:
+        asked = [
+            (members, names, logits_of(encoder, names, templates, work.ticket))
+            for (names, templates), members in _by_labels(rows, good).items()
+        ]
+    began = time.perf_counter()
+    for members, names, logits in asked:
+        scores = scored(answered, members, logits)
+        form = Form(model=group.named, model_version=version, labels=names)
+        for place, own, winner in zip(members, scores.tolist(), scores.argmax(axis=1).tolist(), strict=True):
+            form.fill(rows[place], answer_id("cls_", work.lease.job_id, rows[place].idx), answered, place, own, winner)
+    answered.stages.seal = time.perf_counter() - began
+    return Ran(version, answered.share, answered.stages)
+
+
+def scored(answered: Answered, members: Sequence[int], logits: Callable[[Vectors], Vectors]) -> Vectors:
+    """[members, labels]: each row sums to 1. Of a text in windows, the windows' logits are pooled."""
+    of_sequences = logits(answered.vectors[answered.pieces.of_all(members)])
+    return zero_shot.softmax(answered.pieces.pool(of_sequences, members))
+
+
+def logits_of(encoder: Encoder, labels: Sequence[str], templates: Sequence[str], ticket: Ticket) -> Callable[[Vectors], Vectors]:
+    """From vectors to logits, by labels that the encoder never saw."""
+
+    def embed(descriptions: list[str]) -> Vectors:
+        described = encoder.answer(descriptions, None, Ticket(ticket.stop, ticket.tenant, None, ticket.interactive))
+        if described.failed:
+            raise TextmillError("A label could not be embedded.", code=next(iter(described.failed.values())))
+        return described.vectors
+
+    return partial(zero_shot.logits, label_prototypes=encoder.labels.prototypes(labels, templates, embed))
+
+
+class Form:
+    """What the answers of one model over one list of labels have in common, written once; a row's own numbers are put in.
+
+    Half the time of encoding each row's dictionary, at five labels. ``labels`` are distinct.
+    """
+
+    def __init__(self, *, model: str, model_version: str, labels: Sequence[str]) -> None:
+        self._labels = [_encode(label).decode() for label in labels]
+        head = f',"object":"classification","model":{_quoted(model)},"model_version":{_quoted(model_version)},"label":'
+        scores = ",".join(f"{_escaped(label)}:%.{SCORE_DIGITS}f" for label in self._labels)
+        usage = '"usage":{"input_tokens":%d,"output_tokens":0,"total_tokens":%d}'
+        self._form = '{"id":"%s"' + head + '%s,"scores":{' + scores + '},"truncated":%s,' + usage + "}"
+
+    def fill(self, row: WorkRow, answer: str, answered: Answered, place: int, scores: Sequence[float], winner: int) -> None:
+        """``scores`` in the order of the labels; ``winner``: the place of the label that is the answer. ``place``: of the row's text."""
+        if not math.isfinite(sum(scores)):
+            row.fail("non_finite_output")
+            return
+        cut = "true" if answered.truncated[place] else "false"
+        if (chunks := answered.pieces.count_of(place)) > 1:
+            cut += f',"chunks":{chunks},"pool":"{row.ask.pool or DEFAULT_POOL}"'
+        tokens = answered.tokens[place]
+        row.complete((self._form % (answer, self._labels[winner], *scores, cut, tokens, tokens)).encode(), tokens)
+
+
+def _by_labels(rows: Sequence[WorkRow], places: Sequence[int]) -> dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]]:
+    """Rows under each distinct (labels, templates). Rows that share the list object are not compared string by string."""
+    seen: dict[tuple[int, int], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+    for place in places:
+        ask = rows[place].ask
+        same = (id(ask.labels), id(ask.templates))
+        if same not in seen:
+            seen[same] = (tuple(ask.labels), tuple(ask.templates) if ask.templates else zero_shot.TEMPLATES)
+        groups.setdefault(seen[same], []).append(place)
+    return groups
+
+
+def _as_they_are(logits: Vectors) -> Vectors:
+    return logits
+
+
+def _quoted(text: str) -> str:
+    return _escaped(_encode(text).decode())
+
+
+def _escaped(text: str) -> str:
+    """For a form that is filled with ``%``."""
+    return text.replace("%", "%%")
+
+
+@lru_cache(maxsize=64)
+def _loaded_head(version: str, weights: bytes, labels: tuple[str, ...]) -> LoadedHead:
+    return load_head(weights, {"labels": list(labels)})

@@ -1,0 +1,107 @@
+"""Classification: its body, how it is read, and where its rows go. Light."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+
+from workers.models.folders import PREFIX as LOCAL_PREFIX
+from workers.models.folders import local_model
+from workers.tasks.body import LongBody, Name
+from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, lay_under, text_fault
+from workers.tasks.task import HEAD_PREFIX, Columns, Group, Names, Ran, Task, Work
+
+if TYPE_CHECKING:
+    from db.queue.row import WorkRow
+
+MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
+
+
+class ClassifyBody(LongBody, forbid_unknown_fields=True, kw_only=True):
+    """``labels`` is one list object for all rows that take the job's: compare by identity first, and do not change it."""
+
+    labels: list[str] | None = None
+    label_set: Name | None = None
+    templates: list[str] | None = None
+
+
+class _Answer(msgspec.Struct):
+    label: str
+    scores: dict[str, float]
+    truncated: bool = False
+    chunks: int = 1
+
+
+class Classify(Task[ClassifyBody]):
+    name = "classify"
+    endpoints = ("/v1/classifications",)
+    body = ClassifyBody
+    columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores"}
+
+    def fault(self, body: ClassifyBody, endpoint: str, max_labels: int) -> str | None:
+        if body.labels is not None:
+            if body.label_set is not None:
+                return "invalid_field:label_set"  # two answers to one question
+            if (code := check_labels(body.labels, max_labels)) is not None:
+                return code
+        return None if body.templates is None or _are_templates(body.templates) else "invalid_field:templates"
+
+    def ask(self, body: ClassifyBody, defaults: ClassifyBody, endpoint: str) -> ClassifyBody | str:
+        lay_under(body, defaults, "model", "input", "templates", "on_long", "pool", "stride")
+        if (code := text_fault(body.input)) is not None:
+            return code
+        if body.model is not None and _brings_labels(body.model):
+            if body.labels is not None or body.label_set is not None:  # it answers with the labels it was trained on
+                return "invalid_field:labels"
+        elif body.labels is None and body.label_set is None:
+            body.labels, body.label_set = defaults.labels, defaults.label_set
+            if body.labels is None and body.label_set is None:
+                return "missing_labels"
+        return body
+
+    def place(self, row: "WorkRow", names: Names) -> Group | str:
+        ask: ClassifyBody = row.ask
+        whole = row.cost
+        group = super().place(row, names)
+        if isinstance(group, str):
+            return group
+        if ask.on_long == "chunk":
+            row.cost = whole
+        if group.head is None and not (group.card is not None and group.card.own_labels):
+            if ask.label_set is not None:
+                found = names.label_set(ask.label_set)
+                if isinstance(found, str):
+                    return found
+                ask.labels, ask.templates = found[0], ask.templates or found[1]
+            if ask.labels is None:
+                return "missing_labels"
+        return group
+
+    def run(self, work: Work, group: Group, rows: "Sequence[WorkRow]") -> Ran:
+        from workers.tasks.classify.running import run
+
+        return run(work, group, rows)
+
+    def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
+        read = msgspec.json.decode(answer, type=_Answer)
+        return {"label": read.label, "score": read.scores.get(read.label), "scores": read.scores, **extent_values(read)}
+
+
+def extent_values(answer: Any) -> dict[str, object]:
+    """Of a text longer than the model reads: that it was cut, or read in so many windows."""
+    return {**({"truncated": True} if answer.truncated else {}), **({"chunks": answer.chunks} if answer.chunks > 1 else {})}
+
+
+def _brings_labels(model: str) -> bool:
+    """Whether a model answers with labels of its own: a head, or an operator's sequence classifier."""
+    if model.startswith(HEAD_PREFIX):
+        return True
+    own = local_model(model) if model.startswith(LOCAL_PREFIX) else None
+    return own is not None and own.own_labels
+
+
+def _are_templates(templates: Sequence[str]) -> bool:
+    return 0 < len(templates) <= MAX_TEMPLATES and all("{}" in template and len(template) <= MAX_LABEL_CHARS for template in templates)
+
+
+TASK: Final = Classify()

@@ -1,0 +1,5 @@
+"""A text for every prompt or chat."""
+
+from workers.tasks.generate.task import TASK
+
+__all__ = ["TASK"]

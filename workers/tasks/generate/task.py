@@ -1,0 +1,132 @@
+"""Generation: its body, and how it is read. Light."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message
+from workers.tasks.body import Body
+from workers.tasks.reading import text_fault
+from workers.tasks.task import Columns, Group, Ran, Task, Work
+
+if TYPE_CHECKING:
+    from db.queue.row import WorkRow
+
+MAX_OUTPUT_TOKENS: Final = 32_768  # above every context length in the registry: catches slips, the engine knows its own limit
+COMPLETIONS: Final = "/v1/completions"
+
+Temperature = Annotated[float, Meta(ge=0.0, le=2.0)]
+TopP = Annotated[float, Meta(gt=0.0, le=1.0)]
+OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+StopText = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class GenerateBody(Body, forbid_unknown_fields=True, kw_only=True):
+    """``input`` is the text of a plain row: it follows the default ``messages`` as the user's turn."""
+
+    messages: list[Message] | None = None
+    prompt: str | None = None
+    max_tokens: OutputTokens | None = None
+    max_completion_tokens: OutputTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    seed: Seed | None = None
+    stop: StopText | Annotated[list[StopText], Meta(max_length=4)] | None = None
+    n: Literal[1] | None = None
+    user: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Said(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Said | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage = msgspec.field(default_factory=_Usage)
+
+
+class Generate(Task[GenerateBody]):
+    name = "generate"
+    endpoints = ("/v1/chat/completions", COMPLETIONS)
+    body = GenerateBody
+    columns: ClassVar[Columns] = {"text": "text", "finish_reason": "text"}
+
+    def fault(self, body: GenerateBody, endpoint: str, max_labels: int) -> str | None:
+        if endpoint == COMPLETIONS:
+            return None if body.messages is None else "unknown_field:messages"
+        return None if body.prompt is None else "unknown_field:prompt"
+
+    def ask(self, body: GenerateBody, defaults: GenerateBody, endpoint: str) -> GenerateRequest | str:
+        plain = body.input if body.input is not None else defaults.input
+        if plain is not None and (code := text_fault(plain)) is not None:
+            return code
+        messages: Sequence[Message] = ()
+        prompt: str | None = None
+        if endpoint == COMPLETIONS:
+            prompt = body.prompt if body.prompt is not None else plain if plain is not None else defaults.prompt
+            code = "missing_input:prompt" if prompt is None else "empty_input:prompt" if not prompt else None
+            code = code or ("nul_character:prompt" if "\x00" in (prompt or "") else None)
+        else:
+            messages = body.messages if body.messages is not None else defaults.messages or ()
+            if plain is not None:
+                messages = [*messages, Message(role="user", content=plain)]
+            code = _messages_fault(messages)
+        if code is not None:
+            return code
+        stop = body.stop if body.stop is not None else defaults.stop
+        temperature = body.temperature if body.temperature is not None else defaults.temperature
+        top_p = body.top_p if body.top_p is not None else defaults.top_p
+        limits = (body.max_completion_tokens, body.max_tokens, defaults.max_completion_tokens, defaults.max_tokens)
+        return GenerateRequest(
+            messages=messages,
+            prompt=prompt,
+            model=body.model if body.model is not None else defaults.model,
+            max_tokens=next((limit for limit in limits if limit is not None), DEFAULT_OUTPUT_TOKENS),
+            temperature=temperature or 0.0,
+            top_p=1.0 if top_p is None else top_p,
+            seed=body.seed if body.seed is not None else defaults.seed,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        )
+
+    def run(self, work: Work, group: Group, rows: "Sequence[WorkRow]") -> Ran:
+        from workers.tasks.generate.running import run
+
+        return run(work, group, rows)
+
+    def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
+        read = msgspec.json.decode(answer, type=_Answer)
+        choice = read.choices[0]
+        text = choice.message.content if choice.message is not None else choice.text
+        return {
+            "text": text or "",
+            "finish_reason": choice.finish_reason,
+            "input_tokens": read.usage.prompt_tokens,
+            "output_tokens": read.usage.completion_tokens,
+        }
+
+
+def _messages_fault(messages: Sequence[Message]) -> str | None:
+    if not messages:
+        return "missing_input:messages"
+    if any("\x00" in message.content for message in messages):
+        return "nul_character:messages"
+    if not any(message.content and not message.content.isspace() for message in messages):
+        return "empty_input:messages"
+    return None
+
+
+TASK: Final = Generate()

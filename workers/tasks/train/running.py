@@ -1,0 +1,80 @@
+"""Fitting a head to the rows of a whole file, and storing it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from db.catalogue import heads
+from db.errors import TextmillError
+from db.queue.row import WorkRow
+from workers.batches.outcomes import BatchShare
+from workers.batches.ticket import Ticket
+from workers.stages import StageSeconds
+from workers.tasks.answers import answer_id
+from workers.tasks.embed.running import vectors_of
+from workers.tasks.task import HEAD_PREFIX, Group, Ran, Work
+from workers.training.head import TrainedHead, fit_head
+
+# What the rows of a training file can be told; anything else is the worker's trouble, and tried again.
+FAILURES: Final = {"too_few_labels", "too_few_examples"}
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+    """A text that the model could not embed is left out of the fit, and counted in the head's card."""
+    encoder = work.runtime.encoder(group.model)
+    version = encoder.engine.model_version
+    if encoder.engine.labels:  # it is a classifier itself
+        for row in rows:
+            row.fail("model_task_mismatch")
+        return Ran(version, BatchShare(), StageSeconds())
+    answered = encoder.answer([row.ask.input for row in rows], None, Ticket(work.ticket.stop, work.lease.tenant_id))
+    good = answered.good()
+    try:
+        trained = fit_head(vectors_of(encoder, answered)[good], [rows[place].ask.label for place in good])
+    except TextmillError as error:
+        if error.code not in FAILURES:
+            raise
+        for row in rows:
+            row.fail(error.code)
+        return Ran(version, answered.share, answered.stages)
+    trained.card.update(base=group.model, base_version=version, skipped=len(answered.failed))
+    _store(work, group.model, trained)
+    for row in rows:
+        row.complete(_payload(work, trained, row, len(rows)), 0)
+    return Ran(trained.version, answered.share, answered.stages)
+
+
+def _store(work: Work, base: str, trained: TrainedHead) -> None:
+    if work.lease.head_id is None:
+        raise TextmillError("This training job names no head to store; create it again.", code="engine_error")
+    heads.store_head(
+        work.store,
+        work.lease,
+        head_id=work.lease.head_id,
+        name=_name(work),
+        base=base,
+        version=trained.version,
+        card=trained.card,
+        weights=trained.weights,
+    )
+
+
+def _payload(work: Work, trained: TrainedHead, row: WorkRow, examples: int) -> bytes:
+    labels = trained.card["labels"]
+    return _encode(
+        {
+            "id": answer_id("trn_", work.lease.job_id, row.idx),
+            "object": "training_row",
+            "model": f"{HEAD_PREFIX}{_name(work)}",
+            "model_version": trained.version,
+            "label_count": len(labels) if isinstance(labels, list) else 0,
+            "example_count": examples,
+        }
+    )
+
+
+def _name(work: Work) -> str:
+    return str(work.spec.get("head_name", ""))
