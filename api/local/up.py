@@ -237,7 +237,8 @@ class Stack:
     # Places
 
     def _places(self) -> list[tuple[str, str]]:
-        places = [("API", f"http://{LOOPBACK}:{self._ports['api']}")]
+        api = f"http://{LOOPBACK}:{self._ports['api']}"
+        places = [("API", api), ("Docs", f"{api}/docs")]
         if "flower" in self._ports:
             places.append(
                 (
