@@ -11,16 +11,26 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What every task knows. ``label`` is what a row is known to be: only training reads it, but one file may serve several jobs."""
+    """What every task knows. Each field says what it means: the reference takes it from here."""
 
-    model: Name | None = None
-    input: str | None = None
-    label: str | None = None
+    model: Annotated[
+        Name | None,
+        Meta(description="A model of `GET /v1/models`, heads too; otherwise the first that does the task. In training the job names it."),
+    ] = None
+    input: Annotated[str | None, Meta(description="The text; in generation the user's turn behind the messages, or the prompt.")] = None
+    label: Annotated[
+        str | None,
+        Meta(description="What the row is known to be, in 1,000 characters. Read in training alone: one file may serve several jobs."),
+    ] = None
 
 
 class LongBody(Body, forbid_unknown_fields=True, kw_only=True):
     """Of a text that may be longer than the model reads."""
 
-    on_long: OnLong | None = None
-    pool: Pool | None = None
-    stride: Stride | None = None
+    on_long: Annotated[
+        OnLong | None, Meta(description="A text longer than the model reads: cut it (as by default), fail the row, or read it in windows.")
+    ] = None
+    pool: Annotated[Pool | None, Meta(description="How the windows of a text become one answer; `mean` by default.")] = None
+    stride: Annotated[
+        Stride | None, Meta(description="Tokens that a window shares with the one before it; 32 by default, half a window at most.")
+    ] = None

@@ -1,9 +1,10 @@
 """Classification: its body, how it is read, and where its rows go. Light."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import msgspec
+from msgspec import Meta
 
 from workers.models.folders import PREFIX as LOCAL_PREFIX
 from workers.models.folders import local_model
@@ -20,9 +21,14 @@ MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every l
 class ClassifyBody(LongBody, forbid_unknown_fields=True, kw_only=True):
     """``labels`` is one list object for all rows that take the job's: compare by identity first, and do not change it."""
 
-    labels: list[str] | None = None
-    label_set: Name | None = None
-    templates: list[str] | None = None
+    labels: Annotated[
+        list[str] | None,
+        Meta(description="At least two, each once, of at most 1,000 characters; at most `TEXTMILL_MAX_LABELS`. Not with a head."),
+    ] = None
+    label_set: Annotated[Name | None, Meta(description="The name of a stored set, in place of `labels`.")] = None
+    templates: Annotated[
+        list[str] | None, Meta(description="1 to 32 sentences with `{}` where the label goes, such as `news about {}`.")
+    ] = None
 
 
 class _Answer(msgspec.Struct):

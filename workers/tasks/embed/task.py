@@ -1,9 +1,10 @@
 """Embedding: its body, and how it is read. Light."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from workers.tasks.body import LongBody
 from workers.tasks.classify.task import extent_values
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 
 class EmbedBody(LongBody, forbid_unknown_fields=True, kw_only=True):
-    encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = None
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None, Meta(description="`base64` is little-endian float32; `float` by default.")
+    ] = None
+    user: Annotated[str | None, Meta(description="Taken, and left aside.")] = None
 
 
 class _Vector(msgspec.Struct):

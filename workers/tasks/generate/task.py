@@ -27,16 +27,26 @@ StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 class GenerateBody(Body, forbid_unknown_fields=True, kw_only=True):
     """``input`` is the text of a plain row: it follows the default ``messages`` as the user's turn."""
 
-    messages: list[Message] | None = None
-    prompt: str | None = None
-    max_tokens: OutputTokens | None = None
-    max_completion_tokens: OutputTokens | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    seed: Seed | None = None
-    stop: StopText | Annotated[list[StopText], Meta(max_length=4)] | None = None
-    n: Literal[1] | None = None
-    user: str | None = None
+    messages: Annotated[
+        list[Message] | None,
+        Meta(description="Each with `role` (`system`, `developer`, `user`, `assistant`), `content` and maybe `name`. Chat only."),
+    ] = None
+    prompt: Annotated[str | None, Meta(description="The text to go on with. `/v1/completions` only.")] = None
+    max_tokens: Annotated[
+        OutputTokens | None,
+        Meta(description="The longest answer; 256 by default, and never more than the model has room for behind the prompt."),
+    ] = None
+    max_completion_tokens: Annotated[
+        OutputTokens | None, Meta(description="The newer name of `max_tokens`; where both are given, this one counts.")
+    ] = None
+    temperature: Annotated[Temperature | None, Meta(description="0, as by default, always takes the likeliest token.")] = None
+    top_p: Annotated[TopP | None, Meta(description="Draw from the likeliest tokens that make up this probability together.")] = None
+    seed: Annotated[Seed | None, Meta(description="Makes sampling repeatable on the same machine.")] = None
+    stop: Annotated[
+        StopText | Annotated[list[StopText], Meta(max_length=4)] | None, Meta(description="Texts at which the answer ends, up to four.")
+    ] = None
+    n: Annotated[Literal[1] | None, Meta(description="One answer a row.")] = None
+    user: Annotated[str | None, Meta(description="Taken, and left aside.")] = None
 
 
 class _Usage(msgspec.Struct):
