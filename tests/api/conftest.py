@@ -1,7 +1,6 @@
 """The HTTP application on a real port, for clients that know nothing of it."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from db.connect import Store
 from db.operators.tenants import SCOPES, create_api_key
 from db.settings import Role, StoreSettings
 from tests.api.mill import Mill
+from tests.waiting import wait_until
 
 START_SECONDS = 20
 
@@ -60,9 +60,7 @@ def serve(settings: StoreSettings, stores: Callable[[Role], Store], tenant: Acto
         )
         thread = threading.Thread(target=server.run, name="api")
         thread.start()
-        deadline = time.monotonic() + START_SECONDS
-        while not server.started and thread.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: server.started or not thread.is_alive(), "the API starts", START_SECONDS)
         assert server.started
         port = server.servers[0].sockets[0].getsockname()[1]
         _, key = create_api_key(stores(Role.API), tenant.tenant_id, tenant.principal_id, "tests", SCOPES)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from db.operators.tenants import SCOPES, create_api_key
 from db.schema import files
 from db.settings import Role, StoreSettings
 from tests.api.lines import classify_line
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 FLAT_MIB = 30
@@ -58,15 +58,15 @@ def process(settings: StoreSettings, stores: Callable[[Role], Store], tenant: Ac
     _, key = create_api_key(stores(Role.API), tenant.tenant_id, tenant.principal_id, "tests", SCOPES)
     url = f"http://127.0.0.1:{port}"
     http = httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=120, trust_env=False)
-    deadline = time.monotonic() + 30
-    while True:
+
+    def answers() -> bool:
         assert running.poll() is None, log.read_text()
-        assert time.monotonic() < deadline
         try:
-            http.get("/healthz").raise_for_status()
-            break
+            return http.get("/healthz").raise_for_status().is_success
         except httpx.TransportError:
-            time.sleep(0.05)
+            return False
+
+    wait_until(answers, "the API answers", otherwise=log.read_text)
     yield Process(running, url, http, log)
     http.close()
     if running.poll() is None:
@@ -118,10 +118,7 @@ def test_the_server_ends_when_asked_and_leaves_no_half_of_an_upload(
     )
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + classify_line("a"))
-        deadline = time.monotonic() + 10
-        while uploading() == 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(uploading, "the upload has begun")
         process.process.send_signal(signal.SIGTERM)
         process.process.wait(timeout=30)
     assert uploading() == 0

@@ -12,8 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import pytest
 import redis
 
 from tests.attacks.canaries import Hit, Search, new_canary, written_forms
+from tests.waiting import wait_until
 from workers.engines.fake import MARKS
 
 ROOT = Path(__file__).parents[2]
@@ -237,20 +236,13 @@ def wait_ended(client: httpx.Client, job: dict[str, object]) -> dict[str, object
         found = answered(client.get(f"/v1/batches/{job['id']}"))
         return found["status"] in ("completed", "failed", "expired", "cancelled")
 
-    wait_until(ended, f"job {job['id']} ends")
+    wait_until(ended, f"job {job['id']} ends", 90, every_seconds=0.05)
     return found
 
 
 def read_all(client: httpx.Client, job: dict[str, object]) -> str:
     """Reads both files, as a person would."""
     return "".join(client.get(f"/v1/files/{job[name]}/content").text for name in ("output_file_id", "error_file_id") if job[name])
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not in {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 # Where it is looked for

@@ -24,6 +24,6 @@ def as_superuser(server: Server, settings: StoreSettings) -> AsSuperuser:
     def execute(statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with psycopg.connect(dsn, autocommit=True) as conn:
             found = conn.execute(statement.encode(), parameters)
-            return found.fetchall() if found.description else []
+            return [] if found.description is None else found.fetchall()
 
     return execute

@@ -1,7 +1,6 @@
 """Bringing a database up: twice changes nothing, two at once wait for each other, a later version's database is left alone."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import psycopg
@@ -14,6 +13,7 @@ from db.migrate import _LOCK, bootstrap, current_revision, head_revision, migrat
 from db.schema import metadata
 from db.settings import Role
 from tests.conftest import Server
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -97,10 +97,7 @@ def wait_for_two(conn: psycopg.Connection) -> None:
         "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
         " WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
     )
-    until = time.monotonic() + 60
-    while conn.execute(query).fetchone() != (2,):
-        assert time.monotonic() < until, "they did not wait"
-        time.sleep(0.01)
+    wait_until(lambda: conn.execute(query).fetchone() == (2,), "both wait", 60)
 
 
 def test_a_migration_that_fails_leaves_nothing(server: Server, empty: str) -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import redis
 
 from api.local.processes.ports import free_port
 from api.local.servers.valkey import binary
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -68,15 +68,21 @@ def start(program: str, folder: Path, *, tls: bool) -> "tuple[subprocess.Popen[b
     running = Queue(url if tls else url.replace("rediss:", "redis:").partition("?")[0], port, (keys / "redis").read_text().strip(), folder)
     log = (folder / "log").open("wb")
     server = subprocess.Popen([program, str(config)], stdout=log, stderr=log)
-    until = time.monotonic() + 15
-    while time.monotonic() < until and server.poll() is None:
+
+    def answers() -> bool:
+        assert server.poll() is None, (folder / "log").read_text()
         try:
             running.client().ping()
-            return server, running
         except redis.ConnectionError:
-            time.sleep(0.05)
-    server.kill()
-    raise AssertionError((folder / "log").read_text())
+            return False
+        return True
+
+    try:
+        wait_until(answers, "the queue answers", 15, otherwise=(folder / "log").read_text)
+    except AssertionError:
+        server.kill()
+        raise
+    return server, running
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis with TLS"])

@@ -77,11 +77,9 @@ def test_each_part_gets_the_secrets_of_its_role_alone() -> None:
 
 
 def test_the_parts_find_their_secrets_in_their_home() -> None:
-    for service in SERVICES.values():
-        for secret in service.get("secrets", []):
-            if isinstance(secret, dict):
-                folder = Path(secret["target"]).relative_to("/var/lib/textmill").parent.name
-                assert folder in {"keys", "secrets", "run"}
+    mounted = [secret for service in SERVICES.values() for secret in service.get("secrets", []) if isinstance(secret, dict)]
+    folders = {Path(secret["target"]).relative_to("/var/lib/textmill").parent.name for secret in mounted}
+    assert folders == {"keys", "secrets", "run"}
 
 
 def test_the_servers_are_the_versions_that_the_tests_run_on() -> None:

@@ -17,6 +17,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_secret_is_for_its_owner_alone(secrets_folder: Path) -> None:
     assert stat.S_IMODE(secrets_folder.stat().st_mode) == 0o700
+    assert len(list(secrets_folder.iterdir())) > 10
     for path in secrets_folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
 

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from api.local.processes.ports import free_port
 from db.migrate import DATABASE
 from tests.conftest import Server
 from tests.deploy.conftest import Queue, make_secrets
+from tests.waiting import wait_until
 
 TEXTMILL = Path(sys.executable).with_name("textmill")
 TEXTS = [f"document number {number}" for number in range(40)]
@@ -117,15 +117,14 @@ def get(url: str, authorization: str = "") -> bytes:
 
 
 def wait_for(url: str, house: House, authorization: str = "", contains: str = "") -> str:
-    until = time.monotonic() + 40
-    while time.monotonic() < until:
+    def answered() -> str | None:
         try:
-            if contains in (found := get(url, authorization).decode()):
-                return found
+            found = get(url, authorization).decode()
         except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(house.said())
+            return None
+        return found if contains in found else None
+
+    return wait_until(answered, f"{url} answers", 40, every_seconds=0.1, otherwise=house.said) or ""
 
 
 def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue) -> None:
@@ -156,10 +155,8 @@ def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue) -> 
     upload = "\n".join(json.dumps(line) for line in lines).encode()
     file = client.files.create(file=("lines.jsonl", upload), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/classifications", completion_window="1h")  # type: ignore[arg-type]
-    until = time.monotonic() + 60
-    while batch.status not in {"completed", "failed"} and time.monotonic() < until:
-        time.sleep(0.2)
-        batch = client.batches.retrieve(batch.id)
+    wait_until(lambda: client.batches.retrieve(batch.id).status in {"completed", "failed"}, "the batch ends", 60, otherwise=house.said)
+    batch = client.batches.retrieve(batch.id)
     assert batch.status == "completed", house.said()
     assert batch.output_file_id is not None
     answered = client.files.content(batch.output_file_id).text.splitlines()

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from api.local.servers.unprivileged import Unprivileged
 from db import migrate
 from db.settings import Role
 from tests.deploy.conftest import DEPLOY, make_secrets
+from tests.waiting import wait_until
 
 CONF = DEPLOY / "postgres"
 SMALL = {"shared_buffers": "16MB", "max_wal_size": "256MB"}  # the file's sizes are for a bigger machine
@@ -50,15 +50,21 @@ def start(command: list[str], data: Path, folder: Path, password: str, extra: di
     with open_log(log) as output:
         child = spawn(command, signal.SIGINT, prefix=Unprivileged(Path(command[0])).prefix, output=output)
     running = Running(child, log, port, folder, password)
-    until = time.monotonic() + 30
-    while time.monotonic() < until and child.exit_code() is None:
+
+    def answers() -> bool:
+        assert child.exit_code() is None, log.read_text()
         try:
             running.connect(str(folder)).close()
-            return running
         except psycopg.OperationalError:
-            time.sleep(0.05)
-    child.end(signal.SIGQUIT, 5)
-    raise AssertionError(log.read_text())
+            return False
+        return True
+
+    try:
+        wait_until(answers, "the server answers", otherwise=log.read_text)
+    except AssertionError:
+        child.end(signal.SIGQUIT, 5)
+        raise
+    return running
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from db.operators.tenants import SCOPES, create_tenant
 from db.schema import results, shards
 from db.settings import StoreSettings
 from tests.faults.counters import Counters, Load, count
+from tests.waiting import wait_until
 from tests.workers.submitting import LABELS, row, submit
 from workers.engines.fake import expected_label
 
@@ -180,12 +180,10 @@ class House:
             return connection.execute(select(shards).where(shards.c.job_id == job_id).order_by(shards.c.first_idx)).all()
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout_seconds: float = 40) -> None:
-        until = time.monotonic() + timeout_seconds
-        while not condition():
-            if time.monotonic() > until:
-                logs = "\n".join(f"--- {process.log_path.name}\n{process.log[-3000:]}" for process in self.processes)
-                raise AssertionError(f"not in {timeout_seconds} s: {what}\n{logs}")
-            time.sleep(0.05)
+        wait_until(condition, what, timeout_seconds, every_seconds=0.05, otherwise=self._logs)
+
+    def _logs(self) -> str:
+        return "\n".join(f"--- {process.log_path.name}\n{process.log[-3000:]}" for process in self.processes)
 
     def wait_completed(self, job_id: UUID, timeout_seconds: float = 40) -> None:
         self.wait_for(lambda: self.state(job_id) == "completed", "the job completes", timeout_seconds)

@@ -15,6 +15,7 @@ from tests.faults.brokers import consumers, kill, own_broker
 from tests.faults.conftest import Verdict
 from tests.faults.house import House, Process, texts
 from tests.faults.recovery import seconds_to_progress, wait_rows
+from tests.waiting import wait_until
 from workers.app import QUEUE
 
 WON_BY_MESSAGE = 'textmill_claims_total{by="message",outcome="won"}'
@@ -134,10 +135,7 @@ def loading(broker: EmbeddedValkey, client: "redis.Redis", folder: Path) -> Iter
 
 
 def await_persistence(client: "redis.Redis", name: str, value: object) -> None:
-    until = time.monotonic() + 20
-    while (info := client.info("persistence"))[name] != value:  # type: ignore[index]
-        assert time.monotonic() < until, info
-        time.sleep(0.05)
+    wait_until(lambda: client.info("persistence")[name] == value, f"{name} is {value}", 20)  # type: ignore[index]
 
 
 Spoil = Callable[[EmbeddedValkey, "redis.Redis", Path], AbstractContextManager[str]]

@@ -98,7 +98,7 @@ def test_a_worker_above_its_memory_ceiling_gives_back_and_ends_as_planned(house:
     assert "a planned restart" in worker.log
     shards = house.shards(job_id)
     assert not [shard for shard in shards if shard.state == "leased"]
-    assert {(shard.crash_attempts, shard.error_attempts) for shard in shards} <= {(0, 0)}
+    assert {(shard.crash_attempts, shard.error_attempts) for shard in shards} == {(0, 0)}
     assert record(dispatcher, worker) is None
     house.start_worker()
     house.wait_completed(job_id)

@@ -26,6 +26,7 @@ from db.settings import Role
 from tests.db.flow import Flow, new_job
 from tests.faults.conftest import Verdict
 from tests.faults.counters import NEVER_RAN, Counters
+from tests.waiting import wait_until
 
 Stores = Callable[[Role], Store]
 ROWS = 16  # of a job: two shards
@@ -64,12 +65,12 @@ class Arena:
         threads = [threading.Thread(target=self.guarded, args=(act, random.Random(dice.random()))) for act in acts]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + 20
-        while self.live(made) and time.monotonic() < until:
-            time.sleep(0.005)
-        over.set()
-        for thread in threads:
-            thread.join()
+        try:
+            wait_until(lambda: self.errors or not self.live(made), "every job ends", 20)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
         return made
 
     def live(self, made: Iterable[UUID]) -> bool:
@@ -251,12 +252,12 @@ def test_jobs_that_are_cancelled_while_they_start_leave_no_work_behind(
         thread.start()
     for thread in starting:
         thread.join()
-    until = time.monotonic() + 20
-    while arena.live(made) and time.monotonic() < until:
-        time.sleep(0.005)
-    over.set()
-    for thread in others:
-        thread.join()
+    try:
+        wait_until(lambda: arena.errors or not arena.live(made), "every job ends", 20)
+    finally:
+        over.set()
+        for thread in others:
+            thread.join()
     assert arena.errors == []
     assert flow.execute(tenant, "SELECT state, count(*) FROM jobs GROUP BY state") == [("cancelled", cancels)]
     states = dict(flow.execute(tenant, "SELECT state, count(*) FROM shards GROUP BY state"))

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from api.local.servers.postgres import EmbeddedPostgres, binary
 from api.local.servers.unprivileged import is_open_to_all
 from db.migrate import bootstrap
 from db.settings import Role, StoreSettings
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 FREE_PORTS = ["--port", "0", "--flower-port", "0"]
@@ -90,13 +91,6 @@ class Stack:
         assert isinstance(pid, int)
         head = psutil.Process(pid)
         return [head, *head.children(recursive=True)]
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not in {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 def gone(process: psutil.Process) -> bool:

@@ -18,6 +18,7 @@ from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.lines import CLASSIFY, ROWS, classify_file, classify_line
 from tests.api.mill import Mill
+from tests.waiting import wait_until
 
 Stores = Callable[[Role], Store]
 
@@ -230,7 +231,8 @@ def test_an_upload_that_stands_still_is_ended(serve: Callable[..., Served], stor
 
     def body() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-        time.sleep(1)
+        wait_until(lambda: api.app.state.front.uploads.in_flight == 1, "the upload has begun")
+        wait_until(lambda: api.app.state.front.uploads.in_flight == 0, "the server has ended it")
         yield b"--b--\r\n"
 
     response = api.http().post("/v1/files", content=body(), headers={"content-type": "multipart/form-data; boundary=b"})
@@ -263,10 +265,3 @@ def test_a_reader_that_goes_away_ends_the_read(api: Served, stores: Stores) -> N
     engine = api.app.state.front.store.engine
     wait_until(lambda: engine.pool.checkedout() == 0 and api.app.state.front.store_calls.borrowed_tokens == 0)
     assert api.http().get("/healthz").status_code == 200
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

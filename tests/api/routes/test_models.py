@@ -80,7 +80,7 @@ def test_a_trained_head_is_a_model_that_labels(api: Served, mill: Mill) -> None:
     batch = http.get(f"/v1/batches/{batch['id']}").json()
     assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
     answers = [json.loads(line) for line in http.get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()]
-    assert all(answer["response"]["body"]["label"] in {"a", "b"} for answer in answers)
+    assert [answer["response"]["body"]["label"] in {"a", "b"} for answer in answers] == [True, True]
 
     assert http.delete("/v1/heads/my head").json() == {"id": "head:my head", "object": "head", "deleted": True}
     assert http.get("/v1/heads").json()["data"] == []

@@ -192,10 +192,11 @@ def test_a_job_deleted_while_it_runs_leaves_nothing_but_the_record(flow: Flow, t
     job = flow.job(tenant, 20)
     first, second = claim_any(flow.worker, "host:1", 2)
     flow.answer(first)
+    everything = ("jobs", "shards", "job_specs", "results", "data_keys WHERE owner_kind = 'job'")
+    assert all(flow.execute(tenant, f"SELECT FROM {table}") for table in everything)
     delete_job(flow.api, tenant, job.job_id)
-    for table in ("jobs", "shards", "job_specs", "results"):
+    for table in everything:
         assert flow.execute(tenant, f"SELECT FROM {table}") == [], table
-    assert flow.execute(tenant, "SELECT FROM data_keys WHERE owner_kind = 'job'") == []
     assert flow.execute(tenant, "SELECT count(*) FROM audit_events WHERE action = 'job.delete'") == [(1,)]
     with pytest.raises(LeaseLost):
         flow.answer(second)

@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from db.queue import endings
 from db.schema import shards
 from db.settings import Role, StoreSettings
 from db.sweeps import Place, Unfinished
+from tests.waiting import wait_until
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE
@@ -161,9 +161,7 @@ def test_one_dispatcher_leads_and_the_next_takes_over_when_it_ends(stores: Store
     assert first.held()
     assert not second.held()
     first.give_up()
-    until = time.monotonic() + 20
-    while not second.held():  # the server frees the lock once it has noticed that the session ended
-        assert time.monotonic() < until
+    wait_until(second.held, "the server has noticed that the session ended, and frees the lock")
     second.give_up()
 
 

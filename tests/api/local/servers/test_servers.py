@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from api.local.servers.unprivileged import Unprivileged
 from api.local.servers.valkey import EmbeddedValkey
 from db.connect import Store
 from db.settings import Role, StoreSettings
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[4]
 
@@ -32,13 +32,6 @@ ROOT = Path(__file__).parents[4]
 def home(tmp_path: Path) -> Path:
     Home(tmp_path / "h").prepare()
     return tmp_path / "h"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "the condition did not come true"
-        time.sleep(0.02)
 
 
 def ask(postgres: EmbeddedPostgres, statement: str) -> object:

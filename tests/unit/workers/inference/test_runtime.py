@@ -17,6 +17,7 @@ from db.catalogue.heads import Head
 from db.errors import TextmillError
 from db.queue.row import WorkRow
 from tests.workers.asking import body_of, classify, embed, label_of, run, vector_in
+from tests.waiting import wait_until
 from tests.workers.runtimes import Device
 from workers.batches.outcomes import BatchReport, EngineBroken, Stopped
 from workers.batches.ticket import Ticket
@@ -291,8 +292,8 @@ def test_an_interactive_call_is_answered_before_the_bulk_that_came_first(
         runtime.warm([ENCODER])
         with ThreadPoolExecutor(2) as threads:
             bulk = threads.submit(runtime.encoder(ENCODER).answer, [f"a text of bulk {number}" for number in range(400)])
-            while not any(runtime._encoders[ENCODER].batcher._waiting.values()):
-                time.sleep(0.001)
+            waiting = runtime._encoders[ENCODER].batcher._waiting
+            wait_until(lambda: any(waiting.values()), "the bulk waits", every_seconds=0.001)
             _, rows = threads.submit(classify, runtime, ENCODER, ["quick"], [LABELS], interactive=True).result()
             assert codes(rows) == [None]
             assert not bulk.done()

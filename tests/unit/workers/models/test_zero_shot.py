@@ -1,5 +1,7 @@
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from operator import mul
 from string import ascii_lowercase
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from workers.arrays import Vectors
 from workers.engines.fake import vector_of
-from workers.models.zero_shot import TEMPLATES, LabelSpace, probabilities, prototypes, written
+from workers.models.zero_shot import TEMPERATURE, TEMPLATES, LabelSpace, probabilities, prototypes, written
 
 LABELS = st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=30, unique=True)
 
@@ -44,7 +46,16 @@ def test_five_thousand_labels_over_a_thousand_texts_are_one_product() -> None:
     labels = [str(number) for number in range(5000)]
     made = prototypes(embed(labels), 1)
     texts = labels[::5]
-    assert probabilities(embed(texts), made).argmax(axis=1).tolist() == list(range(0, 5000, 5))
+    found = probabilities(embed(texts), made)
+    assert found.shape == (1000, 5000)
+    assert found.argmax(axis=1).tolist() == list(range(0, 5000, 5))
+    vectors, meant = embed(texts).astype(float).tolist(), embed(labels).astype(float).tolist()
+    for row in (0, 1, 499, 999):  # one by one, in double precision
+        cosines = [sum(map(mul, vectors[row], label)) / math.hypot(*vectors[row]) / math.hypot(*label) for label in meant]
+        powers = [math.exp((cosine - max(cosines)) / TEMPERATURE) for cosine in cosines]
+        expected = np.array(powers) / math.fsum(powers)
+        assert found[row] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+        assert np.sort(expected)[-2] > 1e-6, "the others count, too"
 
 
 def test_prototypes_are_made_once_for_the_same_labels_and_templates() -> None:
