@@ -6,26 +6,16 @@ import pytest
 from db.actors import Actor
 from db.errors import Conflict, NotFound, StoreError
 from db.files.files import create_file
-from db.jobs.jobs import JobRecord, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
+from db.jobs.jobs import cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
-from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
-from db.queue.endings import _OVERDUE, _move, cancel_shards, expire_jobs, finalize_jobs
-from db.queue.shards import release, renew
-from db.sweeps import Page
+from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
+from db.queue.endings import cancel_shards, finalize_jobs
 from tests.db.flow import Flow, Stores, new_job, plain
 
 
 @pytest.fixture
 def flow(stores: Stores) -> Flow:
     return Flow(stores)
-
-
-def _pass_deadline(flow: Flow, job: JobRecord) -> None:
-    flow.execute(
-        Actor(job.tenant_id, job.principal_id, None, frozenset()),
-        "UPDATE jobs SET deadline = now() - interval '1 second' WHERE job_id = :job",
-        job=job.job_id,
-    )
 
 
 def test_a_job_shows_what_it_was_made_with(flow: Flow, tenant: Actor) -> None:
@@ -152,41 +142,6 @@ def test_counts_are_live_while_a_job_runs_and_exact_at_its_end(flow: Flow, tenan
     assert list_jobs(flow.api, tenant, limit=1)[0] == [job]
 
 
-def test_cancelling_keeps_what_is_done_and_ends_once_the_holders_have_let_go(flow: Flow, tenant: Actor) -> None:
-    job = flow.job(tenant, 30)
-    done, held = flow.claim("a"), flow.claim("b")
-    flow.answer(done)
-    flow.answer(held, [10, 11], finish=False)
-    assert cancel_job(flow.api, tenant, job.job_id).state == "cancelling"
-    again = cancel_job(flow.api, tenant, job.job_id)
-    assert again.state == "cancelling"
-    assert cancel_shards(flow.dispatcher) == 1
-    assert cancel_shards(flow.dispatcher) == 0
-    assert finalize_jobs(flow.dispatcher) == 0
-    assert renew(flow.worker, [held]) == {held.shard_id: "cancelled"}
-    release(flow.worker, held, code=None, kind="drain")
-    assert finalize_jobs(flow.dispatcher) == 1
-    job = get_job(flow.api, tenant, job.job_id)
-    assert (job.state, job.completed_count, job.failed_count) == ("cancelled", 12, 0)
-    assert job.cancelling_at == again.cancelling_at
-    assert job.completed_at is None
-    assert cancel_job(flow.api, tenant, job.job_id).state == "cancelled"
-    never = list(iter_results(flow.api, tenant, job.job_id, which="errors"))
-    assert [line.idx for line in never] == list(range(12, 30))
-    assert {line.code for line in never} == {"batch_cancelled"}
-    assert never[0].custom_id == "id-12"
-
-
-def test_a_job_cancelled_before_it_was_cut_ends_without_having_run(flow: Flow, tenant: Actor) -> None:
-    job = flow.submit(tenant, flow.upload(tenant, 3))
-    cancel_job(flow.api, tenant, job.job_id)
-    assert flow.cut() == 0
-    assert finalize_jobs(flow.dispatcher) == 1
-    assert get_job(flow.api, tenant, job.job_id).state == "cancelled"
-    assert has_results(flow.api, tenant, job.job_id) == (False, True)
-    assert len(list(iter_results(flow.api, tenant, job.job_id, which="errors", page=2))) == 3
-
-
 def test_a_job_that_has_ended_cannot_be_cancelled(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 1)
     flow.answer(flow.claim())
@@ -194,56 +149,6 @@ def test_a_job_that_has_ended_cannot_be_cancelled(flow: Flow, tenant: Actor) -> 
     with pytest.raises(Conflict) as refused:
         cancel_job(flow.api, tenant, job.job_id)
     assert (refused.value.code, refused.value.status) == ("cannot_cancel", 400)
-
-
-def test_a_deadline_keeps_what_is_done_and_fences_the_holders(flow: Flow, tenant: Actor) -> None:
-    job = flow.job(tenant, 30)
-    held = flow.claim()
-    flow.answer(held, [0, 1], finish=False)
-    assert expire_jobs(flow.dispatcher) == 0
-    _pass_deadline(flow, job)
-    assert expire_jobs(flow.dispatcher) == 1
-    assert expire_jobs(flow.dispatcher) == 0
-    assert renew(flow.worker, [held]) == {held.shard_id: "lost"}
-    job = get_job(flow.api, tenant, job.job_id)
-    assert (job.state, job.completed_count, job.row_count) == ("expired", 2, 30)
-    errors = list(iter_results(flow.api, tenant, job.job_id, which="errors"))
-    assert (len(errors), {line.code for line in errors}) == (28, {"batch_expired"})
-    assert len(list(iter_results(flow.api, tenant, job.job_id, which="output"))) == 2
-
-
-def test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch(flow: Flow, tenant: Actor) -> None:
-    """Whoever held one, or holds a message about one, has another."""
-    overdue, cancelled = flow.job(tenant, 20), flow.job(tenant, 10)
-    flow.claim()
-    _pass_deadline(flow, overdue)
-    cancel_job(flow.api, tenant, cancelled.job_id)
-    assert expire_jobs(flow.dispatcher) == 1
-    assert cancel_shards(flow.dispatcher) == 1
-    assert [shard[2:4] for shard in flow.shards(overdue)] == [("expired", 2), ("expired", 1)]
-    assert [shard[2:4] for shard in flow.shards(cancelled)] == [("cancelled", 1)]
-
-
-def test_a_job_that_was_done_before_its_deadline_completes_after_it(flow: Flow, tenant: Actor) -> None:
-    job = flow.job(tenant, 5)
-    flow.answer(flow.claim())
-    _pass_deadline(flow, job)
-    assert expire_jobs(flow.dispatcher) == 0
-    finalize_jobs(flow.dispatcher)
-    assert get_job(flow.api, tenant, job.job_id).state == "completed"
-
-
-def test_a_job_whose_last_row_came_while_it_was_found_overdue_completes(flow: Flow, tenant: Actor) -> None:
-    job = flow.job(tenant, 5)
-    lease = flow.claim()
-    _pass_deadline(flow, job)
-    (overdue,) = Page.look(flow.dispatcher, _OVERDUE, None, limit=9).items
-    assert overdue.deadline_passed
-    flow.answer(lease)
-    assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0
-    assert finalize_jobs(flow.dispatcher) == 2
-    assert _move(flow.dispatcher, overdue, JobState.EXPIRED) == 0
-    assert get_job(flow.api, tenant, job.job_id).state == "completed"
 
 
 def test_outputs_can_be_deleted_after_the_end_and_once(flow: Flow, tenant: Actor) -> None:

@@ -1,4 +1,4 @@
-"""API keys: one spelling, no trace of the secret, and an end that holds."""
+"""Tenants stand apart from the first; API keys have one spelling, leave no trace of the secret, and end for good."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.audit.events import list_events
 from db.errors import Denied, NotFound, StoreError
-from db.operators.tenants import SCOPES, _hash_of, authenticate, create_api_key, list_api_keys, revoke_api_key
+from db.operators.tenants import SCOPES, _hash_of, authenticate, create_api_key, create_tenant, list_api_keys, revoke_api_key
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores
 
@@ -33,6 +33,26 @@ def refusal(flow: Flow, presented: str) -> tuple[str, int]:
         authenticate(flow.api, presented)
     assert presented not in str(caught.value) or not presented
     return caught.value.code, caught.value.status
+
+
+def test_a_new_tenant_has_keys_of_its_own_and_a_sealed_name(flow: Flow, as_superuser: AsSuperuser) -> None:
+    made = [create_tenant(flow.api, name) for name in ("canary-7f3a", "half \ud83d of a letter")]
+    kept = as_superuser("SELECT tenant_id, name_sealed FROM tenants")
+    assert {tenant_id for tenant_id, _ in kept} == set(made)
+    assert not any(b"canary" in bytes(sealed) for _, sealed in kept)
+    for tenant_id in made:
+        with flow.api.transaction(tenant=tenant_id) as conn:
+            sealer = flow.api.keyring.sealer(conn, tenant_id, "tenant", tenant_id)
+        opened = {sealer.open("tenants.name", tenant_id, bytes(sealed)) for owner, sealed in kept if owner == tenant_id}
+        assert opened == {b"canary-7f3a" if tenant_id == made[0] else b"half ? of a letter"}
+    assert as_superuser("SELECT count(DISTINCT wrapped) FROM tenant_keys WHERE key_epoch = 1") == [(2,)]
+    assert as_superuser("SELECT count(*) FROM data_keys WHERE owner_kind = 'tenant' AND owner_id = tenant_id") == [(2,)]
+
+
+def test_a_tenant_is_on_record_from_its_first_moment(flow: Flow) -> None:
+    actor = Actor(create_tenant(flow.api, "a tenant"), uuid4(), None, SCOPES)
+    (event,) = list_events(flow.api, actor)
+    assert (event.action, event.component, event.object_kind, event.object_id) == ("tenant.create", "api", "tenant", actor.tenant_id)
 
 
 def test_a_key_says_who_holds_it_and_what_they_may(flow: Flow, tenant: Actor) -> None:

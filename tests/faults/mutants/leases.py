@@ -41,7 +41,7 @@ MUTANTS: Final = (
         "a slot that is kept for newcomers goes to no tenant of whom something is in work",
         TURNS,
         (("(NOT :only_newcomers OR tenant_id NOT IN (SELECT tenant_id FROM busy))", "(NOT :only_newcomers OR true)"),),
-        ("tests/db/queue/test_dispatch.py::test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work",),
+        ("tests/db/queue/test_turns.py::test_a_claim_of_newcomers_only_passes_over_tenants_of_whom_something_is_in_work",),
     ),
     Mutant(
         "takeover-live-lease",

@@ -12,7 +12,7 @@ _RESULTS_TEST: Final = "tests/db/queue/test_results.py::"
 _RECOVERY_TEST: Final = "tests/db/queue/test_recovery.py::"
 _SHARDS_TEST: Final = "tests/db/queue/test_shards.py::"
 _LIFECYCLE_TEST: Final = "tests/unit/db/test_lifecycle.py::"
-_NEW_EPOCH: Final = "tests/db/jobs/test_jobs.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
+_NEW_EPOCH: Final = "tests/db/queue/test_endings.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
 
 MUTANTS: Final = (
     Mutant(
@@ -262,7 +262,7 @@ MUTANTS: Final = (
         "a job whose last row came in time completes",
         ENDINGS,
         (("if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:", "if False:"),),
-        ("tests/db/jobs/test_jobs.py::test_a_job_whose_last_row_came_while_it_was_found_overdue_completes",),
+        ("tests/db/queue/test_endings.py::test_a_job_whose_last_row_came_while_it_was_found_overdue_completes",),
     ),
     Mutant(
         "end-locks-no-key",
