@@ -446,20 +446,20 @@ def test_foreign_keys_work_for_the_component_that_may_see_nothing_of_the_owner(s
 # No record, no content
 
 READERS: dict[str, Callable[[Scene], object]] = {
-    "files.get_file": lambda on: get_file(on.flow.api, on.own, on.lease.file_id),
-    "files.list_files": lambda on: list_files(on.flow.api, on.own, limit=10),
-    "heads.list_heads": lambda on: list_heads(on.flow.api, on.own),
-    "heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head"),
-    "jobs.get_job": lambda on: get_job(on.flow.api, on.own, on.job.job_id),
-    "jobs.list_jobs": lambda on: list_jobs(on.flow.api, on.own, limit=10),
-    "jobs.read_spec": lambda on: read_spec(on.flow.api, on.own, on.job.job_id),
-    "label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set"),
-    "label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
-    "results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),
-    "results.iter_results of errors": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="errors")),
-    "rows.iter_rows": lambda on: list(iter_rows(on.flow.api, on.own, on.lease.file_id)),
-    "shards.open_shard": lambda on: open_shard(on.flow.worker, on.lease),
-    "tenants.list_api_keys": lambda on: list_api_keys(on.flow.api, on.own),
+    "files/files.get_file": lambda on: get_file(on.flow.api, on.own, on.lease.file_id),
+    "files/files.list_files": lambda on: list_files(on.flow.api, on.own, limit=10),
+    "catalogue/heads.list_heads": lambda on: list_heads(on.flow.api, on.own),
+    "catalogue/heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head"),
+    "jobs/jobs.get_job": lambda on: get_job(on.flow.api, on.own, on.job.job_id),
+    "jobs/jobs.list_jobs": lambda on: list_jobs(on.flow.api, on.own, limit=10),
+    "jobs/specs.read_spec": lambda on: read_spec(on.flow.api, on.own, on.job.job_id),
+    "catalogue/label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set"),
+    "catalogue/label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
+    "jobs/results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),
+    "jobs/results.iter_results of errors": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="errors")),
+    "files/rows.iter_rows": lambda on: list(iter_rows(on.flow.api, on.own, on.lease.file_id)),
+    "queue/shards.open_shard": lambda on: open_shard(on.flow.worker, on.lease),
+    "operators/tenants.list_api_keys": lambda on: list_api_keys(on.flow.api, on.own),
 }
 
 

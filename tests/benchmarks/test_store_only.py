@@ -13,7 +13,7 @@ def sealer() -> Sealer:
 
 def recorders() -> list[object]:
     """As the store's modules call them."""
-    return [vars(db.rows)[name] for name in ("record_act", "record_digest")]
+    return [vars(db.files.rows)[name] for name in ("record_act", "record_digest")]
 
 
 def test_every_call_of_the_sealer_is_counted() -> None:

@@ -9,7 +9,8 @@ import pytest
 from tests.workers.runtimes import Device
 from workers.arrays import Vectors
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.long_texts import Long
+from workers.batches.ticket import Ticket
+from workers.engines.contract.long_texts import DEFAULT_STRIDE, Long
 from workers.engines.fake import MARKS, vector_of
 from workers.inference.encoder import Answered, Encoder, _place
 from workers.inference.loaded import LoadedModels
@@ -26,8 +27,7 @@ def encoder(fake_engine: None, tmp_path: Path) -> Iterator[Encoder]:
 
 
 def ask(encoder: Encoder, texts: list[str], *, long: Long | None = None, job: bytes | None = None) -> Answered:
-    each = None if long is None else [long] * len(texts)
-    return encoder.answer(texts, long=each, stop=None, job=job, interactive=False, tenant=None)
+    return encoder.answer(texts, None if long is None else [long] * len(texts), Ticket(job=job))
 
 
 def vectors_of(texts: list[str]) -> Vectors:
@@ -38,8 +38,8 @@ def test_every_text_gets_the_vector_of_its_own(encoder: Encoder) -> None:
     texts = [f"text {number}" for number in range(50)]
     answered = ask(encoder, texts)
     assert np.array_equal(answered.vectors, vectors_of(texts))
-    assert answered.read.tokens == [len(text) for text in texts]
-    assert answered.share.tokens == sum(answered.read.tokens)
+    assert answered.tokens == [len(text) for text in texts]
+    assert answered.share.tokens == sum(answered.tokens)
     assert answered.failed == {}
 
 
@@ -51,7 +51,7 @@ def test_no_text_is_no_question(encoder: Encoder) -> None:
 
 def test_a_spoilt_text_fails_alone_and_its_vector_stays_empty(encoder: Encoder) -> None:
     answered = ask(encoder, ["a", MARKS["nan"], "b"])
-    assert answered.failed == {1: FailedRow("non_finite_output")}
+    assert answered.failed == {1: "non_finite_output"}
     assert np.array_equal(answered.vectors[[0, 2]], vectors_of(["a", "b"]))
     assert not answered.vectors[1].any()
 
@@ -60,13 +60,13 @@ def test_a_long_text_is_cut_and_says_so(encoder: Encoder) -> None:
     whole = "x" * (encoder.engine.max_tokens + 5)
     for long in (None, CUT):
         answered = ask(encoder, ["a", whole], long=long)
-        assert answered.read.truncated == [False, True]
+        assert answered.truncated == [False, True]
         assert np.array_equal(answered.vectors, vectors_of(["a", whole[:-5]]))
 
 
 def test_a_long_text_that_is_refused_is_not_asked_about(encoder: Encoder) -> None:
     answered = ask(encoder, ["a", "x" * (encoder.engine.max_tokens + 1), "b"], long=REFUSE)
-    assert answered.failed == {1: FailedRow("input_too_long")}
+    assert answered.failed == {1: "input_too_long"}
     assert answered.share.tokens == 2
     assert np.array_equal(answered.vectors[[0, 2]], vectors_of(["a", "b"]))
 
@@ -75,18 +75,18 @@ def test_a_long_text_is_read_in_windows_that_stand_where_it_stood(encoder: Encod
     size = encoder.engine.max_tokens
     long = "".join(chr(ord("a") + at // 1000) for at in range(2 * size))
     answered = ask(encoder, ["a", long, "b"], long=SPLIT)
-    pieces = answered.read.pieces
+    pieces = answered.pieces
     assert pieces.counts() == [1, 3, 1]
-    assert answered.read.truncated == [False, False, False]
-    step = size - SPLIT.stride
+    assert answered.truncated == [False, False, False]
+    step = size - DEFAULT_STRIDE
     windows = [long[at : at + size] for at in (0, step, 2 * step)]
     assert np.array_equal(answered.vectors, vectors_of(["a", *windows, "b"]))
-    assert answered.read.tokens[1] == sum(map(len, windows))
+    assert answered.tokens[1] == sum(map(len, windows))
 
 
 def test_a_long_text_fails_with_the_first_of_its_windows_that_does(encoder: Encoder) -> None:
     answered = ask(encoder, ["a", "x" * encoder.engine.max_tokens + MARKS["nan"], "b"], long=SPLIT)
-    assert answered.failed == {1: FailedRow("non_finite_output")}
+    assert answered.failed == {1: "non_finite_output"}
     assert np.array_equal(answered.vectors[[0, -1]], vectors_of(["a", "b"]))
 
 
@@ -102,8 +102,8 @@ def test_texts_of_a_job_with_the_same_tokens_are_asked_about_once(encoder: Encod
 
 def test_answers_are_put_in_all_their_places() -> None:
     vectors = np.zeros((6, 2), np.float32)
-    failed: dict[int, FailedRow] = {}
+    failed: dict[int, str] = {}
     answers = [np.array([1, 2], np.float32), FailedRow("engine_error"), np.array([np.inf, 0], np.float32), np.array([3, 4], np.float32)]
     assert _place(vectors, failed, [[0, 5], [1], [2, 3], [4]], answers) == [0, 3]
     assert vectors.tolist() == [[1, 2], [0, 0], [0, 0], [0, 0], [3, 4], [1, 2]]
-    assert failed == {1: FailedRow("engine_error"), 2: FailedRow("non_finite_output"), 3: FailedRow("non_finite_output")}
+    assert failed == {1: "engine_error", 2: "non_finite_output", 3: "non_finite_output"}

@@ -16,8 +16,8 @@ import pytest
 from db.catalogue.heads import Head
 from db.errors import TextmillError
 from db.queue.row import WorkRow
-from tests.workers.asking import body_of, classify, embed, label_of, run, vector_in
 from tests.waiting import wait_until
+from tests.workers.asking import body_of, classify, embed, label_of, run, vector_in
 from tests.workers.runtimes import Device
 from workers.batches.outcomes import BatchReport, EngineBroken, Stopped
 from workers.batches.ticket import Ticket
