@@ -3,9 +3,10 @@
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from cachetools import TTLCache
 
 from db.actors import Actor
 
@@ -19,22 +20,16 @@ class KeyCache:
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
         self._lock = threading.Lock()
-        self._actors: OrderedDict[bytes, tuple[float, Actor]] = OrderedDict()
+        self._actors: TTLCache[bytes, Actor] = TTLCache(MAX_KEYS, seconds, timer=clock)
 
     def get(self, presented: str) -> Actor | None:
         with self._lock:
-            found = self._actors.get(_hash(presented))
-        return found[1] if found is not None and self._clock() < found[0] else None
+            return self._actors.get(_hash(presented))
 
     def put(self, presented: str, actor: Actor) -> None:
         with self._lock:
-            self._actors[_hash(presented)] = (self._clock() + self._seconds, actor)
-            self._actors.move_to_end(_hash(presented))
-            while len(self._actors) > MAX_KEYS:
-                self._actors.popitem(last=False)
+            self._actors[_hash(presented)] = actor
 
     def clear(self) -> None:
         """After a revocation in this process: at once."""

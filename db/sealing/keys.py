@@ -8,12 +8,12 @@ import json
 import os
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
 from uuid import UUID, uuid4
 
+from cachetools import LRUCache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, insert, select, text
@@ -116,7 +116,7 @@ class KeyRing:
         self._provider = provider
         self._sealing_off = sealing_off
         self._lock = threading.Lock()
-        self._sealers: OrderedDict[KeyOwner, Sealer] = OrderedDict()
+        self._sealers: LRUCache[KeyOwner, Sealer] = LRUCache(CACHED_KEYS)
 
     def new_tenant_key(self, conn: Connection, tenant_id: UUID) -> int:
         """Adds the next key epoch of a tenant and returns its number. The transaction must be the tenant's."""
@@ -170,16 +170,11 @@ class KeyRing:
             sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)
             with self._lock:
                 self._sealers[owner] = sealer
-                while len(self._sealers) > CACHED_KEYS:
-                    self._sealers.popitem(last=False)
 
     def cached(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
         """The sealer of an owner where this process has it already."""
-        owner = KeyOwner(tenant_id, owner_kind, owner_id)
         with self._lock:
-            if (found := self._sealers.get(owner)) is not None:
-                self._sealers.move_to_end(owner)
-            return found
+            return self._sealers.get(KeyOwner(tenant_id, owner_kind, owner_id))
 
     def forget(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> None:
         """Drops a cached data key: its owner was deleted."""

@@ -6,10 +6,11 @@ Pure numpy: the caller brings the embeddings, this file says which texts to embe
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 
 from workers.arrays import Vectors
 
@@ -72,38 +73,14 @@ class LabelSpace:
     """
 
     def __init__(self, capacity_bytes: int = CACHE_BYTES) -> None:
-        self._capacity_bytes = capacity_bytes
-        self._lock = threading.Lock()
-        self._cache: OrderedDict[bytes, Vectors] = OrderedDict()
-        self._under_way: dict[bytes, threading.Event] = {}
+        # One that is larger than the whole is kept, by itself.
+        self._made: LRUCache[bytes, Vectors] = LRUCache(capacity_bytes, getsizeof=lambda made: min(made.nbytes, capacity_bytes))
+        self._changed = threading.Condition()
 
+    @cachedmethod(attrgetter("_made"), key=lambda _, labels, templates, embed: _digest(labels, templates), condition=attrgetter("_changed"))
     def prototypes(self, labels: Sequence[str], templates: Sequence[str], embed: Callable[[list[str]], Vectors]) -> Vectors:
-        """[K, d]. `embed` is called at most once, on this thread; what it raises comes out here and is not kept."""
-        key = _digest(labels, templates)
-        while True:
-            with self._lock:
-                if key in self._cache:
-                    self._cache.move_to_end(key)
-                    return self._cache[key]
-                other = self._under_way.get(key)
-                if other is None:
-                    mine = self._under_way[key] = threading.Event()
-                    break
-            other.wait()  # when it failed (its caller was stopped, say), the loop makes this call the next to try
-        try:
-            made = prototypes(embed(written(labels, templates)), len(templates))
-            with self._lock:
-                self._keep(key, made)
-        finally:
-            with self._lock:
-                del self._under_way[key]
-            mine.set()
-        return made
-
-    def _keep(self, key: bytes, made: Vectors) -> None:
-        self._cache[key] = made
-        while len(self._cache) > 1 and sum(one.nbytes for one in self._cache.values()) > self._capacity_bytes:
-            self._cache.popitem(last=False)
+        """[K, d]. `embed` is called at most once, on this thread; what it raises comes out here and is not kept: the next to ask tries."""
+        return prototypes(embed(written(labels, templates)), len(templates))
 
 
 def _digest(labels: Sequence[str], templates: Sequence[str]) -> bytes:

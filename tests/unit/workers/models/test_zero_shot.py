@@ -87,6 +87,19 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
     assert asked == ["a", "b", "c", "b"]
 
 
+def test_labels_that_alone_are_larger_than_the_cache_are_kept_until_others_come() -> None:
+    space = LabelSpace(capacity_bytes=vector_of("a").nbytes)
+    asked: list[str] = []
+
+    def counting(texts: list[str]) -> Vectors:
+        asked.extend(texts)
+        return embed(texts)
+
+    for labels in (["a", "b"], ["a", "b"], ["c"], ["a", "b"]):
+        space.prototypes(labels, ["{}"], counting)
+    assert asked == ["a", "b", "c", "a", "b"]
+
+
 def test_calls_that_want_the_same_labels_at_once_wait_for_the_first() -> None:
     space = LabelSpace()
     entered, let_go = threading.Event(), threading.Event()
