@@ -8,20 +8,22 @@ Calls that may be repeated (reads, deletes, creations under an Idempotency-Key) 
 upload is not, because its source may be a pipe: only the connecting is.
 """
 
-import time
+import io
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import count
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import IO, Final, Protocol, Self, TypeVar, cast
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import httpx
 import msgspec
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, stop_after_attempt
 
-from api.timeline import Story
+from api.wire import Batch, FileInfo, Story
 from db.errors import TextmillError
 
 JsonObject = dict[str, object]
@@ -32,6 +34,7 @@ READ_SECONDS: Final = 60.0
 UPLOAD_ANSWER_SECONDS: Final = 600.0  # after the last byte the server still marks duplicates over the whole file
 CHUNK_BYTES: Final = 256 * 1024
 ATTEMPTS: Final = 4
+FIRST_PAUSE_SECONDS: Final = 0.25
 MAX_PAUSE_SECONDS: Final = 10.0
 BUSY: Final = frozenset({429, 502, 503, 504})
 PAGE: Final = 100
@@ -52,113 +55,6 @@ class Unreachable(TextmillError):
         super().__init__(message, code="unreachable", status=503)
 
 
-class RowCounts(msgspec.Struct, frozen=True):
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-
-    @property
-    def done(self) -> int:
-        return self.completed + self.failed
-
-
-class BatchFault(msgspec.Struct, frozen=True):
-    code: str | None = None
-    line: int | None = None
-    message: str | None = None
-    param: str | None = None
-
-
-class BatchFaults(msgspec.Struct, frozen=True):
-    object: str = "list"
-    data: list[BatchFault] = []
-
-
-class Usage(msgspec.Struct, frozen=True):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-
-
-class Extras(msgspec.Struct, frozen=True):
-    """What textmill adds to the batch object. ``metrics``: sums over the job, see :mod:`workers.shard.chunks`. ``run_seconds``: since it
-    began to run, until now or its last row."""
-
-    metrics: dict[str, float] | None = None
-    shards: dict[str, int] | None = None
-    rows_per_second: float | None = None
-    run_seconds: float | None = None
-    interactive: bool = False
-    paused: bool = False
-    retries: int = 0
-    eta_seconds: float | None = None
-    priority: int = 0
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """A job, as the API shows it. Times are Unix seconds."""
-
-    id: str
-    endpoint: str
-    status: str
-    input_file_id: str
-    created_at: int
-    object: str = "batch"
-    completion_window: str | None = None
-    model: str | None = None
-    errors: BatchFaults | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    in_progress_at: int | None = None
-    expires_at: int | None = None
-    finalizing_at: int | None = None
-    completed_at: int | None = None
-    failed_at: int | None = None
-    expired_at: int | None = None
-    cancelling_at: int | None = None
-    cancelled_at: int | None = None
-    request_counts: RowCounts | None = None
-    usage: Usage | None = None
-    metadata: dict[str, str] | None = None
-    textmill: Extras | None = None
-
-    @property
-    def counts(self) -> RowCounts:
-        return self.request_counts or RowCounts()
-
-    @property
-    def ended(self) -> bool:
-        return self.status in ENDED
-
-    @property
-    def hex(self) -> str:
-        return self.id.removeprefix("batch_")
-
-    @property
-    def output_file(self) -> str | None:
-        """Before the end the output is readable too, under a name that follows from the job's."""
-        return self.output_file_id if self.ended else f"file-o{self.hex}"
-
-    @property
-    def error_file(self) -> str | None:
-        return self.error_file_id if self.ended else f"file-e{self.hex}"
-
-
-ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-
-
-class FileInfo(msgspec.Struct, frozen=True):
-    id: str
-    bytes: int
-    created_at: int
-    filename: str
-    purpose: str
-    status: str
-    object: str = "file"
-    expires_at: int | None = None
-    status_details: str | None = None
-
-
 class Readable(Protocol):
     """Bytes until there are none."""
 
@@ -174,6 +70,30 @@ class Upload:
     purpose: str
     fields: Mapping[str, str]
     size_bytes: int | None = None
+
+
+class _Sending:
+    """An upload's source as httpx reads a form's file: by pieces, and it asks at the end for the size. Without one the body is chunked."""
+
+    def __init__(self, upload: Upload, on_sent: Callable[[int], None] | None) -> None:
+        self._upload = upload
+        self._on_sent = on_sent
+        self._sent = 0
+
+    def read(self, _size: int, /) -> bytes:
+        if self._sent and self._on_sent is not None:  # whoever asks for more has sent what there was
+            self._on_sent(self._sent)
+        chunk = self._upload.source.read(CHUNK_BYTES)  # httpx asks for a quarter of it, which takes its CPU half as long again
+        self._sent += len(chunk)
+        return chunk
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, _offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if self._upload.size_bytes is None:
+            raise io.UnsupportedOperation
+        return self._upload.size_bytes if whence == os.SEEK_END else 0
 
 
 class _Fault(msgspec.Struct):
@@ -217,26 +137,13 @@ class Client:
 
     def upload(self, upload: Upload, on_sent: Callable[[int], None] | None = None) -> FileInfo:
         """Streams the file; memory stays flat. ``on_sent`` gets the bytes of the file sent so far."""
-        boundary = uuid4().hex
-        head = _multipart_head(boundary, upload)
-        tail = f"\r\n--{boundary}--\r\n".encode()
-
-        def body() -> Iterator[bytes]:
-            yield head
-            sent = 0
-            while chunk := upload.source.read(CHUNK_BYTES):
-                yield chunk
-                sent += len(chunk)
-                if on_sent is not None:
-                    on_sent(sent)
-            yield tail
-
-        headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
-        if upload.size_bytes is not None:
-            headers["content-length"] = str(len(head) + upload.size_bytes + len(tail))
+        name = upload.name.encode(errors="replace").decode()  # of a file whose name is not UTF-8
+        file = (name, cast(IO[bytes], _Sending(upload, on_sent)), "application/octet-stream")
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=UPLOAD_ANSWER_SECONDS)
         try:
-            response = self._http.post("/v1/files", content=body(), headers=headers, timeout=timeout)
+            response = self._http.post(
+                "/v1/files", data={"purpose": upload.purpose, **upload.fields}, files={"file": file}, timeout=timeout
+            )
         except httpx.LocalProtocolError:
             raise Unreachable("The file changed while it was being read; send it again.") from None
         except httpx.HTTPError as error:
@@ -357,21 +264,12 @@ class Client:
             content = msgspec.json.encode(request)
         if method == "POST":
             headers["idempotency-key"] = uuid4().hex
-        for attempt in count():
-            last = attempt == ATTEMPTS - 1
-            pause_seconds = min(0.25 * 2**attempt, MAX_PAUSE_SECONDS)
-            try:
-                response = self._http.request(method, path, content=content, headers=headers, params=query)
-            except httpx.HTTPError as error:
-                # A refused connection was tried by the transport; what broke off may be a server that restarts, and may have been done.
-                if last or not repeatable or isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol):
-                    raise self._unreachable(error) from None
-            else:
-                if response.status_code not in BUSY or last:
-                    return self._checked(response)
-                pause_seconds = _retry_after(response, pause_seconds)
-            time.sleep(pause_seconds)
-        raise AssertionError  # count() does not end
+        retry = retry_if_result(_is_busy) | retry_if_exception(_broke_off) if repeatable else retry_if_result(_is_busy)
+        attempts = Retrying(stop=stop_after_attempt(ATTEMPTS), wait=_pause, retry=retry, retry_error_callback=_last)
+        try:
+            return self._checked(attempts(self._http.request, method, path, content=content, headers=headers, params=query))
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
 
     def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.is_success:
@@ -431,21 +329,6 @@ def segment(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E") if name.strip(".") == "" else quote(name, safe="")
 
 
-def _multipart_head(boundary: str, upload: Upload) -> bytes:
-    fields = {"purpose": upload.purpose, **upload.fields}
-    parts = [f'--{boundary}\r\ncontent-disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
-    parts.append(
-        f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="{_quoted(upload.name)}"\r\n'
-        "content-type: application/octet-stream\r\n\r\n"
-    )
-    return "".join(parts).encode(errors="replace")
-
-
-def _quoted(name: str) -> str:
-    """As browsers escape names in multipart headers."""
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-
-
 def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
@@ -455,10 +338,26 @@ def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _retry_after(response: httpx.Response, otherwise_seconds: float) -> float:
+def _is_busy(response: httpx.Response) -> bool:
+    return response.status_code in BUSY
+
+
+def _broke_off(error: BaseException) -> bool:
+    """A refused connection was tried by the transport; what broke off may be a server that restarts, and may have been done."""
+    return isinstance(error, httpx.HTTPError) and not isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol)
+
+
+def _pause(state: RetryCallState) -> float:
+    """What a busy server asks for, else twice as long each time; seconds."""
+    outcome = state.outcome
+    headers = outcome.result().headers if outcome is not None and not outcome.failed else {}
     for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return min(float(response.headers[header]) * unit, MAX_PAUSE_SECONDS)
-        except (KeyError, ValueError):
-            continue
-    return otherwise_seconds
+        with suppress(KeyError, ValueError):
+            return min(float(headers[header]) * unit, MAX_PAUSE_SECONDS)
+    return FIRST_PAUSE_SECONDS * 2.0 ** (state.attempt_number - 1)
+
+
+def _last(state: RetryCallState) -> httpx.Response:
+    """Returns what the last attempt did, or raises it."""
+    assert state.outcome is not None
+    return cast(httpx.Response, state.outcome.result())

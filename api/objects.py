@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
 
+import msgspec
+
+from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage
 from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
@@ -82,35 +85,37 @@ def seconds(at: datetime | None) -> int | None:
     return None if at is None else int(at.timestamp())
 
 
+def to_json(told: msgspec.Struct) -> Json:
+    made: Json = msgspec.to_builtins(told)
+    return made
+
+
 def file_object(file: FileRecord) -> Json:
-    return {
-        "id": file_id(file.file_id),
-        "object": "file",
-        "bytes": file.size_bytes,
-        "created_at": seconds(file.created_at),
-        "expires_at": seconds(file.expires_at),
-        "filename": file.name,
-        "purpose": file.purpose,
-        "status": {"uploading": "uploaded"}.get(file.state, file.state),
-        "status_details": None,
-        "textmill": {"rows": file.row_count, "defective_rows": file.defect_count},
-    }
+    told = FileInfo(
+        id=file_id(file.file_id),
+        bytes=file.size_bytes,
+        created_at=int(file.created_at.timestamp()),
+        expires_at=seconds(file.expires_at),
+        filename=file.name,
+        purpose=file.purpose,
+        status={"uploading": "uploaded"}.get(file.state, file.state),
+        textmill={"rows": file.row_count, "defective_rows": file.defect_count},
+    )
+    return to_json(told)
 
 
 def result_file_object(job: JobRecord, which: Which) -> Json:
     """``bytes`` is 0: the file is made as it is read, so its size is not known before."""
-    return {
-        "id": file_id(job.job_id, which),
-        "object": "file",
-        "bytes": 0,
-        "created_at": seconds(job.created_at),
-        "expires_at": None,
-        "filename": f"{batch_id(job.job_id)}_{'output' if which == 'output' else 'error'}.jsonl",
-        "purpose": "batch_output",
-        "status": "processed",
-        "status_details": None,
-        "textmill": {"complete": job.ended},
-    }
+    told = FileInfo(
+        id=file_id(job.job_id, which),
+        bytes=0,
+        created_at=int(job.created_at.timestamp()),
+        filename=f"{batch_id(job.job_id)}_{'output' if which == 'output' else 'error'}.jsonl",
+        purpose="batch_output",
+        status="processed",
+        textmill={"complete": job.ended},
+    )
+    return to_json(told)
 
 
 def deleted_object(id: str, kind: str) -> Json:
@@ -129,50 +134,44 @@ def list_object(data: Sequence[Mapping[str, object]], *, has_more: bool) -> Json
 
 def batch_object(job: JobRecord) -> Json:
     output, errors = result_files(job)
-    return {
-        "id": batch_id(job.job_id),
-        "object": "batch",
-        "endpoint": job.endpoint,
-        "model": job.model,
-        "errors": _errors_object(job),
-        "input_file_id": file_id(job.file_id),
-        "completion_window": window_text(job.completion_window_seconds),
-        "status": job.state,
-        "output_file_id": output if job.ended else None,
-        "error_file_id": errors if job.ended else None,
-        "created_at": seconds(job.created_at),
-        "in_progress_at": seconds(job.in_progress_at),
-        "expires_at": seconds(job.deadline),
-        "finalizing_at": seconds(job.finalizing_at),
-        "completed_at": seconds(job.completed_at),
-        "failed_at": seconds(job.failed_at),
-        "expired_at": seconds(job.expired_at),
-        "cancelling_at": seconds(job.cancelling_at),
-        "cancelled_at": seconds(job.cancelled_at),
-        "request_counts": {"total": job.row_count, "completed": job.completed_count, "failed": job.failed_count},
-        "usage": {
-            "input_tokens": job.input_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": job.output_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": job.input_tokens + job.output_tokens,
-        },
-        "metadata": job.metadata,
-        "textmill": {
-            "task": job.task,
-            "priority": job.priority,
-            "interactive": job.interactive,
-            "output_file_id": output,
-            "error_file_id": errors,
-            "metrics": job.metrics,
-            "shards": job.shards,
-            "rows_per_second": _rows_per_second(job),
-            "run_seconds": _run_seconds(job),
-            "paused": job.paused,
-            "retries": job.retry_count,
-            "eta_seconds": _eta_seconds(job),
-        },
-    }
+    told = Batch(
+        id=batch_id(job.job_id),
+        endpoint=job.endpoint,
+        model=job.model,
+        errors=_errors_object(job),
+        input_file_id=file_id(job.file_id),
+        completion_window=window_text(job.completion_window_seconds),
+        status=job.state,
+        output_file_id=output if job.ended else None,
+        error_file_id=errors if job.ended else None,
+        created_at=int(job.created_at.timestamp()),
+        in_progress_at=seconds(job.in_progress_at),
+        expires_at=seconds(job.deadline),
+        finalizing_at=seconds(job.finalizing_at),
+        completed_at=seconds(job.completed_at),
+        failed_at=seconds(job.failed_at),
+        expired_at=seconds(job.expired_at),
+        cancelling_at=seconds(job.cancelling_at),
+        cancelled_at=seconds(job.cancelled_at),
+        counts=RowCounts(job.row_count, job.completed_count, job.failed_count),
+        usage=Usage(input_tokens=job.input_tokens, output_tokens=job.output_tokens, total_tokens=job.input_tokens + job.output_tokens),
+        metadata=job.metadata,
+        textmill=Extras(
+            task=job.task,
+            priority=job.priority,
+            interactive=job.interactive,
+            output_file_id=output,
+            error_file_id=errors,
+            metrics=job.metrics,
+            shards=job.shards,
+            rows_per_second=_rows_per_second(job),
+            run_seconds=_run_seconds(job),
+            paused=job.paused,
+            retries=job.retry_count,
+            eta_seconds=_eta_seconds(job),
+        ),
+    )
+    return to_json(told)
 
 
 def result_files(job: JobRecord) -> tuple[str | None, str | None]:
@@ -191,14 +190,11 @@ def window_text(window_seconds: int) -> str:
     return f"{window_seconds}s"
 
 
-def _errors_object(job: JobRecord) -> Json | None:
+def _errors_object(job: JobRecord) -> BatchFaults | None:
+    """Their sentences follow from the codes: the store keeps none."""
     if not job.errors:
         return None
-    data = [
-        {"code": fault["code"], "line": fault.get("line"), "message": describe(str(fault["code"])).message, "param": None}
-        for fault in job.errors
-    ]
-    return {"object": "list", "data": data}
+    return BatchFaults(data=[BatchFault(fault["code"], fault.get("line"), describe(fault["code"]).message) for fault in job.errors])
 
 
 def _rows_per_second(job: JobRecord) -> float | None:

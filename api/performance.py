@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from workers.stages import stage_seconds
 
 if TYPE_CHECKING:
-    from api.client import Batch
+    from api.wire import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,7 @@ class Performance:
 
 
 def performance(batch: "Batch") -> Performance:
-    extras = batch.textmill
-    metrics = (extras.metrics if extras is not None else None) or {}
-    run_seconds = extras.run_seconds if extras is not None else None
+    metrics, run_seconds = batch.textmill.metrics or {}, batch.textmill.run_seconds
     stages = stage_seconds(metrics)
     model_seconds, lane_seconds, held_seconds = (metrics.get(name, 0.0) for name in ("model_seconds", "lane_seconds", "held_seconds"))
     lanes = _share(lane_seconds, held_seconds)

@@ -17,7 +17,7 @@ from api.cli.terminal.progress import Progress, Silent, show_progress
 from api.cli.terminal.terminal import answer, console, shortened, shown
 from api.cli.work.following import follow, say_why
 from api.cli.work.outcomes import Outcome, read_outcomes
-from api.client import Client, FileInfo, Upload
+from api.client import Client, Upload
 from api.demo import stack as stacks
 from api.demo.corpus import LABELS, Article, batch_lines, load_articles, phrases, split, training_lines
 from api.demo.prompts import MAX_TOKENS, PROMPTS
@@ -26,6 +26,7 @@ from api.demo.sealed import open_broker, read_sealed_body
 from api.demo.searching import Search, search_files, search_redis
 from api.demo.stack import Stack
 from api.performance import mean_fill, padding_waste
+from api.wire import FileInfo
 from db.errors import TextmillError
 from db.settings import StoreSettings
 from workers.models import registry
@@ -134,7 +135,7 @@ def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: l
     say_why(batch)
     outcomes = list(read_outcomes(client, batch))
     judged = judge(articles, outcomes)
-    metrics = (batch.textmill.metrics if batch.textmill is not None else None) or {}
+    metrics = batch.textmill.metrics or {}
     waste, fill = padding_waste(metrics), mean_fill(metrics)
     audited = sum(event.get("batch_id") == batch.id for event in client.pages("/v1/audit/events"))
     listed = stack.workers_in_flower()
@@ -144,7 +145,7 @@ def label_all(client: Client, articles: list[Article], redis: "Redis", wanted: l
             ("accuracy", f"{judged.accuracy:.4f}"),
             *((f"F1 {label}", f"{f1:.4f}") for label, f1 in judged.f1.items()),
             ("documents a second", f"{len(outcomes) / seconds:,.1f}  (from the job's creation to its end, {seconds:,.1f} s)"),
-            ("tokens", f"{batch.usage.input_tokens:,}" if batch.usage is not None else "unknown"),
+            ("tokens", f"{batch.usage.input_tokens:,}"),
             ("padding waste", "unknown" if waste is None else f"{waste:.2%}"),
             ("mean fill of a micro-batch", "unknown" if fill is None else f"{fill:.2%}"),
             ("audit events of this job", f"{audited:,}"),
@@ -255,7 +256,7 @@ def generate(client: Client, checks: Checks) -> None:
     for prompt, text in islice(zip(PROMPTS, texts, strict=False), 3):
         answer(f"  > {prompt}")
         answer(f"    {shortened(text, 200)}")
-    tokens = batch.usage.output_tokens if batch.usage is not None else 0
+    tokens = batch.usage.output_tokens
     answer(f"  {tokens:,} tokens in {seconds:,.1f} s, the loading of the model included")
     written = sum(bool(text.strip()) for text in texts)
     checks.expect(written == len(PROMPTS), f"{written} of {len(PROMPTS)} answers are not empty")

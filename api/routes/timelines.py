@@ -1,13 +1,12 @@
 """``/v1/batches/{id}/shards``: how a job went, shard by shard."""
 
-import msgspec
 from fastapi import APIRouter, Request
 
-from api.objects import Json, parse_batch_id, seconds
+from api.objects import Json, parse_batch_id, seconds, to_json
 from api.requests.auth import Watcher
 from api.requests.front import front_of
-from api.timeline import ShardLine, StateTotal, Story, WorkerTotal
-from db.jobs.timeline import JobStory, ShardStory, job_story
+from api.wire import ShardLine, StateTotal, Story, WorkerTotal
+from db.jobs.timeline import ShardStory, job_story
 
 router = APIRouter(prefix="/v1/batches")
 
@@ -15,15 +14,13 @@ router = APIRouter(prefix="/v1/batches")
 @router.get("/{batch_id}/shards")
 def story(request: Request, actor: Watcher, batch_id: str) -> Json:
     """How a job went: the shards that are not done or had a failed attempt, at most twenty, and the totals of all."""
-    told: Json = msgspec.to_builtins(_story(job_story(front_of(request).store, actor, parse_batch_id(batch_id))))
-    return {"object": "job_story", **told}
-
-
-def _story(told: JobStory) -> Story:
-    return Story(
-        [_shard(shard) for shard in told.shards],
-        [StateTotal(each.state, each.shards, each.rows, each.crashes, each.errors) for each in told.totals],
-        [WorkerTotal(each.worker, each.shards, each.rows) for each in told.workers],
+    told = job_story(front_of(request).store, actor, parse_batch_id(batch_id))
+    return to_json(
+        Story(
+            shards=[_shard(shard) for shard in told.shards],
+            totals=[StateTotal(each.state, each.shards, each.rows, each.crashes, each.errors) for each in told.totals],
+            workers=[WorkerTotal(each.worker, each.shards, each.rows) for each in told.workers],
+        )
     )
 
 

@@ -38,7 +38,7 @@ def run_whole(
         "read_seconds": read - ended,
         "rows": rows,
         "cpu_seconds": {name: round(total - used.get(name, 0.0), 3) for name, total in cpu_seconds(children).items()},
-        "metrics": batch.textmill.metrics if batch.textmill is not None else None,
+        "metrics": batch.textmill.metrics,
     }
 
 

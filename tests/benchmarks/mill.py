@@ -12,11 +12,12 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
-from api.client import Batch, Client
+from api.client import Client
 from api.demo.stack import Stack
 from api.local import detach
 from api.local.home.home import Home
 from api.local.up import UpOptions
+from api.wire import Batch
 from db.connect import open_store
 from db.operators.tenants import create_api_key, create_tenant
 from db.settings import Role, StoreSettings

@@ -10,7 +10,8 @@ from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Job, Json, Out, Quiet
 
 if TYPE_CHECKING:
-    from api.client import Batch, Client
+    from api.client import Client
+    from api.wire import Batch
 
 app = typer.Typer(no_args_is_help=True, help="List, watch and cancel jobs.")
 
@@ -159,7 +160,7 @@ def delete(
 
 def state_of(batch: "Batch") -> str:
     """As a person reads it: a job that is paused is in progress for the API."""
-    return "paused" if batch.textmill is not None and batch.textmill.paused and not batch.ended else batch.status
+    return "paused" if batch.textmill.paused and not batch.ended else batch.status
 
 
 def _steer(ask: Callable[["Client"], "Batch"], as_json: bool) -> int:
@@ -222,9 +223,8 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
         ("completed", f"{batch.counts.completed:,}"),
         ("failed", f"{batch.counts.failed:,}"),
         ("input file", batch.input_file_id),
+        ("tokens", f"{batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out"),
     ]
-    if batch.usage is not None:
-        rows.append(("tokens", f"{batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out"))
     moments = {
         "created": batch.created_at,
         "started": batch.in_progress_at,
@@ -235,14 +235,13 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
         "cancelled at": batch.cancelled_at,
     }
     rows += [(name, when(moment)) for name, moment in moments.items() if moment is not None]
-    if batch.textmill is not None:
-        if batch.textmill.priority:
-            rows.append(("priority", batch.textmill.priority))
-        if batch.textmill.retries:
-            rows.append(("run again", f"{batch.textmill.retries} ×"))
-        if batch.textmill.eta_seconds is not None:
-            rows.append(("done in about", clock(batch.textmill.eta_seconds)))
-        rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
+    if batch.textmill.priority:
+        rows.append(("priority", batch.textmill.priority))
+    if batch.textmill.retries:
+        rows.append(("run again", f"{batch.textmill.retries} ×"))
+    if batch.textmill.eta_seconds is not None:
+        rows.append(("done in about", clock(batch.textmill.eta_seconds)))
+    rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
     used = performance(batch)
     rows += figures(used)
     rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]

@@ -9,7 +9,8 @@ from api.cli.terminal.progress import Progress
 from api.cli.terminal.terminal import say, shown
 
 if TYPE_CHECKING:
-    from api.client import Batch, Client
+    from api.client import Client
+    from api.wire import Batch
 
 FIRST_POLL_SECONDS: Final = 0.2
 LAST_POLL_SECONDS: Final = 1.0
@@ -40,7 +41,7 @@ def follow(client: "Client", batch: "Batch", progress: Progress) -> "Batch":
 def note_on(batch: "Batch", waited_seconds: float) -> str:
     """What the numbers do not say."""
     parts = []
-    paused = batch.textmill is not None and batch.textmill.paused and not batch.ended
+    paused = batch.textmill.paused and not batch.ended
     if paused:
         parts.append("paused")
     elif batch.status not in ("in_progress", "completed"):

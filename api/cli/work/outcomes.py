@@ -14,7 +14,8 @@ from workers.tasks import TASKS
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:
-    from api.client import Batch, Client
+    from api.client import Client
+    from api.wire import Batch
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -24,7 +24,8 @@ from workers.engines.contract.long_texts import OnLong, Pool
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:
-    from api.client import Batch, Client, FileInfo
+    from api.client import Client
+    from api.wire import Batch, FileInfo
 
 FORMATS: Final = ("jsonl", "csv", "parquet")
 INPUT_SUFFIXES: Final = {**SUFFIXES, ".tsv": "csv"}

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from api.timeline import Story
+    from api.wire import Story
 
 SHARD_COLUMNS = ("ROWS", "STATE", "DONE", "FAILED", "EPOCH", "CRASHES", "ERRORS", "LAST ERROR", "WORKER", "LAST WRITE")
 

@@ -1,6 +1,7 @@
 """The client against answers that servers give on bad days."""
 
 import io
+import os
 import re
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ def client_for(handler: Handler) -> Client:
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", taken.append)
+    monkeypatch.setattr("time.sleep", taken.append)
     return taken
 
 
@@ -68,6 +69,18 @@ def test_a_busy_server_is_not_asked_for_ever() -> None:
     assert len(asked) == module.ATTEMPTS
 
 
+def test_a_person_who_interrupts_is_not_asked_again() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client_for(answer).batch("batch_1")
+    assert len(asked) == 1
+
+
 def test_a_creation_that_is_repeated_names_the_same_key() -> None:
     keys: list[str] = []
 
@@ -111,6 +124,9 @@ def test_a_key_that_is_none_is_refused_before_anything_is_sent(key: str) -> None
         Client("http://127.0.0.1:1", key)
 
 
+FILE = {"id": "file-1", "bytes": 5, "created_at": 1, "filename": "x", "purpose": "rows", "status": "processed"}
+
+
 @pytest.mark.parametrize("known_size", [True, False])
 def test_an_upload_is_one_form_with_the_file_last(known_size: bool) -> None:
     seen: list[httpx.Request] = []
@@ -118,9 +134,7 @@ def test_an_upload_is_one_form_with_the_file_last(known_size: bool) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         request.read()
         seen.append(request)
-        return httpx.Response(
-            200, json={"id": "file-1", "bytes": 5, "created_at": 1, "filename": "x", "purpose": "rows", "status": "processed"}
-        )
+        return httpx.Response(200, json=FILE)
 
     sent: list[int] = []
     upload = Upload(io.BytesIO(b"a\nb\nc"), 'na"me\r\n.jsonl', "rows", {"format": "jsonl"}, 5 if known_size else None)
@@ -139,6 +153,40 @@ def test_an_upload_is_one_form_with_the_file_last(known_size: bool) -> None:
         assert int(request.headers["content-length"]) == len(request.content)
     else:
         assert request.headers["transfer-encoding"] == "chunked"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_sent_as_it_fills_and_before_it_ends() -> None:
+    """Nobody waits for the end of what has no size: the first piece is with the server before the second is written."""
+    reading, writing = os.pipe()
+    arrived: list[bytes] = []
+
+    class Server(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            assert request.headers["transfer-encoding"] == "chunked"
+            assert isinstance(request.stream, httpx.SyncByteStream)
+            for chunk in request.stream:
+                arrived.append(chunk)
+                if chunk == b"first\n":
+                    os.write(writing, b"second\n")
+                    os.close(writing)
+            return httpx.Response(200, json=FILE)
+
+    os.write(writing, b"first\n")
+    with open(reading, "rb", buffering=0) as source:
+        Client("http://127.0.0.1:1", "tm_key", transport=Server()).upload(Upload(source, "stdin", "rows", {}))
+    assert b"first\nsecond\n" in b"".join(arrived)
+
+
+def test_a_file_whose_name_is_not_utf8_is_sent() -> None:
+    names: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        names.extend(re.findall(rb'filename="(.*?)"', request.read()))
+        return httpx.Response(200, json=FILE)
+
+    client_for(answer).upload(Upload(io.BytesIO(b"a"), os.fsdecode(b"\xff.jsonl"), "rows", {}, 1))
+    assert names == [b"?.jsonl"]
 
 
 def test_pages_follow_the_last_id_and_end() -> None:

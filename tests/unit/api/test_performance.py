@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from api.cli.commands.jobs import describe
 from api.cli.work.figures import figures, stage_rows
-from api.client import Batch, Extras, RowCounts
 from api.performance import mean_fill, padding_waste, performance
+from api.wire import Batch, Extras, RowCounts
 from workers.stages import STAGES, metric_of
 
 METRICS = {
@@ -32,7 +32,7 @@ def batch(metrics: dict[str, float] | None, run_seconds: float | None = 10.0) ->
         status="completed",
         input_file_id="file-1",
         created_at=0,
-        request_counts=RowCounts(total=100, completed=99, failed=1),
+        counts=RowCounts(total=100, completed=99, failed=1),
         textmill=Extras(metrics=metrics, run_seconds=run_seconds),
     )
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from api.cli.terminal.progress import Pace, amount, clock
 from api.cli.work.following import STARTING_SECONDS, note_on
-from api.client import Batch, Extras, RowCounts
+from api.wire import Batch, Extras, RowCounts
 
 
 def test_a_pace_needs_two_looks() -> None:
@@ -56,7 +56,7 @@ def test_sizes_and_times_read_well() -> None:
 def test_a_paused_job_is_told_as_such_and_nobody_is_sent_to_look_for_a_worker() -> None:
     def batch(*, paused: bool) -> Batch:
         counts = RowCounts(total=10, completed=0, failed=0)
-        return Batch("batch_1", "/v1/embeddings", "in_progress", "file-1", 0, request_counts=counts, textmill=Extras(paused=paused))
+        return Batch("batch_1", "/v1/embeddings", "in_progress", "file-1", 0, counts=counts, textmill=Extras(paused=paused))
 
     assert note_on(batch(paused=True), 2 * STARTING_SECONDS) == "paused"
     assert "is a worker up?" in note_on(batch(paused=False), 2 * STARTING_SECONDS)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.cli.work.outcomes import Outcome, parse_outcome, read_outcomes
-from api.client import Batch
+from api.wire import Batch
 from workers.tasks import TASKS
 
 ANSWER = (

@@ -1,0 +1,156 @@
+"""Files, jobs and their stories on the wire: what the server's answers are made of, and what the client gets. Times are Unix seconds."""
+
+from typing import Final
+
+import msgspec
+
+
+class RowCounts(msgspec.Struct, frozen=True):
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.completed + self.failed
+
+
+class BatchFault(msgspec.Struct, frozen=True):
+    code: str | None = None
+    line: int | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class BatchFaults(msgspec.Struct, frozen=True):
+    object: str = "list"
+    data: list[BatchFault] = []
+
+
+class Usage(msgspec.Struct, frozen=True):
+    input_tokens: int = 0
+    input_tokens_details: dict[str, int] = msgspec.field(default_factory=lambda: {"cached_tokens": 0})
+    output_tokens: int = 0
+    output_tokens_details: dict[str, int] = msgspec.field(default_factory=lambda: {"reasoning_tokens": 0})
+    total_tokens: int = 0
+
+
+class Extras(msgspec.Struct, frozen=True):
+    """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``metrics``: sums over the
+    job, see :mod:`workers.shard.chunks`. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or
+    its last row."""
+
+    task: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    metrics: dict[str, float] | None = None
+    shards: dict[str, int] | None = None
+    rows_per_second: float | None = None
+    run_seconds: float | None = None
+    interactive: bool = False
+    paused: bool = False
+    retries: int = 0
+    eta_seconds: float | None = None
+    priority: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A job, as the API shows it."""
+
+    id: str
+    endpoint: str
+    status: str
+    input_file_id: str
+    created_at: int
+    object: str = "batch"
+    completion_window: str | None = None
+    model: str | None = None
+    errors: BatchFaults | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    in_progress_at: int | None = None
+    expires_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    counts: RowCounts = msgspec.field(name="request_counts", default=RowCounts())
+    usage: Usage = Usage()
+    metadata: dict[str, str] | None = None
+    textmill: Extras = Extras()
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def hex(self) -> str:
+        return self.id.removeprefix("batch_")
+
+    @property
+    def output_file(self) -> str | None:
+        """Before the end the output is readable too, under a name that follows from the job's."""
+        return self.output_file_id if self.ended else f"file-o{self.hex}"
+
+    @property
+    def error_file(self) -> str | None:
+        return self.error_file_id if self.ended else f"file-e{self.hex}"
+
+
+ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    object: str = "file"
+    expires_at: int | None = None
+    status_details: str | None = None
+    textmill: dict[str, int | bool] = {}
+
+
+class ShardLine(msgspec.Struct, frozen=True):
+    """A shard of a job. ``epoch``: one more at each claim; ``worker``: who holds it, or held it last."""
+
+    first_row: int
+    end_row: int
+    state: str
+    epoch: int = 0
+    crashes: int = 0
+    errors: int = 0
+    last_error: str | None = None
+    worker: str | None = None
+    completed: int = 0
+    failed: int = 0
+    progressed_at: int | None = None
+    lease_expires_at: int | None = None
+    not_before: int | None = None
+
+
+class StateTotal(msgspec.Struct, frozen=True):
+    state: str
+    shards: int
+    rows: int
+    crashes: int = 0
+    errors: int = 0
+
+
+class WorkerTotal(msgspec.Struct, frozen=True):
+    worker: str
+    shards: int
+    rows: int
+
+
+class Story(msgspec.Struct, frozen=True):
+    """How a job went: the shards worth telling of, and totals of all by state and by who held them last."""
+
+    object: str = "job_story"
+    shards: list[ShardLine] = []
+    totals: list[StateTotal] = []
+    workers: list[WorkerTotal] = []
