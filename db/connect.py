@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, select, text
 
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
@@ -79,6 +80,11 @@ class Store:
         other._lock_timeout_ms = lock_timeout_ms
         return other
 
+    def ask(self) -> None:
+        """Raises what the driver does where the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(select(1))
+
     def close(self) -> None:
         """Closes the pool."""
         self.engine.dispose()
@@ -93,3 +99,9 @@ def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8) -> St
     else:
         keyring = KeyRing(None)
     return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size)
+
+
+def dsn(url: URL) -> str:
+    """For psycopg itself. Not as a URL: its parser refuses a space in a password, and quotes the password in the error."""
+    options = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    return make_conninfo("", **url.translate_connect_args(username="user", database="dbname"), **options)

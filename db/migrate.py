@@ -12,9 +12,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, create_engine, text
 
+from db.connect import dsn
 from db.errors import SettingsError
 from db.settings import Role, StoreSettings
 
@@ -38,7 +38,7 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
 
     The roles are no superusers, bypass no row-level security, create nothing, and are members of none of each other.
     """
-    with psycopg.connect(_dsn(superuser_url), autocommit=True) as conn:
+    with psycopg.connect(dsn(superuser_url), autocommit=True) as conn:
         for role, password in passwords.items():
             name = sql.Identifier(role.login)
             known = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.login,)).fetchone()
@@ -59,7 +59,7 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
                 )
             )
         grant_database(conn, database)
-    with psycopg.connect(_dsn(superuser_url.set(database=database)), autocommit=True) as conn:
+    with psycopg.connect(dsn(superuser_url.set(database=database)), autocommit=True) as conn:
         conn.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         conn.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(Role.OWNER.login)))
         for role in Role:
@@ -116,12 +116,6 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
-
-
-def _dsn(url: URL) -> str:
-    """For psycopg itself. Not as a URL: its parser refuses a space in a password, and quotes the password in the error."""
-    options = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
-    return make_conninfo("", **url.translate_connect_args(username="user", database="dbname"), **options)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,20 @@
 
 from typing import Final
 
+import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 # https://www.postgresql.org/docs/18/errcodes-appendix.html: lost connections, rollbacks to be tried again, a full disk or too many clients,
 # shutdowns, the operating system; a lock that somebody holds, a session that stood still, a server that is no primary (any more).
 _PASSING: Final = ("08", "40", "53", "57P", "58", "55P03", "25P03", "25006")
+# A server that is away, or that lets us not in.
+UNANSWERED: Final = (OperationalError, psycopg.OperationalError)
+
+
+def what_it_said(error: Exception) -> str:
+    """Of one of UNANSWERED, in a line."""
+    return str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
 
 
 def passes(error: Exception) -> bool:

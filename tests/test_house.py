@@ -82,6 +82,21 @@ def test_a_module_says_what_it_is_and_is_finished(path: Path) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", text)
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if ROOT / "db" not in path.parents], ids=module)
+def test_sql_is_written_in_db_alone(path: Path) -> None:
+    """Elsewhere a database has an address and errors, and no words."""
+    allowed = {"sqlalchemy": {"URL", "make_url"}, "sqlalchemy.exc": None}
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                assert not {name.name.partition(".")[0] for name in names} & {"sqlalchemy", "psycopg"}
+            case ast.ImportFrom(module=str(source), names=names) if source.partition(".")[0] in {"sqlalchemy", "psycopg"}:
+                assert source in allowed, source
+                assert allowed[source] is None or {name.name for name in names} <= allowed[source]
+            case ast.Attribute(attr="execute" | "transaction" as name):
+                pytest.fail(f"line {node.lineno}: .{name}")
+
+
 def test_files_stay_short_enough_to_be_about_one_thing() -> None:
     long = {module(path): lines for path in SOURCES if (lines := path.read_text().count("\n")) > 480}
     assert long == {}

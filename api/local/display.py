@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from api.local.processes.supervisor import State, Watched
-from api.local.servers.queue_gauge import Counts
+from db.operators.queue_gauge import Counts
 
 if TYPE_CHECKING:
     from rich.live import Live

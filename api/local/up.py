@@ -28,10 +28,10 @@ from api.local.processes.devices import devices, workers_on
 from api.local.processes.ports import LOOPBACK, free_port, holder_of, is_free
 from api.local.processes.supervisor import State, Supervisor
 from api.local.servers.postgres import EmbeddedPostgres
-from api.local.servers.queue_gauge import Counts, QueueGauge
 from api.local.servers.valkey import EmbeddedValkey
 from db.errors import SettingsError
 from db.migrate import DATABASE
+from db.operators.queue_gauge import Counts, QueueGauge
 from db.settings import Role, StoreSettings, load
 
 API_PORT: Final = 8910

@@ -1,7 +1,6 @@
 """``/healthz`` (the process answers), ``/readyz`` (the store does too). Without a key, and not audited: they tell nothing but that."""
 
 from fastapi import APIRouter, Request
-from sqlalchemy import text
 
 from api.objects import Json
 from api.requests.front import front_of
@@ -18,6 +17,5 @@ async def alive() -> Json:
 @router.get("/readyz")
 def ready(request: Request) -> Json:
     """The store answers too."""
-    with front_of(request).store.engine.connect() as connection:
-        connection.execute(text("select 1"))
+    front_of(request).store.ask()
     return {"status": "ok"}

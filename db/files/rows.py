@@ -194,6 +194,13 @@ def iter_rows(store: Store, actor: Actor, file_id: UUID, *, page: int = 512) -> 
     return _iter_pages(store, actor, file, page)
 
 
+def sealed_body(store: Store, actor: Actor, file_id: UUID, idx: int) -> bytes | None:
+    """A row's body as the database holds it: on record like any other read, and not opened. Raises NotFound."""
+    found, _ = _read_page(store, actor, get_file(store, actor, file_id), idx, idx + 1)
+    sealed: bytes | None = found[0].body_sealed
+    return sealed
+
+
 def _iter_pages(store: Store, actor: Actor, file: FileRecord, page: int) -> Iterator[StoredRow]:
     first = 0
     while first < file.row_count:

@@ -16,13 +16,13 @@ from typing import Final
 from db.connect import Store, open_store
 from db.operators.speeds import recent_speeds
 from db.queue import dispatch, endings
+from db.queue.leader import Leadership
 from db.queue.wakeups import Listener
 from db.settings import Role, load
 from db.sweeps import Place, Unfinished
 from workers import app as messages
 from workers import logs, metrics
 from workers.dispatch.broker import BROKER_ERRORS, Broker, CeleryBroker
-from workers.dispatch.leader import Leadership
 from workers.dispatch.reconciler import Reconciler
 from workers.dispatch.sizing import Speeds, shard_chars
 from workers.logs import place_of

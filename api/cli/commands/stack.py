@@ -227,16 +227,13 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
 @contextmanager
 def database_answers() -> Iterator[None]:
     """A server that is away, or that lets us not in, becomes a sentence."""
-    import psycopg
-    from sqlalchemy.exc import OperationalError
-
     from api.local.home.refusals import StackError
+    from db.outages import UNANSWERED, what_it_said
 
     try:
         yield
-    except (OperationalError, psycopg.OperationalError) as error:
-        said = str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
-        raise StackError(f"The database cannot be used: {said}.", code="database_refused") from None
+    except UNANSWERED as error:
+        raise StackError(f"The database cannot be used: {what_it_said(error)}.", code="database_refused") from None
 
 
 def _home() -> "Home":

@@ -185,21 +185,12 @@ def ports(home: Home) -> Iterator[Finding]:
 def database(home: Home) -> Iterator[Finding]:
     if not os.environ.get("TEXTMILL_DATABASE_URL") and find_running(home) is None:
         return  # the embedded one runs only with its stack
-    import time
-
-    import psycopg
-
     from db.migrate import current_revision, head_revision
+    from db.operators.health import server
 
     settings = StoreSettings()
     url = settings.database_url_for(Role.API)
-    try:
-        with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5) as conn:
-            sent = time.time()
-            row = conn.execute("SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8").fetchone()
-            assert row is not None
-            skew = abs(row[1] - (sent + time.time()) / 2)
-    except psycopg.Error:
+    if (found := server(url)) is None:
         yield Finding(
             "postgres",
             False,
@@ -207,7 +198,8 @@ def database(home: Home) -> Iterator[Finding]:
             "Is it running, and are the roles' passwords right? See its log.",
         )
         return
-    yield Finding("postgres", True, f"PostgreSQL {row[0]}")
+    version, skew = found
+    yield Finding("postgres", True, f"PostgreSQL {version}")
     yield Finding(
         "clock",
         skew <= MAX_CLOCK_SECONDS,

@@ -17,7 +17,7 @@ from api.local.doctor.finding import Finding
 from api.local.home.home import Home
 from api.local.home.instance import find_running
 from api.objects import batch_id
-from db.connect import Store, open_store
+from db.connect import open_store
 from db.operators import fleet, health
 from db.operators.fleet import WorkerRecord
 from db.operators.health import Health, Stuck
@@ -42,7 +42,7 @@ def examine_work(home: Home) -> Iterator[Finding]:
             return
         known = fleet.list_workers(store)
         yield durability(health.durability(store))
-        yield dispatcher(found, leads=_leads(store))
+        yield dispatcher(found, leads=health.leads(store))
         yield from living(found, known)
         yield jobs(health.stuck_jobs(store), found)
         yield leases(found)
@@ -219,12 +219,6 @@ def claim_check(raw: bytes | str) -> tuple[UUID, int] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return read_claim_check((), kwargs) if isinstance(kwargs, dict) else None
-
-
-def _leads(store: Store) -> bool:
-    from workers.dispatch.leader import DISPATCHER_LOCK
-
-    return health.leads(store, DISPATCHER_LOCK)
 
 
 def _window() -> int:

@@ -217,7 +217,7 @@ def test_a_worker_that_is_killed_is_struck_off_the_list_before_its_lease_would_e
 
 
 def test_the_queue_gauge_counts_what_is_to_do(running: Stack) -> None:
-    from api.local.servers.queue_gauge import QueueGauge
+    from db.operators.queue_gauge import QueueGauge
 
     settings = StoreSettings(home=running.home)
     gauge = QueueGauge(settings.database_url_for(Role.DISPATCHER))

@@ -7,7 +7,7 @@ from db.actors import Actor
 from db.errors import Conflict, NotFound, SealError, StoreError
 from db.files import rows as rows_module
 from db.files.files import create_file, delete_file, get_file
-from db.files.rows import NewRow, RowWriter, iter_rows
+from db.files.rows import NewRow, RowWriter, iter_rows, sealed_body
 from tests.db.flow import Flow, Stores, plain
 
 
@@ -144,6 +144,15 @@ def test_no_plaintext_is_in_the_table(flow: Flow, tenant: Actor) -> None:
     for word in (b"canary-id", b"canary-body", b"canary-name"):
         assert word.decode() not in str(stored)
         assert word.hex() not in str(stored)
+
+
+def test_a_sealed_body_is_read_as_it_lies_there_and_on_record(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 3)
+    (lies,) = flow.execute(tenant, "SELECT body_sealed FROM rows WHERE idx = 1")
+    assert sealed_body(flow.api, tenant, file.file_id, 1) == lies[0]
+    assert flow.execute(tenant, "SELECT first_idx, end_idx FROM audit_events WHERE action = 'rows.read'") == [(1, 2)]
+    with pytest.raises(NotFound):
+        sealed_body(flow.api, tenant, uuid.uuid4(), 0)
 
 
 def test_twenty_thousand_rows_are_written_in_seconds(flow: Flow, tenant: Actor) -> None:

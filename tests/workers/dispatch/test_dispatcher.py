@@ -10,6 +10,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.jobs import jobs
 from db.queue import endings
+from db.queue.leader import Leadership
 from db.schema import shards
 from db.settings import Role, StoreSettings
 from db.sweeps import Place, Unfinished
@@ -19,7 +20,6 @@ from workers import app as messages
 from workers.app import QUEUE
 from workers.dispatch.broker import CeleryBroker
 from workers.dispatch.dispatcher import Dispatcher, rest_seconds
-from workers.dispatch.leader import Leadership
 from workers.dispatch.sizing import MIN_CHARS
 from workers.settings import DispatcherSettings
 

@@ -14,11 +14,11 @@ from db.actors import Actor
 from db.connect import Store
 from db.operators import fleet
 from db.queue.dispatch import pick_dispatchable
+from db.queue.leader import Leadership
 from db.settings import Role, StoreSettings
 from tests.db.flow import Flow
 from workers import app as messages
 from workers.dispatch.broker import CeleryBroker
-from workers.dispatch.leader import Leadership
 
 Stores = Callable[[Role], Store]
 Examine = Callable[[], dict[str, Finding]]

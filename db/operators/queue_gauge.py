@@ -7,6 +7,8 @@ from typing import Final
 import psycopg
 from sqlalchemy import URL
 
+from db.connect import dsn
+
 STATEMENT_TIMEOUT_MS: Final = 1_000
 
 _COUNTS: Final = """
@@ -34,7 +36,7 @@ class QueueGauge:
     """One connection, made when it is needed; an unreachable database gives None."""
 
     def __init__(self, url: URL) -> None:
-        self._dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._dsn = dsn(url)
         self._connection: psycopg.Connection[tuple[int, int, int, int]] | None = None
         self._last: tuple[float, int] | None = None
 
