@@ -8,8 +8,12 @@ A shard::
       └────────────────────────────────────────────────────┘
 
 Every claim adds 1 to the shard's epoch. What a holder writes names its epoch, so a holder that lost its lease (a zombie) changes nothing.
-The queries in :mod:`db.queue.shards`, :mod:`db.jobs.results`, :mod:`db.queue.dispatch`, :mod:`db.queue.endings` and
-:mod:`db.queue.recovery` apply these rules by compare-and-set on (state, epoch), with the database's clock.
+What is decided for one shard or job at a time is called where it is applied (:mod:`db.queue.results`, :mod:`db.queue.shards`,
+:mod:`db.queue.recovery`, :mod:`db.queue.endings`, :mod:`db.queue.dispatch`, :mod:`db.jobs.steering`), by compare-and-set on (state, epoch),
+with the database's clock. Five functions are called by no program, because one statement does their work for many shards at once:
+:func:`claim` and :func:`renew` (``db.queue.turns``, ``db.queue.shards``), :func:`holds` (wherever an epoch is compared),
+:func:`after_retry` (``db.jobs.steering``), :func:`after_end` (``db.queue.endings``). They are the model of those statements:
+``tests/db/test_lifecycle.py`` takes both through the same story, and holds the one against the other after each step.
 """
 
 import itertools
