@@ -12,7 +12,7 @@ import pytest
 from api import objects
 from api.docs.pages import find
 from api.routes import audit, heads, keys, label_sets, models
-from api.timeline import ShardLine, StateTotal, Story, WorkerTotal
+from api.wire import ShardLine, StateTotal, Story, WorkerTotal
 from db.audit.events import AuditEvent
 from db.catalogue.heads import HeadRecord
 from db.catalogue.label_sets import LabelSetRecord
