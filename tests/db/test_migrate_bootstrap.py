@@ -10,13 +10,14 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from db.migrate import _dsn, bootstrap, current_revision, head_revision
+from db.connect import dsn
+from db.migrate import bootstrap, current_revision, head_revision
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 
 
 def run(url: URL, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(_dsn(url), autocommit=True) as conn:
+    with psycopg.connect(dsn(url), autocommit=True) as conn:
         found = conn.execute(statement.encode())
         return found.fetchall() if found.description else []
 
