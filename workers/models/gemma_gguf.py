@@ -4,6 +4,9 @@ Weights are de-quantised and rounded to bf16, which is finer than the four to ei
 formats: GGUF stores RMSNorm weights as the factor itself, Gemma's code as the factor less one; and the head is tied to the embedding in
 both, so it is not written. Queries and keys need no permutation (both rotate halves). The output is the same byte for byte on every
 machine, so that the registry can pin it: for that, and to stream bf16 without torch, the safetensors file is laid out here.
+
+transformers reads the file too (5.23, ``gguf_file=`` and de-quantised, with the accelerate package), and what it saves is the same byte for
+byte; it takes 39 s of CPU and 2.9 GB of memory for it, this file 8 s and 0.45 GB.
 """
 
 import json

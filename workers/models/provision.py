@@ -15,10 +15,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
+
 from db.errors import TextmillError
 from workers.models import registry
 from workers.models.card import ModelCard
-from workers.models.file_lock import alone
 
 
 def ensure(card: ModelCard, home: Path) -> Path:
@@ -97,7 +98,7 @@ def _convert_once(card: ModelCard, package: Path, folder: Path) -> None:
     """Makes `folder` whole or not at all: it is written beside its place and then renamed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder.parent / f".{card.id}.lock"):
+        with FileLock(folder.parent / f".{card.id}.lock", fallback_to_soft=False):  # ends with the process, however that ends
             if folder.is_dir():  # another process made it while this one waited
                 return
             for left in folder.parent.glob(f".{card.id}-*"):  # of a process that was killed

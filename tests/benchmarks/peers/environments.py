@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.models.file_lock import alone
+from filelock import FileLock
 
 INSTALL_SECONDS: Final = 900.0
 STAMP: Final = "installed.json"
@@ -70,7 +70,7 @@ def ensure(environment: Environment, root: Path) -> Path:
     python = folder / "bin" / "python"
     wanted = _digest(environment)
     root.mkdir(parents=True, exist_ok=True)
-    with alone(root / f".{environment.name}.lock"):
+    with FileLock(root / f".{environment.name}.lock", fallback_to_soft=False):
         if _stamped(folder) == wanted and python.exists():
             return python
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
+from filelock import FileLock, Timeout
+
 from workers.engines.contract.cpu import CAPS
 from workers.engines.contract.plan import EngineName, NumberFormat
-from workers.models import file_lock
 
 LAYOUT: Final = 3  # of a stored finding, and of how it is found: a higher one makes findings anew
 PACKAGES: Final = ("torch", "openvino", "onnxruntime", "onnx", "tokenizers", "transformers", "textmill")
@@ -88,8 +89,8 @@ def alone(home: Path, *, wait: bool = True) -> Iterator[bool]:
         mine = True
         try:
             (home / "calibration").mkdir(parents=True, exist_ok=True)
-            held.enter_context(file_lock.alone(home / "calibration" / ".lock", wait=wait))
-        except BlockingIOError:
+            held.enter_context(FileLock(home / "calibration" / ".lock", blocking=wait, fallback_to_soft=False))
+        except Timeout:
             mine = False
         except OSError:
             pass
