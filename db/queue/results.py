@@ -20,7 +20,7 @@ from db.connect import Store
 from db.errors import LeaseLost, NotFound, StoreError
 from db.lifecycle import ShardState, after_finish
 from db.queue import shards
-from db.queue.row import COMPLETED, FAILED, WorkRow
+from db.queue.row import WorkRow
 
 _STAGING: Final = bulk.Staging(
     "staged_results",
@@ -101,8 +101,15 @@ def write_results(
         stored = _store(conn, store, lease, results, sealed, model_version) if results else 0
         counted = time.perf_counter()
         if stored or (metrics and not results):
+            failed = sum(result.code is not None for result in results)
+            counts = {
+                "completed": len(results) - failed,
+                "failed": failed,
+                "input_tokens": sum(result.input_tokens for result in results),
+                "output_tokens": sum(result.output_tokens for result in results),
+            }
             took = {"seal_seconds": began - started, "commit_seconds": counted - began} if metrics else {}
-            _count(conn, lease, row, results if stored else (), metrics, took)
+            _count(conn, lease, row, counts, {**(metrics or {}), **took})
         if finish:
             jitter = random.random()  # noqa: S311 - spreads load, guards nothing
             # Where this very write stored all of the shard's rows, there is nothing left to count.
@@ -137,30 +144,13 @@ def _store(
     raise LeaseLost
 
 
-def _count(
-    conn: Connection,
-    lease: Lease,
-    row: Row[Any],
-    results: Sequence[WorkRow],
-    metrics: dict[str, float] | None,
-    took: dict[str, float],
-) -> None:
+def _count(conn: Connection, lease: Lease, row: Row[Any], counts: dict[str, int], sums: dict[str, float]) -> None:
+    """``counts``: of the rows that were stored just now. ``sums``: what is added to the shard's."""
     summed: dict[str, float] = dict(row.metrics or {})
-    for name, value in (*(metrics or {}).items(), *took.items()):
+    for name, value in sums.items():
         summed[name] = summed.get(name, 0.0) + value
-    conn.execute(
-        _COUNT,
-        {
-            "tenant": lease.tenant_id,
-            "shard": lease.shard_id,
-            "epoch": lease.epoch,
-            "completed": sum(result.outcome == COMPLETED for result in results),
-            "failed": sum(result.outcome == FAILED for result in results),
-            "input_tokens": sum(result.input_tokens for result in results),
-            "output_tokens": sum(result.output_tokens for result in results),
-            "metrics": summed or None,
-        },
-    )
+    at = {"tenant": lease.tenant_id, "shard": lease.shard_id, "epoch": lease.epoch}
+    conn.execute(_COUNT, {**at, **counts, "metrics": summed or None})
 
 
 def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> list[tuple[bulk.Value, ...]]:

@@ -29,11 +29,6 @@ class WorkRow(msgspec.Struct, gc=False):
     def outcome(self) -> int:
         return COMPLETED if self.code is None else FAILED
 
-    @property
-    def size(self) -> int:
-        """Of the body, in bytes: near enough to the characters that shards are cut by."""
-        return len(self.body or b"")
-
     def complete(self, payload: bytes, input_tokens: int, output_tokens: int = 0) -> None:
         self.payload, self.input_tokens, self.output_tokens = payload, input_tokens, output_tokens
 

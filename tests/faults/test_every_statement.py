@@ -24,6 +24,7 @@ from tests.workers.shard.test_life import Bench
 from tests.workers.submitting import row
 from workers.settings import WorkerSettings
 from workers.tasks import TASKS
+from workers.tasks.classify import running
 from workers.tasks.task import Group, Ran, Work
 
 Stores = Callable[[Role], Store]
@@ -51,12 +52,11 @@ def bench(stores: Stores, tenant: Actor, settings: StoreSettings, calls: Path, t
 
 def live(bench: Bench, first_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One shard's life, with a heartbeat while its first chunk is with the model. A worker's poller lives through a claim that fails."""
-    classify = type(TASKS["classify"]).run
 
     def classify_and_renew(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         if rows[0].ask.input == first_text:
             bench.keeper.renew_once()
-        return classify(TASKS["classify"], work, group, rows)
+        return running.run(work, group, rows)
 
     monkeypatch.setattr(TASKS["classify"], "run", classify_and_renew)
     try:

@@ -30,7 +30,7 @@ def run(
     rows = [WorkRow(at, ask=ask) for at, ask in enumerate(asks)]
     lease = Lease(UUID(int=2), UUID(int=3), JOB, UUID(int=4), 1, 0, len(rows), task, TASKS[task].endpoints[0], model, None)
     work = Work(cast(Store, None), lease, ticket or Ticket(), {}, runtime)
-    return TASKS[task].run(work, Group(model, registry.get(model), head, rows), rows), rows
+    return TASKS[task].run(work, Group(model, registry.get(model), head), rows), rows
 
 
 def classify(

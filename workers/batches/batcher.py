@@ -276,7 +276,12 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 prepared = self._prepared(rows)
             started = time.perf_counter()
             try:
-                answers = self._answers(prepared, len(rows))
+                if isinstance(prepared, Exception):
+                    raise prepared
+                with self._watch():
+                    answers = self._run(prepared)
+                if len(answers) != len(rows):
+                    raise ValueError("The engine answered another number of rows than it was given.")
             except EngineBroken:
                 log.error("The device is lost for this process; every call fails and the process should end.")
                 self._break(rows + [row for piece in pieces for row in piece.rows])
@@ -294,15 +299,6 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 with self._lock:
                     self._budget.grow()
                 self._settle(rows, answers, piece.budget_tokens, seconds)
-
-    def _answers(self, prepared: PreparedT | Exception, size: int) -> Sequence[AnswerT | FailedRow]:
-        if isinstance(prepared, Exception):
-            raise prepared
-        with self._watch():
-            answers = self._run(prepared)
-        if len(answers) != size:
-            raise ValueError("The engine answered another number of rows than it was given.")
-        return answers
 
     def _split(self, rows: list[Row[Call[RowT, AnswerT]]], code: str) -> list[_Batch[RowT, PreparedT, AnswerT]]:
         """Batches of at most half the cost, first rows last (they are popped first); a row alone is settled as failed."""

@@ -65,7 +65,13 @@ class Encoder:
         read = self._read(texts, long)
         asked = [place for index in read.good() for place in read.pieces.of(index)]
         read.vectors = np.zeros((len(read.sequences), self.engine.dimensions), np.float32)
-        groups = self._same(ticket.job, asked, [read.sequences[place] for place in asked])
+        keys = self.duplicates.keys(ticket.job, self.engine.model_version, [read.sequences[place] for place in asked])
+        groups: dict[bytes, list[int]] = {}  # places that take the same answer, by key, in the order of their first
+        for place, key in zip(asked, keys, strict=True):
+            if (same := groups.get(key)) is None:
+                groups[key] = [place]
+            else:
+                same.append(place)
         known = self.duplicates.find(list(groups)) if ticket.job is not None else {}
         for key, vector in known.items():
             read.vectors[groups[key]] = vector
@@ -107,18 +113,6 @@ class Encoder:
             read.pieces = Pieces.split([len(own) for own in parts], [one.pool or DEFAULT_POOL for one in long])
         read.stages.tokenise = time.perf_counter() - began
         return read
-
-    def _same(self, job: bytes | None, places: Sequence[int], sequences: Sequence[Ids]) -> dict[bytes, list[int]]:
-        """Places that take the same answer, by key, in the order of their first. Without a job each stands alone."""
-        if job is None:
-            return {place.to_bytes(8): [place] for place in places}
-        groups: dict[bytes, list[int]] = {}
-        for place, key in zip(places, self.duplicates.keys(job, self.engine.model_version, sequences), strict=True):
-            if (same := groups.get(key)) is None:
-                groups[key] = [place]
-            else:
-                same.append(place)
-        return groups
 
 
 def _place(vectors: Vectors, failed: dict[int, str], places: Sequence[list[int]], answers: Sequence[Vectors | FailedRow]) -> list[int]:

@@ -216,12 +216,30 @@ class ShardLife:
     def _write(self, held: Held, chunk: Chunk, seconds: float, opening: StageSeconds, *, finish: bool) -> None:
         """One transaction, fenced by the epoch. Tries again where the database is away; the store refuses a row it already has."""
         lease = held.lease
-        held_seconds, late = self._in_flight.take(lease.job_id) if chunk.ran is not None else (0.0, StageSeconds())
-        told = chunk.metrics(seconds, held_seconds, opening, late)
+        version = ""
+        told: dict[str, float] | None = None
+        if chunk.ran is not None:
+            version = chunk.ran.model_version
+            held_seconds, late = self._in_flight.take(lease.job_id)
+            chunk.ran.stages.add(opening)
+            chunk.ran.stages.add(late)
+            told = {
+                **chunk.ran.share.as_dict(),
+                **chunk.ran.stages.as_dict(),
+                "seconds": seconds,
+                "chars": float(sum(len(row.body or b"") for row in chunk.rows)),
+                "held_seconds": held_seconds,  # in which lanes could have worked for the job
+                "lane_seconds": held_seconds * chunk.lanes,
+            }
         for attempt in itertools.count():
             try:
                 written = results.write_results(
-                    self._store, lease, chunk.rows, finish=finish, model_version=chunk.model_version, metrics=told
+                    self._store,
+                    lease,
+                    chunk.rows,
+                    finish=finish,
+                    model_version=version,
+                    metrics=told,
                 )
                 break
             except (DBAPIError, PoolTimeout) as error:
@@ -231,7 +249,14 @@ class ShardLife:
                 time.sleep(min(4.0, 0.2 * 2.0 ** min(attempt, 5)) * (0.5 + random.random()))  # noqa: S311 - jitter
         self._wrote(len(chunk.rows))
         self._in_flight.come_late(lease.job_id, StageSeconds(commit=written.late_seconds))
-        _count(lease, chunk, StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds))
+        failed = sum(row.code is not None for row in chunk.rows)
+        for outcome, count in (("completed", len(chunk.rows) - failed), ("failed", failed)):
+            if count:
+                metrics.rows.labels(lease.task, chunk.model or "none", outcome).inc(count)
+        if chunk.ran is not None:
+            metrics.observe_stages(lease.task, chunk.ran.stages)
+        writing = StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds)
+        metrics.observe_stages(lease.task, writing)
 
     def _give_back(self, lease: Lease, end: End, code: str | None = None) -> End:
         try:
@@ -241,13 +266,3 @@ class ShardLife:
         except Exception as error:  # the lease runs out by itself
             log.warning("shard %s: could not be given back (%s)", lease.shard_id, type(error).__name__)
         return end
-
-
-def _count(lease: Lease, chunk: Chunk, writing: StageSeconds) -> None:
-    failed = sum(row.code is not None for row in chunk.rows)
-    for outcome, count in (("completed", len(chunk.rows) - failed), ("failed", failed)):
-        if count:
-            metrics.rows.labels(lease.task, chunk.model or "none", outcome).inc(count)
-    if chunk.ran is not None:
-        metrics.observe_stages(lease.task, chunk.ran.stages)
-    metrics.observe_stages(lease.task, writing)

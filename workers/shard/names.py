@@ -24,10 +24,6 @@ class StoredNames:
         self._groups: dict[str, Group | str] = {}
         self._sets: dict[str, LabelSet | str] = {}
 
-    def groups(self) -> list[Group]:
-        """Those that have rows, in the order in which they were first named."""
-        return [group for group in self._groups.values() if isinstance(group, Group) and group.rows]
-
     def group(self, name: str | None) -> Group | str:
         if self._models is None:
             name = self._lease.task

@@ -1,31 +1,40 @@
 """From the opened rows of a shard to the groups that one call of a model can take. Nothing here runs a model or writes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from db.actors import Lease
 from db.queue.row import WorkRow
-from workers.shard.names import StoredNames
 from workers.tasks.reading import InvalidDefaults, Reader
-from workers.tasks.task import Group, Task
+from workers.tasks.task import Group, Names, Task
+
+CHARS_PER_TOKEN: Final = 6  # a generous guess: text beyond the model's window costs (almost) nothing
+
+Grouped = list[tuple[Group, list[WorkRow]]]
 
 
-def read_rows(
-    task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequence[WorkRow], names: StoredNames, *, max_labels: int
-) -> list[Group]:
-    """Groups in the order of their first rows, each in the file's order. Rows that cannot run have failed."""
+def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequence[WorkRow], names: Names, *, max_labels: int) -> Grouped:
+    """Rows by group, in the order of the groups' first rows, each in the file's order. Those that cannot run have failed."""
     try:
         reader = Reader(task, lease.endpoint, spec.get("defaults") or {}, model=lease.model, max_labels=max_labels)
     except InvalidDefaults as fault:
         for row in rows:
             row.fail(row.code or fault.code)
         return []
+    groups: dict[str, tuple[Group, list[WorkRow]]] = {}
     for row in rows:
-        reader.read(row)
-        if row.code is None:
-            group = task.place(row, names)
-            if isinstance(group, str):
-                row.fail(group)
-            else:
-                group.rows.append(row)
-    return names.groups()
+        if row.code is not None:
+            continue
+        if row.endpoint is not None and row.endpoint != lease.endpoint:
+            row.fail("url_mismatch")
+            continue
+        row.ask = reader.ask(row.body) if row.body is not None else "missing_body"
+        group = row.ask if isinstance(row.ask, str) else task.place(row.ask, names)
+        if isinstance(group, str):
+            row.fail(group)
+            continue
+        row.cost = len(row.body or b"")
+        if group.card is not None and getattr(row.ask, "on_long", None) != "chunk":
+            row.cost = min(row.cost, group.card.max_tokens * CHARS_PER_TOKEN)
+        groups.setdefault(group.named, (group, []))[1].append(row)
+    return list(groups.values())

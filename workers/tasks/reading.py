@@ -10,15 +10,12 @@ Light: the HTTP front checks a job's defaults with :func:`check_defaults`.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from workers.tasks.body import Body
 from workers.tasks.task import Task
-
-if TYPE_CHECKING:
-    from db.queue.row import WorkRow
 
 MAX_LABELS: Final = 5_000  # a row's scores are written for every label: 5,000 make some 150 kB a row
 MAX_LABEL_CHARS: Final = 1_000  # a label is embedded as one short text; more is a document in the wrong field
@@ -58,19 +55,6 @@ class Reader:
         if (code := task.fault(self._defaults, endpoint, max_labels)) is not None:
             raise InvalidDefaults(code)
 
-    def read(self, row: "WorkRow") -> None:
-        """Sets what the row asks for, or fails it."""
-        if row.code is not None:
-            return
-        if row.endpoint is not None and row.endpoint != self._endpoint:
-            row.fail("url_mismatch")
-        elif row.body is None:
-            row.fail("missing_body")
-        else:
-            row.ask, row.cost = self.ask(row.body), row.size
-            if isinstance(row.ask, str):
-                row.fail(row.ask)
-
     def ask(self, body: bytes) -> Any:
         """What a body asks for, or its failure code."""
         try:
@@ -83,7 +67,12 @@ class Reader:
             return _malformed_code(body)
         except RecursionError:
             return "too_deep"
-        return self._task.fault(found, self._endpoint, self._max_labels) or self._task.ask(found, self._defaults, self._endpoint)
+        if (code := self._task.fault(found, self._endpoint, self._max_labels)) is not None:
+            return code
+        for name in self._task.laid:
+            if getattr(found, name) is None:
+                setattr(found, name, getattr(self._defaults, name))
+        return self._task.ask(found, self._defaults, self._endpoint)
 
 
 def check_defaults(task: Task[Any], endpoint: str, defaults: Mapping[str, object], *, max_labels: int = MAX_LABELS) -> str | None:
@@ -93,13 +82,6 @@ def check_defaults(task: Task[Any], endpoint: str, defaults: Mapping[str, object
     except InvalidDefaults as fault:
         return fault.code
     return None
-
-
-def lay_under(body: Body, defaults: Body, *fields: str) -> None:
-    """Gives the body the job's defaults where it says nothing itself."""
-    for name in fields:
-        if getattr(body, name) is None:
-            setattr(body, name, getattr(defaults, name))
 
 
 def text_fault(text: str | None, field: str = "input") -> str | None:

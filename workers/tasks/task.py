@@ -1,8 +1,10 @@
 """What a task is: the facts and the steps that a shard of it goes through. Each of `workers/tasks/` is one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -20,21 +22,19 @@ if TYPE_CHECKING:
     from workers.models.card import ModelCard
     from workers.stages import StageSeconds
 
-CHARS_PER_TOKEN: Final = 6  # a generous guess: text beyond the model's window costs (almost) nothing
 HEAD_PREFIX: Final = "head:"
 Columns = Mapping[str, Literal["text", "number", "scores", "vector"]]
 BodyT = TypeVar("BodyT", bound=Body)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that one call of a model can take: same model, same head. ``named`` is what their answers call the model; ``card`` None: they
-    need none."""
+    """What rows have in common that one call of a model can take: ``card`` (None: they need no model) and ``head``. ``named`` is what their
+    answers call the model."""
 
     named: str
     card: "ModelCard | None" = None
     head: "Head | None" = None
-    rows: "list[WorkRow]" = field(default_factory=list)
 
     @property
     def model(self) -> str:
@@ -46,7 +46,7 @@ class Names(Protocol):
     thing, or where it does not do this task."""
 
     def group(self, name: str | None) -> Group | str:
-        """The rows that go to this model, or to ``head:NAME``."""
+        """That of the rows which go to this model, or to ``head:NAME``."""
 
     def label_set(self, name: str) -> tuple[list[str], list[str] | None] | str:
         """Labels and templates."""
@@ -72,18 +72,25 @@ class Ran:
     stages: "StageSeconds"
 
 
+# Answers or fails every row of those handed in, which are some of the group's. Blocks. Raises what a model raises (Stopped, EngineBroken,
+# TextmillError).
+Run = Callable[[Work, Group, "Sequence[WorkRow]"], Ran]
+
+
 class Task(ABC, Generic[BodyT]):
     """Stateless; one object a task.
 
     ``endpoints``: what a job of it may name. ``in_batches``: whether a batch and a line of its file may name them, or a route of their own
     makes such jobs. ``whole``: all rows of a job are one shard and one call. ``models``: the task that a card must list to run this one;
     None where no model is needed. ``columns``: what a row's answer is in a table, in order, and of what kind.
+    ``laid``: the fields under which a job's defaults are laid one by one.
     """
 
     name: ClassVar[str]
     endpoints: ClassVar[tuple[str, ...]]
     body: ClassVar[type[Body]]
     columns: ClassVar[Columns] = {}
+    laid: ClassVar[tuple[str, ...]] = ("model", "input")
     in_batches: ClassVar[bool] = True
     whole: ClassVar[bool] = False
 
@@ -96,21 +103,20 @@ class Task(ABC, Generic[BodyT]):
 
     @abstractmethod
     def ask(self, body: BodyT, defaults: BodyT, endpoint: str) -> Any:
-        """What a row asks for, with the job's defaults laid under it; or the failure code of what cannot be asked.
+        """What a row asks for; the failure code of what cannot be asked. Its ``model`` is the name of one.
 
-        Its ``model`` is the name of one."""
+        The job's defaults are laid under the fields that are ``laid``; of others it is the task that says how they go together.
+        """
 
-    def place(self, row: "WorkRow", names: Names) -> Group | str:
-        """The group that a row goes with, ready to run; or its failure code."""
-        group = names.group(row.ask.model)
-        if not isinstance(group, str) and group.card is not None:
-            row.cost = min(row.cost, group.card.max_tokens * CHARS_PER_TOKEN)
-        return group
+    def place(self, ask: Any, names: Names) -> Group | str:
+        """The group of a row that asks this, which is then ready to run; or its failure code."""
+        return names.group(ask.model)
 
-    @abstractmethod
-    def run(self, work: Work, group: Group, rows: "Sequence[WorkRow]") -> Ran:
-        """Answers or fails every row of ``rows``, which are some of the group's. Blocks. Raises what a model raises (Stopped, EngineBroken,
-        TextmillError)."""
+    @cached_property
+    def run(self) -> Run:
+        """The function ``run`` of the file ``running`` in the task's folder, imported when rows are run: it brings numpy."""
+        running: Run = import_module(f"{type(self).__module__.rpartition('.')[0]}.running").run
+        return running
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         """A row's answer by column, and whatever else a line of JSON shows."""

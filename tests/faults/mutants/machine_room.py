@@ -175,7 +175,7 @@ MUTANTS: Final = (
         "as-many-answers",
         "an engine that answers too few rows answers none",
         "workers/batches/batcher.py",
-        (("        if len(answers) != size:\n", "        if False:\n"),),
+        (("                if len(answers) != len(rows):\n", "                if False:\n"),),
         ("tests/unit/workers/batches/test_batcher.py::test_too_few_answers_fail_no_neighbour",),
     ),
 )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Final, cast
+from uuid import UUID
 
 import msgspec
 
@@ -18,7 +19,6 @@ from workers.batches.ticket import Ticket
 from workers.engines.contract.long_texts import DEFAULT_POOL
 from workers.inference.encoder import Answered, Encoder
 from workers.models import zero_shot
-from workers.tasks.answers import answer_id
 from workers.tasks.task import Group, Ran, Work
 from workers.training.head import LoadedHead, load_head
 
@@ -52,9 +52,9 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     began = time.perf_counter()
     for members, names, logits in asked:
         scores = scored(answered, members, logits)
-        form = Form(model=group.named, model_version=version, labels=names)
+        form = Form(work.lease.job_id, model=group.named, model_version=version, labels=names)
         for place, own, winner in zip(members, scores.tolist(), scores.argmax(axis=1).tolist(), strict=True):
-            form.fill(rows[place], answer_id("cls_", work.lease.job_id, rows[place].idx), answered, place, own, winner)
+            form.fill(rows[place], answered, place, own, winner)
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
 
@@ -83,14 +83,14 @@ class Form:
     Half the time of encoding each row's dictionary, at five labels. ``labels`` are distinct.
     """
 
-    def __init__(self, *, model: str, model_version: str, labels: Sequence[str]) -> None:
+    def __init__(self, job_id: UUID, *, model: str, model_version: str, labels: Sequence[str]) -> None:
         self._labels = [_encode(label).decode() for label in labels]
         head = f',"object":"classification","model":{_quoted(model)},"model_version":{_quoted(model_version)},"label":'
         scores = ",".join(f"{_escaped(label)}:%.{SCORE_DIGITS}f" for label in self._labels)
         usage = '"usage":{"input_tokens":%d,"output_tokens":0,"total_tokens":%d}'
-        self._form = '{"id":"%s"' + head + '%s,"scores":{' + scores + '},"truncated":%s,' + usage + "}"
+        self._form = f'{{"id":"cls_{job_id.hex}%08x"' + head + '%s,"scores":{' + scores + '},"truncated":%s,' + usage + "}"
 
-    def fill(self, row: WorkRow, answer: str, answered: Answered, place: int, scores: Sequence[float], winner: int) -> None:
+    def fill(self, row: WorkRow, answered: Answered, place: int, scores: Sequence[float], winner: int) -> None:
         """``scores`` in the order of the labels; ``winner``: the place of the label that is the answer. ``place``: of the row's text."""
         if not math.isfinite(sum(scores)):
             row.fail("non_finite_output")
@@ -99,7 +99,7 @@ class Form:
         if (chunks := answered.pieces.count_of(place)) > 1:
             cut += f',"chunks":{chunks},"pool":"{row.ask.pool or DEFAULT_POOL}"'
         tokens = answered.tokens[place]
-        row.complete((self._form % (answer, self._labels[winner], *scores, cut, tokens, tokens)).encode(), tokens)
+        row.complete((self._form % (row.idx, self._labels[winner], *scores, cut, tokens, tokens)).encode(), tokens)
 
 
 def _by_labels(rows: Sequence[WorkRow], places: Sequence[int]) -> dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]]:

@@ -1,7 +1,7 @@
 """Classification: its body, how it is read, and where its rows go. Light."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta
@@ -9,11 +9,8 @@ from msgspec import Meta
 from workers.models.folders import PREFIX as LOCAL_PREFIX
 from workers.models.folders import local_model
 from workers.tasks.body import LongBody, Name
-from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, lay_under, text_fault
-from workers.tasks.task import HEAD_PREFIX, Columns, Group, Names, Ran, Task, Work
-
-if TYPE_CHECKING:
-    from db.queue.row import WorkRow
+from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, text_fault
+from workers.tasks.task import HEAD_PREFIX, Columns, Group, Names, Task
 
 MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
 
@@ -42,6 +39,7 @@ class Classify(Task[ClassifyBody]):
     name = "classify"
     endpoints = ("/v1/classifications",)
     body = ClassifyBody
+    laid = ("model", "input", "templates", "on_long", "pool", "stride")
     columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores"}
 
     def fault(self, body: ClassifyBody, endpoint: str, max_labels: int) -> str | None:
@@ -53,7 +51,6 @@ class Classify(Task[ClassifyBody]):
         return None if body.templates is None or _are_templates(body.templates) else "invalid_field:templates"
 
     def ask(self, body: ClassifyBody, defaults: ClassifyBody, endpoint: str) -> ClassifyBody | str:
-        lay_under(body, defaults, "model", "input", "templates", "on_long", "pool", "stride")
         if (code := text_fault(body.input)) is not None:
             return code
         if body.model is not None and _brings_labels(body.model):
@@ -65,28 +62,16 @@ class Classify(Task[ClassifyBody]):
                 return "missing_labels"
         return body
 
-    def place(self, row: "WorkRow", names: Names) -> Group | str:
-        ask: ClassifyBody = row.ask
-        whole = row.cost
-        group = super().place(row, names)
-        if isinstance(group, str):
+    def place(self, ask: ClassifyBody, names: Names) -> Group | str:
+        group = names.group(ask.model)
+        if isinstance(group, str) or group.head is not None or (group.card is not None and group.card.own_labels):
             return group
-        if ask.on_long == "chunk":
-            row.cost = whole
-        if group.head is None and not (group.card is not None and group.card.own_labels):
-            if ask.label_set is not None:
-                found = names.label_set(ask.label_set)
-                if isinstance(found, str):
-                    return found
-                ask.labels, ask.templates = found[0], ask.templates or found[1]
-            if ask.labels is None:
-                return "missing_labels"
-        return group
-
-    def run(self, work: Work, group: Group, rows: "Sequence[WorkRow]") -> Ran:
-        from workers.tasks.classify.running import run
-
-        return run(work, group, rows)
+        if ask.label_set is not None:
+            found = names.label_set(ask.label_set)
+            if isinstance(found, str):
+                return found
+            ask.labels, ask.templates = found[0], ask.templates or found[1]
+        return group if ask.labels is not None else "missing_labels"
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)

@@ -9,7 +9,6 @@ import msgspec
 from db.queue.row import WorkRow
 from workers.batches.outcomes import FailedRow
 from workers.engines.contract.engine import Generation
-from workers.tasks.answers import answer_id
 from workers.tasks.task import Group, Ran, Work
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -39,7 +38,7 @@ def _complete(row: WorkRow, said: Generation, work: Work, model: str, model_vers
         choice["text"] = said.text
     input_tokens, output_tokens = len(row.ask.ids), len(said.ids)
     answer = {
-        "id": answer_id("chatcmpl_" if chat else "cmpl_", work.lease.job_id, row.idx),
+        "id": f"{'chatcmpl' if chat else 'cmpl'}_{work.lease.job_id.hex}{row.idx:08x}",
         "object": "chat.completion" if chat else "text_completion",
         "created": created,
         "model": model,

@@ -1,7 +1,7 @@
 """Generation: its body, and how it is read. Light."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -9,10 +9,7 @@ from msgspec import Meta
 from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message
 from workers.tasks.body import Body
 from workers.tasks.reading import text_fault
-from workers.tasks.task import Columns, Group, Ran, Task, Work
-
-if TYPE_CHECKING:
-    from db.queue.row import WorkRow
+from workers.tasks.task import Columns, Task
 
 MAX_OUTPUT_TOKENS: Final = 32_768  # above every context length in the registry: catches slips, the engine knows its own limit
 COMPLETIONS: Final = "/v1/completions"
@@ -73,6 +70,7 @@ class Generate(Task[GenerateBody]):
     name = "generate"
     endpoints = ("/v1/chat/completions", COMPLETIONS)
     body = GenerateBody
+    laid = ("model", "input", "seed", "stop", "temperature", "top_p")
     columns: ClassVar[Columns] = {"text": "text", "finish_reason": "text"}
 
     def fault(self, body: GenerateBody, endpoint: str, max_labels: int) -> str | None:
@@ -81,7 +79,7 @@ class Generate(Task[GenerateBody]):
         return None if body.prompt is None else "unknown_field:prompt"
 
     def ask(self, body: GenerateBody, defaults: GenerateBody, endpoint: str) -> GenerateRequest | str:
-        plain = body.input if body.input is not None else defaults.input
+        plain = body.input
         if plain is not None and (code := text_fault(plain)) is not None:
             return code
         messages: Sequence[Message] = ()
@@ -97,25 +95,17 @@ class Generate(Task[GenerateBody]):
             code = _messages_fault(messages)
         if code is not None:
             return code
-        stop = body.stop if body.stop is not None else defaults.stop
-        temperature = body.temperature if body.temperature is not None else defaults.temperature
-        top_p = body.top_p if body.top_p is not None else defaults.top_p
         limits = (body.max_completion_tokens, body.max_tokens, defaults.max_completion_tokens, defaults.max_tokens)
         return GenerateRequest(
             messages=messages,
             prompt=prompt,
-            model=body.model if body.model is not None else defaults.model,
+            model=body.model,
             max_tokens=next((limit for limit in limits if limit is not None), DEFAULT_OUTPUT_TOKENS),
-            temperature=temperature or 0.0,
-            top_p=1.0 if top_p is None else top_p,
-            seed=body.seed if body.seed is not None else defaults.seed,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+            temperature=body.temperature or 0.0,
+            top_p=1.0 if body.top_p is None else body.top_p,
+            seed=body.seed,
+            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         )
-
-    def run(self, work: Work, group: Group, rows: "Sequence[WorkRow]") -> Ran:
-        from workers.tasks.generate.running import run
-
-        return run(work, group, rows)
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)

@@ -11,7 +11,6 @@ from db.queue.row import WorkRow
 from workers.batches.outcomes import BatchShare
 from workers.batches.ticket import Ticket
 from workers.stages import StageSeconds
-from workers.tasks.answers import answer_id
 from workers.tasks.embed.running import vectors_of
 from workers.tasks.task import HEAD_PREFIX, Group, Ran, Work
 from workers.training.head import TrainedHead, fit_head
@@ -66,7 +65,7 @@ def _payload(work: Work, trained: TrainedHead, row: WorkRow, examples: int) -> b
     labels = trained.card["labels"]
     return _encode(
         {
-            "id": answer_id("trn_", work.lease.job_id, row.idx),
+            "id": f"trn_{work.lease.job_id.hex}{row.idx:08x}",
             "object": "training_row",
             "model": f"{HEAD_PREFIX}{_name(work)}",
             "model_version": trained.version,

@@ -1,14 +1,10 @@
 """Training a head: its body, and how it is read. Light."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from workers.tasks.body import Body
-from workers.tasks.reading import label_fault, lay_under, text_fault
-from workers.tasks.task import Group, Ran, Task, Work
-
-if TYPE_CHECKING:
-    from db.queue.row import WorkRow
+from workers.tasks.reading import label_fault, text_fault
+from workers.tasks.task import Task
 
 
 class TrainBody(Body, forbid_unknown_fields=True, kw_only=True):
@@ -20,6 +16,7 @@ class Train(Task[TrainBody]):
     endpoints = ("/v1/heads",)
     body = TrainBody
     in_batches = False  # made by POST /v1/heads
+    laid = ("input", "label")
     whole = True  # a head is fitted to all its rows at once
 
     @property
@@ -27,16 +24,10 @@ class Train(Task[TrainBody]):
         return "classify"
 
     def ask(self, body: TrainBody, defaults: TrainBody, endpoint: str) -> TrainBody | str:
-        lay_under(body, defaults, "input", "label")
         body.model = defaults.model  # one head of all rows, whatever one of them names
         if body.label is None:
             return text_fault(body.input) or "missing_label"
         return text_fault(body.input) or label_fault(body.label) or body
-
-    def run(self, work: Work, group: Group, rows: "Sequence[WorkRow]") -> Ran:
-        from workers.tasks.train.running import run
-
-        return run(work, group, rows)
 
 
 TASK: Final = Train()

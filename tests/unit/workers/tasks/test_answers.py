@@ -19,7 +19,6 @@ from workers.engines.encoders.windows import Pieces
 from workers.engines.fake import vector_of
 from workers.inference.encoder import Answered
 from workers.inference.runtime import Runtime
-from workers.tasks.answers import answer_id
 from workers.tasks.classify.running import SCORE_DIGITS, Form, scored
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.embed.task import EmbedBody
@@ -34,17 +33,15 @@ def answered(*, windows: int = 1, truncated: bool = False, tokens: int = 1, pool
     return Answered([], pieces, [tokens], [truncated], np.zeros((windows, 2), np.float32))
 
 
-def filled(
-    form: Form, about: Answered, scores: Sequence[float], winner: int = 0, *, answer: str = "a", ask: ClassifyBody | None = None
-) -> WorkRow:
-    row = WorkRow(0, ask=ask or ClassifyBody())
-    form.fill(row, answer, about, 0, scores, winner)
+def filled(form: Form, about: Answered, scores: Sequence[float], winner: int = 0, *, ask: ClassifyBody | None = None) -> WorkRow:
+    row = WorkRow(3, ask=ask or ClassifyBody())
+    form.fill(row, about, 0, scores, winner)
     return row
 
 
 def test_a_classification_has_label_scores_and_version() -> None:
-    form = Form(model="minilm-l6-v2", model_version="v1", labels=("sport", "politics"))
-    row = filled(form, answered(truncated=True, tokens=12), [0.75, 0.25], answer=answer_id("cls_", JOB, 3))
+    form = Form(JOB, model="minilm-l6-v2", model_version="v1", labels=("sport", "politics"))
+    row = filled(form, answered(truncated=True, tokens=12), [0.75, 0.25])
     assert body_of(row) == {
         "id": f"cls_{JOB.hex}00000003",
         "object": "classification",
@@ -59,7 +56,7 @@ def test_a_classification_has_label_scores_and_version() -> None:
 
 
 def test_an_answer_about_windows_says_how_many_and_how_they_were_pooled(fake_runtime: Runtime) -> None:
-    form = Form(model="m", model_version="v", labels=("x", "y"))
+    form = Form(JOB, model="m", model_version="v", labels=("x", "y"))
     body = body_of(filled(form, answered(windows=7, pool="max"), [0.5, 0.5], ask=ClassifyBody(on_long="chunk", pool="max")))
     assert (body["truncated"], body["chunks"], body["pool"]) == (False, 7, "max")
     _, [row] = run(
@@ -73,7 +70,7 @@ def test_an_answer_about_windows_says_how_many_and_how_they_were_pooled(fake_run
 def test_any_label_and_any_score_read_back_as_they_went_in(labels: list[str], model: str, data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.floats(0, 1), min_size=len(labels), max_size=len(labels)))
     winner = data.draw(st.integers(0, len(labels) - 1))
-    body = body_of(filled(Form(model=model, model_version=model, labels=labels), answered(tokens=3), scores, winner))
+    body = body_of(filled(Form(JOB, model=model, model_version=model, labels=labels), answered(tokens=3), scores, winner))
     assert (body["label"], body["model"], body["model_version"]) == (labels[winner], model, model)
     assert body["scores"] == {label: round(score, SCORE_DIGITS) for label, score in zip(labels, scores, strict=True)}
     assert list(body["scores"]) == labels
@@ -81,7 +78,7 @@ def test_any_label_and_any_score_read_back_as_they_went_in(labels: list[str], mo
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_never_an_answer(score: float) -> None:
-    row = filled(Form(model="m", model_version="v", labels=("x", "y")), answered(tokens=5), [score, 0.5])
+    row = filled(Form(JOB, model="m", model_version="v", labels=("x", "y")), answered(tokens=5), [score, 0.5])
     assert (row.code, row.payload, row.input_tokens) == ("non_finite_output", None, 0)
 
 
