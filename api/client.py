@@ -23,7 +23,7 @@ import httpx
 import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, stop_after_attempt
 
-from api.wire import Batch, FileInfo, Story
+from api.wire import Batch, FileInfo, Head, Story
 from db.errors import TextmillError
 
 JsonObject = dict[str, object]
@@ -204,6 +204,10 @@ class Client:
     def files(self) -> Iterator[FileInfo]:
         for one in self.pages("/v1/files"):
             yield msgspec.convert(one, FileInfo)
+
+    def heads(self) -> Iterator[Head]:
+        for one in self.pages("/v1/heads"):
+            yield msgspec.convert(one, Head)
 
     def lines(self, file_id: str) -> Iterator[bytes]:
         """The lines of a file's content without their ends, as they arrive."""

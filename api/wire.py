@@ -115,6 +115,28 @@ class FileInfo(msgspec.Struct, frozen=True):
     textmill: dict[str, int | bool] = {}
 
 
+class HeadMetrics(msgspec.Struct, frozen=True):
+    """Of a cross-validation, from 0 to 1."""
+
+    folds: int
+    accuracy: float
+    macro_f1: float
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A trained head. ``examples``: how many of each label."""
+
+    id: str
+    name: str
+    base: str
+    version: str
+    created_at: int
+    object: str = "head"
+    labels: list[str] = []
+    examples: dict[str, int] = {}
+    metrics: HeadMetrics | None = None
+
+
 class ShardLine(msgspec.Struct, frozen=True):
     """A shard of a job. ``epoch``: one more at each claim; ``worker``: who holds it, or held it last."""
 

@@ -210,13 +210,13 @@ def show_secrecy(stack: Stack, settings: StoreSettings, file: FileInfo, wanted: 
 def train_and_label(client: Client, articles: list[Article], checks: Checks) -> None:
     examples, rest = split(articles, EXAMPLES_PER_LABEL, SEED)
     title(f"A head, trained on {EXAMPLES_PER_LABEL} examples of each label")
-    if any(head.get("name") == HEAD for head in client.pages("/v1/heads")):  # from a demo before
+    if any(head.name == HEAD for head in client.heads()):  # from a demo before
         client.delete("/v1/heads", HEAD)
     uploaded = upload(client, "bbc-examples.jsonl", "train", training_lines(examples))
     with show_progress("Training") as bar:
         trained = follow(client, client.train_head(HEAD, uploaded.id, model=ENCODER), bar)
     say_why(trained)
-    head = next((one for one in client.pages("/v1/heads") if one.get("name") == HEAD), None)
+    head = next((one for one in client.heads() if one.name == HEAD), None)
     if head is None:
         checks.expect(False, "the head was trained")
         return
@@ -225,12 +225,10 @@ def train_and_label(client: Client, articles: list[Article], checks: Checks) -> 
         batch = follow(client, client.create_batch(file.id, "/v1/classifications"), bar)
     say_why(batch)
     judged = judge(rest, read_outcomes(client, batch))
-    metrics = head.get("metrics")
-    cross_validated = metrics.get("accuracy") if isinstance(metrics, dict) else None
     show_table(
         [
             ("examples", f"{len(examples):,}"),
-            ("accuracy, cross-validated on them", f"{cross_validated:.4f}" if isinstance(cross_validated, float) else "unknown"),
+            ("accuracy, cross-validated on them", f"{head.metrics.accuracy:.4f}" if head.metrics is not None else "unknown"),
             (f"accuracy on the other {len(rest):,}", f"{judged.accuracy:.4f}"),
             *((f"F1 {label}", f"{f1:.4f}") for label, f1 in judged.f1.items()),
         ]

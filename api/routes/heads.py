@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from api.objects import Json, batch_object, deleted_object, list_object, seconds
+from api.objects import Json, batch_object, deleted_object, list_object, to_json
 from api.requests.auth import Manager, Submitter, Watcher
 from api.requests.batch_requests import HeadRequest, head_job
 from api.requests.front import front_of
 from api.requests.json_body import json_of
 from api.routes.batches import create_once, idempotency_key_of
+from api.wire import Head
 from db.catalogue.heads import HeadRecord, delete_head, list_heads
 
 router = APIRouter(prefix="/v1/heads")
@@ -37,14 +38,14 @@ def delete(request: Request, actor: Manager, name: str) -> Json:
 
 
 def head_object(head: HeadRecord) -> Json:
-    return {
-        "id": f"head:{head.name}",
-        "object": "head",
-        "name": head.name,
-        "base": head.base,
-        "version": head.version,
-        "created_at": seconds(head.created_at),
-        "labels": head.card.get("labels"),
-        "examples": head.card.get("examples"),
-        "metrics": head.card.get("metrics"),
-    }
+    told = Head(
+        id=f"head:{head.name}",
+        name=head.name,
+        base=head.base,
+        version=head.version,
+        created_at=int(head.created_at.timestamp()),
+        labels=head.card.get("labels", []),
+        examples=head.card.get("examples", {}),
+        metrics=head.card.get("metrics"),
+    )
+    return to_json(told)

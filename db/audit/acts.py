@@ -1,12 +1,12 @@
 """Acts on record: the fields that every event of a request, or of a shard's lease, shares, filled in once."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from db.actors import Actor
-from db.audit.events import record
+from db.audit.events import About, record
 from db.connect import Store
 from db.errors import NotFound
 
@@ -14,63 +14,25 @@ if TYPE_CHECKING:
     from db.actors import Lease
 
 
-def record_act(
-    conn: Connection,
-    store: Store,
-    actor: Actor,
-    action: str,
-    *,
-    outcome: Literal["allowed", "denied"] = "allowed",
-    object_kind: str | None = None,
-    object_id: UUID | None = None,
-    first_idx: int | None = None,
-    end_idx: int | None = None,
-    job_id: UUID | None = None,
-) -> UUID:
+def record_act(conn: Connection, store: Store, actor: Actor, action: str, **about: Unpack[About]) -> UUID:
     """Records what ``actor`` does, in the transaction that does it. Returns the event's id, for the digest of a read."""
     return record(
         conn,
         tenant_id=actor.tenant_id,
         component=store.role.value,
         action=action,
-        outcome=outcome,
         principal_id=actor.principal_id,
         key_id=actor.key_id,
-        object_kind=object_kind,
-        object_id=object_id,
-        first_idx=first_idx,
-        end_idx=end_idx,
-        job_id=job_id,
         request_id=actor.request_id,
         origin=actor.origin,
+        **about,
     )
 
 
-def record_work(
-    conn: Connection,
-    store: Store,
-    lease: "Lease",
-    action: str,
-    *,
-    object_kind: str,
-    object_id: UUID | None = None,
-    first_idx: int | None = None,
-    end_idx: int | None = None,
-    model_version: str | None = None,
-) -> UUID:
+def record_work(conn: Connection, store: Store, lease: "Lease", action: str, **about: Unpack[About]) -> UUID:
     """Records what the holder of ``lease`` does for its job, in the transaction that does it. Returns the event's id."""
-    return record(
-        conn,
-        tenant_id=lease.tenant_id,
-        component=store.role.value,
-        action=action,
-        object_kind=object_kind,
-        object_id=object_id,
-        first_idx=first_idx,
-        end_idx=end_idx,
-        job_id=lease.job_id,
-        model_version=model_version,
-    )
+    about["job_id"] = lease.job_id
+    return record(conn, tenant_id=lease.tenant_id, component=store.role.value, action=action, **about)
 
 
 def record_denied(store: Store, actor: Actor, action: str, *, object_kind: str | None = None, object_id: UUID | None = None) -> None:

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, and_, or_, select, text, tuple_
@@ -28,10 +28,10 @@ _RECORD: Final = text(
     WITH event AS (
         INSERT INTO audit_events (tenant_id, event_id, component, action, outcome, principal_id, key_id, object_kind, object_id,
                                   first_idx, end_idx, job_id, request_id, origin, model_version)
-        VALUES (:tenant, :event, :component, :action, :outcome, :principal, :key, :object_kind, :object,
-                :first, :end, :job, :request, :origin, :version)
+        VALUES (:tenant_id, :event_id, :component, :action, :outcome, :principal_id, :key_id, :object_kind, :object_id,
+                :first_idx, :end_idx, :job_id, :request_id, :origin, :model_version)
     )
-    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant, :event)
+    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant_id, :event_id)
     """
 )
 _DIGEST: Final = text("INSERT INTO audit_digests (tenant_id, event_id, row_count, digest) VALUES (:tenant, :event, :count, :digest)")
@@ -60,49 +60,41 @@ class AuditEvent:
     digest: bytes | None
 
 
+class About(TypedDict, total=False):
+    """What an event may tell beside who did what. ``outcome`` is allowed where it is not said."""
+
+    outcome: Literal["allowed", "denied"]
+    object_kind: str | None
+    object_id: UUID | None
+    first_idx: int | None
+    end_idx: int | None
+    job_id: UUID | None
+    model_version: str | None
+
+
+_NOTHING: Final = {**dict.fromkeys(About.__annotations__), "outcome": "allowed"}
+
+
 def record(
     conn: Connection,
     *,
     tenant_id: UUID,
     component: str,
     action: str,
-    outcome: Literal["allowed", "denied"] = "allowed",
     principal_id: UUID | None = None,
     key_id: UUID | None = None,
-    object_kind: str | None = None,
-    object_id: UUID | None = None,
-    first_idx: int | None = None,
-    end_idx: int | None = None,
-    job_id: UUID | None = None,
     request_id: str | None = None,
     origin: str | None = None,
-    model_version: str | None = None,
+    **about: Unpack[About],
 ) -> UUID:
     """Appends an event in the caller's transaction and returns its id. It fails where the record cannot be written: no event, no data.
 
     ``origin``: the address the request came from; what is no address (a socket's peer has none) is left out.
     """
     event_id = uuid4()
-    conn.execute(
-        _RECORD,
-        {
-            "tenant": tenant_id,
-            "event": event_id,
-            "component": component,
-            "action": action,
-            "outcome": outcome,
-            "principal": principal_id,
-            "key": key_id,
-            "object_kind": object_kind,
-            "object": object_id,
-            "first": first_idx,
-            "end": end_idx,
-            "job": job_id,
-            "request": request_id,
-            "origin": _address(origin),
-            "version": model_version,
-        },
-    )
+    who = {"tenant_id": tenant_id, "component": component, "principal_id": principal_id, "key_id": key_id}
+    whence = {"request_id": request_id, "origin": _address(origin)}
+    conn.execute(_RECORD, {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about})
     return event_id
 
 

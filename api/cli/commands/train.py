@@ -1,11 +1,14 @@
 """`textmill train head` and `textmill heads`: a classifier of your own labels over a registry encoder."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn
+
+if TYPE_CHECKING:
+    from api.wire import Head
 
 app = typer.Typer(no_args_is_help=True, help="Train on your own examples.")
 heads_app = typer.Typer(no_args_is_help=True, help="List and delete trained heads.")
@@ -51,7 +54,7 @@ def train_head(
             return ExitCode.JOB_ENDED_BADLY
         # Where no example was good, a head of this name is the one from before.
         made = batch.counts.failed < batch.counts.total
-        head = next((one for one in client.pages("/v1/heads") if one.get("name") == name), None) if made else None
+        head = next((one for one in client.heads() if one.name == name), None) if made else None
     if head is None:
         raise CommandError(
             f"The head was not made: all of its {batch.counts.total:,} examples failed. See why: textmill results {batch.id} --errors -o -",
@@ -72,7 +75,7 @@ def list_heads(as_json: Json = False) -> int:
     from api.cli.terminal.terminal import answer_json, table, when
 
     with connect() as client:
-        heads = list(client.pages("/v1/heads"))
+        heads = list(client.heads())
     if as_json:
         answer_json(heads)
         return ExitCode.OK
@@ -80,12 +83,12 @@ def list_heads(as_json: Json = False) -> int:
         ("HEAD", "OVER", "LABELS", "EXAMPLES", "ACCURACY", "CREATED"),
         (
             (
-                head.get("name", ""),
-                head.get("base", ""),
-                ", ".join(labels_of(head)),
-                example_count(head) or "",
-                percent(metrics_of(head).get("accuracy")),
-                when(head.get("created_at")),
+                head.name,
+                head.base,
+                ", ".join(head.labels),
+                sum(head.examples.values()),
+                f"{head.metrics.accuracy:.1%}" if head.metrics is not None else "",
+                when(head.created_at),
             )
             for head in heads
         ),
@@ -110,42 +113,15 @@ def delete_head(
     return ExitCode.OK
 
 
-def describe(head: dict[str, object]) -> list[str]:
+def describe(head: "Head") -> list[str]:
     """What is known about its quality, in sentences."""
     from api.cli.terminal.terminal import shown
 
-    labels = labels_of(head)
-    lines = [
-        f"Head {shown(head.get('name', ''))}: {len(labels)} labels, {example_count(head):,} examples, over {shown(head.get('base', ''))}."
-    ]
-    metrics = metrics_of(head)
-    if accuracy := percent(metrics.get("accuracy")):
-        folds = metrics.get("folds")
-        lines.append(
-            f"Cross-validated{f' ({folds} folds)' if folds else ''}: accuracy {accuracy}, macro-F1 {percent(metrics.get('macro_f1'))}."
-        )
+    examples = sum(head.examples.values())
+    lines = [f"Head {shown(head.name)}: {len(head.labels)} labels, {examples:,} examples, over {shown(head.base)}."]
+    if (found := head.metrics) is not None:
+        lines.append(f"Cross-validated ({found.folds} folds): accuracy {found.accuracy:.1%}, macro-F1 {found.macro_f1:.1%}.")
     return lines
-
-
-def labels_of(head: dict[str, object]) -> list[str]:
-    labels = head.get("labels")
-    return [str(label) for label in labels] if isinstance(labels, list) else []
-
-
-def example_count(head: dict[str, object]) -> int:
-    examples = head.get("examples")
-    if isinstance(examples, dict):
-        return sum(count for count in examples.values() if isinstance(count, int))
-    return examples if isinstance(examples, int) else 0
-
-
-def metrics_of(head: dict[str, object]) -> dict[str, object]:
-    metrics = head.get("metrics")
-    return metrics if isinstance(metrics, dict) else {}
-
-
-def percent(share: object) -> str:
-    return f"{share:.1%}" if isinstance(share, int | float) else ""
 
 
 def _quoted(name: str) -> str:

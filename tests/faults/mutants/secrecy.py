@@ -101,7 +101,7 @@ MUTANTS: Final = (
         "audit-unsealed",
         "every event waits to be sealed",
         "db/audit/events.py",
-        (("    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant, :event)\n", "    SELECT 1\n"),),
+        (("    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant_id, :event_id)\n", "    SELECT 1\n"),),
         ("tests/db/audit/test_events.py::test_every_event_waits_to_be_sealed_once",),
     ),
 )
