@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage
+from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage, WaitingFor
 from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
@@ -132,7 +132,8 @@ def list_object(data: Sequence[Mapping[str, object]], *, has_more: bool) -> Json
     }
 
 
-def batch_object(job: JobRecord) -> Json:
+def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
+    """``waiting``: what it waits for, where that was asked about."""
     output, errors = result_files(job)
     told = Batch(
         id=batch_id(job.job_id),
@@ -169,6 +170,7 @@ def batch_object(job: JobRecord) -> Json:
             paused=job.paused,
             retries=job.retry_count,
             eta_seconds=_eta_seconds(job),
+            waiting_for=waiting,
         ),
     )
     return to_json(told)

@@ -35,6 +35,13 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int = 0
 
 
+class WaitingFor(msgspec.Struct, frozen=True):
+    """What keeps a job's rows from being worked on."""
+
+    code: str
+    message: str
+
+
 class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``metrics``: sums over the
     job, see :mod:`workers.shard.chunks`. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or
@@ -51,6 +58,7 @@ class Extras(msgspec.Struct, frozen=True):
     paused: bool = False
     retries: int = 0
     eta_seconds: float | None = None
+    waiting_for: WaitingFor | None = None
     priority: int = 0
 
 

@@ -349,4 +349,8 @@ workers = Table(  # processes, for operators: no tenant's data
     Column("leases", Integer, nullable=False, server_default="0"),  # shards in flight, as it counts them
     Column("rows_done", BigInteger, nullable=False, server_default="0"),
     Column("memory_bytes", BigInteger, nullable=False, server_default="0"),  # resident
+    Column("models", ARRAY(Text)),  # that it could run; NULL where it did not say
+    Column("loading", Text),  # the model that it loads
+    _when("loading_since"),
+    Column("calibrating", Text),  # the model of which it finds out how it runs best here
 )

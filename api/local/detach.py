@@ -17,6 +17,7 @@ from api.local.processes.parts import ROOT
 from api.local.up import UpOptions, check_environment, refuse_taken
 
 START_SECONDS: Final = 150.0
+PRELOAD_SECONDS: Final = 600.0  # more, where models are loaded first: half a gigabyte is converted once
 STOP_SECONDS: Final = 120.0
 
 
@@ -41,7 +42,8 @@ def start(home: Home, options: UpOptions) -> dict[str, object]:
             )
     except OSError as error:
         raise folder_refusal(home.path, error) from None
-    until = time.monotonic() + START_SECONDS
+    patience_seconds = START_SECONDS + (PRELOAD_SECONDS if options.preload else 0.0)
+    until = time.monotonic() + patience_seconds
     try:
         while time.monotonic() < until:
             state = read_state(home)
@@ -58,7 +60,7 @@ def start(home: Home, options: UpOptions) -> dict[str, object]:
         child.terminate()
         raise
     child.terminate()
-    raise StackError(f"The stack was not ready after {START_SECONDS:.0f} s (its log: {log_path}).")
+    raise StackError(f"The stack was not ready after {patience_seconds:.0f} s (its log: {log_path}).")
 
 
 def stop(home: Home, *, hurry: bool = False) -> int | None:
@@ -87,7 +89,8 @@ def _signal(process: ProcessName) -> None:
 def _arguments(options: UpOptions) -> list[str]:
     flower = ["--no-flower"] if options.flower_port is None else ["--flower-port", str(options.flower_port)]
     workers = [] if options.workers is None else ["--workers", str(options.workers)]
-    return ["--port", str(options.port), *flower, *workers]
+    models = ["--models", ",".join(options.preload)] if options.preload else []
+    return ["--port", str(options.port), *flower, *workers, *models]
 
 
 def _python_path() -> str:

@@ -45,11 +45,13 @@ FLOWER_PATIENCE_SECONDS: Final = 15.0  # the stack does not wait longer for what
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """Port 0: a free one. ``flower_port`` None: no Flower. ``workers`` None: one a device."""
+    """Port 0: a free one. ``flower_port`` None: no Flower. ``workers`` None: one a device. ``preload``: models that each loads before it is
+    ready."""
 
     port: int = API_PORT
     flower_port: int | None = FLOWER_PORT
     workers: int | None = None
+    preload: tuple[str, ...] = ()
 
 
 class Stop:
@@ -147,7 +149,7 @@ class Stack:
             parts.dispatcher_program(self._home, self._metrics),
         ]
         for name, device in workers_on(devices(), self._options.workers):
-            programs.append(parts.worker_program(self._home, name, device, drain_seconds, self._metrics))
+            programs.append(parts.worker_program(self._home, name, device, drain_seconds, self._metrics, self._options.preload))
         if "flower" in self._ports:
             programs.append(parts.flower_program(self._home, self._ports["flower"]))
         return programs

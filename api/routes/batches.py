@@ -12,6 +12,7 @@ from api.requests.auth import Manager, Submitter, Watcher
 from api.requests.batch_requests import BatchRequest, batch_job
 from api.requests.front import front_of
 from api.requests.json_body import json_of
+from api.waiting import waiting_for
 from db.actors import Actor
 from db.connect import Store
 from db.jobs.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, list_jobs
@@ -43,8 +44,10 @@ def index(request: Request, actor: Watcher, limit: Annotated[int, Query(ge=1)] =
 
 @router.get("/{batch_id}")
 def show(request: Request, actor: Watcher, batch_id: str) -> Json:
-    """One job."""
-    return batch_object(get_job(front_of(request).store, actor, parse_batch_id(batch_id)))
+    """One job, and what it waits for."""
+    store = front_of(request).store
+    job = get_job(store, actor, parse_batch_id(batch_id))
+    return batch_object(job, waiting_for(store, actor, job))
 
 
 @router.post("/{batch_id}/cancel")

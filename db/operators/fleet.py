@@ -1,5 +1,7 @@
 """The worker processes there are: what each says of itself at every heartbeat, and what operators ask of it.
 
+Clients are told a part of it: whether a worker is there at all, has their model, or loads it.
+
 No tenant's data, and no work hangs on it: leases do. A row that is wrong or missing misleads a person, and nobody else.
 """
 
@@ -36,7 +38,9 @@ _REGISTER: Final = text(
 _BEAT: Final = text(
     """
     UPDATE workers SET state = :state, seen_at = clock_timestamp(),
-        progressed_at = clock_timestamp() - make_interval(secs => :still), leases = :leases, rows_done = :rows, memory_bytes = :memory
+        progressed_at = clock_timestamp() - make_interval(secs => :still), leases = :leases, rows_done = :rows, memory_bytes = :memory,
+        models = :models, loading = :loading, calibrating = :calibrating,
+        loading_since = CASE WHEN CAST(:loading AS text) IS NOT NULL THEN clock_timestamp() - make_interval(secs => :loading_seconds) END
     WHERE worker = :worker RETURNING asked
     """
 )
@@ -46,12 +50,31 @@ _ASK: Final = text("UPDATE workers SET asked = :asked WHERE worker = ANY(:worker
 _LIST: Final = text(
     """
     SELECT w.worker, w.device, w.threads, w.version, w.state, w.asked, w.started_at, w.seen_at, w.progressed_at, w.leases, w.rows_done,
-           w.memory_bytes, CAST(extract(epoch FROM now() - w.seen_at) AS float8) AS silent_seconds,
+           w.memory_bytes, w.loading, w.calibrating, CAST(extract(epoch FROM now() - w.loading_since) AS float8) AS loading_seconds,
+           CAST(extract(epoch FROM now() - w.seen_at) AS float8) AS silent_seconds,
            CAST(extract(epoch FROM now() - w.progressed_at) AS float8) AS still_seconds,
            (SELECT count(*) FROM shards s WHERE s.state = 'leased' AND s.worker = w.worker) AS held
     FROM workers w ORDER BY w.worker
     """
 )
+
+
+_READY: Final = text(
+    """
+    SELECT state, models, loading, CAST(extract(epoch FROM now() - loading_since) AS float8) AS loading_seconds, calibrating
+    FROM workers WHERE seen_at >= now() - make_interval(secs => :silent)
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What a worker could run (None: it did not say), the model that it loads, and for how long, and the one that it calibrates."""
+
+    models: Sequence[str] | None = None
+    loading: str | None = None
+    loading_seconds: float | None = None
+    calibrating: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,7 @@ class Beat:
     leases: int
     rows_done: int
     memory_bytes: int
+    readiness: Readiness = Readiness()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +108,9 @@ class WorkerRecord:
     silent_seconds: float
     still_seconds: float
     held: int
+    loading: str | None = None
+    loading_seconds: float | None = None
+    calibrating: str | None = None
 
     @property
     def host(self) -> str:
@@ -96,6 +123,15 @@ class WorkerRecord:
     @property
     def shown_state(self) -> str:
         return "silent" if self.silent else self.state
+
+    @property
+    def doing(self) -> str:
+        """What keeps it busy beside rows, for people; empty where nothing does."""
+        if self.silent:
+            return ""
+        if self.loading is not None:
+            return f"loading {self.loading} ({self.loading_seconds or 0:.0f} s)"
+        return "" if self.calibrating is None else f"calibrating {self.calibrating}"
 
 
 def register(store: Store, worker: str, *, device: str, threads: int, version: str, asked_to_drain: bool = False) -> None:
@@ -121,6 +157,10 @@ def beat(store: Store, worker: str, said: Beat) -> Literal["run", "drain"] | Non
         "leases": said.leases,
         "rows": said.rows_done,
         "memory": said.memory_bytes,
+        "models": None if said.readiness.models is None else list(said.readiness.models),
+        "loading": said.readiness.loading,
+        "loading_seconds": said.readiness.loading_seconds or 0.0,
+        "calibrating": said.readiness.calibrating,
     }
     with store.transaction() as conn:
         conn.execute(_NO_WAIT)
@@ -146,6 +186,13 @@ def list_workers(store: Store) -> list[WorkerRecord]:
     """All that are known, also those that fell silent within a day. Role dispatcher."""
     with store.transaction() as conn:
         return [WorkerRecord(**row._mapping) for row in conn.execute(_LIST)]
+
+
+def ready_workers(store: Store) -> list[tuple[WorkerState, Readiness]]:
+    """Of each worker that is alive: its state, and what it is ready for. Role api."""
+    with store.transaction() as conn:
+        found = conn.execute(_READY, {"silent": SILENT_SECONDS})
+        return [(row.state, Readiness(row.models, row.loading, row.loading_seconds, row.calibrating)) for row in found]
 
 
 def ask(store: Store, workers: Sequence[str], what: Literal["drain", "resume"]) -> list[str]:

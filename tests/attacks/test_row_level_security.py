@@ -57,7 +57,7 @@ audit_digests       SI--   -I--    -I--        S---     ----
 audit_unsealed      SI--   -I--    -I--        S---     ----
 audit_leaves        S---   ----    ----        S---     ----
 audit_checkpoints   S---   ----    ----        S---     ----
-workers             ----   SIuD    S-uD        ----     ----
+workers             s---   SIuD    S-uD        ----     ----
 """
 SOME_COLUMNS = {
     ("api", "tenants", "u"): "name_sealed",
@@ -69,7 +69,8 @@ SOME_COLUMNS = {
     " input_tokens output_tokens",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
     " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at in_company",
-    ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes",
+    ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes models loading loading_since calibrating",
+    ("api", "workers", "s"): "state seen_at models loading loading_since calibrating",
     ("dispatcher", "workers", "u"): "asked",
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
     ("worker", "models", "u"): "model_id base version card_sealed weights_sealed created_at",

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -106,15 +108,23 @@ class JobCounts:
         return int(row.open), int(row.rows)
 
 
+def calibrate() -> None:
+    """Finds out how this machine runs the encoder, for the home and in the bounds of the environment."""
+    asked = [f"--{name.lower()}={os.environ[f'TEXTMILL_{name}']}" for name in ("ENGINE", "DTYPE") if f"TEXTMILL_{name}" in os.environ]
+    subprocess.run([sys.executable, "-m", "api.cli", "calibrate", ENCODER, *asked], check=True)
+
+
 @contextmanager
 def running(home: Path, settings: Mapping[str, str], *, calibrated_in: Path | None = None) -> Iterator[Mill]:
     """A stack in ``home`` under these settings, stopped afterwards. ``calibrated_in``: a home whose findings about this machine it takes
-    over, so that two stacks that are compared run their models alike."""
+    over, so that two stacks that are compared run their models alike. The encoder is calibrated before, not beside what is measured."""
     found = None if calibrated_in is None else calibrated_in / "calibration"
     if found is not None and found.is_dir():
         shutil.copytree(found, home / "calibration", dirs_exist_ok=True)
     where = Home(home)
     with environment(TEXTMILL_HOME=str(home), **settings):
+        if "TEXTMILL_FAKE_ENGINE" not in settings:
+            calibrate()
         stack = Stack(where, detach.start(where, UpOptions(port=0, flower_port=0)), started=True)
     try:
         with stack.connect() as client:

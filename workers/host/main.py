@@ -48,11 +48,8 @@ def main() -> int:
     for command in set(Panel.data) - READ_ONLY_COMMANDS:
         del Panel.data[command]
 
-    from workers import metrics
     from workers.host.process import Worker
 
-    if settings.metrics_port is not None:
-        metrics.serve(settings.metrics_port)
     return Worker(settings).run()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from db.connect import Store
 from db.operators import fleet
-from db.operators.fleet import Beat, WorkerState
+from db.operators.fleet import Beat, Readiness, WorkerState
 from workers import metrics
 from workers.logs import place_of
 
@@ -45,7 +45,7 @@ class Progress:
 
 
 class Pulse:
-    """Parameters: ``leases`` and ``state`` tell what the process holds and does, ``resident_bytes`` its memory."""
+    """Parameters: ``leases``, ``state`` and ``readiness`` tell what the process holds, does and could do, ``resident_bytes`` its memory."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Pulse:
         beat_seconds: float,
         leases: Callable[[], int],
         state: Callable[[], WorkerState],
+        readiness: Callable[[], Readiness],
         resident_bytes: Callable[[], int],
     ) -> None:
         self.asked_to_drain = False
@@ -71,6 +72,7 @@ class Pulse:
         self._beat_seconds = beat_seconds
         self._leases = leases
         self._state = state
+        self._readiness = readiness
         self._resident_bytes = resident_bytes
         self._known = False
         self._failing = False
@@ -102,7 +104,7 @@ class Pulse:
             leases = self._leases()
             still_seconds = self._progress.still_seconds(leases)
             metrics.last_progress.set(time.time() - still_seconds)
-            said = Beat(self._state(), still_seconds, leases, self._progress.rows, self._resident_bytes())
+            said = Beat(self._state(), still_seconds, leases, self._progress.rows, self._resident_bytes(), self._readiness())
             asked = fleet.beat(self._store, self._worker, said) if self._known else None
             if asked is None:
                 fleet.register(

@@ -1,8 +1,8 @@
 """The parts of a worker process, and the order in which they start and end.
 
-Start: load models, start the lease keeper and the poller, consume messages. Celery runs in this process with the threads pool; it only
-wakes the shards' threads, and its troubles (a broker that is away, a crash of its loop) end nothing: the poller goes on and Celery is
-started again.
+Start: load the models that were asked for, start the lease keeper and the poller, consume messages, and load the default model meanwhile.
+Celery runs in this process with the threads pool; it only wakes the shards' threads, and its troubles (a broker that is away, a crash of
+its loop) end nothing: the poller goes on and Celery is started again.
 
 SIGTERM or SIGINT drains: nothing more is claimed, rows in flight finish and are written, shards that are not done are given back, and the
 process ends with 0. A device that is lost ends it with EX_SOFTWARE, a memory ceiling that is passed with EX_PLANNED, for a supervisor to
@@ -29,7 +29,7 @@ from celery.worker import state as celery_state
 
 from db.actors import Lease
 from db.connect import Store, open_store
-from db.operators.fleet import WorkerState
+from db.operators.fleet import Readiness, WorkerState
 from db.queue import shards
 from db.queue.wakeups import Bell
 from db.settings import Role
@@ -47,6 +47,8 @@ from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
 from workers.logs import place_of
 from workers.loop_guard import Guard
+from workers.models import registry
+from workers.models.provision import is_here
 from workers.settings import WorkerSettings
 from workers.shard.life import End, ShardLife
 
@@ -88,7 +90,7 @@ class Worker:
         self._watchdog = Watchdog(settings.hang_seconds)
         self._progress = Progress()
         self._ceiling = Ceiling(settings.max_memory_mb)
-        self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch)
+        self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch, changed=lambda: self._pulse.now())
         self._task = ShardLife(
             self._store,
             self._runtime,
@@ -118,6 +120,7 @@ class Worker:
             beat_seconds=settings.heartbeat_seconds,
             leases=self._keeper.count,
             state=self._state,
+            readiness=self._readiness,
             resident_bytes=resident_bytes,
         )
 
@@ -125,14 +128,18 @@ class Worker:
         """Until a drain. Returns the exit code."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+        self._pulse.start()
         self._warm()
         calm_the_collector()
+        if self._settings.metrics_port is not None:
+            metrics.serve(self._settings.metrics_port)  # who answers there is ready
         self._keeper.start()
         self._watchdog.start()
         self._poller.start()
         messages.run_with(self._on_message)
-        self._pulse.start()
         threading.Thread(target=self._mind, name="mind", daemon=True).start()
+        if not self._settings.models:
+            threading.Thread(target=self._warm_meanwhile, name="warm", daemon=True).start()
         while not self._draining:
             self._consume()
             self._pause(CONSUMER_PAUSE_SECONDS)
@@ -298,6 +305,23 @@ class Worker:
             log.error("could not load a model ahead: %s at %s", type(error).__name__, place_of(error))
         self._loaded_at = time.monotonic()
         self._load_seconds = self._loaded_at - began
+
+    def _warm_meanwhile(self) -> None:
+        """Where nothing else was asked for, the model that most first jobs ask for: importing torch and reading weights take seconds."""
+        try:
+            self._runtime.load(registry.default_model("classify").id)
+        except Exception as error:  # it may never be needed
+            log.info("the default model is not loaded ahead: %s at %s", type(error).__name__, place_of(error))
+        calm_the_collector()
+
+    def _readiness(self) -> Readiness:
+        loading = self._runtime.loading
+        return Readiness(
+            models=[card.id for card in registry.all_models() if is_here(card)],
+            loading=None if loading is None else loading[0],
+            loading_seconds=None if loading is None else loading[1],
+            calibrating=self._runtime.calibrating,
+        )
 
 
 def stop_celery(exit_code: int | None) -> None:

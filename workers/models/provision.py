@@ -40,6 +40,11 @@ def ensure(card: ModelCard, home: Path) -> Path:
     return folder
 
 
+def is_here(card: ModelCard) -> bool:
+    """Whether this machine has what `ensure` makes it of. No look at the files."""
+    return card.folder is not None or not card.source_package or _package_place(card.source_package) is not None
+
+
 def with_digest(card: ModelCard, folder: Path) -> ModelCard:
     """The card of an operator's own model with the digest that its weights have now; any other card as it is."""
     if card.folder is None:
@@ -86,12 +91,17 @@ def _digest(path: Path, mtime_ns: int, size_bytes: int) -> str:
 
 def _package_folder(card: ModelCard) -> Path:
     """Where the package lies, without importing it."""
-    spec = importlib.util.find_spec(card.source_package.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
+    place = _package_place(card.source_package)
+    if place is None:
         raise TextmillError(
             f"{card.id} needs the package {card.source_package}. Install it, or textmill[models].", code="model_not_installed"
         )
-    return Path(next(iter(spec.submodule_search_locations)))
+    return place
+
+
+def _package_place(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    return None if spec is None or not spec.submodule_search_locations else Path(next(iter(spec.submodule_search_locations)))
 
 
 def _convert_once(card: ModelCard, package: Path, folder: Path) -> None:

@@ -212,6 +212,7 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     from api.cli.terminal.progress import clock
     from api.cli.terminal.terminal import when
     from api.cli.work.figures import figures
+    from api.cli.work.following import waits_for
     from api.performance import performance
 
     rows: list[tuple[str, object]] = [
@@ -239,6 +240,8 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
         rows.append(("priority", batch.textmill.priority))
     if batch.textmill.retries:
         rows.append(("run again", f"{batch.textmill.retries} ×"))
+    if waits_for(batch):
+        rows.append(("now", waits_for(batch)))
     if batch.textmill.eta_seconds is not None:
         rows.append(("done in about", clock(batch.textmill.eta_seconds)))
     rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]

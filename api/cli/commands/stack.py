@@ -6,13 +6,12 @@ Exit codes of the first four: 0 done · 1 something needs mending · 2 the comma
 a newer textmill · 130 the stop was hurried by a second Ctrl-C.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.terminal.database import database_answers
 from api.cli.terminal.options import Json
 from api.local.home.refusals import EXIT_CODES, StackExit
 
@@ -41,6 +40,11 @@ def up(
     flower_port: Annotated[int, typer.Option("--flower-port", min=0, max=65535, help="Of Flower; 0 takes a free one.")] = FLOWER_PORT,
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Do without Flower.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=0, max=64, help="How many; otherwise one a GPU, or one CPU.")] = None,
+    preload: Annotated[
+        bool,
+        typer.Option("--preload", help="Be ready only when each worker has loaded TEXTMILL_MODELS, or else the first that classifies."),
+    ] = False,
+    models: Annotated[str | None, typer.Option("--models", metavar="A,B", help="The same, with these models.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when everything runs, and leave it running.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -51,7 +55,8 @@ def up(
     """
     from api.local.up import UpOptions, run
 
-    options = UpOptions(port, None if no_flower else flower_port, workers)
+    loaded = preloaded(models) if preload or models is not None else ()
+    options = UpOptions(port, None if no_flower else flower_port, workers, loaded)
     if not detach:
         from api.local.display import Display
 
@@ -65,6 +70,21 @@ def up(
     else:
         answer(f"textmill runs (pid {state['pid']}): API {state['api']}" + (f", Flower {state['flower']}" if state.get("flower") else ""))
     return StackExit.OK
+
+
+def preloaded(models: str | None) -> tuple[str, ...]:
+    """What the workers load ahead. Raises CommandError where a name is no model's."""
+    from api.cli.terminal.exits import CommandError
+    from db.errors import TextmillError
+    from db.settings import load
+    from workers.models import registry
+    from workers.settings import WorkerSettings
+
+    named = tuple(name for name in (models or "").split(",") if name) or load(WorkerSettings).models
+    try:
+        return tuple(registry.get(name.strip()).id for name in named) or (registry.default_model("classify").id,)
+    except TextmillError as error:
+        raise CommandError(error.message) from None
 
 
 def down(
@@ -81,7 +101,7 @@ def down(
 
 
 def status(as_json: Json = False) -> int:
-    """Show the parts of this home's stack."""
+    """Show the parts of this home's stack, what its workers load, and what your jobs wait for."""
     from api.cli.terminal.terminal import answer_json, say, table
     from api.local.home.instance import find_running, read_state
 
@@ -95,13 +115,25 @@ def status(as_json: Json = False) -> int:
     elif running is None:
         say(f"Nothing runs in {home.path}; `textmill up` starts it.")
     else:
+        from api.cli.work.now import jobs_now, workers_now
+
+        busy = workers_now() if state.get("ready") else {}
         table(
-            ("PART", "STATE", "PID", "RESTARTS", "LAST DEATH"),
-            [[part.get(name) or "" for name in ("name", "state", "pid", "restarts", "note")] for part in listed],
+            ("PART", "STATE", "NOW", "PID", "RESTARTS", "LAST DEATH"),
+            [
+                [
+                    part.get("name") or "",
+                    part.get("state") or "",
+                    busy.get(part.get("pid") or 0, ""),
+                    *(part.get(name) or "" for name in ("pid", "restarts", "note")),
+                ]
+                for part in listed
+            ],
         )
         for name in ("api", "flower", "postgres", "redis"):
             if state.get(name):
                 say(f"{name}: {state[name]}")
+        say(*(jobs_now() if state.get("ready") else []))
     if running is None:
         return StackExit.FAILED
     return StackExit.OK if listed and all(part.get("state") == "running" for part in listed) else StackExit.UNHEALTHY
@@ -222,18 +254,6 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
     say(f"Made tenant {tenant_id}. Its key, shown this once:")
     answer(secret)
     return StackExit.OK
-
-
-@contextmanager
-def database_answers() -> Iterator[None]:
-    """A server that is away, or that lets us not in, becomes a sentence."""
-    from api.local.home.refusals import StackError
-    from db.outages import UNANSWERED, what_it_said
-
-    try:
-        yield
-    except UNANSWERED as error:
-        raise StackError(f"The database cannot be used: {what_it_said(error)}.", code="database_refused") from None
 
 
 def _home() -> "Home":

@@ -1,12 +1,12 @@
 """`textmill workers`: the processes that do the work, for whoever runs them. It asks the store itself, as the dispatcher, not the API."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from api.cli.terminal.database import fleet_store
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
@@ -26,18 +26,19 @@ def list_all(as_json: Json = False) -> int:
     """List the workers of all machines: what each does, and when it last got on."""
     from api.cli.terminal.terminal import answer_json, table
 
-    with _store() as store:
+    with fleet_store() as store:
         found = _known(store)
     if as_json:
         answer_json([_as_object(each) for each in found])
         return ExitCode.OK
     table(
-        ("WORKER", "DEVICE", "STATE", "SHARDS", "ROWS DONE", "SEEN", "PROGRESS", "MEMORY", "VERSION"),
+        ("WORKER", "DEVICE", "STATE", "NOW", "SHARDS", "ROWS DONE", "SEEN", "PROGRESS", "MEMORY", "VERSION"),
         (
             (
                 each.worker,
                 each.device,
                 _shown_state(each),
+                each.doing,
                 each.held,
                 f"{each.rows_done:,}",
                 _ago(each.silent_seconds),
@@ -79,7 +80,7 @@ def _ask(names: list[str] | None, what: Literal["drain", "resume"], *, everyone:
 
     if bool(names) == everyone:
         raise CommandError(f"Say which: `textmill workers {what} NAME`, or --all. `textmill workers list` shows the names.")
-    with _store() as store:
+    with fleet_store() as store:
         chosen = choose(_known(store), names)
         asked = ask(store, chosen, what)
         if not as_json:
@@ -141,6 +142,7 @@ def _as_object(worker: "WorkerRecord") -> dict[str, object]:
         "device": worker.device,
         "state": worker.shown_state,
         "asked": worker.asked,
+        "now": worker.doing,
         "threads": worker.threads,
         "shards": worker.held,
         "rows_done": worker.rows_done,
@@ -152,23 +154,3 @@ def _as_object(worker: "WorkerRecord") -> dict[str, object]:
         "silent_seconds": round(worker.silent_seconds, 1),
         "still_seconds": round(worker.still_seconds, 1),
     }
-
-
-@contextmanager
-def _store() -> "Iterator[Store]":
-    """As the dispatcher. A database that is away, or not at this version, becomes a sentence."""
-    from contextlib import closing
-
-    from sqlalchemy.exc import ProgrammingError
-
-    from api.cli.commands.stack import database_answers
-    from db.connect import open_store
-    from db.settings import Role, StoreSettings
-
-    with database_answers(), closing(open_store(StoreSettings(), Role.DISPATCHER, pool_size=1)) as store:
-        try:
-            yield store
-        except ProgrammingError:
-            raise CommandError(
-                "The database is not at this version: run `textmill db migrate`.", ExitCode.UNREACHABLE, code="old_tables"
-            ) from None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FIRST_POLL_SECONDS: Final = 0.2
 LAST_POLL_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 60.0  # an API that restarts is back by then
-STARTING_SECONDS: Final = 90.0  # longer than any model takes to load
+WAITING_SECONDS: Final = 1.0  # what is over sooner is not told
 
 
 def follow(client: "Client", batch: "Batch", progress: Progress) -> "Batch":
@@ -48,9 +48,15 @@ def note_on(batch: "Batch", waited_seconds: float) -> str:
         parts.append(batch.status)
     if batch.counts.failed:
         parts.append(f"{batch.counts.failed:,} failed")
-    if not batch.ended and not paused and not batch.counts.done and waited_seconds > STARTING_SECONDS:
-        parts.append("no row is done yet: is a worker up? see `textmill status`")
+    if waits_for(batch) and waited_seconds >= WAITING_SECONDS:
+        parts.append(waits_for(batch))
     return ", ".join(parts)
+
+
+def waits_for(batch: "Batch") -> str:
+    """What keeps its rows from being worked on; empty where nothing does."""
+    waiting = None if batch.ended else batch.textmill.waiting_for
+    return "" if waiting is None else shown(waiting.message)
 
 
 def ended_well(batch: "Batch") -> ExitCode:

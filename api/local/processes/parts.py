@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -142,13 +142,15 @@ def dispatcher_program(home: Home, metrics: MetricsPorts) -> Program:
     )
 
 
-def worker_program(home: Home, name: str, device: str, drain_seconds: float, metrics: MetricsPorts) -> Program:
+def worker_program(home: Home, name: str, device: str, drain_seconds: float, metrics: MetricsPorts, preload: Sequence[str] = ()) -> Program:
+    """It is ready once it has loaded ``preload``, or else TEXTMILL_MODELS."""
+    models = {"TEXTMILL_MODELS": ",".join(preload)} if preload else {}
     return Program(
         name,
         home.logs / f"{name}.log",
         lambda: (
             python("workers.host.main"),
-            environment_for(home, Role.WORKER, {"TEXTMILL_DEVICE": device, "TEXTMILL_METRICS_PORT": metrics.choose(name)}),
+            environment_for(home, Role.WORKER, {"TEXTMILL_DEVICE": device, "TEXTMILL_METRICS_PORT": metrics.choose(name), **models}),
         ),
         ready=lambda: metrics.answers(name),
         grace_seconds=drain_seconds + 10.0,

@@ -6,7 +6,7 @@ from sqlalchemy.exc import ProgrammingError
 from db.actors import Actor
 from db.connect import Store
 from db.operators import fleet
-from db.operators.fleet import FORGET_SECONDS, SILENT_SECONDS, Beat, WorkerRecord
+from db.operators.fleet import FORGET_SECONDS, SILENT_SECONDS, Beat, Readiness, WorkerRecord
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow
@@ -85,3 +85,29 @@ def test_a_worker_cannot_ask_another_to_drain(flow: Flow) -> None:
     begin(flow)
     with pytest.raises(ProgrammingError, match="permission denied"):
         fleet.ask(flow.worker, ["host:1"], "drain")
+
+
+def test_who_loads_what_and_since_when_is_seen_until_it_is_loaded(flow: Flow) -> None:
+    begin(flow)
+    fleet.beat(flow.worker, "host:1", said(readiness=Readiness(["small", "local:large"], loading="small", loading_seconds=4.0)))
+    assert only(flow).doing == "loading small (4 s)"
+    ((state, readiness),) = fleet.ready_workers(flow.api)
+    assert (state, readiness.models, readiness.loading) == ("running", ["small", "local:large"], "small")
+    assert 4.0 <= (readiness.loading_seconds or 0.0) < 30.0
+    fleet.beat(flow.worker, "host:1", said(readiness=Readiness(["small"], calibrating="small")))
+    assert only(flow).doing == "calibrating small"
+    assert fleet.ready_workers(flow.api) == [("running", Readiness(["small"], calibrating="small"))]
+
+
+def test_the_silent_are_ready_for_nothing(flow: Flow, as_superuser: AsSuperuser) -> None:
+    begin(flow)
+    fleet.beat(flow.worker, "host:1", said(readiness=Readiness(loading="small", loading_seconds=1.0)))
+    as_superuser("UPDATE workers SET seen_at = now() - make_interval(secs => %s)", [SILENT_SECONDS + 5])
+    assert fleet.ready_workers(flow.api) == []
+    assert only(flow).doing == ""
+
+
+def test_the_api_is_told_no_name_of_a_process_or_a_machine(flow: Flow) -> None:
+    begin(flow)
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        fleet.list_workers(flow.api)

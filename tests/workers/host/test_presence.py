@@ -4,7 +4,7 @@ import pytest
 
 from db.connect import Store
 from db.operators import fleet
-from db.operators.fleet import WorkerState
+from db.operators.fleet import Readiness, WorkerState
 from db.settings import Role
 from workers.host.presence import Progress, Pulse
 
@@ -23,6 +23,7 @@ class Told:
 
     leases = 0
     state: WorkerState = "running"
+    readiness = Readiness(["small"])
 
     def pulse(self, store: Store, progress: Progress) -> Pulse:
         return Pulse(
@@ -35,6 +36,7 @@ class Told:
             beat_seconds=3600,
             leases=lambda: self.leases,
             state=lambda: self.state,
+            readiness=lambda: self.readiness,
             resident_bytes=lambda: 1 << 20,
         )
 
@@ -59,11 +61,13 @@ def test_a_pulse_tells_and_hears(stores: Stores) -> None:
     assert not pulse.asked_to_drain
     fleet.ask(stores(Role.DISPATCHER), ["host:1"], "drain")
     told.leases, told.state = 2, "draining"
+    told.readiness = Readiness(["small", "local:large"], loading="small", loading_seconds=4.0)
     progress.made(9)
     pulse.beat_once()
     assert pulse.asked_to_drain
     (seen,) = fleet.list_workers(stores(Role.DISPATCHER))
     assert (seen.state, seen.leases, seen.rows_done, seen.memory_bytes) == ("draining", 2, 9, 1 << 20)
+    assert seen.loading == "small"
     fleet.ask(stores(Role.DISPATCHER), ["host:1"], "resume")
     pulse.beat_once()
     assert not pulse.asked_to_drain

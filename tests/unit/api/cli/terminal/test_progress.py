@@ -1,11 +1,12 @@
 """Speed and time left, and how they are told."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli.terminal.progress import Pace, amount, clock
-from api.cli.work.following import STARTING_SECONDS, note_on
-from api.wire import Batch, Extras, RowCounts
+from api.cli.work.following import WAITING_SECONDS, note_on
+from api.wire import Batch, Extras, RowCounts, WaitingFor
 
 
 def test_a_pace_needs_two_looks() -> None:
@@ -58,5 +59,13 @@ def test_a_paused_job_is_told_as_such_and_nobody_is_sent_to_look_for_a_worker() 
         counts = RowCounts(total=10, completed=0, failed=0)
         return Batch("batch_1", "/v1/embeddings", "in_progress", "file-1", 0, counts=counts, textmill=Extras(paused=paused))
 
-    assert note_on(batch(paused=True), 2 * STARTING_SECONDS) == "paused"
-    assert "is a worker up?" in note_on(batch(paused=False), 2 * STARTING_SECONDS)
+    assert note_on(batch(paused=True), 2 * WAITING_SECONDS) == "paused"
+    assert note_on(batch(paused=False), 2 * WAITING_SECONDS) == ""
+
+
+def test_a_job_that_waits_says_for_what_once_that_takes_a_moment() -> None:
+    waiting = Extras(waiting_for=WaitingFor("loading", "loading small (4 s)"))
+    live = Batch("batch_1", "/v1/embeddings", "in_progress", "file-1", 0, counts=RowCounts(10, 0, 0), textmill=waiting)
+    assert note_on(live, WAITING_SECONDS / 2) == ""
+    assert note_on(live, WAITING_SECONDS) == "loading small (4 s)"
+    assert note_on(msgspec.structs.replace(live, status="completed"), WAITING_SECONDS) == ""

@@ -1,0 +1,44 @@
+"""What `textmill status` tells beside processes: what each worker is busy with, and what one's own jobs wait for. Who cannot be asked says
+nothing: the table of processes stands by itself."""
+
+from itertools import islice
+from typing import Final
+
+from db.errors import TextmillError
+
+LOOKED_AT: Final = 20  # of the newest jobs
+MOST_TOLD: Final = 5
+
+
+def workers_now() -> dict[int, str]:
+    """By process id, of this machine's home: "loading minilm-l6-v2 (4 s)"; those that do nothing but their work are not there."""
+    import socket
+
+    from api.cli.terminal.database import fleet_store
+    from db.operators.fleet import list_workers
+
+    here = socket.gethostname()
+    try:
+        with fleet_store() as store:
+            return {int(each.worker.rpartition(":")[2]): each.doing for each in list_workers(store) if each.host == here and each.doing}
+    except TextmillError:
+        return {}
+
+
+def jobs_now() -> list[str]:
+    """A line for each of one's newest jobs that waits, with what for."""
+    from api.cli.terminal.connection import connect
+    from api.cli.work.following import waits_for
+
+    lines: list[str] = []
+    try:
+        with connect() as client:
+            for listed in islice(client.batches(), LOOKED_AT):
+                if listed.ended or len(lines) == MOST_TOLD:
+                    continue
+                batch = client.batch(listed.id)
+                if waits_for(batch):
+                    lines.append(f"job {batch.id}: {batch.counts.done:,} of {batch.counts.total:,} rows, {waits_for(batch)}")
+    except TextmillError:
+        return []
+    return lines

@@ -1,0 +1,48 @@
+"""A job's place among its tenant's own: what of them goes before it, and how fast that went. Never another tenant's."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from db.actors import Actor
+from db.connect import Store
+
+# In the order of db.queue.turns. A rate is that of the jobs that have begun, together; or that of the last one of its kind.
+_AHEAD: Final = text(
+    """
+    WITH before AS (
+        SELECT j.task, j.model, j.row_count - coalesce(done.rows, 0) AS rows_left,
+               done.rows / nullif(CAST(extract(epoch FROM clock_timestamp() - j.in_progress_at) AS float8), 0) AS speed
+        FROM jobs mine
+        JOIN jobs j ON j.tenant_id = mine.tenant_id AND j.job_id <> mine.job_id AND j.state IN ('validating', 'in_progress')
+             AND j.paused_at IS NULL AND (-j.priority, j.deadline, j.job_id) < (-mine.priority, mine.deadline, mine.job_id)
+        LEFT JOIN LATERAL (SELECT sum(s.completed_count + s.failed_count) AS rows FROM shards s
+                           WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id) AS done ON true
+        WHERE mine.tenant_id = :tenant AND mine.job_id = :job
+    ), kinds AS (
+        SELECT task, model, count(*) AS jobs, sum(rows_left) AS rows_left, nullif(sum(speed), 0) AS speed FROM before GROUP BY task, model
+    )
+    SELECT k.jobs, CAST(k.rows_left AS float8) / coalesce(k.speed, last.speed) AS seconds
+    FROM kinds k LEFT JOIN LATERAL (
+        SELECT j.row_count / nullif(CAST(extract(epoch FROM j.completed_at - j.in_progress_at) AS float8), 0) AS speed FROM jobs j
+        WHERE j.tenant_id = :tenant AND j.task = k.task AND j.model IS NOT DISTINCT FROM k.model AND j.state = 'completed'
+        ORDER BY j.created_at DESC LIMIT 1) AS last ON true
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Jobs of the same tenant that go first, and how long their rows will take; ``seconds`` None where nothing like them ran yet."""
+
+    jobs: int
+    seconds: float | None
+
+
+def jobs_ahead(store: Store, actor: Actor, job_id: UUID) -> Ahead:
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        kinds = list(conn.execute(_AHEAD, {"tenant": actor.tenant_id, "job": job_id}))
+    seconds = [kind.seconds for kind in kinds]
+    return Ahead(sum(kind.jobs for kind in kinds), None if not seconds or None in seconds else sum(seconds))

@@ -1,0 +1,85 @@
+"""A real worker on a machine that never ran its model: it answers at once, and goes on in the better way that is found meanwhile, by
+itself or by another process of its home."""
+
+import random
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from db.operators.fleet import ready_workers
+from tests.faults.house import House
+from tests.workers.families import WORDS, make
+from tests.workers.submitting import row, submit
+from workers.engines.calibration import findings
+from workers.engines.calibration.findings import Finding, Trial
+from workers.engines.loading import choice_for
+from workers.models import registry
+from workers.settings import WorkerSettings
+
+MODEL = "local:small"
+ROWS = 300
+
+
+@pytest.fixture
+def small_house(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(tmp_path / "models"))
+    make("bert", tmp_path / "models" / "small", classifier=True)
+    return house
+
+
+def submit_some(house: House, seed: int) -> UUID:
+    chance = random.Random(seed)
+    documents = [" ".join(chance.choices(WORDS, k=chance.randint(3, 12))) for _ in range(ROWS)]
+    return submit(house.api, house.actor, [row(at, {"input": one}) for at, one in enumerate(documents)], model=MODEL, defaults={})
+
+
+def versions(house: House, job_id: UUID) -> list[set[str]]:
+    """Of each write, the model versions that its rows name; every row of the job is there once."""
+    with house.api.transaction(tenant=house.actor.tenant_id) as conn:
+        found = conn.execute(
+            text("SELECT created_at, array_agg(model_version) AS versions, count(*) AS rows FROM results WHERE job_id = :job GROUP BY 1"),
+            {"job": job_id},
+        ).all()
+    assert sum(each.rows for each in found) == ROWS
+    return [set(each.versions) for each in found]
+
+
+def test_the_first_job_is_answered_in_the_safe_way_and_later_ones_in_what_another_process_found(small_house: House) -> None:
+    house = small_house
+    settings = WorkerSettings(home=house.settings.home, device="cpu")
+    choice = choice_for(registry.get(MODEL), settings)
+    found = Trial("onnx", "float32", "chosen", "the fastest", tokens_per_second=1.0, lanes=1, threads=1, budget_tokens=256)
+    with ExitStack() as calibrating:
+        assert calibrating.enter_context(findings.alone(choice.home, wait=False))
+        house.start_dispatcher()
+        worker = house.start_worker()
+        first = submit_some(house, 0)
+        house.wait_completed(first)
+        assert all(len(each) == 1 and "torch" in min(each) for each in versions(house, first))
+        choice.keep(Finding(MODEL, "w", True, 64, 1.0, (found,)), None)
+    jobs = [first]
+    while "now onnx" not in worker.log:
+        jobs.append(submit_some(house, len(jobs)))
+        house.wait_completed(jobs[-1])
+    jobs.append(submit_some(house, len(jobs)))
+    house.wait_completed(jobs[-1])
+    for job_id in jobs:
+        assert all(len(each) == 1 for each in versions(house, job_id)), "no chunk was answered in two ways"
+    assert all("onnx" in min(each) for each in versions(house, jobs[-1]))
+    assert worker.drain() == 0
+
+
+def test_what_a_worker_has_and_calibrates_is_told_and_a_drain_does_not_wait_for_its_end(small_house: House) -> None:
+    house = small_house
+    house.start_dispatcher()
+    worker = house.start_worker()
+    house.wait_completed(submit_some(house, 0))
+    house.wait_for(lambda: [one.calibrating for _, one in ready_workers(house.api)] == [MODEL], "it says that it calibrates")
+    ((state, readiness),) = ready_workers(house.api)
+    assert state == "running"
+    assert MODEL in (readiness.models or [])
+    assert worker.drain() == 0
+    assert not list((house.settings.home / "calibration").glob("*.json"))
