@@ -30,8 +30,8 @@ $(VENV)/.installed: pyproject.toml deploy/requirements.lock
 demo: setup ## label 2,225 real articles end to end; KEEP=1 leaves the stack up
 	$(BIN)/python -m api.demo $(if $(KEEP),--keep)
 
-test: setup ## run every test, on real Postgres and Valkey
-	$(BIN)/python -m pytest
+test: setup ## run every test, on real Postgres and Valkey, by two processes with servers of their own; WORKERS= for more
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist worksteal
 
 test-unit: setup ## run the tests that need no server and no process, within a minute
 	$(BIN)/python -m pytest tests/unit

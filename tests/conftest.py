@@ -1,4 +1,5 @@
-"""Real servers for the tests: one Postgres and one Valkey a run, a database of its own a test. Nothing is mocked, nothing survives.
+"""Real servers for the tests: one Postgres and one Valkey a process of the run, a database of its own a test. Nothing is mocked, nothing
+survives.
 
 The servers die with this process in whatever way it ends (see api/local/processes/launch.py), lie in a folder of their own and listen on a
 socket and on free ports, so that several runs may go on at once.
@@ -45,12 +46,13 @@ __all__ = [
 ]
 
 PREFIX = "textmill-tests-"
+IN_MEMORY, NEEDED_BYTES = Path("/dev/shm"), 4 << 30  # a database is some 300 files: half as long to copy where no disk keeps a journal
 TEMPLATE = "textmill_template"
 
 
 @dataclass(frozen=True)
 class Server:
-    """The Postgres of this run: migrated once into a template, of which each test gets a copy (some 25 ms)."""
+    """The Postgres of this process: migrated once into a template, of which each test gets a copy (some 25 ms)."""
 
     postgres: EmbeddedPostgres
     passwords: dict[Role, str]
@@ -95,11 +97,12 @@ def no_textmill_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def servers_home() -> Iterator[Path]:
     """Where this run's servers live. A run that was killed could not remove its own; the next one does."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+    place = IN_MEMORY if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > NEEDED_BYTES else Path(tempfile.gettempdir())
+    for left in place.glob(f"{PREFIX}*-*"):
         pid = left.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(left, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
     Home(path).prepare()
     yield path
     shutil.rmtree(path, ignore_errors=True)

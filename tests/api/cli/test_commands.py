@@ -27,6 +27,7 @@ from workers.stages import STAGES
 
 LABELS = ["good", "bad", "ugly"]
 ROW_MS = 2  # long enough that a job of some thousand rows can be interrupted
+MANY = 6_000  # more than are done before the next command
 TEXTS = [f"Text number {number}, of no importance." for number in range(40)]
 
 
@@ -272,7 +273,7 @@ def test_a_large_job_cannot_be_interactive(textmill: Callable[..., Done]) -> Non
 
 def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., Done], tmp_path: Path) -> None:
     source = tmp_path / "many.jsonl"
-    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(30_000)))  # more than are done before the next command
+    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(MANY)))
     job = textmill("label", str(source), "--labels", "x,y", "--detach", "-q").out.strip()
     assert textmill("jobs", "cancel", job, "--json").exit_code == 0
     watched = textmill("jobs", "watch", job)
@@ -280,7 +281,7 @@ def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., D
     assert "cancelled" in watched.err
     read = textmill("results", job, "-o", "-")
     assert read.exit_code == 5
-    assert [row["line"] for row in read.lines] == list(range(1, 30_001))
+    assert [row["line"] for row in read.lines] == list(range(1, MANY + 1))
     assert "batch_cancelled" in {row.get("error") for row in read.lines}
     again = textmill("jobs", "cancel", job)
     assert again.exit_code == 0
@@ -288,7 +289,7 @@ def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., D
 
 def test_a_job_is_paused_put_forward_resumed_retried_and_deleted(textmill: Callable[..., Done], tmp_path: Path) -> None:
     source = tmp_path / "many.jsonl"
-    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(30_000)) + '{"text":""}\n')
+    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(MANY)) + '{"text":""}\n')
     job = textmill("label", str(source), "--labels", "x,y", "--detach", "-q").out.strip()
     paused = textmill("jobs", "pause", job)
     assert paused.exit_code == 0, paused.err
@@ -302,7 +303,7 @@ def test_a_job_is_paused_put_forward_resumed_retried_and_deleted(textmill: Calla
     assert "is in_progress: " in textmill("jobs", "resume", job).err
     assert textmill("jobs", "watch", job, "-q").exit_code == 1
     again = textmill("jobs", "retry", job)
-    assert f"Job {job} is in_progress: 30,000 done, 0 failed, 1 open." in again.err
+    assert f"Job {job} is in_progress: {MANY:,} done, 0 failed, 1 open." in again.err
     assert textmill("jobs", "watch", job, "-q").exit_code == 1
     asked = textmill("jobs", "delete", job, stdin=b"n\n")
     assert asked.exit_code == 2
