@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def _pass(stores: dict[Role, Store], workload: Workload) -> tuple[int, dict[str,
 
     file = timed_step("in", write_in)
     spec: dict[str, Any] = {"defaults": {}}
-    job = create_job(api, actor, NewJob("classify", "/v1/classifications", file.file_id, ENCODER, spec, None, 0, 86_400, None))
+    job = create_job(api, actor, NewJob("classify", "/v1/classifications", file.file_id, ENCODER, spec, None, 0, timedelta(days=1)))
     shard_seconds = load(DispatcherSettings).shard_seconds
     size = shard_chars(ENCODER, "classify", seconds=shard_seconds, measured={})
     timed_step("cut", lambda: cut_validating_jobs(dispatcher, lambda _model, _task: size))

@@ -6,13 +6,14 @@ import random
 from uuid import UUID
 
 from workers.dispatch import dispatcher
+from workers.dispatch.broker import CeleryBroker
 
 LOSS = float(os.environ.get("LOSS", "0.5"))
 
 log = logging.getLogger("textmill.lossy")
 
 
-class LossyBroker(dispatcher.CeleryBroker):
+class LossyBroker(CeleryBroker):
     def publish(self, shards: list[tuple[UUID, int]]) -> None:
         for shard in shards:
             if random.random() < LOSS:

@@ -5,7 +5,7 @@ A test carries `@pytest.mark.fault("F04", "kill -9 during the model")`. Those th
 must be known before a conftest further down is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.faults.table import Line, write
 
 LINES = pytest.StashKey[list[Line]]()
 COUNTED = pytest.StashKey[Counters]()
-FACTS = pytest.StashKey[dict[str, object]]()
+FACTS = pytest.StashKey[Mapping[str, object]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,8 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: pytest.TestReport = yield  # type: ignore[misc]
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     marker = item.get_closest_marker("fault")
     if marker is not None and (report.when == "call" or (report.when == "setup" and report.outcome != "passed")):
         id_, what = marker.args
@@ -49,10 +49,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             id_, what, item.name, report.outcome, round(call.duration, 1), item.stash.get(COUNTED, None), item.stash.get(FACTS, {}), reason
         )
         item.config.stash[LINES].append(line)
-    return report  # type: ignore[return-value]
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path: Path | None = session.config.getoption("--fault-report")
     if path is not None:
-        write(path, session.config.stash[LINES])
+        lines = session.config.stash[LINES]
+        write(path, lines)

@@ -24,10 +24,9 @@ from api.demo import stack as stacks
 from api.demo.corpus import LABELS, load_articles
 from api.local.home.home import Home
 from api.local.servers.valkey import EmbeddedValkey
-from tests.benchmarks.bare import ENCODER
 from tests.benchmarks.guard import guarded
 from tests.benchmarks.machine import describe_machine
-from tests.benchmarks.mill import calibrate
+from tests.benchmarks.mill import ENCODER, calibrate
 from tests.benchmarks.peers import conversions, roster
 from tests.benchmarks.peers.company import Company, Member, Places
 from tests.benchmarks.peers.ours import Ours
