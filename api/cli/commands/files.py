@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.options import Json
 
@@ -37,16 +38,7 @@ def list_files(
 @app.command("delete")
 def delete_file(file: Annotated[str, typer.Argument(metavar="FILE", help="A file's id (file-…).")], as_json: Json = False) -> int:
     """Delete a file and its rows. Refused while a job still reads it."""
-    from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, say, shown
-
-    with connect() as client:
-        deleted = client.delete("/v1/files", file)
-    if as_json:
-        answer_json(deleted)
-    else:
-        say(f"Deleted {shown(file)}.")
-    return ExitCode.OK
+    return delete("/v1/files", file, "Deleted", as_json=as_json)
 
 
 @models_app.command("list")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
@@ -73,16 +74,7 @@ def revoke_key(
     key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id, from `textmill keys list`.")], as_json: Json = False
 ) -> int:
     """Revoke a key. It is refused from the next request on."""
-    from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, say, shown
-
-    with connect() as client:
-        revoked = client.delete("/v1/keys", key)
-    if as_json:
-        answer_json(revoked)
-    else:
-        say(f"Revoked {shown(key)}.")
-    return ExitCode.OK
+    return delete("/v1/keys", key, "Revoked", as_json=as_json)
 
 
 @audit_app.callback()

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
@@ -66,13 +67,4 @@ def list_label_sets(as_json: Json = False) -> int:
 @app.command("delete")
 def delete_label_set(name: Name, as_json: Json = False) -> int:
     """Delete a set. Jobs that still name it fail row by row."""
-    from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, say, shown
-
-    with connect() as client:
-        deleted = client.delete("/v1/label_sets", name)
-    if as_json:
-        answer_json(deleted)
-    else:
-        say(f"Deleted {shown(name)}.")
-    return ExitCode.OK
+    return delete("/v1/label_sets", name, "Deleted", as_json=as_json)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn
 
@@ -101,16 +102,7 @@ def delete_head(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `textmill heads list` shows it.")], as_json: Json = False
 ) -> int:
     """Delete a head. Jobs that still name it fail row by row."""
-    from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, say, shown
-
-    with connect() as client:
-        deleted = client.delete("/v1/heads", name)
-    if as_json:
-        answer_json(deleted)
-    else:
-        say(f"Deleted the head {shown(name)}.")
-    return ExitCode.OK
+    return delete("/v1/heads", name, "Deleted the head", as_json=as_json)
 
 
 def describe(head: "Head") -> list[str]:
