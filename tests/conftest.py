@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -44,6 +45,10 @@ __all__ = [
     "pytest_runtest_makereport",
     "pytest_sessionfinish",
 ]
+
+# Of no single example: the machine may be busy, and a test has a limit as a whole.
+hypothesis.settings.register_profile("textmill", deadline=None)
+hypothesis.settings.load_profile("textmill")
 
 PREFIX = "textmill-tests-"
 IN_MEMORY, NEEDED_BYTES = Path("/dev/shm"), 4 << 30  # a database is some 300 files: half as long to copy where no disk keeps a journal
