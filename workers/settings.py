@@ -37,7 +37,8 @@ class WorkerSettings(StoreSettings):
         default="auto", description="The number format of encoders on a CPU. `exact` is `float32`; any is taken even where it disagrees."
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Loaded before the first shard is claimed; the others when they are first asked for."
+        default=(),
+        description="Loaded before the worker is ready. Without it the first that classifies is, right after its start; others when asked for.",
     )
     lease_seconds: float = Field(
         default=LEASE_SECONDS, ge=1, le=3600, description="How long a shard is held without a renewal: more than twice the heartbeat."

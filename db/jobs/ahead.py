@@ -9,12 +9,15 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.connect import Store
 
+EARLY_SECONDS: Final = 10.0  # a job that began since tells nothing of its speed yet
+
 # In the order of db.queue.turns. A rate is that of the jobs that have begun, together; or that of the last one of its kind.
 _AHEAD: Final = text(
     """
     WITH before AS (
         SELECT j.task, j.model, j.row_count - coalesce(done.rows, 0) AS rows_left,
-               done.rows / nullif(CAST(extract(epoch FROM clock_timestamp() - j.in_progress_at) AS float8), 0) AS speed
+               CASE WHEN j.in_progress_at < clock_timestamp() - make_interval(secs => :early) THEN
+                   done.rows / CAST(extract(epoch FROM clock_timestamp() - j.in_progress_at) AS float8) END AS speed
         FROM jobs mine
         JOIN jobs j ON j.tenant_id = mine.tenant_id AND j.job_id <> mine.job_id AND j.state IN ('validating', 'in_progress')
              AND j.paused_at IS NULL AND (-j.priority, j.deadline, j.job_id) < (-mine.priority, mine.deadline, mine.job_id)
@@ -43,6 +46,6 @@ class Ahead:
 
 def jobs_ahead(store: Store, actor: Actor, job_id: UUID) -> Ahead:
     with store.transaction(tenant=actor.tenant_id) as conn:
-        kinds = list(conn.execute(_AHEAD, {"tenant": actor.tenant_id, "job": job_id}))
+        kinds = list(conn.execute(_AHEAD, {"tenant": actor.tenant_id, "job": job_id, "early": EARLY_SECONDS}))
     seconds = [kind.seconds for kind in kinds]
     return Ahead(sum(kind.jobs for kind in kinds), None if not seconds or None in seconds else sum(seconds))

@@ -254,6 +254,7 @@ class Worker:
     def _stand_by(self) -> None:
         """An operator's drain. What was begun is let go before a resume counts: a shard never sees the drain come and go."""
         self._standing_by = True
+        self._runtime.hold_calibration(True)
         log.info("asked to drain: nothing more is claimed")
         self._pulse.now()
         self._let_go("operator", 0, lambda: self._draining)
@@ -265,6 +266,7 @@ class Worker:
             time.sleep(0.1)
         if not self._draining:
             self._drained = self._standing_by = False
+            self._runtime.hold_calibration(False)
             self._slots.open()
             self._pulse.now()
             log.info("asked to resume: shards are claimed again")

@@ -55,6 +55,7 @@ class Calibrator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model: str | None = None  # that is being calibrated
+        self.on_hold = False  # begins no slice
         self._activity = activity
         self._choice_for = choice_for
         self._swap = swap
@@ -170,6 +171,8 @@ class Calibrator:
         return self._left_seconds(only_idle=True) == 0 and not self._closing.is_set()
 
     def _left_seconds(self, *, only_idle: bool) -> float | None:
+        if self.on_hold:
+            return None
         since_seconds = self._clock() - self._ended_at
         return wait_seconds(self._activity.now, took_seconds=self._took_seconds, since_seconds=since_seconds, only_idle=only_idle)
 

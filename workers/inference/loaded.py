@@ -75,6 +75,11 @@ class LoadedModels:
     def calibrating(self) -> str | None:
         return self._calibrator.model
 
+    def hold_calibration(self, on_hold: bool) -> None:
+        """Nothing is calibrated while it is on hold; it goes on afterwards."""
+        self._calibrator.on_hold = on_hold
+        self._activity.wake()
+
     def load(self, model_id: str) -> None:
         """Returns once the model is ready, which takes seconds."""
         if registry.get(model_id).kind == "encoder":

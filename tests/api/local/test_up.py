@@ -30,6 +30,7 @@ from api.local.servers.unprivileged import is_open_to_all
 from db.migrate import bootstrap
 from db.settings import Role, StoreSettings
 from tests.waiting import wait_until
+from tests.workers.families import make
 
 ROOT = Path(__file__).parents[3]
 FREE_PORTS = ["--port", "0", "--flower-port", "0"]
@@ -432,6 +433,21 @@ def test_a_wrong_setting_is_said_at_once(fresh: Stack) -> None:
     assert done.returncode == 2
     assert "TEXTMILL_LEASE_SECONDS" in done.stderr
     assert not fresh.home.exists()
+
+
+def test_with_models_to_preload_it_is_ready_when_they_are_loaded(fresh: Stack, tmp_path: Path) -> None:
+    make("bert", tmp_path / "models" / "small", classifier=True)
+    fresh.extra["TEXTMILL_MODEL_FOLDERS"] = str(tmp_path / "models")
+    fresh.up(*FREE_PORTS, "--models", "local:small")
+    assert "local:small: torch" in fresh.log("worker-cpu")
+    assert fresh.part("worker-cpu")["state"] == "running"
+
+
+def test_a_model_to_preload_that_is_none_is_said_at_once(fresh: Stack) -> None:
+    refused = fresh.call("up", *FREE_PORTS, "--models", "no-such-model")
+    assert refused.returncode == 2
+    assert "No such model" in refused.stderr
+    assert not (fresh.home / "run").exists()
 
 
 def test_errors_are_json_where_asked(fresh: Stack) -> None:

@@ -159,6 +159,24 @@ def test_no_slice_begins_while_somebody_waits(house: House) -> None:
     assert house.swapped
 
 
+def test_no_slice_begins_while_it_is_on_hold(house: House) -> None:
+    def hold(number: int) -> None:
+        house.calibrator.on_hold = number == 1
+
+    house.choice.during = hold
+    began_on_hold: list[int] = []
+
+    def look() -> None:
+        began_on_hold.append(len(house.choice.began))
+
+    def go_on() -> None:
+        house.calibrator.on_hold = False
+
+    house.run(lambda: None, look, look, go_on)
+    assert began_on_hold == [2, 2]
+    assert len(house.choice.began) == SLICES
+
+
 def test_what_another_process_finds_is_taken_over(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
 
