@@ -38,7 +38,7 @@ class WorkerSettings(StoreSettings):
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Loaded before the worker is ready. Without it the first that classifies is, right after its start; others when asked for.",
+        description="Loaded before a worker is ready. Without it the first that classifies, right after the start; others at first use.",
     )
     lease_seconds: float = Field(
         default=LEASE_SECONDS, ge=1, le=3600, description="How long a shard is held without a renewal: more than twice the heartbeat."
