@@ -80,6 +80,7 @@ class Choice:
             cores=cores(),
             engine=self._engine,
             number_format=self._format,
+            attempts=findings.attempts(self.home, self._key),
         )
 
     def keep(self, found: Finding, before: Finding | None) -> Finding:
@@ -101,6 +102,7 @@ class Choice:
                 cores=cores(),
                 engine=self._engine,
                 number_format=self._format,
+                attempts=None if anew else findings.attempts(self.home, self._key),
             )
             return self.keep(found, None)
 

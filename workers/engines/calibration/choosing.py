@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from workers.arrays import Ids
 from workers.batches.activity import Activity
+from workers.engines.calibration.attempts import Attempts
 from workers.engines.calibration.candidates import Candidate, Candidates
 from workers.engines.calibration.findings import Finding, Trial
 from workers.engines.calibration.held_texts import held_texts
@@ -41,6 +42,7 @@ def calibrate(
     number_format: NumberFormat | None = None,
     trial_seconds: float = TRIAL_SECONDS,
     texts: int = HELD_TEXTS,
+    attempts: Attempts | None = None,
 ) -> Finding:
     """All slices one after the other. Some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
     slices = calibration(
@@ -53,6 +55,7 @@ def calibrate(
         number_format=number_format,
         trial_seconds=trial_seconds,
         texts=texts,
+        attempts=attempts,
     )
     while True:
         try:
@@ -72,12 +75,13 @@ def calibration(
     number_format: NumberFormat | None = None,
     trial_seconds: float = TRIAL_SECONDS,
     texts: int = HELD_TEXTS,
+    attempts: Attempts | None = None,
 ) -> Slices[Finding]:
     """`engine` and `number_format` narrow the choice; then the fastest is taken even where none agrees: somebody asked for it.
 
     It is to be gone on with when nobody waits. A slice takes half a second or so; longer only where a library makes its graph."""
     began = time.perf_counter()
-    bench = yield from _Bench.prepare(candidates, activity, cores, trial_seconds, texts)
+    bench = yield from _Bench.prepare(candidates, activity, attempts or Attempts(), cores, trial_seconds, texts)
     asked = [one for one in candidates if engine in {None, one.engine} and number_format in {None, one.format}]
     held = []
     for candidate in asked:
@@ -125,6 +129,7 @@ class _Bench:
 
     reference: Candidate
     activity: Activity
+    attempts: Attempts
     held: list[str]
     work: Sequence[Ids]
     truth: NDArray[np.float32]
@@ -134,27 +139,33 @@ class _Bench:
     disturbed: bool = False  # of some way, every timing was
 
     @classmethod
-    def prepare(cls, candidates: Candidates, activity: Activity, cores: int, seconds: float, texts: int) -> "Slices[_Bench]":
+    def prepare(
+        cls, candidates: Candidates, activity: Activity, attempts: Attempts, cores: int, seconds: float, texts: int
+    ) -> "Slices[_Bench]":
         reference = candidates.reference
         loaded = reference.load(cores, 1)
         yield
         held = yield from _affordable(loaded, held_texts(texts), cores, activity)
         work = loaded.tokenize(held)[0]
         truth = yield from probabilities(loaded, held, cores, activity)
-        return cls(reference, activity, held, work, truth, cores, seconds, {reference.name: loaded})
+        return cls(reference, activity, attempts, held, work, truth, cores, seconds, {reference.name: loaded})
 
     def hold(self, candidate: Candidate) -> Slices[Trial]:
         """Its agreement with the reference. The verdict is "slower" for all that may still be chosen."""
         if candidate.refused is not None:
             return Trial(candidate.engine, candidate.format, "not here", candidate.refused)
+        if self.attempts.ended_processes(candidate.name):
+            return Trial(candidate.engine, candidate.format, "not here", "it ended the process that tried it, more than once")
         budget = candidate.policy.budget_tokens
         same = (candidate.engine, candidate.format) == (self.reference.engine, self.reference.format)
         try:
-            engine = yield from self.engine_of(candidate)
             # Another library's fp32 differs by the order of its sums or is wrong: a few texts of all lengths tell, and it is slow.
             held = self.held[:LEAST_TEXTS] if candidate.format == "float32" else self.held
-            truth = self.truth[: len(held)]
-            found = truth if same else (yield from probabilities(engine, held, self.cores, self.activity))
+            found = truth = self.truth[: len(held)]
+            if not same:
+                with self.attempts.trying(candidate.name):
+                    engine = yield from self.engine_of(candidate)
+                    found = yield from probabilities(engine, held, self.cores, self.activity)
         except Exception as error:  # a library that fails on this machine is one way fewer
             return Trial(candidate.engine, candidate.format, "not here", f"it fails on this machine ({type(error).__name__})")
         agreement = float((found.argmax(axis=1) == truth.argmax(axis=1)).mean())

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
+from workers.engines.calibration.attempts import Attempts
 from workers.engines.contract.cpu import CAPS
 from workers.engines.contract.plan import EngineName, NumberFormat
 
@@ -95,6 +96,10 @@ def alone(home: Path, *, wait: bool = True) -> Iterator[bool]:
         except OSError:
             pass
         yield mine
+
+
+def attempts(home: Path, key: str) -> Attempts:
+    return Attempts(_path(home, key).with_suffix(".tried"))
 
 
 def key_of(weights: str, flags: frozenset[str], cores: int, *, engine: str | None, number_format: str | None) -> str:

@@ -1,9 +1,12 @@
 """Calibration chooses the fastest way that agrees with fp32, says why of the others, and keeps what it found."""
 
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +21,14 @@ from workers.batches.activity import Activity
 from workers.batches.policy import Work
 from workers.engines import loading
 from workers.engines.calibration import choosing, findings, trials
-from workers.engines.calibration.candidates import Candidates
+from workers.engines.calibration.attempts import Attempts
+from workers.engines.calibration.candidates import Candidate, Candidates
 from workers.engines.calibration.choosing import calibrate, plan_of
 from workers.engines.calibration.findings import Finding
 from workers.engines.calibration.held_texts import held_texts
 from workers.engines.calibration.slices import MOST_TRIES
 from workers.engines.contract.cpu import BF16_FLAGS, cpu_flags
+from workers.engines.contract.engine import EncoderEngine
 from workers.engines.encoders.torch_encoder import TorchEncoder
 from workers.models import registry
 from workers.models.folders import local_model
@@ -83,6 +88,34 @@ def of_all(candidates: Candidates) -> Candidates:
     """With bf16 among the ways, whatever this CPU: slow where it is emulated, but right."""
     candidates._flags = ALL_FLAGS
     return candidates
+
+
+def test_a_way_that_ended_the_process_twice_is_not_tried_again(candidates: Candidates, tmp_path: Path) -> None:
+    def die(_lanes: int, _threads: int) -> EncoderEngine:
+        os._exit(9)
+
+    def run(deadly: Candidates) -> Finding:
+        return calibrate(
+            deadly, model="m", weights="w", cores=2, trial_seconds=0.01, texts=70, engine="torch", attempts=Attempts(tmp_path / "tried")
+        )
+
+    class Deadly(Candidates):
+        def __init__(self) -> None:
+            pass
+
+        packed = True
+
+        def __iter__(self) -> Iterator[Candidate]:
+            reference, second = list(of_all(candidates))[:2]
+            return iter([reference, replace(second, load=die)])
+
+    for _ in range(2):
+        child = multiprocessing.get_context("fork").Process(target=run, args=(Deadly(),))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 9
+    second = next(trial for trial in run(Deadly()).trials if trial.format == "bfloat16")
+    assert (second.verdict, second.reason) == ("not here", "it ended the process that tried it, more than once")
 
 
 def test_an_output_that_is_not_a_number_disagrees(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
