@@ -52,8 +52,11 @@ class Call(Future[None], Generic[RowT, AnswerT]):
             self.set_result(None)
 
     def result(self, timeout: float | None = None) -> "Call[RowT, AnswerT]":  # type: ignore[override]
-        super().result(timeout)
-        return self
+        try:
+            super().result(timeout)
+            return self
+        finally:
+            del self  # what is raised holds this frame, and a call that held its own error would keep its rows until the collector comes
 
     def live(self) -> bool:
         """False once nobody waits for the rest: stopped, failed, or done."""

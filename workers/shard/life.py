@@ -181,8 +181,7 @@ class ShardLife:
                     in_flight.append((self._calls.submit(self._answer, task, work, group, rows), pace))
                 if not in_flight:
                     raise Stopped
-                future, pace = in_flight.popleft()
-                chunk = future.result()
+                chunk, pace = _finished(*in_flight.popleft())
                 # Chunks in flight together share the lanes: a chunk took the time since the one before it was done.
                 seconds, ended_at = chunk.ended_at - max(chunk.began_at, ended_at), chunk.ended_at
                 pace.report(sum(row.cost for row in chunk.rows), seconds)
@@ -266,3 +265,11 @@ class ShardLife:
         except Exception as error:  # the lease runs out by itself
             log.warning("shard %s: could not be given back (%s)", lease.shard_id, type(error).__name__)
         return end
+
+
+def _finished(call: Future[Chunk], pace: Pace) -> tuple[Chunk, Pace]:
+    """Waits. What it raises holds no call: a call holds its error, and rows would stay in memory until the collector comes."""
+    try:
+        return call.result(), pace
+    finally:
+        del call

@@ -1,8 +1,10 @@
 """The life of a shard on a real store, with the deterministic engine."""
 
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +93,14 @@ def bench(stores: Stores, tenant: Actor, settings: StoreSettings, tmp_path: Path
     made = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu"))
     yield made
     made.runtime.close(drain=False)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is in a cycle stays."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def body_of(line: ResultLine) -> Any:
@@ -480,6 +490,25 @@ def test_a_shard_that_is_let_go_leaves_nothing_running(bench: Bench, monkeypatch
     monkeypatch.setattr(results, "write_results", refuse)
     assert bench.run() is End.LOST
     assert len(over) == len(begun)
+
+
+def test_of_a_chunk_that_failed_nothing_stays_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch, no_collector: None) -> None:
+    class Texts(list[str]):
+        pass
+
+    bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
+    in_small_chunks(bench, monkeypatch, lambda: None)
+    seen: list[weakref.ref[Texts]] = []
+
+    def fail(_work: Work, _group: Group, rows: Sequence[WorkRow]) -> Ran:
+        texts = Texts(row.ask.input for row in rows)
+        seen.append(weakref.ref(texts))
+        raise ValueError
+
+    monkeypatch.setattr(CLASSIFY, "run", fail)
+    assert bench.run() is End.RELEASED
+    assert len(seen) == life.CHUNKS_IN_FLIGHT
+    assert [texts() for texts in seen] == [None] * len(seen)
 
 
 def test_chunks_in_flight_together_do_not_count_their_time_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

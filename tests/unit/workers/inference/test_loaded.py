@@ -1,9 +1,10 @@
 """A better way takes the place of the one before between two chunks: nothing is lost, answered twice, or answered in two ways."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from db.errors import TextmillError
 from tests.workers.asking import classify, embed, label_of, vector_in
 from tests.workers.runtimes import Device
+from workers.batches.outcomes import Stopped
 from workers.batches.policy import Policy
 from workers.batches.ticket import Ticket
 from workers.engines.contract.plan import Plan
@@ -76,6 +78,19 @@ def test_who_has_the_encoder_before_uses_it_to_the_end(fake_runtime: Runtime) ->
         assert np.array_equal(answered.vectors[0], vector_of("a"))
         assert swap.is_alive()
         before.clear()
+
+
+def test_a_call_that_was_stopped_holds_the_encoder_before_no_longer(fake_runtime: Runtime) -> None:
+    stop = threading.Event()
+    stop.set()
+    gc.disable()
+    try:
+        with suppress(Stopped):
+            fake_runtime.encoder(ENCODER).answer(["a"], None, Ticket(stop))
+        with swapping(fake_runtime):
+            pass
+    finally:
+        gc.enable()
 
 
 def test_a_chunk_whose_labels_are_embedded_after_the_swap_is_answered_in_one_way(
