@@ -27,12 +27,12 @@ def reason(job: JobRecord, workers: Sequence[tuple[WorkerState, Readiness]], ahe
         return WaitingFor("no_worker", "no worker is running")
     if not ready:
         return WaitingFor("workers_drained", "every worker is drained")
-    if all(one.models is not None and job.model not in one.models for one in ready):
+    if job.model is not None and all(one.models is not None and job.model not in one.models for one in ready):
         return WaitingFor("no_worker_has_model", "no worker has this model")
     if ahead.jobs:
         about = "" if ahead.seconds is None else f" (about {_duration(ahead.seconds)})"
         return WaitingFor("behind", f"behind {ahead.jobs} job{'' if ahead.jobs == 1 else 's'} of yours{about}")
-    loading = [one.loading_seconds or 0.0 for one in ready if one.loading == job.model]
+    loading = [one.loading_seconds or 0.0 for one in ready if one.loading is not None and one.loading == job.model]
     if loading:
         return WaitingFor("loading", f"loading {job.model} ({max(loading):.0f} s)")
     return None if _leased(job) else WaitingFor("turn", "waiting for its turn")

@@ -1,10 +1,16 @@
 """What a job waits for: told in words and a code, by what stands in its way most, and of nobody else's work."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from api.objects import parse_batch_id
+from api.waiting import reason
+from api.wire import WaitingFor
 from db.connect import Store
+from db.jobs.ahead import Ahead
+from db.jobs.jobs import get_job
 from db.operators import fleet
 from db.operators.fleet import Beat, Readiness, WorkerState
 from db.settings import Role
@@ -24,7 +30,7 @@ def work(api: Served, stores: Stores, mill: Mill) -> "Work":
 class Work:
     def __init__(self, served: Served, stores: Stores, mill: Mill) -> None:
         self.served = served
-        self.worker = stores(Role.WORKER)
+        self.api, self.worker = stores(Role.API), stores(Role.WORKER)
         self.mill = mill
         self.model = registry.default_model("classify").id
 
@@ -57,6 +63,11 @@ def test_a_model_that_no_worker_has_and_one_that_is_loaded(work: Work) -> None:
     assert work.waits_for(batch_id) == ("turn", "waiting for its turn")
     work.says()
     assert work.waits_for(batch_id) == ("turn", "waiting for its turn"), "who did not say may have it"
+
+
+def test_a_job_that_needs_no_model_waits_for_none(work: Work) -> None:
+    job = replace(get_job(work.api, work.served.actor, parse_batch_id(work.submit())), model=None)
+    assert reason(job, [("running", Readiness(models=[work.model]))], Ahead(0, None)) == WaitingFor("turn", "waiting for its turn")
 
 
 def test_a_job_waits_behind_ones_own_and_then_not_at_all(work: Work) -> None:
