@@ -24,7 +24,7 @@ def list_jobs(
     """List jobs, newest first."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, table, when
-    from api.cli.work.outcomes import task_of
+    from api.cli.work.outcomes import task_name
 
     with connect() as client:
         batches = list(islice(client.batches(), limit))
@@ -36,7 +36,7 @@ def list_jobs(
         (
             (
                 batch.id,
-                task_of(batch.endpoint).name,
+                task_name(batch.endpoint),
                 state_of(batch),
                 batch.counts.total,
                 batch.counts.done,

@@ -75,5 +75,5 @@ def parse_field(pair: str) -> tuple[str, object]:
         raise CommandError("--set takes FIELD=VALUE.")
     try:
         return name, msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return name, text

@@ -61,6 +61,12 @@ def task_of(endpoint: str) -> Task[Any]:
     return task
 
 
+def task_name(endpoint: str) -> str:
+    """Of a task that this textmill does not know: its endpoint."""
+    task = _BY_ENDPOINT.get(endpoint)
+    return endpoint if task is None else task.name
+
+
 def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     """A line of an output or an error file."""
     read = _decode_line(line)

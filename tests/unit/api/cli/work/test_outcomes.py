@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.cli.work.outcomes import Outcome, parse_outcome, read_outcomes
+from api.cli.terminal.exits import CommandError
+from api.cli.work.outcomes import Outcome, parse_outcome, read_outcomes, task_name, task_of
 from api.wire import Batch
 from workers.tasks import TASKS
 
@@ -65,3 +66,9 @@ def test_answers_and_failures_come_back_in_the_order_of_the_input() -> None:
     assert [outcome.line for outcome in outcomes] == list(range(1, 100))
     assert [outcome.line for outcome in outcomes if outcome.code] == list(range(3, 100, 3))
     assert [outcome.line for outcome in read_outcomes(TwoFiles(), batch, errors_only=True)] == list(range(3, 100, 3))  # type: ignore[arg-type]
+
+
+def test_a_job_of_a_task_that_only_the_server_knows_can_be_listed_but_not_read() -> None:
+    assert (task_name("/v1/classifications"), task_name("/v1/summaries")) == ("classify", "/v1/summaries")
+    with pytest.raises(CommandError, match="use the version of the server"):
+        task_of("/v1/summaries")
