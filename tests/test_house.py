@@ -74,6 +74,21 @@ def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
         assert path.stem.strip("_") not in {"util", "utils", "helper", "helpers", "common", "misc"}, module(path)
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_tests_lie_in_the_rooms_of_what_they_test(package: str) -> None:
+    for top in (ROOT / "tests" / package, ROOT / "tests" / "unit" / package):
+        rooms = {path.parent.relative_to(top) for path in top.rglob("test_*.py")}
+        assert rooms
+        assert {room for room in rooms if not (ROOT / package / room).is_dir()} == set()
+
+
+def test_a_test_waits_for_what_it_waits_for() -> None:
+    """And not for a time. How long a fault lasts, how fast somebody asks: those are times (tests/faults, tests/benchmarks)."""
+    timed = {"tests/waiting.py", "tests/workers/shard/test_life.py"}  # the second: a model that takes long to load
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.relative_to(ROOT).parts[1] not in {"faults", "benchmarks"}]
+    assert {module(path) for path in tests if re.search(r"^\s+.*time\.sleep\(", path.read_text(), re.MULTILINE)} == timed
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module)
 def test_a_module_says_what_it_is_and_is_finished(path: Path) -> None:
     text = path.read_text()
