@@ -146,9 +146,8 @@ class Exploit:
         return Path.touch, (self._path,)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("raw", ["not json", "{}", "[]", json.dumps({"body": "x", "properties": {}}), ""])
-def test_bytes_that_are_no_message_do_not_hurt(house: House, raw: str) -> None:
-    redis.Redis.from_url(house.broker_url).lpush(QUEUE, raw)
+def test_bytes_that_are_no_message_do_not_hurt(house: House) -> None:
+    redis.Redis.from_url(house.broker_url).lpush(QUEUE, "not json", "{}", "[]", json.dumps({"body": "x", "properties": {}}), "")
     _runs_as_usual(house)
 
 
