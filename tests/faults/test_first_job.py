@@ -21,6 +21,7 @@ from workers.settings import WorkerSettings
 
 MODEL = "local:small"
 ROWS = 300
+PATIENCE_SECONDS = 120  # torch and transformers are imported first, on a machine that may have other things to do
 
 
 @pytest.fixture
@@ -57,15 +58,15 @@ def test_the_first_job_is_answered_in_the_safe_way_and_later_ones_in_what_anothe
         house.start_dispatcher()
         worker = house.start_worker()
         first = submit_some(house, 0)
-        house.wait_completed(first)
+        house.wait_completed(first, PATIENCE_SECONDS)
         assert all(len(each) == 1 and "torch" in min(each) for each in versions(house, first))
         choice.keep(Finding(MODEL, "w", True, 64, 1.0, (found,)), None)
     jobs = [first]
     while "now onnx" not in worker.log:
         jobs.append(submit_some(house, len(jobs)))
-        house.wait_completed(jobs[-1])
+        house.wait_completed(jobs[-1], PATIENCE_SECONDS)
     jobs.append(submit_some(house, len(jobs)))
-    house.wait_completed(jobs[-1])
+    house.wait_completed(jobs[-1], PATIENCE_SECONDS)
     for job_id in jobs:
         assert all(len(each) == 1 for each in versions(house, job_id)), "no chunk was answered in two ways"
     assert all("onnx" in min(each) for each in versions(house, jobs[-1]))
@@ -76,7 +77,7 @@ def test_what_a_worker_has_and_calibrates_is_told_and_a_drain_does_not_wait_for_
     house = small_house
     house.start_dispatcher()
     worker = house.start_worker()
-    house.wait_completed(submit_some(house, 0))
+    house.wait_completed(submit_some(house, 0), PATIENCE_SECONDS)
     house.wait_for(lambda: [one.calibrating for _, one in ready_workers(house.api)] == [MODEL], "it says that it calibrates")
     ((state, readiness),) = ready_workers(house.api)
     assert state == "running"
