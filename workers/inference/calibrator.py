@@ -4,6 +4,7 @@ One thread a process. It goes from slice to slice when :mod:`workers.engines.cal
 one home one calibrates, and the others take over what it found.
 """
 
+import ctypes
 import logging
 import threading
 import time
@@ -26,6 +27,13 @@ LOOK_SECONDS: Final = 2.0  # between two looks whether another process is throug
 NOBODY_CALLS_SECONDS: Final = 5.0  # at the latest it looks again whether it may go on
 
 log = logging.getLogger("textmill.engines")
+
+
+def give_memory_back() -> None:
+    """What a calibration's engines held goes back to the system: the allocator would keep a good part of it. glibc only."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class Calibrator:
             except Exception as error:  # the model goes on as it runs
                 log.error("%s: could not be calibrated: %s at %s", task.model_id, type(error).__name__, place_of(error))
             self._now(None)
+            give_memory_back()
 
     def _next(self) -> _Task | None:
         """The next task, once it may begin; None at the end. What is to be made again comes after everything else, in a quiet hour."""

@@ -3,7 +3,7 @@
 It is found in slices, so that it can be done beside the work: see :mod:`workers.engines.calibration.slices`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -97,7 +97,9 @@ def calibration(
         fit = yield from bench.timed([(reference, (yield from bench.hold(reference)))])
     fastest = max(_speed(trial) for _, trial in fit)
     slow = [trial for _, trial in fit if _speed(trial) < WORTH_A_SWEEP * fastest]
-    swept = slow + (yield from bench.sweep([(candidate, trial) for candidate, trial in fit if _speed(trial) >= WORTH_A_SWEEP * fastest]))
+    fast = [(candidate, trial) for candidate, trial in fit if _speed(trial) >= WORTH_A_SWEEP * fastest]
+    bench.keep_only(candidate for candidate, _ in fast)
+    swept = slow + (yield from bench.sweep(fast))
     best = max(swept, key=_speed)
     judged = [
         replace(
@@ -214,6 +216,11 @@ class _Bench:
                 yield
         self.disturbed |= any(all(timing.disturbed for timing in timings) for timings in found)
         return [max((not one.disturbed, one.tokens_per_second) for one in timings)[1] for timings in found]
+
+    def keep_only(self, candidates: Iterable[Candidate]) -> None:
+        """Lets go of the engines of all others."""
+        names = {candidate.name for candidate in candidates}
+        self.engines = {name: engine for name, engine in self.engines.items() if name in names}
 
     def engine_of(self, candidate: Candidate) -> Slices[EncoderEngine]:
         """Loaded once, for a lane a core."""
