@@ -1,8 +1,11 @@
 """Real models and a real corpus for the tests of the machine room; everything that is made lies in a temporary home."""
 
+import fcntl
 import importlib.util
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +35,16 @@ class Device:
 
 @pytest.fixture(scope="session")
 def models_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose models folder this run fills; Gemma alone is half a gigabyte, so it does not outlive the run."""
-    home = tmp_path_factory.mktemp("home")
-    yield home
-    shutil.rmtree(home / "models", ignore_errors=True)
+    """A home whose models folder the processes of this run fill; Gemma alone is half a gigabyte: the last of them removes it."""
+    top = tmp_path_factory.getbasetemp()
+    home = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "models_home"
+    home.mkdir(exist_ok=True)
+    with (home / "in-use").open("w") as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        yield home
+        with suppress(BlockingIOError):
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
