@@ -207,6 +207,9 @@ class ShardLife:
                 self._runtime.load(group.model)  # not part of what the chunk took: shards are sized by that
             began_at = time.monotonic()
             ran = task.run(work, group, rows)
+            for row in rows:
+                if row.payload is None and row.code is None:  # a fault of the task's: it must not count as an answer
+                    row.fail("engine_error")
             lanes = self._runtime.lanes(group.model) if group.card is not None else 1
             return Chunk(rows, group.model, ran, lanes, began_at, time.monotonic())
 

@@ -492,6 +492,16 @@ def test_a_shard_that_is_let_go_leaves_nothing_running(bench: Bench, monkeypatch
     assert len(over) == len(begun)
 
 
+def test_a_row_that_a_task_left_out_has_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(3)])
+    classify = CLASSIFY.run
+    monkeypatch.setattr(CLASSIFY, "run", lambda work, group, rows: classify(work, group, [rows[0], rows[2]]))
+    assert bench.run() is End.DONE
+    assert [line.idx for line in bench.answers(job_id)] == [0, 2]
+    assert bench.failures(job_id) == {1: "engine_error"}
+    assert (bench.shard(job_id).completed_count, bench.shard(job_id).failed_count) == (2, 1)
+
+
 def test_of_a_chunk_that_failed_nothing_stays_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch, no_collector: None) -> None:
     class Texts(list[str]):
         pass
