@@ -139,6 +139,10 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
             raise ValueError("There must be one length for each row.")
         call: Call[RowT, AnswerT] = Call(rows, ticket)
         work = Work.INTERACTIVE if ticket.interactive else Work.BULK
+        if self._activity is not None and rows:  # before a lane can have it
+            activity = self._activity
+            activity.enter(work)
+            call.add_done_callback(lambda _: activity.leave(work))
         with self._lock:
             if self._closing:
                 call.fail(EngineBroken() if self._broken else Stopped())
@@ -147,10 +151,6 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 self._calls.add(call)
                 self._fresh[work] = True
                 self._may_cut.notify()
-        if self._activity is not None and not call.done():
-            activity = self._activity
-            activity.enter(work)
-            call.add_done_callback(lambda _: activity.leave(work))
         return call
 
     def stop(self, *, drain: bool) -> None:

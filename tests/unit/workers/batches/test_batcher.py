@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from workers.batches.activity import Activity, Busy
 from workers.batches.batcher import Batcher, Call
 from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
-from workers.batches.policy import INTERACTIVE_IN_A_ROW, Policy
+from workers.batches.policy import INTERACTIVE_IN_A_ROW, Policy, Work
 from workers.batches.ticket import Ticket
 
 WAIT_SECONDS = 20
@@ -58,9 +59,10 @@ def make(engine: PretendedEngine) -> Iterator[Make]:
         budget_tokens: int = 100,
         prepare: Callable[[list[Row]], list[Row]] = list,
         observe: Callable[[BatchReport], None] | None = None,
+        activity: Activity | None = None,
     ) -> Numbers:
         policy = Policy(budget_tokens=budget_tokens, padded=False)
-        made.append(Batcher(prepare, engine.run, name="test", lanes=lanes, policy=policy, observe=observe))
+        made.append(Batcher(prepare, engine.run, name="test", lanes=lanes, policy=policy, observe=observe, activity=activity))
         return made[-1]
 
     yield make
@@ -85,6 +87,27 @@ def test_answers_come_in_the_order_of_the_rows(make: Make) -> None:
 def test_a_call_without_rows_is_done_at_once(make: Make) -> None:
     call = make().submit([], []).result(0)
     assert (call.answers, call.share) == ([], BatchShare())
+
+
+def test_a_call_is_known_to_be_under_way_before_a_lane_can_have_it_and_until_its_end(make: Make, engine: PretendedEngine) -> None:
+    held: list[bool] = []
+
+    class Watched(Activity):
+        def enter(self, work: Work) -> None:
+            held.append(bool(numbers._calls))
+            super().enter(work)
+
+    activity = Watched(lambda: 0.0)
+    numbers = make(activity=activity)
+    engine.let_go.clear()
+    call = numbers.submit([1], [1])
+    assert (held, activity.now) == ([False], Busy(0, 1, 0.0))
+    engine.let_go.set()
+    call.result(WAIT_SECONDS)
+    numbers.stop(drain=True)
+    numbers.submit([1], [1], Ticket(interactive=True))
+    numbers.submit([], [])
+    assert (held, activity.now) == ([False, False], Busy(0, 0, 0.0))
 
 
 def test_rows_of_concurrent_calls_share_a_batch(make: Make, engine: PretendedEngine) -> None:
