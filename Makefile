@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-unit check docs faults soak bench bench-million bench-peers lock clean
+.PHONY: help setup demo test test-unit check docs faults soak bench bench-million bench-peers gpu bundle lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -42,7 +42,7 @@ check: setup ## format, lint, types, layers, documents, deployment files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Containerfile
-	$(BIN)/shellcheck .ci/run deploy/make-secrets
+	$(BIN)/shellcheck .ci/run deploy/make-secrets deploy/bundle/install
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.gpu.yaml
 	$(BIN)/python -m pytest tests/test_house.py tests/unit/api/docs tests/unit/api/reference tests/deploy --ignore=tests/deploy/test_parts.py
 
@@ -64,11 +64,20 @@ bench-million: setup ## a million rows through the null model against 10,000: th
 bench-peers: setup ## against what else labels the same texts, in environments of their own; writes peers-report.json and .md
 	$(BIN)/python -m tests.benchmarks.peers
 
+# Without set-up: on a machine with no network the packages come from a bundle, or are that Python's own. PYTHON= names another than .venv's.
+GPU_PYTHON := $(if $(filter environment command,$(firstword $(origin PYTHON))),$(PYTHON),$(or $(wildcard $(BIN)/python),$(PYTHON)))
+gpu: ## what only a GPU can show, in 8 minutes; writes gpu-report.json and .md; without a GPU what a CPU can check of it
+	$(GPU_PYTHON) -m tests.gpu $(if $(ONLY),--only $(ONLY))
+
+bundle: setup ## a folder that installs where nothing can be downloaded; TO=, PYTHONS=, TORCH=, TORCH_PYTHONS=, EXTRAS=, WITHOUT=
+	$(BIN)/python deploy/bundle/write.py --torch "$(TORCH)" $(if $(TO),--to "$(TO)") $(if $(PYTHONS),--pythons $(PYTHONS)) \
+	  $(if $(TORCH_PYTHONS),--torch-pythons $(TORCH_PYTHONS)) $(if $(EXTRAS),--extras $(EXTRAS)) $(if $(WITHOUT),--without "$(WITHOUT)")
+
 lock: setup ## write the lock files in deploy/ anew from pyproject.toml; UPGRADE=1 takes newer versions
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet pip-tools==7.6.2
 	$(VENV)/lock/bin/python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove the virtual environment, models and caches (never ~/.textmill)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.* faults-*.json faults-*.md soak-report.*
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench-*.json bench-*.md peers-report.* gpu-report.* faults-*.json faults-*.md soak-report.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What only a GPU can show: `make gpu`. On a machine without one the same code runs on the CPU, as far as it can."""
