@@ -75,8 +75,9 @@ def main(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     if asked.to.exists() and not (asked.to / "manifest.json").exists() and any(asked.to.iterdir()):
         raise SystemExit(f"{asked.to} holds something else; name another folder with TO=.")
-    shutil.rmtree(asked.to, ignore_errors=True)
-    wheels = asked.to / "wheels"
+    made = asked.to.with_name(asked.to.name + ".partial")  # a run that is cut off leaves nothing that looks whole
+    shutil.rmtree(made, ignore_errors=True)
+    wheels = made / "wheels"
     wheels.mkdir(parents=True)
     pins = read_pins(LOCK.read_text())
     pip(["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)])
@@ -88,14 +89,16 @@ def main(arguments: Sequence[str]) -> None:
         torch = download_torch(asked.torch, python, wheels, pins) if python in asked.torch_pythons else []
         brought = f"{torch[0].name} and {len(torch) - 1} beside it" if torch else "no torch"
         say(f"Python {python}: {len(fetched)} locked wheels, {brought}")
-        write_requirements(asked.to / f"requirements-{python}.txt", [*own_wheels(wheels), *fetched, *torch])
+        write_requirements(made / f"requirements-{python}.txt", [*own_wheels(wheels), *fetched, *torch])
         told[python] = {
             "wheels": len(fetched) + len(torch) + 1,
             "torch": torch[0].name if torch else None,
             "must_be_there": sorted([*left_out, *unpinned, *([] if torch else ["torch>=2.11"])]),
         }
-    lay_out(asked.to)
-    seal(asked.to, told)
+    lay_out(made)
+    seal(made, told)
+    shutil.rmtree(asked.to, ignore_errors=True)
+    made.rename(asked.to)
     show(asked.to, told)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ from workers.models.card import ModelCard
 from workers.models.provision import ensure, with_digest
 
 if TYPE_CHECKING:
+    from workers.engines.calibration.candidates import Candidate, Candidates
     from workers.engines.calibration.choice import Choice
 
 log = logging.getLogger("textmill.engines")
@@ -56,9 +57,8 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
     device = _device(settings.device)
     if device != "cpu":
         folder = ensure(card, settings.home)
-        made = _plan(card, settings, device=device)
         candidates = Candidates(with_digest(card, folder), folder, cpu_flags(), device=device)
-        candidate = candidates.find("torch", made.format) or candidates.reference
+        candidate, made = on_gpu(candidates, _plan(card, settings, device=device), _asked(settings)[1])
         loaded = LoadedEncoder(candidate.load(made.lanes, made.threads), made)
     else:
         choice = choice_for(card, settings)
@@ -67,6 +67,15 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
         loaded = LoadedEncoder(engine, made, choice.is_open(known))
     log.info("%s: %s", card.id, made.describe())
     return loaded
+
+
+def on_gpu(candidates: "Candidates", made: Plan, number_format: NumberFormat | None) -> tuple["Candidate", Plan]:
+    """How an encoder runs on a GPU: packed, in the plan's format or the one asked for; a family that transformers runs, padded and in fp32,
+    as what no GPU engine computes here (int8)."""
+    found = candidates.find("torch", number_format or made.format) if candidates.packed else None
+    candidate = found or candidates.reference
+    policy = replace(made.policy, padded=candidate.policy.padded)
+    return candidate, replace(made, engine=candidate.engine, format=candidate.format, policy=policy)
 
 
 def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -> Finding:

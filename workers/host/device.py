@@ -46,7 +46,7 @@ def pin(device: str, lanes: int | None = None, *, gpus: Path = NVIDIA_GPUS, node
     """
     if "torch" in sys.modules:
         raise SettingsError("The device must be pinned before torch is imported: CUDA and OpenMP read their environment once.")
-    names = _gpus(gpus, nodes)
+    names = gpu_names(gpus, nodes)
     if device == "auto":
         device = "cuda:0" if names and os.environ.get("CUDA_VISIBLE_DEVICES", "0") != "" else "cpu"
     os.environ.update(QUIET)
@@ -56,8 +56,9 @@ def pin(device: str, lanes: int | None = None, *, gpus: Path = NVIDIA_GPUS, node
         index = int(device.removeprefix("cuda:"))
         if index >= len(names):
             raise SettingsError(f"TEXTMILL_DEVICE names {device}, and this machine shows {len(names)} NVIDIA GPU(s).")
-        os.environ["CUDA_VISIBLE_DEVICES"] = _visible(os.environ, index)
-        _move_near(pci / names[index] / "local_cpulist")
+        visible = os.environ["CUDA_VISIBLE_DEVICES"] = _visible(os.environ, index)
+        if (name := _named(visible, names, gpus)) is not None:
+            _move_near(pci / name / "local_cpulist")
     cores = available_cores()
     lane_count = lanes or (cores if device == "cpu" else 1)
     threads = max(1, cores // lane_count)
@@ -87,11 +88,12 @@ def describe(pinned: Pinned, *, gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_N
     if pinned.device == "cpu":
         flags = " ".join(sorted(cpu_flags())) or "no known flags"
         return f"cpu ({pinned.cores} cores, {pinned.lanes} lanes of {pinned.threads_per_lane}; {flags})"
-    name = _gpus(gpus, nodes)[int(pinned.device.removeprefix("cuda:"))]
-    return f"{pinned.device} ({_gpu_model(gpus / name)}, {pinned.cores} cores near it)"
+    name = _named(os.environ["CUDA_VISIBLE_DEVICES"], gpu_names(gpus, nodes), gpus)
+    model = "NVIDIA GPU" if name is None else _told(gpus / name, "Model") or "NVIDIA GPU"
+    return f"{pinned.device} ({model}, {pinned.cores} cores near it)"
 
 
-def _gpus(gpus: Path, nodes: Path) -> list[str]:
+def gpu_names(gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_NODES) -> list[str]:
     """PCI addresses in the order of PCI_BUS_ID; in a container that hides them, the names of the device nodes."""
     try:
         found = sorted(entry.name for entry in gpus.iterdir())
@@ -100,12 +102,20 @@ def _gpus(gpus: Path, nodes: Path) -> list[str]:
     return found or sorted(entry.name for entry in nodes.glob("nvidia[0-9]*"))
 
 
-def _gpu_model(gpu: Path) -> str:
+def _named(visible: str, names: list[str], gpus: Path) -> str | None:
+    """Which of ``names`` CUDA_VISIBLE_DEVICES means, by number or by (the start of) its UUID; None where the driver does not tell."""
+    if visible.isdigit():
+        return names[int(visible)] if int(visible) < len(names) else None
+    return next((name for name in names if _told(gpus / name, "GPU UUID").startswith(visible)), None)
+
+
+def _told(gpu: Path, what: str) -> str:
+    """What the driver tells of a GPU under that name; empty where it does not."""
     try:
         lines = (gpu / "information").read_text().splitlines()
     except OSError:
-        return "NVIDIA GPU"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model")), "NVIDIA GPU")
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(what)), "")
 
 
 def _visible(environment: Mapping[str, str], index: int) -> str:

@@ -5,20 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from workers.host.device import NVIDIA_GPUS
+from workers.host.device import NVIDIA_GPUS, NVIDIA_NODES, gpu_names
 
 CPU: Final = "cpu"
 
 
-def devices(environment: Mapping[str, str] = os.environ, gpus: Path = NVIDIA_GPUS) -> list[str]:
+def devices(environment: Mapping[str, str] = os.environ, gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_NODES) -> list[str]:
     """``cuda:0``, ``cuda:1``, … for the GPUs this process may use; else one CPU. TEXTMILL_DEVICE names the only one."""
     chosen = environment.get("TEXTMILL_DEVICE", "auto")
     if chosen != "auto":
         return [chosen]
-    try:
-        count = len(list(gpus.iterdir()))
-    except OSError:
-        count = 0
+    count = len(gpu_names(gpus, nodes))
     allowed = environment.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         count = min(count, len([name for name in allowed.split(",") if name.strip()]))

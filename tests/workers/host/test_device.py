@@ -32,7 +32,7 @@ def two_gpus(tmp_path: Path) -> tuple[Path, Path]:
     gpus, pci = tmp_path / "gpus", tmp_path / "pci"
     for address, cores in (("0000:07:00.0", "0"), ("0000:0a:00.0", "0-1")):
         (gpus / address).mkdir(parents=True)
-        (gpus / address / "information").write_text("Model: \t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
+        (gpus / address / "information").write_text(f"Model: \t NVIDIA H100 80GB HBM3\nGPU UUID: \t GPU-{address[5:7]}aa-1\n")
         (pci / address).mkdir(parents=True)
         (pci / address / "local_cpulist").write_text(cores + "\n")
     return gpus, pci
@@ -51,6 +51,14 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(tmp_path: Path) -> None:
 def test_a_scheduler_that_hides_gpus_is_obeyed(two_gpus: tuple[Path, Path]) -> None:
     assert pinned_in_a_process("auto", *two_gpus, CUDA_VISIBLE_DEVICES="")[0] == "cpu"
     assert pinned_in_a_process("cuda:0", *two_gpus, CUDA_VISIBLE_DEVICES="1")[1] == "1"
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [("0", "1"), ("1", "2"), ("1,0", "2"), ("GPU-0aaa", "2"), ("GPU-unknown", "2")])
+def test_the_cores_are_those_beside_the_gpu_that_a_scheduler_chose(two_gpus: tuple[Path, Path], allowed: str, cores: str) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core is beside every GPU")
+    device, visible, _threads, near, *_ = pinned_in_a_process("cuda:0", *two_gpus, CUDA_VISIBLE_DEVICES=allowed)
+    assert (device, visible, near) == ("cuda:0", allowed.partition(",")[0], cores)
 
 
 def test_a_container_that_hides_pci_shows_its_gpus_as_device_nodes(tmp_path: Path) -> None:

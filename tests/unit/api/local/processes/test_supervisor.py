@@ -244,11 +244,16 @@ def test_how_a_process_ended_is_said_in_words() -> None:
 def test_every_gpu_gets_a_worker_and_a_machine_without_one_gets_one_on_the_cpu(tmp_path: Path) -> None:
     for address in ("0000:3b:00.0", "0000:5e:00.0", "0000:86:00.0"):
         (tmp_path / address).mkdir()
+    nodes = tmp_path / "dev"
     assert devices({}, tmp_path) == ["cuda:0", "cuda:1", "cuda:2"]
     assert devices({"CUDA_VISIBLE_DEVICES": "2,0"}, tmp_path) == ["cuda:0", "cuda:1"]
     assert devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == ["cpu"]
     assert devices({"TEXTMILL_DEVICE": "cuda:1"}, tmp_path) == ["cuda:1"]
-    assert devices({}, tmp_path / "none") == ["cpu"]
+    assert devices({}, tmp_path / "none", nodes) == ["cpu"]
+    nodes.mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):  # of a container that hides the driver's folder
+        (nodes / name).touch()
+    assert devices({}, tmp_path / "none", nodes) == ["cuda:0", "cuda:1"]
     assert workers_on(["cuda:0", "cuda:1"], None) == [("worker-cuda0", "cuda:0"), ("worker-cuda1", "cuda:1")]
     assert workers_on(["cpu"], 2) == [("worker-cpu", "cpu"), ("worker-cpu-2", "cpu")]
     assert workers_on(["cpu"], 0) == []
