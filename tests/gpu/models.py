@@ -127,11 +127,11 @@ def batch_of(engine: Any, some_texts: list[str], budget_tokens: int) -> list[Ids
     """As many of the texts, tokenised, as fit the budget."""
     chosen: list[Ids] = []
     tokens = 0
-    for one in engine.tokenize(some_texts):
-        tokens += len(one.ids)
+    for ids in engine.tokenize(some_texts)[0]:
+        tokens += len(ids)
         if tokens > budget_tokens:
             break
-        chosen.append(one.ids)
+        chosen.append(ids)
     return chosen
 
 

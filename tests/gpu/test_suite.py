@@ -95,8 +95,8 @@ def test_without_a_gpu_it_says_so_runs_what_a_cpu_can_and_exits_0(tmp_path: Path
     assert "No NVIDIA GPU here: not run on a GPU." in written.with_suffix(".md").read_text()
 
 
-# In this process, which has torch already. Whole stacks, and models of every family and size, are left to `make gpu` itself.
-@pytest.mark.parametrize("part", ["varlen", "copies", "lanes", "memory", "decoding"])
+# In this process, which has torch already. Whole stacks and the peer are left to `make gpu` itself.
+@pytest.mark.parametrize("part", ["formats", "varlen", "copies", "lanes", "memory", "sizes", "decoding"])
 def test_a_part_passes_on_the_cpu_as_far_as_that_goes(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", "")  # so that it is put back
     made = outcome(f"tests.gpu.parts.{part}", Setting("cpu", True, tmp_path))

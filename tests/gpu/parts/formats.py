@@ -30,7 +30,7 @@ def run(setting: Setting) -> Finding:
             model = make(family, folder, classifier=classifier)
             for number_format in formats if family in PACKED else ("float32",):
                 engine = _engine(family, folder, setting.device, number_format)
-                batch = [tokens.ids for tokens in engine.tokenize(TEXTS)]
+                batch = engine.tokenize(TEXTS)[0]
                 answers = engine.run(engine.prepare(batch))
                 expected = _one_by_one(model, batch, classifier=classifier)
                 off = float(np.abs(answers - expected).max() / max(1.0, np.abs(expected).max()))

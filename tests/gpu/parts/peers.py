@@ -37,7 +37,7 @@ def _compare(found: Finding, setting: Setting, size: str, count: int) -> None:
     ours = encoder(folder, setting.device, number_format)
 
     def run_ours() -> np.ndarray:
-        ids = [tokens.ids for tokens in ours.tokenize(rows)]
+        ids = ours.tokenize(rows)[0]
         return through(ours, ids, lanes=1, on_gpu=setting.on_gpu)[0]
 
     ways: dict[str, Callable[[], np.ndarray]] = {"textmill": run_ours}

@@ -39,7 +39,7 @@ def run(setting: Setting) -> Finding:
             }
     for size, folder in folders.items():
         engine = encoder(folder, setting.device, "bfloat16" if setting.on_gpu else "float32")
-        rows = [tokens.ids for tokens in engine.tokenize(wanted[f"local:{size}"])]
+        rows = engine.tokenize(wanted[f"local:{size}"])[0]
         _, rate = through(engine, rows, lanes=1, on_gpu=setting.on_gpu)
         bare = rate * len(rows) / sum(len(ids) for ids in rows)
         found.figures[f"{size}_bare_rows_per_second"] = round(bare)
