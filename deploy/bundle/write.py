@@ -84,6 +84,8 @@ def main(arguments: Sequence[str]) -> None:
     told: dict[str, dict[str, object]] = {}
     for python in asked.pythons:
         names, unpinned = needed(python, asked.extras, pins, with_torch=asked.torch != "none" and python in asked.torch_pythons)
+        if unpinned:
+            raise SystemExit(f"The lock has no {', '.join(unpinned)}, which Python {python} needs: run `make lock`.")
         left_out = [name for name in names if any(fnmatch(name, pattern) for pattern in " ".join(asked.without).split())]
         fetched = download([pins[name] for name in names if name not in left_out], python, wheels)
         torch = download_torch(asked.torch, python, wheels, pins) if python in asked.torch_pythons else []
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str]) -> None:
         told[python] = {
             "wheels": len(fetched) + len(torch) + 1,
             "torch": torch[0].name if torch else None,
-            "must_be_there": sorted([*left_out, *unpinned, *([] if torch else ["torch>=2.11"])]),
+            "must_be_there": sorted([*left_out, *([] if torch else ["torch>=2.11"])]),
         }
     lay_out(made)
     seal(made, told)
