@@ -93,7 +93,7 @@ Read = Callable[[], Reading | None]
 def reader(index: int) -> tuple[Read, str]:
     """How the GPU of this index is read here, and the name of that way."""
     try:
-        import pynvml
+        import pynvml  # type: ignore[import-not-found, unused-ignore]
 
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)

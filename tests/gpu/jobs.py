@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from api.client import Batch, Client, Upload
+from api.client import Client, Upload
+from api.wire import Batch
 from tests.benchmarks.mill import Mill
 
 LABELS: Final = ("business", "politics", "sport")

@@ -2,7 +2,7 @@
 
 import threading
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def _overlap(found: Finding, device: torch.device, packed: Packed) -> None:
         torch.mm(left, left, out=product)
     torch.cuda.synchronize()
     each = (perf_counter() - began) / 10
-    computed = torch.cuda.Event()
+    computed: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
     for _ in range(max(10, int(BUSY_SECONDS / each))):
         torch.mm(left, left, out=product)
     computed.record()
@@ -86,7 +86,7 @@ def _ahead(found: Finding, setting: Setting) -> None:
     batches = [random_ids([int(length) for length in drawn.integers(3, 200, 64)], seed=at) for at in range(100 if setting.on_gpu else 5)]
 
     def staged_and_there(batch: list[np.ndarray]) -> Staged:
-        staged = engine.prepare(batch)
+        staged: Staged = engine.prepare(batch)
         if setting.on_gpu:
             torch.cuda.synchronize()
         return staged

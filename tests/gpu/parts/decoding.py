@@ -19,8 +19,20 @@ from workers.models.provision import ensure
 MODEL: Final = "gemma3-270m"
 CONTROL: Final = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 WORDS: Final = 20_000
-SIZE: Final = {"hidden_size": 640, "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}
-TINY: Final = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+SIZE: Final[dict[str, Any]] = {
+    "hidden_size": 640,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+}
+TINY: Final[dict[str, Any]] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
 BATCHES: Final = (1, 32, 256)
 NEW_TOKENS: Final = 64
 PROMPT_WORDS: Final = 24
@@ -70,7 +82,7 @@ def _prompts(decoder: Any, count: int) -> list[Any]:
     return [decoder.tokenize_prompt(" ".join(words[at::count])) for at in range(count)]
 
 
-def _made(folder: Path, shape: dict[str, int]) -> tuple[ModelCard, Path]:
+def _made(folder: Path, shape: dict[str, Any]) -> tuple[ModelCard, Path]:
     """A Gemma 3 with random weights, and a tokenizer with its control tokens."""
     import torch
     import transformers

@@ -36,7 +36,7 @@ def run(setting: Setting) -> Finding:
         _memory_comes_back(found)
     models = setting.folder / "models"
     model = make("minilm-size" if setting.on_gpu else "tiny", models)
-    rows = texts(model, 150_000 if setting.on_gpu else 6_000)
+    rows = texts(model, 150_000 if setting.on_gpu else 2_000)
     with running(setting.folder / "mill", jobs.settings(models, on_gpu=setting.on_gpu)) as mill:
         jobs.through(mill, f"local:{model.name}", rows[:50])
         began = time.perf_counter()

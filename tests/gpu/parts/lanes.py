@@ -13,7 +13,7 @@ from tests.gpu.models import encoder, make, texts
 from tests.gpu.timing import synchronize
 from workers.arrays import Ids, Vectors
 from workers.batches.batcher import Batcher
-from workers.batches.outcomes import BatchReport
+from workers.batches.outcomes import BatchReport, FailedRow
 from workers.engines.contract.plan import CPU_ENCODER, GPU_ENCODER
 
 CALLS: Final = 8
@@ -60,4 +60,6 @@ def through(engine: Any, rows: list[Ids], *, lanes: int, on_gpu: bool) -> tuple[
     finally:
         batcher.stop(drain=False)
     assert all(report.lanes == lanes for report in reports)
-    return np.stack([answer for one in served for answer in one.answers]), sum(len(ids) for ids in rows) / seconds
+    answers = [answer for one in served for answer in one.answers if not isinstance(answer, FailedRow)]
+    assert len(answers) == len(rows), f"{len(rows) - len(answers)} rows failed"
+    return np.stack(answers), sum(len(ids) for ids in rows) / seconds

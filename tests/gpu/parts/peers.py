@@ -70,8 +70,6 @@ def _compare(found: Finding, setting: Setting, size: str, count: int) -> None:
 def _peer(folder: Any, device: str, number_format: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
 
-    words = Transformer(str(folder))
-    pooling = Pooling(words.get_word_embedding_dimension(), pooling_mode="mean")
-    return SentenceTransformer(modules=[words, pooling], device=device).to(getattr(torch, number_format)).eval()
+    # Of a folder without a file of its own it takes the mean over a text's tokens.
+    return SentenceTransformer(str(folder), device=device, local_files_only=True).to(getattr(torch, number_format)).eval()

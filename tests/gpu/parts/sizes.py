@@ -1,5 +1,6 @@
 """Encoders of the sizes people use, with random weights: speed by number format and token budget, and what half precision changes."""
 
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +35,7 @@ def run(setting: Setting) -> Finding:
                 staged = engine.prepare(batch_of(engine, made, budget))
                 tokens = len(staged.packed.ids)
                 with Watch(own_index() if setting.on_gpu else None) as watch:
-                    seconds = median_seconds(lambda one=staged, by=engine: by.run(one), setting.device, times=10 if setting.on_gpu else 1)
+                    seconds = median_seconds(partial(engine.run, staged), setting.device, times=10 if setting.on_gpu else 1)
                 name = f"{size}_{number_format}_{budget}"
                 found.figures[f"{name}_tokens_per_second"] = round(tokens / seconds)
                 found.figures[f"{name}_tflops"] = round(tokens * SHAPES[size].flops_a_token() / seconds / 1e12, 1)

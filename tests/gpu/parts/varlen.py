@@ -43,8 +43,8 @@ def written_out(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, _key_
     seen = torch.empty_like(query)
     edges = bounds.tolist()
     for first, end in pairwise(edges):
-        one = [part[first:end].transpose(0, 1) for part in (query, key, value)]
-        seen[first:end] = functional.scaled_dot_product_attention(*one).transpose(0, 1)
+        asked, known, told = (part[first:end].transpose(0, 1) for part in (query, key, value))
+        seen[first:end] = functional.scaled_dot_product_attention(asked, known, told).transpose(0, 1)
     return seen
 
 
