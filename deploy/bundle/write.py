@@ -49,6 +49,7 @@ SUITE: Final = (
     "tests/benchmarks/machine.py",
     "tests/benchmarks/mill.py",
     "tests/benchmarks/watching.py",
+    "tests/waiting.py",
     "tests/workers/__init__.py",
     "tests/workers/families.py",
 )

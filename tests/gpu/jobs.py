@@ -11,6 +11,7 @@ from typing import Final
 from api.client import Client, Upload
 from api.wire import Batch
 from tests.benchmarks.mill import Mill
+from tests.waiting import wait_until
 
 LABELS: Final = ("business", "politics", "sport")
 LOOK_SECONDS: Final = 0.05
@@ -52,16 +53,18 @@ def begin(client: Client, model: str, texts: Sequence[str]) -> Batch:
 
 def finish(client: Client, batch: Batch, began: float) -> Answered:
     """Waits for the end, and reads every result. Raises AssertionError where the job does not complete."""
-    until = time.monotonic() + LIMIT_SECONDS
-    while not batch.ended:
-        assert time.monotonic() < until, f"a job is {batch.status} after {LIMIT_SECONDS:.0f} s"
-        time.sleep(LOOK_SECONDS)
-        batch = client.batch(batch.id)
-    assert batch.status == "completed", f"a job {batch.status}"
-    lines = [json.loads(line) for line in client.lines(batch.output_file or "")]
+
+    def ended() -> Batch | None:
+        now = client.batch(batch.id)
+        return now if now.ended else None
+
+    done = wait_until(ended, "the job has ended", LIMIT_SECONDS, every_seconds=LOOK_SECONDS)
+    assert done is not None
+    assert done.status == "completed", f"a job {done.status}"
+    lines = [json.loads(line) for line in client.lines(done.output_file or "")]
     seconds = time.perf_counter() - began
-    failed = sum(1 for _ in client.lines(batch.error_file)) if batch.error_file else 0
-    metrics = batch.textmill.metrics if batch.textmill is not None else None
+    failed = sum(1 for _ in client.lines(done.error_file)) if done.error_file else 0
+    metrics = done.textmill.metrics if done.textmill is not None else None
     return Answered(seconds, [line["custom_id"] for line in lines], failed, int((metrics or {}).get("tokens", 0)))
 
 

@@ -20,7 +20,7 @@ PARTS_OF_A_TEST = {
     "missing": "def run(setting):\n    found = Finding()\n    found.at_most('off', float('nan'), 1.0)\n    return found\n",
     "raises": "def run(setting):\n    raise ValueError('a fault')\n",
     "dies": "import os, signal\ndef run(setting):\n    os.kill(os.getpid(), signal.SIGSEGV)\n",
-    "hangs": "import time\ndef run(setting):\n    time.sleep(60)\n",
+    "hangs": "import threading\ndef run(setting):\n    threading.Event().wait(60)\n",
     "needs": "import a_package_that_is_nowhere\n",
 }
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Final
 
 from api.local.home.home import Home
@@ -15,18 +16,18 @@ from tests.gpu import jobs
 from tests.gpu.card import own_index, reader
 from tests.gpu.finding import CannotRun, Finding, Setting
 from tests.gpu.models import make, texts
+from tests.waiting import wait_until
 
 HELD_BYTES: Final = 2 << 30
 NOISE_BYTES: Final = 256 << 20  # what others on the card, or the driver, may take or give meanwhile
 FREED_SECONDS: Final = 10.0
 STARTED_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.02
 HOLDS = f"""
-import time, torch
+import signal, torch
 held = torch.ones({HELD_BYTES}, dtype=torch.uint8, device="cuda")
 torch.cuda.synchronize()
 print("held", flush=True)
-time.sleep(120)
+signal.pause()
 """
 
 
@@ -74,9 +75,9 @@ def _memory_comes_back(found: Finding) -> None:
         held = used()
         holder.kill()
         killed = time.perf_counter()
-        while (now := used()) > before + NOISE_BYTES and time.perf_counter() - killed < FREED_SECONDS:
-            time.sleep(LOOK_SECONDS)
-        took = time.perf_counter() - killed
+        with suppress(AssertionError):  # a check below says so
+            wait_until(lambda: used() <= before + NOISE_BYTES, "its memory is free", FREED_SECONDS)
+        took, now = time.perf_counter() - killed, used()
     finally:
         holder.kill()
         holder.wait()
@@ -87,23 +88,17 @@ def _memory_comes_back(found: Finding) -> None:
 
 def _worker(mill: Mill) -> int:
     """The process id of the stack's first worker that runs now; a new one where it was killed."""
-    until = time.monotonic() + STARTED_SECONDS
-    while time.monotonic() < until:
+
+    def look() -> int | None:
         children = read_state(Home(mill.home)).get("children", {})
         assert isinstance(children, dict)
-        pid = next((pid for name, pid in sorted(children.items()) if name.startswith("worker")), None)
-        if isinstance(pid, int):
-            return pid
-        time.sleep(LOOK_SECONDS)
-    raise AssertionError("the stack has no worker")
+        return next((int(pid) for name, pid in sorted(children.items()) if name.startswith("worker")), None)
+
+    found = wait_until(look, "the stack has a worker", STARTED_SECONDS)
+    assert found is not None
+    return found
 
 
 def _begun(mill: Mill, batch_id: str) -> int:
     """Rows that are done, once some are."""
-    until = time.monotonic() + STARTED_SECONDS
-    while time.monotonic() < until:
-        batch = mill.client.batch(batch_id)
-        if batch.counts.done or batch.ended:
-            return batch.counts.done
-        time.sleep(LOOK_SECONDS)
-    raise AssertionError("no row of the job is done")
+    return wait_until(lambda: mill.client.batch(batch_id).counts.done, "a row of the job is done", STARTED_SECONDS)
