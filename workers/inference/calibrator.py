@@ -101,7 +101,8 @@ class Calibrator:
                 self._settle(task)
             except Exception as error:  # the model goes on as it runs
                 log.error("%s: could not be calibrated: %s at %s", task.model_id, type(error).__name__, place_of(error))
-            self._now(None)
+            if self.model is not None:
+                self._now(None)
             give_memory_back()
 
     def _next(self) -> _Task | None:
@@ -121,7 +122,6 @@ class Calibrator:
         return None
 
     def _settle(self, task: _Task) -> None:
-        self._now(task.model_id)
         choice = self._choice_for(task.model_id)
         found = self._found(choice, task)
         if found is None:
@@ -148,6 +148,7 @@ class Calibrator:
 
     def _calibrate(self, choice: "Choice", task: _Task) -> "Finding | None":
         log.info("%s: calibrating beside the work", task.model_id)
+        self._now(task.model_id)
         slices = choice.slices(self._activity)
         try:
             while self._quiet() if task.only_idle else self._turn():

@@ -37,7 +37,7 @@ from workers.batches.ticket import Ticket
 from workers.claims.lease import Held, LeaseKeeper
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.host.watchdog import Watchdog
-from workers.inference import loaded
+from workers.inference import runtime
 from workers.inference.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard import life
@@ -142,13 +142,13 @@ def test_rows_are_handed_to_the_model_as_their_tenants_and_as_interactive_where_
 
 
 def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = loaded.load_encoder
+    load = runtime.load_encoder
 
     def slow(*args: Any) -> Any:
         time.sleep(1.0)
         return load(*args)
 
-    monkeypatch.setattr("workers.inference.loaded.load_encoder", slow)
+    monkeypatch.setattr("workers.inference.runtime.load_encoder", slow)
     job_id = bench.submit([row(0, {"input": "x"})])
     assert bench.run() is End.DONE
     assert bench.shard(job_id).metrics["seconds"] < 1.0

@@ -190,6 +190,7 @@ def test_what_another_process_finds_is_taken_over(house: House, monkeypatch: pyt
         house.run()
     assert looks == [0]
     assert house.choice.began == []
+    assert house.told == [], "the other one calibrates, and this one says nothing else"
     assert house.swapped == [("small", "an engine", BETTER)]
 
 

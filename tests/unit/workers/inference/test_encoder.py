@@ -13,7 +13,7 @@ from workers.batches.ticket import Ticket
 from workers.engines.contract.long_texts import DEFAULT_STRIDE, Long
 from workers.engines.fake import MARKS, vector_of
 from workers.inference.encoder import Answered, Encoder, _place
-from workers.inference.loaded import LoadedModels
+from workers.inference.runtime import Runtime
 
 MODEL = "fake-encoder"
 REFUSE, SPLIT, CUT = (Long(on_long=how) for how in ("refuse", "chunk", "truncate"))
@@ -21,7 +21,7 @@ REFUSE, SPLIT, CUT = (Long(on_long=how) for how in ("refuse", "chunk", "truncate
 
 @pytest.fixture
 def encoder(fake_engine: None, tmp_path: Path) -> Iterator[Encoder]:
-    models = LoadedModels(Device(tmp_path, lanes=1))
+    models = Runtime(Device(tmp_path, lanes=1))
     yield models.encoder(MODEL)
     models.close()
 

@@ -19,7 +19,7 @@ from workers.batches.policy import Policy
 from workers.batches.ticket import Ticket
 from workers.engines.contract.plan import Plan
 from workers.engines.fake import FakeEncoder, expected_label, vector_of
-from workers.inference import loaded as loading
+from workers.inference import runtime as loading
 from workers.inference.runtime import Runtime
 
 ENCODER = "fake-encoder"
