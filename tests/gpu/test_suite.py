@@ -56,7 +56,8 @@ def test_a_part_that_fails_in_any_way_takes_no_other_along(parts: dict[str, Part
     assert len(said) == len(asked)
 
 
-def test_a_part_that_hangs_is_ended_at_its_limit(parts: dict[str, Part], setting: Setting) -> None:
+def test_a_part_that_hangs_is_ended_at_its_limit(parts: dict[str, Part], setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "GRACE_SECONDS", 1.0)
     ended = run_part(parts["hangs"], setting, 1.0)
     assert ended.verdict == "could not run"
     assert "not done after 1 s" in ended.why
