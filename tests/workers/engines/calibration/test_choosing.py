@@ -27,8 +27,9 @@ from workers.engines.calibration.choosing import calibrate, plan_of
 from workers.engines.calibration.findings import Finding
 from workers.engines.calibration.held_texts import held_texts
 from workers.engines.calibration.slices import MOST_TRIES
-from workers.engines.contract.cpu import BF16_FLAGS, cpu_flags
+from workers.engines.contract.cpu import cpu_flags
 from workers.engines.contract.engine import EncoderEngine
+from workers.engines.contract.plan import plan
 from workers.engines.encoders.torch_encoder import TorchEncoder
 from workers.models import registry
 from workers.models.folders import local_model
@@ -191,9 +192,10 @@ def test_a_finding_is_kept_and_found_again(root: Path, monkeypatch: pytest.Monke
 
 
 def test_a_model_that_was_never_calibrated_here_runs_at_once_in_its_safe_way(root: Path) -> None:
+    suggested = plan("encoder", device="cpu", cpu_flags=cpu_flags(), cores=1)
     loaded = loading.load_encoder(registry.get("local:small"), Device(root, engine="auto", dtype="auto"))
     assert loaded.is_open
-    assert (loaded.plan.engine, loaded.plan.format) == ("torch", "bfloat16" if cpu_flags() & BF16_FLAGS else "float32")
+    assert (loaded.plan.engine, loaded.plan.format) == ("torch", suggested.format)
     assert not (root / "calibration").exists()
 
 

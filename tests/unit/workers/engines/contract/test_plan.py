@@ -3,14 +3,23 @@ import pytest
 from workers.engines.contract.cpu import cores, cpu_flags
 from workers.engines.contract.plan import plan
 
-AVX2, ZEN4, SAPPHIRE = frozenset({"avx2"}), frozenset({"avx2", "avx512_bf16"}), frozenset({"avx2", "amx_bf16"})
+AVX2, ZEN4 = frozenset({"avx2"}), frozenset({"avx2", "avx512_bf16"})
+SAPPHIRE = ZEN4 | {"avx_vnni", "amx_bf16"}
+WITHOUT_AMX = SAPPHIRE - {"amx_bf16"}  # as virtual machines may show it
 
 
 @pytest.mark.parametrize(
-    ("flags", "number_format"), [(AVX2, "float32"), (frozenset(), "float32"), (ZEN4, "bfloat16"), (SAPPHIRE, "bfloat16")]
+    ("flags", "number_format"),
+    [(AVX2, "float32"), (frozenset(), "float32"), (ZEN4, "bfloat16"), (SAPPHIRE, "bfloat16"), (WITHOUT_AMX, "float32")],
 )
-def test_bf16_is_used_on_a_cpu_only_where_the_cpu_multiplies_it(flags: frozenset[str], number_format: str) -> None:
+def test_an_encoder_begins_in_bf16_only_where_the_cpu_multiplies_it_quickly(flags: frozenset[str], number_format: str) -> None:
     assert plan("encoder", device="cpu", cpu_flags=flags, cores=2).format == number_format
+
+
+@pytest.mark.parametrize(("flags", "number_format"), [(AVX2, "float32"), (ZEN4, "bfloat16"), (WITHOUT_AMX, "bfloat16")])
+def test_a_decoder_is_in_bf16_wherever_the_cpu_multiplies_it(flags: frozenset[str], number_format: str) -> None:
+    """It waits for memory, of which bf16 is half."""
+    assert plan("decoder", device="cpu", cpu_flags=flags, cores=2).format == number_format
 
 
 def test_a_cpu_gets_a_lane_for_each_core_and_small_batches() -> None:
