@@ -1,43 +1,9 @@
-"""Who may do what: keys, scopes, and where a key may stand."""
+"""Keys that were good lately: for how long they are believed, and that they are not kept themselves."""
 
 from uuid import uuid4
 
 from api.requests.key_cache import KeyCache
 from db.actors import Actor
-
-NONE = "0" * 32
-
-ROUTES: list[tuple[str, str, set[str]]] = [
-    ("POST", "/v1/files", {"submit"}),
-    ("GET", "/v1/files", {"submit", "read"}),
-    ("GET", f"/v1/files/file-{NONE}", {"submit", "read"}),
-    ("GET", f"/v1/files/file-{NONE}/content", {"read"}),
-    ("GET", f"/v1/files/file-o{NONE}/content", {"read"}),
-    ("DELETE", f"/v1/files/file-{NONE}", {"manage"}),
-    ("POST", "/v1/batches", {"submit"}),
-    ("GET", "/v1/batches", {"submit", "read"}),
-    ("GET", f"/v1/batches/batch_{NONE}", {"submit", "read"}),
-    ("GET", f"/v1/batches/batch_{NONE}/shards", {"submit", "read"}),
-    ("POST", f"/v1/batches/batch_{NONE}/cancel", {"manage"}),
-    ("POST", f"/v1/batches/batch_{NONE}/pause", {"manage"}),
-    ("POST", f"/v1/batches/batch_{NONE}/resume", {"manage"}),
-    ("POST", f"/v1/batches/batch_{NONE}/retry", {"manage"}),
-    ("POST", f"/v1/batches/batch_{NONE}/priority", {"manage"}),
-    ("DELETE", f"/v1/batches/batch_{NONE}", {"manage"}),
-    ("GET", "/v1/models", {"submit", "read"}),
-    ("GET", "/v1/models/minilm-l6-v2", {"submit", "read"}),
-    ("GET", "/v1/label_sets", {"submit", "read"}),
-    ("GET", "/v1/label_sets/none", {"submit", "read"}),
-    ("PUT", "/v1/label_sets/none", {"manage"}),
-    ("DELETE", "/v1/label_sets/none", {"manage"}),
-    ("POST", "/v1/heads", {"submit"}),
-    ("GET", "/v1/heads", {"submit", "read"}),
-    ("DELETE", "/v1/heads/none", {"manage"}),
-    ("GET", "/v1/audit/events", {"audit"}),
-    ("GET", "/v1/keys", {"admin"}),
-    ("POST", "/v1/keys", {"admin"}),
-    ("DELETE", f"/v1/keys/key_{NONE}", {"admin"}),
-]
 
 
 def test_the_cache_keeps_good_keys_for_its_time_and_no_longer() -> None:
