@@ -144,7 +144,7 @@ jobs = Table(
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
     Column("errors", JSONB),  # [{code, line}], never content
-    Column("request_hmac", LargeBinary),  # digest of the creating request, to find a retried twin
+    Column("request_hmac", LargeBinary),  # of the creating request, to find a retried twin: 16 bytes name it, 16 are of its body
     Column("metrics", JSONB),  # sums of the shards' metrics, once the job has ended
     _when("created_at", nullable=False),
     _when("deadline"),

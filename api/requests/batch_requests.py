@@ -13,12 +13,12 @@ from api.endpoints import TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
 from db.actors import Actor
-from db.catalogue.heads import list_heads
-from db.catalogue.label_sets import list_label_sets
+from db.catalogue.heads import find_head
+from db.catalogue.label_sets import find_label_set
 from db.connect import Store
 from db.errors import TextmillError
 from db.failures import describe
-from db.jobs.jobs import NewJob
+from db.jobs.jobs import NewJob, RequestRef
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry
 from workers.tasks import train
@@ -85,7 +85,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         raise _refused_defaults(code)
     name = defaults.get("model")
     label_set = defaults.get("label_set")
-    if isinstance(label_set, str) and all(known.name != label_set for known in list_label_sets(store, actor)):
+    if isinstance(label_set, str) and find_label_set(store, actor, label_set) is None:
         raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
     return NewJob(
         task=task.name,
@@ -96,7 +96,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
         completion_window=_window(request.completion_window),
-        request_digest=_digest(actor, request, idempotency_key),
+        request=_request_ref(actor, request, idempotency_key),
     )
 
 
@@ -114,7 +114,7 @@ def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: 
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
         completion_window=_window(request.completion_window),
-        request_digest=_digest(actor, request, idempotency_key),
+        request=_request_ref(actor, request, idempotency_key),
         head_id=uuid4(),
     )
 
@@ -131,11 +131,10 @@ def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param:
     if task.models is None:
         return None
     if name is not None and name.startswith(HEAD_PREFIX) and task.models == "classify":
-        wanted = name.removeprefix(HEAD_PREFIX)
-        for head in list_heads(store, actor):
-            if head.name == wanted:
-                return head.base
-        raise Refused("unknown_model", "There is no such head.", param=param)
+        head = find_head(store, actor, name.removeprefix(HEAD_PREFIX))
+        if head is None:
+            raise Refused("unknown_model", "There is no such head.", param=param)
+        return head.base
     try:
         card = registry.default_model(task.models) if name is None else registry.get(name)
     except TextmillError as error:
@@ -207,10 +206,9 @@ def _refused_defaults(stored_code: str) -> Refused:
     return Refused(code, describe(stored_code).message, param=param)
 
 
-def _digest(actor: Actor, request: BatchRequest | HeadRequest, idempotency_key: str | None) -> bytes:
-    """What makes two requests twins: the same key of a caller's, or the same body from the same API key."""
-    digest = hashlib.sha256(type(request).__name__.encode() + (actor.key_id or actor.principal_id).bytes)
-    digest.update(
-        b"key" + idempotency_key.encode() if idempotency_key is not None else b"body" + msgspec.json.encode(request, order="sorted")
-    )
-    return digest.digest()
+def _request_ref(actor: Actor, request: BatchRequest | HeadRequest, idempotency_key: str | None) -> RequestRef:
+    """Two requests are twins by the same key of a caller's, or by the same body from the same API key."""
+    body = hashlib.sha256(b"body" + msgspec.json.encode(request, order="sorted")).digest()
+    name = body if idempotency_key is None else b"key" + idempotency_key.encode()
+    caller = type(request).__name__.encode() + (actor.key_id or actor.principal_id).bytes
+    return RequestRef(hashlib.sha256(caller + name).digest(), body)

@@ -1,6 +1,5 @@
 """``/v1/batches``: a job as OpenAI's batch."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -19,8 +18,6 @@ from db.jobs.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, lis
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255
-# Of two requests under one Idempotency-Key. Not the sealed defaults: to read them back would be an access of its own.
-COMPARED = ("file_id", "endpoint", "model", "priority", "metadata")
 
 router = APIRouter(prefix="/v1/batches")
 
@@ -62,13 +59,7 @@ def cancel(request: Request, actor: Manager, batch_id: str) -> Json:
 def create_once(request: Request, store: Store, actor: Actor, new: NewJob) -> JobRecord:
     """A create that a client sends again (it saw a timeout, we may have seen the request) gives the job that is there already."""
     sent_again = request.headers.get("x-stainless-retry-count", "0") not in {"", "0"}
-    idempotent = idempotency_key_of(request) is not None
-    job = create_job(store, actor, new, find_twin=sent_again or idempotent)
-    window = new.completion_window
-    same_window = job.deadline == window if isinstance(window, datetime) else job.completion_window_seconds == window.total_seconds()
-    if idempotent and not (same_window and all(getattr(job, name) == getattr(new, name) for name in COMPARED)):
-        raise Refused("idempotency_key_reused", "This Idempotency-Key came with another request before.", status=409)
-    return job
+    return create_job(store, actor, new, find_twin=sent_again or idempotency_key_of(request) is not None)
 
 
 def idempotency_key_of(request: Request) -> str | None:

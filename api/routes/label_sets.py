@@ -12,7 +12,7 @@ from api.requests.auth import Manager, Watcher
 from api.requests.batch_requests import check_name
 from api.requests.front import front_of
 from api.requests.json_body import json_of
-from db.catalogue.label_sets import LabelSetRecord, delete_label_set, list_label_sets, put_label_set
+from db.catalogue.label_sets import LabelSetRecord, delete_label_set, find_label_set, list_label_sets, put_label_set
 from db.errors import NotFound
 from db.failures import describe
 from workers.tasks import classify
@@ -48,10 +48,10 @@ def index(request: Request, actor: Watcher) -> Json:
 @router.get("/{name}")
 def show(request: Request, actor: Watcher, name: str) -> Json:
     """One label set."""
-    for found in list_label_sets(front_of(request).store, actor):
-        if found.name == name:
-            return _object(found)
-    raise NotFound("There is no label set of this name.")
+    found = find_label_set(front_of(request).store, actor, name)
+    if found is None:
+        raise NotFound("There is no label set of this name.")
+    return _object(found)
 
 
 @router.delete("/{name}")

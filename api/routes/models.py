@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request
 from api.objects import Json, list_object, seconds
 from api.requests.auth import Watcher
 from api.requests.front import front_of
-from db.catalogue.heads import HeadRecord, list_heads
+from db.catalogue.heads import HeadRecord, find_head, list_heads
 from db.errors import NotFound
 from workers.models import registry
 from workers.models.card import ModelCard
@@ -25,10 +25,9 @@ def index(request: Request, actor: Watcher) -> Json:
 def show(request: Request, actor: Watcher, model_id: str) -> Json:
     """One model."""
     if model_id.startswith(HEAD_PREFIX):
-        wanted = model_id.removeprefix(HEAD_PREFIX)
-        for head in list_heads(front_of(request).store, actor):
-            if head.name == wanted:
-                return _head_model(head)
+        head = find_head(front_of(request).store, actor, model_id.removeprefix(HEAD_PREFIX))
+        if head is not None:
+            return _head_model(head)
         raise NotFound("There is no such model.", code="model_not_found")
     for card in registry.all_models():
         if card.id == model_id:

@@ -88,6 +88,24 @@ def list_heads(store: Store, actor: Actor) -> list[HeadRecord]:
     return heads
 
 
+def find_head(store: Store, actor: Actor, name: str) -> HeadRecord | None:
+    """The tenant's head of this name; no other is opened."""
+    columns = models.c
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "head.read", object_kind="head")
+        sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        found = conn.execute(
+            select(columns.model_id, columns.base, columns.version, columns.card_sealed, columns.created_at).where(
+                columns.tenant_id == actor.tenant_id, columns.kind == "head", columns.name_hmac == _hmac(sealer, name)
+            )
+        ).one_or_none()
+        record_digest(conn, actor.tenant_id, event_id, [] if found is None else [found.card_sealed])
+    if found is None:
+        return None
+    card = _open_card(sealer, found.model_id, found.card_sealed)
+    return HeadRecord(found.model_id, card["name"], found.base, found.version, card, found.created_at)
+
+
 def delete_head(store: Store, actor: Actor, name: str) -> None:
     """Raises NotFound."""
     with store.transaction(tenant=actor.tenant_id) as conn:

@@ -69,6 +69,20 @@ def list_label_sets(store: Store, actor: Actor) -> list[LabelSetRecord]:
     return records
 
 
+def find_label_set(store: Store, actor: Actor, name: str) -> LabelSetRecord | None:
+    """The tenant's set of this name; no other is opened."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "label_set.read", object_kind="label_set")
+        sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        own = (label_sets.c.tenant_id == actor.tenant_id, label_sets.c.name_hmac == _hmac(sealer, name))
+        found = conn.execute(select(label_sets).where(*own)).one_or_none()
+        record_digest(conn, actor.tenant_id, event_id, [] if found is None else [found.body_sealed])
+    if found is None:
+        return None
+    body = _open(sealer, found.label_set_id, found.body_sealed)
+    return LabelSetRecord(found.label_set_id, body["name"], body["labels"], body["templates"], found.created_at)
+
+
 def delete_label_set(store: Store, actor: Actor, name: str) -> None:
     """Raises NotFound. Jobs that run go on with what their shards in work have read; the others' rows fail with ``unknown_label_set``."""
     with store.transaction(tenant=actor.tenant_id) as conn:

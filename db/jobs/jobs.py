@@ -23,6 +23,7 @@ from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, 
 from db.schema import job_specs, jobs
 from db.sealing.cells import Sealer
 
+REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
 TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
 
 _COUNTED_BY_SHARDS: Final = text(
@@ -34,8 +35,8 @@ _COUNTED_BY_SHARDS: Final = text(
 )
 _TWIN: Final = text(
     """
-    SELECT job_id FROM jobs
-    WHERE tenant_id = :tenant AND request_hmac = :request AND created_at > now() - make_interval(secs => :seconds)
+    SELECT job_id, request_hmac FROM jobs
+    WHERE tenant_id = :tenant AND request_hmac BETWEEN :first AND :last AND created_at > now() - make_interval(secs => :seconds)
     ORDER BY created_at DESC LIMIT 1
     """
 )
@@ -44,9 +45,17 @@ _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:ten
 
 
 @dataclass(frozen=True, slots=True)
+class RequestRef:
+    """Digests of the request that makes a job. ``name``: the same for a request that is sent again. ``body``: what it asks for."""
+
+    name: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
-    names none. ``completion_window``: how long it may take, or until when. ``request_digest`` finds the job again when its request is
+    names none. ``completion_window``: how long it may take, or until when. ``request`` finds the job again when its request is
     repeated. ``head_id``: of the head that the job makes."""
 
     task: str
@@ -57,7 +66,7 @@ class NewJob:
     metadata: Mapping[str, str] | None
     priority: int
     completion_window: timedelta | datetime
-    request_digest: bytes | None = None
+    request: RequestRef | None = None
     head_id: UUID | None = None
 
 
@@ -119,16 +128,18 @@ class JobRecord:
 def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = False) -> JobRecord:
     """Makes a job over a processed file, in one transaction; the dispatcher cuts it into shards.
 
-    With ``find_twin``, a job that the same request made within ten minutes is returned instead. Raises NotFound where there is no such
-    file, Conflict (``file_not_processed``) where it is still being uploaded, StoreError (``too_many_rows``) where it is interactive and has
+    With ``find_twin``, a job that the same request made within ten minutes is returned instead, whatever has become of it since; Conflict
+    (``idempotency_key_reused``) where that request had another body. Raises NotFound where there is no such file, Conflict
+    (``file_not_processed``) where it is still being uploaded, StoreError (``too_many_rows``) where it is interactive and has
     more than 256 rows.
     """
     job_id = uuid4()
     with store.transaction(tenant=actor.tenant_id) as conn:
         request_hmac: bytes | None = None
-        if new.request_digest is not None:
+        if new.request is not None:
             own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-            request_hmac = own.hmac("jobs.request", actor.principal_id.bytes + new.request_digest)
+            halves = (own.hmac("jobs.request", actor.principal_id.bytes + digest) for digest in (new.request.name, new.request.body))
+            request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
             if find_twin and (twin := _find_twin(conn, actor, request_hmac)) is not None:
                 job_id = twin
         if request_hmac is None or not find_twin or twin is None:
@@ -230,10 +241,15 @@ _EMPTY_RESULTS: Final = text("UPDATE results SET payload_sealed = NULL WHERE ten
 def _find_twin(conn: Connection, actor: Actor, request_hmac: bytes) -> UUID | None:
     salt = int.from_bytes(request_hmac[:8], "big", signed=True)
     conn.execute(_ONE_AT_A_TIME, {"tenant": str(actor.tenant_id), "salt": salt})
-    twin: UUID | None = conn.execute(
-        _TWIN, {"tenant": actor.tenant_id, "request": request_hmac, "seconds": TWIN_SECONDS}
-    ).scalar_one_or_none()
-    return twin
+    name = request_hmac[:REQUEST_HALF_BYTES]
+    bounds = {"first": name, "last": name + b"\xff" * (REQUEST_HALF_BYTES + 1)}
+    twin = conn.execute(_TWIN, {"tenant": actor.tenant_id, "seconds": TWIN_SECONDS, **bounds}).one_or_none()
+    if twin is None:
+        return None
+    if twin.request_hmac != request_hmac:
+        raise Conflict(code="idempotency_key_reused", message="This Idempotency-Key came with another request before.")
+    job_id: UUID = twin.job_id
+    return job_id
 
 
 def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> bool:

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 import db
 from db.actors import Actor, Lease
-from db.catalogue.heads import list_heads, load_head_for_worker, store_head
-from db.catalogue.label_sets import get_label_set_for_worker, list_label_sets, put_label_set
+from db.catalogue.heads import find_head, list_heads, load_head_for_worker, store_head
+from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, list_label_sets, put_label_set
 from db.connect import Store
 from db.files.files import get_file, list_files
 from db.files.rows import iter_rows
@@ -449,11 +449,13 @@ def test_foreign_keys_work_for_the_component_that_may_see_nothing_of_the_owner(s
 READERS: dict[str, Callable[[Scene], object]] = {
     "files/files.get_file": lambda on: get_file(on.flow.api, on.own, on.lease.file_id),
     "files/files.list_files": lambda on: list_files(on.flow.api, on.own, limit=10),
+    "catalogue/heads.find_head": lambda on: find_head(on.flow.api, on.own, "a head"),
     "catalogue/heads.list_heads": lambda on: list_heads(on.flow.api, on.own),
     "catalogue/heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head"),
     "jobs/jobs.get_job": lambda on: get_job(on.flow.api, on.own, on.job.job_id),
     "jobs/jobs.list_jobs": lambda on: list_jobs(on.flow.api, on.own, limit=10),
     "jobs/specs.read_spec": lambda on: read_spec(on.flow.api, on.own, on.job.job_id),
+    "catalogue/label_sets.find_label_set": lambda on: find_label_set(on.flow.api, on.own, "a set"),
     "catalogue/label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set"),
     "catalogue/label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
     "jobs/results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),

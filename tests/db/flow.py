@@ -11,7 +11,7 @@ from db.actors import Actor, Lease
 from db.connect import Store
 from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
-from db.jobs.jobs import JobRecord, NewJob, create_job, get_job
+from db.jobs.jobs import JobRecord, NewJob, RequestRef, create_job, get_job
 from db.operators.tenants import SCOPES, create_tenant
 from db.queue.dispatch import cut_validating_jobs
 from db.queue.results import write_results
@@ -131,7 +131,7 @@ def new_job(
     priority: int = 0,
     window_seconds: int = 3600,
     task: str = "classify",
-    request_digest: bytes | None = None,
+    request: RequestRef | None = None,
     metadata: dict[str, str] | None = None,
 ) -> NewJob:
     return NewJob(
@@ -143,7 +143,7 @@ def new_job(
         metadata=metadata,
         priority=priority,
         completion_window=timedelta(seconds=window_seconds),
-        request_digest=request_digest,
+        request=request,
         head_id=uuid.uuid4() if task == "train" else None,
     )
 

@@ -57,7 +57,6 @@ def submit(
         metadata=None,
         priority=priority,
         completion_window=timedelta(seconds=3600),
-        request_digest=None,
         head_id=head_id,
     )
     return jobs.create_job(api, actor, new).job_id

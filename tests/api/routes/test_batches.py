@@ -267,6 +267,27 @@ def test_an_idempotency_key_is_honoured(api: Served) -> None:
     assert error_of(create(api, file_id, headers={"idempotency-key": "x" * 300}))[0] == 400
 
 
+def test_what_became_of_a_job_does_not_make_its_repeated_request_another(api: Served, mill: Mill) -> None:
+    """A priority that was changed, a retry that began the window anew: the request is still the same."""
+    file_id = uploaded(api)
+    key = {"idempotency-key": "once"}
+    at = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    made = create(api, file_id, completion_window=at, headers=key).json()["id"]
+    assert api.http().post(f"/v1/batches/{made}/priority", json={"priority": 7}).status_code == 200
+    assert create(api, file_id, completion_window=at, headers=key).json()["id"] == made
+    assert api.http().post(f"/v1/batches/{made}/cancel").status_code == 200
+    mill.settle()
+    assert api.http().post(f"/v1/batches/{made}/retry").status_code == 200
+    assert create(api, file_id, completion_window=at, headers=key).json()["id"] == made
+
+
+def test_one_key_with_other_defaults_is_refused(api: Served) -> None:
+    file_id = uploaded(api)
+    key = {"idempotency-key": "once"}
+    create(api, file_id, defaults={"labels": ["a", "b"]}, headers=key)
+    assert error_of(create(api, file_id, defaults={"labels": ["a", "c"]}, headers=key))[:2] == (409, "idempotency_key_reused")
+
+
 def test_a_file_deleted_after_its_job_ended_takes_no_results_with_it(api: Served, mill: Mill) -> None:
     file_id = uploaded(api)
     batch = create(api, file_id).json()

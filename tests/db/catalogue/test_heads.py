@@ -3,7 +3,7 @@ import uuid
 import pytest
 
 from db.actors import Actor, Lease
-from db.catalogue.heads import delete_head, list_heads, load_head_for_worker, store_head
+from db.catalogue.heads import delete_head, find_head, list_heads, load_head_for_worker, store_head
 from db.errors import LeaseLost, NotFound
 from tests.db.flow import Flow, Stores
 
@@ -42,6 +42,13 @@ def test_a_trained_head_is_listed_and_loads_under_a_lease(flow: Flow, tenant: Ac
     assert load_head_for_worker(flow.worker, lease, "other") is None
     flow.end_leases()
     assert load_head_for_worker(flow.worker, lease, "news") is None
+
+
+def test_one_head_is_found_by_its_name(flow: Flow, tenant: Actor) -> None:
+    _train(flow, tenant)
+    (listed,) = list_heads(flow.api, tenant)
+    assert find_head(flow.api, tenant, "news") == listed
+    assert find_head(flow.api, tenant, "other") is None
 
 
 def test_storing_again_after_a_commit_in_doubt_changes_nothing(flow: Flow, tenant: Actor) -> None:

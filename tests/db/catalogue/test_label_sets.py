@@ -1,7 +1,7 @@
 import pytest
 
 from db.actors import Actor
-from db.catalogue.label_sets import delete_label_set, get_label_set_for_worker, list_label_sets, put_label_set
+from db.catalogue.label_sets import delete_label_set, find_label_set, get_label_set_for_worker, list_label_sets, put_label_set
 from db.errors import NotFound
 from tests.db.flow import Flow, Stores
 
@@ -33,6 +33,16 @@ def test_a_deleted_set_is_gone_and_a_foreign_one_was_never_there(flow: Flow, ten
         delete_label_set(flow.api, tenant, "colours")
     delete_label_set(flow.api, other, "colours")
     assert list_label_sets(flow.api, other) == []
+
+
+def test_one_set_is_found_by_its_name_and_no_other_is_opened(flow: Flow, tenant: Actor) -> None:
+    put = put_label_set(flow.api, tenant, "colours", ["red", "green"])
+    put_label_set(flow.api, tenant, "other", ["x", "y"])
+    put_label_set(flow.api, flow.new_tenant(), "foreign", ["red", "green"])
+    assert find_label_set(flow.api, tenant, "colours") == put
+    assert find_label_set(flow.api, tenant, "foreign") is None
+    reads = "SELECT row_count FROM audit_events JOIN audit_digests USING (tenant_id, event_id) WHERE action = 'label_set.read' ORDER BY at"
+    assert flow.execute(tenant, reads) == [(1,), (0,)]
 
 
 def test_a_worker_finds_the_sets_of_the_tenant_whose_shard_it_holds(flow: Flow, tenant: Actor) -> None:

@@ -6,7 +6,7 @@ import pytest
 from db.actors import Actor
 from db.errors import Conflict, NotFound, StoreError
 from db.files.files import create_file
-from db.jobs.jobs import cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
+from db.jobs.jobs import RequestRef, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.queue.endings import cancel_shards, finalize_jobs
@@ -60,17 +60,27 @@ def test_a_spec_that_is_no_json_is_refused_without_quoting_it(flow: Flow, tenant
 
 def test_the_same_request_again_finds_its_job(flow: Flow, tenant: Actor) -> None:
     file = flow.upload(tenant, 1)
-    request = new_job(file.file_id, request_digest=b"one request")
+    request = new_job(file.file_id, request=RequestRef(b"one request", b"body"))
     first = create_job(flow.api, tenant, request, find_twin=True)
     assert create_job(flow.api, tenant, request, find_twin=True).job_id == first.job_id
     assert create_job(flow.api, tenant, request).job_id != first.job_id
-    assert create_job(flow.api, tenant, new_job(file.file_id, request_digest=b"another"), find_twin=True).job_id != first.job_id
+    assert (
+        create_job(flow.api, tenant, new_job(file.file_id, request=RequestRef(b"another", b"body")), find_twin=True).job_id != first.job_id
+    )
     flow.execute(tenant, "UPDATE jobs SET created_at = now() - interval '11 minutes'")
     assert create_job(flow.api, tenant, request, find_twin=True).job_id != first.job_id
 
 
+def test_the_same_name_over_another_body_is_refused(flow: Flow, tenant: Actor) -> None:
+    file = flow.upload(tenant, 1)
+    create_job(flow.api, tenant, new_job(file.file_id, request=RequestRef(b"one name", b"body")), find_twin=True)
+    with pytest.raises(Conflict) as refusal:
+        create_job(flow.api, tenant, new_job(file.file_id, request=RequestRef(b"one name", b"another body")), find_twin=True)
+    assert refusal.value.code == "idempotency_key_reused"
+
+
 def test_one_request_sent_many_times_at_once_makes_one_job(flow: Flow, tenant: Actor) -> None:
-    request = new_job(flow.upload(tenant, 1).file_id, request_digest=b"one request")
+    request = new_job(flow.upload(tenant, 1).file_id, request=RequestRef(b"one request", b"body"))
     made: list[uuid.UUID] = []
     threads = [threading.Thread(target=lambda: made.append(create_job(flow.api, tenant, request, find_twin=True).job_id)) for _ in range(6)]
     for thread in threads:

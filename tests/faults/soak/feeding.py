@@ -11,7 +11,7 @@ from uuid import UUID
 
 from db.actors import Actor
 from db.connect import Store
-from db.jobs.jobs import NewJob, create_job
+from db.jobs.jobs import NewJob, RequestRef, create_job
 from tests.faults.counters import Load
 from tests.faults.soak import plan
 from tests.faults.soak.ledger import Ledger, Sent
@@ -52,7 +52,7 @@ def send(store: Store, actor: Actor, texts: Sequence[str], *, model: str, defaul
         metadata=None,
         priority=priority,
         completion_window=timedelta(seconds=86_400),
-        request_digest=secrets.token_bytes(32),
+        request=RequestRef(secrets.token_bytes(32), b""),
     )
     return patiently(lambda: create_job(store, actor, new, find_twin=True)).job_id
 
