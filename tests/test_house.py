@@ -143,10 +143,10 @@ def test_every_path_that_a_document_names_exists(name: str) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_changelog_begins_with_this_version() -> None:
+def test_the_changelog_begins_with_what_is_unreleased_and_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert heads[0] == version
+    assert heads[heads[0] == "Unreleased"] == version
 
 
 def test_make_help_tells_of_every_target() -> None:
