@@ -13,15 +13,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from api.absent import told_at
 from db.errors import TextmillError
 
 RETRY_AFTER_SECONDS: Final = 1
 
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_HTTP_MESSAGES: Final = {
-    404: ("not_found", "There is nothing at this address; /docs/http lists the routes."),
-    405: ("method_not_allowed", "This address does not take this method."),
-}
 
 
 class Refused(TextmillError):
@@ -33,9 +30,11 @@ class Refused(TextmillError):
         self.retry_after = retry_after
 
 
-def error_response(status: int, code: str, message: str, *, param: str | None = None, retry_after: int | None = None) -> JSONResponse:
+def error_response(
+    status: int, code: str, message: str, *, param: str | None = None, retry_after: int | None = None, allow: str | None = None
+) -> JSONResponse:
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
-    headers = {}
+    headers = {} if allow is None else {"allow": allow}
     if status == 409:
         headers["x-should-retry"] = "false"  # clients take 409 for a lock and would ask twice more
     if status == 401:
@@ -46,16 +45,21 @@ def error_response(status: int, code: str, message: str, *, param: str | None = 
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-def response_to(error: Exception) -> JSONResponse:
-    """The answer to any exception; what is not known gets a constant 500."""
+def response_to(error: Exception, path: str = "") -> JSONResponse:
+    """The answer to any exception; what is not known gets a constant 500. ``path``: where there was nothing."""
     match error:
         case Refused():
             return error_response(error.status, error.code, error.message, param=error.param, retry_after=error.retry_after)
         case TextmillError():
             return error_response(error.status, error.code, error.message)
+        case HTTPException(status_code=404):
+            return error_response(404, *told_at(path))
+        case HTTPException(status_code=405):
+            allowed = (error.headers or {}).get("Allow")
+            message = f"This address does not take this method{f'; it takes {allowed}' if allowed else ''}. /docs/http lists the routes."
+            return error_response(405, "method_not_allowed", message, allow=allowed)
         case HTTPException():
-            code, message = _HTTP_MESSAGES.get(error.status_code, ("bad_request", "The request cannot be read."))
-            return error_response(error.status_code, code, message)
+            return error_response(error.status_code, "bad_request", "The request cannot be read.")
         case RequestValidationError():
             return error_response(400, "invalid_field", "A parameter is missing or has the wrong form.", param=_field(error))
         case OperationalError() | PoolTimeout():
@@ -74,7 +78,7 @@ def install(app: FastAPI) -> None:
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
     request.state.error_code = error.code if isinstance(error, TextmillError) else type(error).__name__
-    return response_to(error)
+    return response_to(error, request.url.path)
 
 
 def _unavailable() -> JSONResponse:

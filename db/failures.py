@@ -1,6 +1,7 @@
 """Why a row has no answer: the closed table of failure codes, with the HTTP status and the sentence for each.
 
-A stored failure is ``code`` or ``code:field``, the field being one of our own field names. Neither holds anything of the row.
+A stored failure is ``code``, ``code:field`` or ``code:field:detail``: the field is one of our own or of the public API's names, the detail
+what was expected there (and after a ``|``, what kind of value was found). None holds anything of the row.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ _TABLE: Final = (
     Failure("invalid_record", 400, "The record does not have the shape of the file's header."),
     Failure("missing_text_column", 400, "The record has no value in the text column."),
     # the body asks for something that cannot be done
-    Failure("unknown_field", 400, "A field is not known here; `textmill docs tasks` lists those of each endpoint."),
+    Failure("unknown_field", 400, "A field is not known here; `textmill docs tasks` and /docs/tasks list those of each endpoint."),
+    Failure("unsupported_field", 400, "A field asks for something that is not done here."),
     Failure("invalid_field", 400, "A field has the wrong type or an impossible value."),
     Failure("missing_model", 400, "No model is named, neither by the row nor by the batch."),
     Failure("unknown_model", 404, "There is no such model here; `GET /v1/models` lists them."),
@@ -69,9 +71,29 @@ _TABLE: Final = (
 FAILURES: Final[dict[str, Failure]] = {failure.code: failure for failure in _TABLE}
 
 
-def describe(stored: str, field: str | None = None) -> Failure:
-    """The failure of a stored ``code`` or ``code:field``, with the field in its sentence; an unknown code reads as ``engine_error``."""
-    code, _, named = stored.partition(":")
+def describe(stored: str) -> Failure:
+    """The failure of what is stored, with the field and the detail in its sentence; an unknown code reads as ``engine_error``."""
+    code, field, detail = parts_of(stored)
     failure = FAILURES.get(code, FAILURES["engine_error"])
-    where = field or named
-    return Failure(failure.code, failure.status, f"{failure.message} (field `{where}`)") if where else failure
+    return Failure(failure.code, failure.status, _sentence(failure, field, detail)) if field or detail else failure
+
+
+def parts_of(stored: str) -> tuple[str, str, str]:
+    """Code, field and detail; empty where there is none."""
+    code, _, rest = stored.partition(":")
+    field, _, detail = rest.partition(":")
+    return code, field, detail
+
+
+def _sentence(failure: Failure, field: str, detail: str) -> str:
+    match failure.code:
+        case "unknown_field" if detail:
+            what = f"The field `{field}` is" if field and "[" not in field else f"A field of `{field}` is" if field else "A field is"
+            return f"{what} not known here; known are {detail}. `textmill docs tasks` and /docs/tasks tell more."
+        case "unsupported_field":
+            return f"What the field `{field}` asks for is not done here: leave it out{f', or send {detail}' if detail else ''}."
+        case "invalid_field" if detail:
+            expected, _, found = detail.partition("|")
+            return f"The field `{field}` must be {expected}{f', and is {found}' if found else ''}."
+        case _:
+            return f"{failure.message} (field `{field}`)"

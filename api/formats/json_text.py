@@ -1,10 +1,12 @@
 """Why a line is not the JSON we can take, as a failure code. The decoders' own messages may quote the line, so they stop here."""
 
 import re
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+MAX_TOKENS: Final = 10_000  # in which an id is looked for: it stands at the line's beginning
 MAX_DEPTH: Final = 64  # no body of ours nests deeper than 4; a bound well below any decoder's own limit
 
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)  # the closing quote is optional: linear on any input
@@ -12,6 +14,7 @@ _LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 _NON_FINITE: Final = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\s*[,\]}]")
+_VALUE: Final = re.compile(rb'\s*:\s*("(?:[^"\\\x00-\x1f]|\\.)*+"|-?\d[\d.eE+-]*+)\s*[,}]')
 _HUGE_EXPONENT: Final = re.compile(rb"\d[eE]\+?\d{3}")
 
 
@@ -42,6 +45,34 @@ def is_non_finite(text: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return False
+
+
+def legible_member(text: bytes, name: str) -> msgspec.Raw | None:
+    """The value of the outermost object's member ``name`` where it is a string or a number, although the rest of the text is not JSON.
+
+    Looked for among the tokens of the first depth; where a stray quote has put those out of step, anywhere, if it is there once. A name
+    that a text spells has its quotes escaped and is not taken for one.
+    """
+    wanted = b'"%b"' % name.encode()
+    depth = 0
+    for token in islice(_TOKEN.finditer(text), MAX_TOKENS):
+        spelled = token.group()
+        if spelled in (b"{", b"["):
+            depth += 1
+        elif spelled in (b"}", b"]"):
+            depth -= 1
+        elif depth == 1 and spelled == wanted and (value := _VALUE.match(text, token.end())) is not None:
+            return _legible(value.group(1))
+    found = set(re.findall(re.escape(wanted) + _VALUE.pattern, text))
+    return _legible(found.pop()) if len(found) == 1 else None
+
+
+def _legible(value: bytes) -> msgspec.Raw | None:
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return msgspec.Raw(value)
 
 
 def malformed_code(text: bytes) -> str:

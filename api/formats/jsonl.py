@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from api.endpoints import TASKS
-from api.formats.json_text import is_deep, is_non_finite, malformed_code
+from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
 from api.formats.plain import defective_row, is_custom_id, plain_row
@@ -25,6 +25,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     body: Raw
 
 
+_LINE_FIELDS: Final = ("custom_id", "method", "url", "body")
 _line: Final = msgspec.json.Decoder(_Line)
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _scalar: Final = msgspec.json.Decoder(str | int | bool | None)
@@ -53,7 +54,7 @@ def _batch_row(number: int, line: bytes) -> NewRow:
     try:
         parsed = _line.decode(line)
     except RecursionError:
-        return defective_row(number, "too_deep", raw=line)
+        return defective_row(number, "too_deep", _legible_id(line), raw=line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _defective_line(number, line)
     if (code := _value_fault(parsed)) is not None:
@@ -84,14 +85,15 @@ def _value_fault(line: _Line) -> str | None:
 
 
 def _defective_line(number: int, line: bytes) -> NewRow:
-    """What is wrong with a line that the strict decoder refused; its id where it has one."""
+    """What is wrong with a line that the strict decoder refused, with its id where that can be read. Members that are null are none."""
     fields = _object_of(line)
     if isinstance(fields, str):
-        return defective_row(number, fields, raw=line)
+        return defective_row(number, fields, _legible_id(line), raw=line)
     custom_id = _text_of(fields.get("custom_id", _NULL))
     known = custom_id if custom_id is not None and is_custom_id(custom_id) else None
-    if fields.keys() - {"custom_id", "method", "url", "body"}:
-        code = "unknown_field"
+    more = fields.keys() - set(_LINE_FIELDS)
+    if not all(_is_null(fields[name]) for name in more):
+        code = f"unknown_field::{', '.join(_LINE_FIELDS)}"
     elif _is_null(fields.get("custom_id")):
         code = "missing_custom_id"
     elif known is None:
@@ -102,9 +104,18 @@ def _defective_line(number: int, line: bytes) -> NewRow:
         code = "wrong_url"
     elif _is_null(fields.get("body")):
         code = "missing_body"
+    elif more:
+        return _batch_row(number, msgspec.json.encode({name: fields[name] for name in _LINE_FIELDS}))
     else:
         code = "invalid_json"
     return defective_row(number, code, known, raw=line)
+
+
+def _legible_id(line: bytes) -> str | None:
+    """A fault elsewhere in the line does not cost it its id."""
+    raw = legible_member(line, "custom_id")
+    custom_id = None if raw is None else _text_of(raw)
+    return custom_id if custom_id is not None and is_custom_id(custom_id) else None
 
 
 def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:

@@ -5,7 +5,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from api.reference.routes import all_routes, body_of
+from api.reference.routes import all_routes, body_of, shown_path
 from api.reference.tables import description, shown, table, type_words
 from workers.tasks import TASKS
 
@@ -13,7 +13,7 @@ from workers.tasks import TASKS
 def requests() -> str:
     """Of every route that takes one."""
     sections = [
-        f"### `{method} {route.path}`\n\n{_fields(kind)}"
+        f"### `{method} {shown_path(route)}`\n\n{_fields(kind)}"
         for route in all_routes()
         if (kind := body_of(route)) is not None
         for method in sorted(route.methods or ())

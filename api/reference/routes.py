@@ -12,7 +12,7 @@ from api.requests.auth import Needs
 
 def part() -> str:
     rows = [
-        (f"`{method} {route.path}`", " or ".join(f"`{scope}`" for scope in scopes_of(route)) or "none", _told(route))
+        (f"`{method} {shown_path(route)}`", " or ".join(f"`{scope}`" for scope in scopes_of(route)) or "none", _told(route))
         for route in all_routes()
         for method in sorted(route.methods or ())
     ]
@@ -23,6 +23,11 @@ def all_routes() -> Iterator[APIRoute]:
     """In the order of the application."""
     for resource in RESOURCES:
         yield from (route for route in resource.router.routes if isinstance(route, APIRoute))
+
+
+def shown_path(route: APIRoute) -> str:
+    """Without what its names may stand for: `{model_id}`."""
+    return route.path.replace(":path}", "}")
 
 
 def scopes_of(route: APIRoute) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid4
 
 import msgspec
@@ -17,7 +17,7 @@ from db.catalogue.heads import find_head
 from db.catalogue.label_sets import find_label_set
 from db.connect import Store
 from db.errors import TextmillError
-from db.failures import describe
+from db.failures import describe, parts_of
 from db.jobs.jobs import NewJob, RequestRef
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry
@@ -47,6 +47,11 @@ Window = Annotated[
 Metadata = Annotated[dict[str, str], Meta(description="Up to 16 pairs: keys of 64 characters, values of 512. Kept sealed.")]
 
 
+class OutputExpiresAfter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Meta(ge=3_600, le=2_592_000)]
+
+
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
 
@@ -57,6 +62,10 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     endpoint: Annotated[str, Meta(description="What runs over its rows: one of the endpoints of a task.")]
     completion_window: Window = "24h"
     metadata: Metadata | None = None
+    output_expires_after: Annotated[
+        OutputExpiresAfter | None,
+        Meta(description="Taken and left aside: the outputs stay until they, the job or its results are deleted."),
+    ] = None
     priority: Annotated[
         int | str, Meta(description="`interactive` (at most 256 rows, before all bulk), `bulk`, or -99 to 99: the order of your own jobs.")
     ] = 0
@@ -201,7 +210,7 @@ def _date(text: str) -> datetime:
 
 
 def _refused_defaults(stored_code: str) -> Refused:
-    code, _, field = stored_code.partition(":")
+    code, field, _ = parts_of(stored_code)
     param = f"defaults.{field}" if field else "defaults.labels" if code in _LABEL_CODES else "defaults"
     return Refused(code, describe(stored_code).message, param=param)
 

@@ -64,7 +64,9 @@ def _refusal(sentence: str, fields: tuple[str, ...]) -> Refused:
     found = _PATH.search(sentence)
     name = found.group(1) if found and found.group(1) in fields else None
     if sentence.startswith("Object contains unknown field"):
-        return Refused("unknown_field", "The body has a field that is not known here.", param=name)
+        where = f"The field {name} has" if name else "The body has"
+        known = "" if name else f"; known are {', '.join(fields)}"
+        return Refused("unknown_field", f"{where} a field that is not known here{known}. /docs/http tells more.", param=name)
     if name is None:
         return Refused("invalid_json", "The body must be a JSON object with the documented fields.")
     return Refused("invalid_field", f"The field {name} has the wrong type or is out of range.", param=name)

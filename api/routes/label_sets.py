@@ -14,7 +14,7 @@ from api.requests.front import front_of
 from api.requests.json_body import json_of
 from db.catalogue.label_sets import LabelSetRecord, delete_label_set, find_label_set, list_label_sets, put_label_set
 from db.errors import NotFound
-from db.failures import describe
+from db.failures import describe, parts_of
 from workers.tasks import classify
 from workers.tasks.reading import check_defaults
 
@@ -34,8 +34,8 @@ def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetReq
     check_name(name)
     code = check_defaults(classify.TASK, classify.TASK.endpoints[0], {"labels": body.labels, "templates": body.templates})
     if code is not None:
-        kind, _, field = code.partition(":")
-        raise Refused(kind, describe(code).message, param="templates" if field == "templates" else "labels")
+        kind, field, _ = parts_of(code)
+        raise Refused(kind, describe(code).message, param="templates" if field.startswith("templates") else "labels")
     return _object(put_label_set(front_of(request).store, actor, name, body.labels, body.templates))
 
 

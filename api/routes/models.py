@@ -21,18 +21,22 @@ def index(request: Request, actor: Watcher) -> Json:
     return list_object([*map(_registry_model, registry.all_models()), *map(_head_model, heads)], has_more=False)
 
 
-@router.get("/{model_id}")
+@router.get("/{model_id:path}")
 def show(request: Request, actor: Watcher, model_id: str) -> Json:
     """One model."""
     if model_id.startswith(HEAD_PREFIX):
         head = find_head(front_of(request).store, actor, model_id.removeprefix(HEAD_PREFIX))
         if head is not None:
             return _head_model(head)
-        raise NotFound("There is no such model.", code="model_not_found")
+        raise _no_such_model()
     for card in registry.all_models():
         if card.id == model_id:
             return _registry_model(card)
-    raise NotFound("There is no such model.", code="model_not_found")
+    raise _no_such_model()
+
+
+def _no_such_model() -> NotFound:
+    return NotFound("There is no such model; GET /v1/models lists those that are here.", code="model_not_found")
 
 
 def _registry_model(card: ModelCard) -> Json:

@@ -20,7 +20,7 @@ from api.objects import Which
 from api.requests.front import Front
 from db.actors import Actor
 from db.connect import Store
-from db.failures import describe
+from db.failures import describe, parts_of
 from db.files.rows import iter_rows
 from db.jobs.results import ResultLine, iter_results
 
@@ -104,7 +104,7 @@ def _result_line(job_id: UUID, result: ResultLine) -> bytes:
 def _failed(row: str, stored_code: str) -> bytes:
     failure = describe(stored_code)
     kind = "server_error" if failure.status >= 500 else "invalid_request_error"
-    error = {"message": failure.message, "type": kind, "param": stored_code.partition(":")[2] or None, "code": failure.code}
+    error = {"message": failure.message, "type": kind, "param": parts_of(stored_code)[1] or None, "code": failure.code}
     return _encode({"status_code": failure.status, "request_id": f"req_{row}", "body": {"error": error}})
 
 

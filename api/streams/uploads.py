@@ -173,7 +173,7 @@ def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits) -> Iterator[
 
 def _add_field(fields: dict[str, str], part: Part) -> None:
     if part.name not in FORM_FIELDS:
-        raise Refused("unknown_field", "The form has a field that is not known here.")
+        raise Refused("unknown_field", f"The form has a field that is not known here; known are file, {', '.join(FORM_FIELDS)}.")
     fields[part.name] = part.text()
 
 

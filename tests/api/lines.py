@@ -1,9 +1,11 @@
 """Lines of batch files, for tests."""
 
 import json
+from typing import Final
 
 CLASSIFY = "/v1/classifications"
 CHAT = "/v1/chat/completions"
+EMBED: Final = "/v1/embeddings"
 LABELS = ["sport", "politics"]
 ROWS = 40  # enough for several shards
 

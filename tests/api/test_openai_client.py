@@ -1,17 +1,21 @@
 """The stock `openai` client, unmodified: upload, batch, poll, page, cancel, both files, delete."""
 
+import base64
 import json
+import struct
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import openai
 import pytest
+from openai.types import CreateEmbeddingResponse
 from sqlalchemy import text
 
 from db.connect import Store
 from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.lines import CHAT, CLASSIFY, ROWS, classify_file, classify_line
+from tests.api.lines import CHAT, CLASSIFY, EMBED, ROWS, classify_file, classify_line
 from tests.api.mill import Mill
 
 Stores = Callable[[Role], Store]
@@ -82,6 +86,115 @@ def test_a_batch_of_chat_completions(api: Served, mill: Mill) -> None:
     assert batch.output_file_id is not None
     [answer] = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
     assert answer["response"]["body"]["choices"][0]["message"]["content"]
+
+
+def run_lines(api: Served, mill: Mill, endpoint: str, bodies: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """By custom id, what was answered, or the error."""
+    client = api.openai()
+    lines = [{"custom_id": name, "method": "POST", "url": endpoint, "body": body} for name, body in bodies.items()]
+    file = client.files.create(file=("a.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id,
+        endpoint=endpoint,  # type: ignore[arg-type]
+        completion_window="24h",
+        output_expires_after={"anchor": "created_at", "seconds": 3_600},
+    )
+    mill.run_all()
+    batch = client.batches.retrieve(batch.id)
+    files = [name for name in (batch.output_file_id, batch.error_file_id) if name is not None]
+    read = [json.loads(line) for name in files for line in client.files.content(name).text.splitlines()]
+    return {line["custom_id"]: line["response"]["body"].get("error") or line["response"]["body"] for line in read}
+
+
+def test_what_chat_clients_send_along_is_taken_where_it_asks_for_nothing_and_named_where_it_does(api: Served, mill: Mill) -> None:
+    hello = {"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 6}
+    dumped = {"role": "assistant", "content": "Hello", "refusal": None, "annotations": [], "audio": None, "function_call": None}
+    taken = {
+        "stream_false": {**hello, "stream": False},
+        "logit_bias_empty": {**hello, "logit_bias": {}},
+        "rf_text": {**hello, "response_format": {"type": "text"}},
+        "parts_text": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Say hi."}]}]},
+        "assistant_dump": {"messages": [{"role": "user", "content": "Hi"}, {**dumped, "tool_calls": None}, *hello["messages"]]},
+        "a_clients_own": {**hello, "n": 1, "user": "u", "metadata": {"a": "b"}, "store": False, "top_logprobs": None},
+    }
+    refused = {
+        "stream": {**hello, "stream": True},
+        "frequency_penalty": {**hello, "frequency_penalty": 0.7},
+        "tools": {**hello, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+        "top_k": {**hello, "top_k": 10},
+    }
+    read = run_lines(api, mill, CHAT, {**taken, **refused})
+    assert {name for name, body in read.items() if body.get("object") == "chat.completion"} == set(taken)
+    for name in refused:
+        assert (read[name]["code"], read[name]["param"]) == ("unsupported_field", name)
+        assert f"`{name}`" in read[name]["message"]
+
+
+def test_a_list_of_texts_is_embedded_in_its_order_in_either_encoding(api: Served, mill: Mill) -> None:
+    one = run_lines(api, mill, EMBED, {"one": {"input": "first text"}})["one"]["data"][0]["embedding"]
+    read = run_lines(
+        api,
+        mill,
+        EMBED,
+        {
+            "list": {"input": ["first text", "second text"], "dimensions": len(one), "encoding_format": "float"},
+            "base64": {"input": ["second text", "first text"], "encoding_format": "base64"},
+            "other": {"input": "first text", "dimensions": len(one) + 1},
+            "tokens": {"input": [1, 2, 3]},
+        },
+    )
+    answer = CreateEmbeddingResponse.model_validate(read["list"])
+    assert [part.index for part in answer.data] == [0, 1]
+    assert answer.data[0].embedding == one != answer.data[1].embedding
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
+    spelled = [base64.b64decode(part["embedding"]) for part in read["base64"]["data"]]
+    assert struct.unpack(f"<{len(one)}f", spelled[1]) == pytest.approx(one)
+    assert (read["other"]["code"], read["other"]["param"]) == ("invalid_field", "dimensions")
+    assert str(len(one)) in read["other"]["message"]
+    assert read["tokens"]["message"] == "The field `input[0]` must be text, and is a number."
+
+
+def test_a_body_that_is_not_json_is_told_under_its_own_id(api: Served, mill: Mill) -> None:
+    client = api.openai()
+    head = b'{"custom_id":"%s","method":"POST","url":"/v1/embeddings","body":%s}'
+    bad = {
+        b"lone": rb'{"input":"cut \ud83d off"}',
+        b"nan": b'{"input":NaN}',
+        b"nul": rb'{"input":"a\u0000b"}',
+        b"utf8": b'{"input":"caf\xe9"}',
+        b"trailcomma": b'{"input":"x",}',
+        b"number": b'{"input":42}',
+    }
+    good = {b"dupkey": b'{"input":"one","input":"two"}', b"ok": b'{"input":"fine"}'}
+    data = b"\n".join(head % (name, body) for name, body in {**bad, **good}.items())
+    file = client.files.create(file=("a.jsonl", data), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=EMBED, completion_window="24h")
+    mill.run_all()
+    batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id is not None
+    assert batch.error_file_id is not None
+    done = [json.loads(line)["custom_id"] for line in client.files.content(batch.output_file_id).text.splitlines()]
+    failed = {line["custom_id"]: line for line in map(json.loads, client.files.content(batch.error_file_id).text.splitlines())}
+    assert done == ["dupkey", "ok"]
+    assert {name.encode() for name in failed} == set(bad)
+    assert failed["number"]["response"]["body"]["error"]["message"] == "The field `input` must be text or a list, and is a number."
+
+
+def test_who_asks_for_an_answer_directly_is_told_how_to_batch_it(api: Served) -> None:
+    client = api.openai()
+    for ask in (
+        lambda: client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}]),
+        lambda: client.completions.create(model="m", prompt="Hi"),
+        lambda: client.embeddings.create(model="m", input="Hi"),
+    ):
+        with pytest.raises(openai.NotFoundError) as refusal:
+            ask()
+        assert refusal.value.code == "batches_only"
+        assert "POST /v1/batches" in refusal.value.message
+    with pytest.raises(openai.NotFoundError, match="Responses API"):
+        client.responses.create(model="m", input="Hi")
+    with pytest.raises(openai.NotFoundError, match="base address"):
+        openai.OpenAI(base_url=api.url, api_key=api.key).models.list()
 
 
 def test_five_batches_two_a_page_take_three_requests(api: Served) -> None:
@@ -195,8 +308,10 @@ def test_models_are_listed_and_shown(api: Served) -> None:
     ids = {model.id for model in client.models.list()}
     assert "minilm-l6-v2" in ids
     assert client.models.retrieve("minilm-l6-v2").object == "model"
-    with pytest.raises(openai.NotFoundError):
-        client.models.retrieve("no-such-model")
+    for name in ("no-such-model", "openai/gpt-4o-mini"):
+        with pytest.raises(openai.NotFoundError) as refusal:
+            client.models.retrieve(name)
+        assert refusal.value.code == "model_not_found"
 
 
 def test_a_wrong_key_is_an_authentication_error(api: Served) -> None:

@@ -35,6 +35,7 @@ def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequ
             continue
         row.cost = len(row.body or b"")
         if group.card is not None and getattr(row.ask, "on_long", None) != "chunk":
-            row.cost = min(row.cost, group.card.max_tokens * CHARS_PER_TOKEN)
+            texts = len(getattr(row.ask, "texts", (None,)))
+            row.cost = min(row.cost, texts * group.card.max_tokens * CHARS_PER_TOKEN)
         groups.setdefault(group.named, (group, []))[1].append(row)
     return list(groups.values())

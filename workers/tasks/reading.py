@@ -1,20 +1,25 @@
 """What a row asks for: its JSON body, checked strictly and laid over the job's defaults.
 
-A body enters as bytes; what leaves is what the row's task makes of it, or the code of the failure the row gets (``code`` or ``code:field``,
-see :mod:`db.failures`). A bad row is data, not an error: nothing here raises for it, and no message of a JSON decoder (they hold the input)
-leaves this file. A field that is absent or null takes the job's default.
+A body enters as bytes; what leaves is what the row's task makes of it, or the code of the failure the row gets (``code:field:detail``, see
+:mod:`db.failures`). A bad row is data, not an error: nothing here raises for it, and no message of a JSON decoder (they hold the input)
+leaves this file. A field that is absent or null takes the job's default. A body that the strict decoder does not take is read a second
+time, more slowly, without what clients send along and means nothing (:mod:`workers.tasks.public_fields`).
 
 Light: the HTTP front checks a job's defaults with :func:`check_defaults`.
 """
 
+import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from workers.engines.contract.generation import Message
 from workers.tasks.body import Body
+from workers.tasks.public_fields import MESSAGE_NAMES, OWN_NAMES, settled
 from workers.tasks.task import Task
 
 MAX_LABELS: Final = 5_000  # a row's scores are written for every label: 5,000 make some 150 kB a row
@@ -60,7 +65,10 @@ class Reader:
         try:
             found = self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            return _validation_code(str(error), self._task.body.__struct_fields__)
+            again = _read_again(self._task.body, body, str(error))
+            if isinstance(again, str):
+                return again
+            found = again
         except UnicodeDecodeError:
             return "invalid_utf8"
         except msgspec.DecodeError:
@@ -88,15 +96,26 @@ def text_fault(text: str | None, field: str = "input") -> str | None:
     """The failure code of a text that no model can be asked about, or None."""
     if text is None:
         return "missing_input" if field == "input" else f"missing_input:{field}"
-    if not text or text.isspace():
+    if _BLANK.fullmatch(text) is not None:
         return f"empty_input:{field}"
     if "\x00" in text:
         return f"nul_character:{field}"
     return None
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of it can be seen: space, control characters, and what Unicode lets a reader ignore (zero-width spaces, joiners,
+    direction marks, fillers)."""
+    return _BLANK.fullmatch(text) is not None
+
+
+def same_label(label: str) -> str:
+    """What two labels have in common that a reader cannot tell apart: ``sport`` and ``sport `` are one."""
+    return " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", label)).split())
+
+
 def label_fault(label: str) -> str | None:
-    if not label or label.isspace():
+    if is_blank(label):
         return "empty_label"
     if len(label) > MAX_LABEL_CHARS:
         return "invalid_field:label"
@@ -114,45 +133,111 @@ def check_labels(labels: Sequence[str], max_labels: int = MAX_LABELS) -> str | N
     for label in labels:
         if (code := label_fault(label)) is not None:
             return code
-    if len(set(labels)) != len(labels):
+    if len({same_label(label) for label in labels}) != len(labels):
         return "duplicate_label"
     return None
 
 
 def _convert_defaults(kind: type[Body], defaults: Mapping[str, object]) -> Body:
-    code: str | None = None
+    body: Body | str
     try:
-        body = msgspec.convert(dict(defaults), kind)
+        body = _converted(kind, dict(defaults))
         msgspec.json.encode(body)  # a lone surrogate shows here
-        if not all(math.isfinite(value) for value in msgspec.structs.astuple(body) if isinstance(value, float)):
-            code = "non_finite_number"
-    except msgspec.ValidationError as error:
-        code = _validation_code(str(error), kind.__struct_fields__)
     except UnicodeEncodeError:
-        code = "lone_surrogate"
+        body = "lone_surrogate"
     except RecursionError:
-        code = "too_deep"
-    if code is not None:
-        raise InvalidDefaults(code)
+        body = "too_deep"
+    if isinstance(body, str):
+        raise InvalidDefaults(body)
+    if not all(math.isfinite(value) for value in msgspec.structs.astuple(body) if isinstance(value, float)):
+        raise InvalidDefaults("non_finite_number")
     return body
 
 
-_PATH: Final = re.compile(r"- at `\$\.(\w+)[^`]*`$")
+def _read_again(kind: type[Body], body: bytes, fault: str) -> Body | str:
+    """``fault``: what the strict decoder said."""
+    try:
+        return _converted(kind, msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _validation_code(fault, kind)
 
 
-def _validation_code(message: str, fields: Sequence[str]) -> str:
-    """Only a field name of ours is taken from the decoder's sentence: the rest may quote the row."""
-    found = _PATH.search(message)
-    field = found.group(1) if found and found.group(1) in fields else None
-    if message.startswith("Object contains unknown field"):
-        code = "unknown_field"
-    elif message.startswith("Number out of range"):
-        code = "non_finite_number"
-    elif field is None:
+def _converted(kind: type[Body], fields: object) -> Body | str:
+    """A body from what JSON was read into, or its failure code."""
+    if isinstance(fields, dict):
+        fields = settled(fields, kind.__struct_fields__)
+        if isinstance(fields, str):
+            return fields
+        named = next((name for name in fields if name not in kind.__struct_fields__ and name in OWN_NAMES), None)
+        if named is not None:
+            return unknown_field(kind, named)
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        return _validation_code(str(error), kind)
+
+
+def unknown_field(kind: type[Body], named: str = "") -> str:
+    """The failure code of a field that the task does not read. ``named``: one of our own names, or nothing."""
+    return f"unknown_field:{named}:{', '.join(kind.__struct_fields__)}"
+
+
+_AT: Final = re.compile(r" - at `\$\.([\w\[\].]+)`$")
+_NAME: Final = re.compile(r"[A-Za-z_]\w*")
+_EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?:, got `([a-z]+)`| (of length )?(>=|<=|>|<) (-?[\d.e+]+))(?: - at |$)")
+_WORDS: Final = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+_BOUNDS: Final = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+
+
+def _validation_code(sentence: str, kind: type[Body]) -> str:
+    """Only names of ours, places, types and our own bounds are taken from the decoder's sentence: the rest may quote the row."""
+    found = _AT.search(sentence)
+    path = found.group(1) if found else ""
+    if not set(_NAME.findall(path)) <= {*kind.__struct_fields__, *MESSAGE_NAMES}:
+        path = ""
+    if sentence.startswith("Object contains unknown field"):
+        return f"unknown_field:{path}:{', '.join(sorted(MESSAGE_NAMES))}" if path else unknown_field(kind)
+    if sentence.startswith("Number out of range"):
+        return f"non_finite_number:{path}" if path else "non_finite_number"
+    if not path:
         return "not_an_object"
-    else:
-        code = "invalid_field"
-    return code if field is None else f"{code}:{field}"
+    expected = _EXPECTED.match(sentence)
+    if expected is None:
+        return f"invalid_field:{path}{_choices(kind, path)}"
+    kinds, got, of_length, sign, bound = expected.groups()
+    wanted = " or ".join(_WORDS[word] for word in kinds.split(" | ") if word != "null")
+    if got is not None:
+        return f"invalid_field:{path}:{wanted}|{'a number' if got == 'int' else _WORDS[got]}"
+    what = {"str": " characters", "array": " entries"}.get(kinds, "") if of_length else ""
+    return f"invalid_field:{path}:{wanted} of {_BOUNDS[sign]} {bound.removesuffix('.0')}{what}"
+
+
+def _choices(kind: type[Body], path: str) -> str:
+    """What the field may be where it is one of a few."""
+    hints = get_type_hints(Message if path.startswith("messages") else kind, include_extras=True)
+    literals = _literals(hints.get(_NAME.findall(path)[-1]))
+    return f":{' or '.join(map(json.dumps, literals))}" if literals else ""
+
+
+def _literals(hint: object) -> tuple[object, ...]:
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((found for part in get_args(hint) if (found := _literals(part))), ())
+
+
+_INVISIBLE: Final = re.compile(
+    "[\x01-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+_BLANK: Final = re.compile(rf"(?:\s|{_INVISIBLE.pattern})*")
 
 
 _LONE_SURROGATE: Final = re.compile(

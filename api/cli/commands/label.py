@@ -1,5 +1,6 @@
 """`textmill label`: gives every row of a file one of the labels."""
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,10 @@ from api.cli.terminal.options import (
 
 def label(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
-    labels: Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas; one that holds a comma in double quotes."),
+    ] = None,
     labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
     head: Annotated[str | None, typer.Option("--head", metavar="NAME", help="A head made by `textmill train head`.")] = None,
     label_set: Annotated[str | None, typer.Option("--label-set", metavar="NAME", help="A stored set of labels.")] = None,
@@ -107,7 +111,12 @@ def choose_labels(labels: str | None, labels_file: str | None, head: str | None,
 
 
 def split_labels(labels: str) -> list[str]:
-    return checked_labels([name.strip() for name in labels.split(",")])
+    """As a record of CSV: what stands in double quotes may hold commas. Raises CommandError."""
+    try:
+        records = list(csv.reader([labels], skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise CommandError("A quote in --labels is not closed, or goes on behind its end: --labels '\"Sport, games\",Business'.") from None
+    return checked_labels([name.strip() for record in records for name in record])
 
 
 def read_labels(path: str) -> list[str]:
@@ -122,11 +131,17 @@ def read_labels(path: str) -> list[str]:
 
 
 def checked_labels(names: list[str]) -> list[str]:
-    """Early and in the words of the command line; the server checks again."""
-    if not all(names):
+    """Early and in the words of the command line; the server checks again. Raises CommandError."""
+    from api.cli.terminal.terminal import shown
+    from workers.tasks.reading import is_blank, same_label
+
+    if any(is_blank(name) for name in names):
         raise CommandError("One of the labels is empty.")
     if len(names) < 2:
         raise CommandError("It takes at least two labels.")
-    if len(set(names)) != len(names):
-        raise CommandError("One of the labels is there twice.")
+    seen: set[str] = set()
+    for name in names:
+        if same_label(name) in seen:
+            raise CommandError(f"The label “{shown(name)}” is there twice.")
+        seen.add(same_label(name))
     return names

@@ -15,7 +15,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set call
 @app.command("put")
 def put_label_set(
     name: Name,
-    labels: Annotated[str | None, typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas; one that holds a comma in double quotes."),
+    ] = None,
     labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
     template: Annotated[
         list[str] | None,

@@ -3,6 +3,7 @@
 import base64
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -22,16 +23,25 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     encoder = work.runtime.encoder(group.model)
-    answered = encoder.answer([row.ask.input for row in rows], [row.ask for row in rows], work.ticket)
+    texts = [row.ask.texts for row in rows]
+    long = [row.ask for row, own in zip(rows, texts, strict=True) for _ in own]
+    answered = encoder.answer(list(chain.from_iterable(texts)), long, work.ticket)
     began = time.perf_counter()
     vectors, version = vectors_of(encoder, answered), encoder.engine.model_version
-    for place, row in enumerate(rows):
-        if place in answered.failed:
-            row.fail(answered.failed[place])
-        elif not np.isfinite(vectors[place]).all():
+    spoilt = set(np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist())
+    end = 0
+    for row, own in zip(rows, texts, strict=True):
+        places = range(end, end := end + len(own))
+        failed = next((answered.failed[place] for place in places if place in answered.failed), None)
+        if row.ask.dimensions not in (None, encoder.engine.dimensions):
+            row.fail(f"invalid_field:dimensions:{encoder.engine.dimensions}, which is what the model has")
+        elif failed is not None:
+            row.fail(failed)
+        elif not spoilt.isdisjoint(places):
             row.fail("non_finite_output")
         else:
-            row.complete(_payload(row, group.named, version, vectors[place], answered, place), answered.tokens[place])
+            payload = _payload(row, group.named, version, vectors, answered, places)
+            row.complete(payload, sum(answered.tokens[place] for place in places))
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
 
@@ -46,22 +56,27 @@ def vectors_of(encoder: Encoder, answered: Answered) -> Vectors:
     return vectors
 
 
-def _payload(row: WorkRow, model: str, model_version: str, vector: Vectors, answered: Answered, place: int) -> bytes:
-    """base64 is of little-endian float32: what the openai client asks for by default."""
-    value: str | list[float]
-    if row.ask.encoding_format == "base64":
-        value = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-    else:
-        value = np.round(vector.astype(np.float64), VECTOR_DIGITS).tolist()
-    chunks, tokens = answered.pieces.count_of(place), answered.tokens[place]
+def _payload(row: WorkRow, model: str, model_version: str, vectors: Vectors, answered: Answered, places: range) -> bytes:
+    """``places``: of the row's texts. ``chunks``: of the text with most of them."""
+    values = [_value(vectors[place], row.ask.encoding_format) for place in places]
+    chunks = max(answered.pieces.count_of(place) for place in places)
+    tokens = sum(answered.tokens[place] for place in places)
     return _encode(
         {
             "object": "list",
-            "data": [{"object": "embedding", "index": 0, "embedding": value}],
+            "data": [{"object": "embedding", "index": index, "embedding": value} for index, value in enumerate(values)],
             "model": model,
             "model_version": model_version,
-            "truncated": answered.truncated[place],
+            "truncated": any(answered.truncated[place] for place in places),
             **({"chunks": chunks, "pool": row.ask.pool or DEFAULT_POOL} if chunks > 1 else {}),
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
     )
+
+
+def _value(vector: Vectors, encoding_format: str | None) -> str | list[float]:
+    """base64 is of little-endian float32: what the openai client asks for by default."""
+    if encoding_format == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    rounded: list[float] = np.round(vector.astype(np.float64), VECTOR_DIGITS).tolist()
+    return rounded

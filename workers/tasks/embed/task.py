@@ -1,6 +1,7 @@
 """Embedding: its body, and how it is read. Light."""
 
-from typing import Annotated, ClassVar, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,12 +11,24 @@ from workers.tasks.classify.task import extent_values
 from workers.tasks.reading import text_fault
 from workers.tasks.task import Columns, Task
 
+MAX_INPUTS: Final = 2_048  # OpenAI's bound
+
+
+Dimensions = Annotated[int, Meta(ge=1)]
+Texts = Annotated[str | list[str] | None, Meta(description="The text, or up to 2,048 of them, which are answered with a vector each.")]
+
 
 class EmbedBody(LongBody, forbid_unknown_fields=True, kw_only=True):
+    input: Texts = None  # type: ignore[assignment]  # of all tasks this one takes several texts
+    dimensions: Annotated[Dimensions | None, Meta(description="Those that the model has; others are refused.")] = None
     encoding_format: Annotated[
         Literal["float", "base64"] | None, Meta(description="`base64` is little-endian float32; `float` by default.")
     ] = None
     user: Annotated[str | None, Meta(description="Taken, and left aside.")] = None
+
+    @property
+    def texts(self) -> Sequence[str]:
+        return [self.input] if isinstance(self.input, str) else self.input or ()
 
 
 class _Vector(msgspec.Struct):
@@ -32,15 +45,23 @@ class Embed(Task[EmbedBody]):
     name = "embed"
     endpoints = ("/v1/embeddings",)
     body = EmbedBody
-    laid = ("model", "input", "encoding_format", "on_long", "pool", "stride")
+    laid = ("model", "input", "dimensions", "encoding_format", "on_long", "pool", "stride")
     columns: ClassVar[Columns] = {"embedding": "vector"}
 
     def ask(self, body: EmbedBody, defaults: EmbedBody, endpoint: str) -> EmbedBody | str:
-        return text_fault(body.input) or body
+        if not isinstance(body.input, list):
+            return text_fault(body.input) or body
+        if not 0 < len(body.input) <= MAX_INPUTS:
+            return f"invalid_field:input:text, or a list of 1 to {MAX_INPUTS:,} texts"
+        faults = (text_fault(text, f"input[{place}]") for place, text in enumerate(body.input))
+        return next((code for code in faults if code is not None), body)
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)
-        return {"embedding": read.data[0].embedding, **extent_values(read)}
+        found: dict[str, Any] = {"embedding": read.data[0].embedding}
+        if len(read.data) > 1:  # a table has one vector a row
+            found = {"embedding": None, "embeddings": [one.embedding for one in read.data]}
+        return {**found, **extent_values(read)}
 
 
 TASK: Final = Embed()

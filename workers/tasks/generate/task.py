@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message
 from workers.tasks.body import Body
-from workers.tasks.reading import text_fault
+from workers.tasks.reading import is_blank, text_fault
 from workers.tasks.task import Columns, Task
 
 MAX_OUTPUT_TOKENS: Final = 32_768  # above every context length in the registry: catches slips, the engine knows its own limit
@@ -28,7 +28,10 @@ class GenerateBody(Body, forbid_unknown_fields=True, kw_only=True):
         list[Message] | None,
         Meta(description="Each with `role` (`system`, `developer`, `user`, `assistant`), `content` and maybe `name`. Chat only."),
     ] = None
-    prompt: Annotated[str | None, Meta(description="The text to go on with. `/v1/completions` only.")] = None
+    prompt: Annotated[
+        str | Annotated[list[str], Meta(min_length=1, max_length=1)] | None,
+        Meta(description="The text to go on with, or a list of that one. `/v1/completions` only."),
+    ] = None
     max_tokens: Annotated[
         OutputTokens | None,
         Meta(description="The longest answer; 256 by default, and never more than the model has room for behind the prompt."),
@@ -75,8 +78,8 @@ class Generate(Task[GenerateBody]):
 
     def fault(self, body: GenerateBody, endpoint: str, max_labels: int) -> str | None:
         if endpoint == COMPLETIONS:
-            return None if body.messages is None else "unknown_field:messages"
-        return None if body.prompt is None else "unknown_field:prompt"
+            return None if body.messages is None else "unknown_field:messages:prompt, input"
+        return None if body.prompt is None else "unknown_field:prompt:messages, input"
 
     def ask(self, body: GenerateBody, defaults: GenerateBody, endpoint: str) -> GenerateRequest | str:
         plain = body.input
@@ -85,8 +88,9 @@ class Generate(Task[GenerateBody]):
         messages: Sequence[Message] = ()
         prompt: str | None = None
         if endpoint == COMPLETIONS:
-            prompt = body.prompt if body.prompt is not None else plain if plain is not None else defaults.prompt
-            code = "missing_input:prompt" if prompt is None else "empty_input:prompt" if not prompt else None
+            given = body.prompt if body.prompt is not None else plain if plain is not None else defaults.prompt
+            prompt = given[0] if isinstance(given, list) else given
+            code = "missing_input:prompt" if prompt is None else "empty_input:prompt" if _is_empty(prompt) else None
             code = code or ("nul_character:prompt" if "\x00" in (prompt or "") else None)
         else:
             messages = body.messages if body.messages is not None else defaults.messages or ()
@@ -119,12 +123,17 @@ class Generate(Task[GenerateBody]):
         }
 
 
+def _is_empty(prompt: str) -> bool:
+    """White space may well be gone on with."""
+    return not prompt or (is_blank(prompt) and not prompt.isspace())
+
+
 def _messages_fault(messages: Sequence[Message]) -> str | None:
     if not messages:
         return "missing_input:messages"
     if any("\x00" in message.content for message in messages):
         return "nul_character:messages"
-    if not any(message.content and not message.content.isspace() for message in messages):
+    if all(is_blank(message.content) for message in messages):
         return "empty_input:messages"
     return None
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from workers.tasks.body import Body
-from workers.tasks.reading import label_fault, text_fault
+from workers.tasks.reading import label_fault, same_label, text_fault
 from workers.tasks.task import Task
 
 
@@ -27,7 +27,9 @@ class Train(Task[TrainBody]):
         body.model = defaults.model  # one head of all rows, whatever one of them names
         if body.label is None:
             return text_fault(body.input) or "missing_label"
-        return text_fault(body.input) or label_fault(body.label) or body
+        fault = text_fault(body.input) or label_fault(body.label)
+        body.label = same_label(body.label)  # `sport` and `sport ` are one
+        return fault or body
 
 
 TASK: Final = Train()

@@ -1,5 +1,6 @@
 """JSON lines: what a good line becomes, what a bad one becomes, and that neighbours do not notice."""
 
+import time
 import tracemalloc
 from collections.abc import Iterator
 
@@ -112,6 +113,70 @@ def test_a_bad_line_is_kept_as_it_came_with_the_id_it_has() -> None:
     bad = line(custom_id="mine", method="PUT")
     [row] = read(bad)
     assert (row.custom_id, row.body) == ("mine", bad)
+
+
+BAD_BODIES = [
+    rb'{"model":"m","input":NaN}',
+    rb'{"model":"m","input":"x",}',
+    b'{"model":"m","input":"caf\xe9"}',
+    b'{"model":"m","input":"a\x00b"}',
+    b'{"model":"m","input":"tab\there"}',
+    rb'{"model":"m","input":"bad \q escape"}',
+    rb"{'model':'m','input':'single quotes'}",
+    rb'{"model":"m","input":"a \"custom_id\": \"other\", b" oops}',
+    rb'{"model":"m" "input":"x"}',
+    rb'{"model":"m","input":undefined}',
+    rb'{"model":"m","input":[1,2}',
+    rb'{"model":"m","metadata":{"custom_id":"inner"},"input":-Infinity}',
+    rb'{"model":"m","input":"say "hi" now"}',
+]
+
+
+@pytest.mark.parametrize("body", BAD_BODIES)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_fault_in_the_body_never_costs_a_legible_id(body: bytes, first: bool) -> None:
+    head, rest = rb'"custom_id":"mine"', rb'"method":"POST","url":"/v1/embeddings","body":' + body
+    [row] = read(b"{" + (head + b"," + rest if first else rest + b"," + head) + b"}")
+    assert (row.custom_id, row.line) == ("mine", 1)
+    assert row.defect is not None
+
+
+@pytest.mark.parametrize(
+    ("bad", "custom_id"),
+    [
+        (rb'{"custom_id":"caf\u00e9","body":{"input":NaN}}', "café"),
+        (rb'{"custom_id" : "spaced" , "body":{"input":NaN}}', "spaced"),
+        (rb'{"custom_id":"cut","method":"POST","url":"/v1/embeddings","body":{"input":"and then the li', "cut"),
+        (rb'{"custom_id":7,"body":{"input":NaN}}', None),
+        (rb'{"custom_id":"","body":{"input":NaN}}', None),
+        (b'{"custom_id":"\xff","body":{"input":NaN}}', None),
+        (rb'{"body":{"input":"\"custom_id\":\"spelled\",", NaN}}', None),
+        (rb'{"body":{"input":"}","custom_id":"one"},"x" {"custom_id":"two"}', None),
+        (rb'no object, "custom_id":"x",', "x"),
+        (b'{"custom_id":"deep","body":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deep"),
+    ],
+)
+def test_an_id_is_read_out_of_a_broken_line_where_there_is_one(bad: bytes, custom_id: str | None) -> None:
+    [row] = read(bad, chunk_bytes=65536)
+    assert row.custom_id == custom_id
+
+
+def test_the_search_for_an_id_takes_no_longer_than_the_line() -> None:
+    bad = b'{"body":' + b'{"custom_id":' * 300_000
+    began = time.process_time()
+    [row] = read(bad, limits=FileLimits(max_line_bytes=8 << 20), chunk_bytes=1 << 20)
+    assert row.custom_id is None
+    assert time.process_time() - began < 2
+
+
+def test_members_that_are_null_are_none() -> None:
+    [row] = read(line(metadata=None, response=None))
+    assert (row.custom_id, row.defect, row.body) == ("x", None, b'{"input":"t"}')
+
+
+def test_a_member_that_is_not_known_is_told_with_those_that_are() -> None:
+    [row] = read(line(priority=3))
+    assert (row.custom_id, row.defect) == ("x", "unknown_field::custom_id, method, url, body")
 
 
 def test_surrogate_pairs_and_line_separators_are_text() -> None:

@@ -1,0 +1,53 @@
+"""Labels as they are given at the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from api.cli.commands.label import read_labels, split_labels
+from api.cli.terminal.exits import CommandError
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b ", ["a", "b"]),
+        ('"Sport, games",Business', ["Sport, games", "Business"]),
+        ('Business, "Sport, games"', ["Business", "Sport, games"]),
+        ('"say ""hi""",b', ['say "hi"', "b"]),
+        ('6" pipe,8" pipe', ['6" pipe', '8" pipe']),
+        ("Politik & Recht;1,b", ["Politik & Recht;1", "b"]),
+        ('" sport ",b', ["sport", "b"]),
+    ],
+)
+def test_labels_are_a_record_of_csv(given: str, labels: list[str]) -> None:
+    assert split_labels(given) == labels
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("sport,sport ", "“sport” is there twice"),
+        ('sport," sport"', "is there twice"),
+        ("sport,sp\u200bort", "is there twice"),
+        ("café,cafe\u0301", "is there twice"),
+        ("a,,b", "is empty"),
+        ("a,\u200b", "is empty"),
+        ('"Sport, games,Business', "A quote in --labels"),
+        ('"a"b,c', "A quote in --labels"),
+        ("a", "at least two"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_or_read_are_refused(given: str, words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        split_labels(given)
+
+
+def test_a_file_of_labels_holds_one_a_line_commas_and_all(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("Sport, games\n\nBusiness \n", encoding="utf-8")
+    assert read_labels(str(path)) == ["Sport, games", "Business"]
+    path.write_text("sport\nsport \n", encoding="utf-8")
+    with pytest.raises(CommandError, match="twice"):
+        read_labels(str(path))
