@@ -44,6 +44,7 @@ class BatchShare:
     batches: float = 0.0
     model_seconds: float = 0.0  # of the lane; over all calls the time in which lanes were busy
     duplicate_rows: float = 0.0  # answered without a batch, because the same text of the same job had been
+    truncated_rows: float = 0.0  # answered by their beginning: the text is longer than the model reads
 
     def add(self, other: "BatchShare") -> None:
         self.tokens += other.tokens
@@ -52,6 +53,7 @@ class BatchShare:
         self.batches += other.batches
         self.model_seconds += other.model_seconds
         self.duplicate_rows += other.duplicate_rows
+        self.truncated_rows += other.truncated_rows
 
     def as_dict(self) -> dict[str, float]:
         return {
@@ -60,4 +62,5 @@ class BatchShare:
             "budget_tokens": self.budget_tokens,
             "batches": self.batches,
             "duplicate_rows": self.duplicate_rows,
+            "truncated_rows": self.truncated_rows,
         }

@@ -90,6 +90,7 @@ class Encoder:
             read.share.duplicate_rows = float(len(asked) - len(fresh))
         for place in sorted(spoilt):
             read.failed.setdefault(read.pieces.text_of(place), spoilt[place])
+        read.share.truncated_rows = float(sum(read.truncated[index] for index in read.good()))
         return read
 
     def _read(self, texts: Sequence[str], long: Sequence[LongText] | None) -> Answered:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from workers.stages import StageSeconds
 
 HEAD_PREFIX: Final = "head:"
-Columns = Mapping[str, Literal["text", "number", "scores", "vector"]]
+# "flag": whether something holds, and not where nothing is said; "count": of parts, 1 where nothing is said.
+Columns = Mapping[str, Literal["text", "number", "scores", "vector", "flag", "count", "integer"]]
+LONG_TEXT: Final[Columns] = {"truncated": "flag", "chunks": "count"}
 BodyT = TypeVar("BodyT", bound=Body)
 
 

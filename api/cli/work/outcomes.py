@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """``line`` is the row's line (or record) in the input, from 1. A row has either ``values`` or a failure's ``code`` and ``message``."""
+    """``row`` is the row's number among the rows of the input, ``line`` the line (or record) of it where the row begins; both from 1. A row
+    has either ``values`` or a failure's ``code`` and ``message``."""
 
+    row: int
     line: int
     id: str | None
     values: dict[str, object] = {}
     code: str | None = None
     message: str | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Only the beginning of its text was read."""
+        return bool(self.values.get("truncated"))
+
+    @property
+    def cut_short(self) -> bool:
+        """The model was not at the end of its answer when it had written as many tokens as it might."""
+        return self.values.get("finish_reason") == "length"
 
 
 class _Fault(msgspec.Struct):
@@ -41,6 +53,7 @@ class _Response(msgspec.Struct):
 class _Line(msgspec.Struct):
     custom_id: str | None = None
     line: int | None = None
+    row: int | None = None
     response: _Response | None = None
     error: _Fault | None = None
 
@@ -70,26 +83,45 @@ def task_name(endpoint: str) -> str:
 def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     """A line of an output or an error file."""
     read = _decode_line(line)
-    place = read.line or 0
+    place = (read.row or 0, read.line or 0)
     if read.response is None:
         fault = read.error or _Fault()
-        return Outcome(place, read.custom_id, code=fault.code or "unknown", message=fault.message)
+        return Outcome(*place, read.custom_id, code=fault.code or "unknown", message=fault.message)
     if read.response.status_code >= 400:
         fault = msgspec.json.decode(read.response.body, type=_FaultBody).error
-        return Outcome(place, read.custom_id, code=fault.code or "unknown", message=fault.message)
-    return Outcome(place, read.custom_id, values=task.values(read.response.body))
+        return Outcome(*place, read.custom_id, code=fault.code or "unknown", message=fault.message)
+    return Outcome(*place, read.custom_id, values=task.values(read.response.body))
 
 
 def read_outcomes(client: "Client", batch: "Batch", *, errors_only: bool = False) -> Iterator[Outcome]:
-    """Every row that is done so far. Raises what the client raises."""
+    """Every row of a job that has ended; of one that runs, those before its first open row, as ``batch`` tells. Raises what the client
+    raises.
+
+    The two files of a job that runs are read one after the other, and it goes on in between: what is behind that row in one of them may
+    not be in the other yet.
+    """
     task = task_of(batch.endpoint)
+    end_row = None if batch.ended else batch.textmill.readable_rows
 
     def stream(file_id: str | None) -> Iterator[Outcome]:
-        if file_id is not None:
+        if file_id is not None and end_row != 0:
             for line in client.lines(file_id):
-                yield parse_outcome(line, task)
+                outcome = parse_outcome(line, task)
+                if end_row is not None and outcome.row > end_row:
+                    return
+                yield outcome
 
     failures = stream(batch.error_file)
     if errors_only:
         return failures
-    return heapq.merge(stream(batch.output_file), failures, key=lambda outcome: outcome.line)
+    return heapq.merge(stream(batch.output_file), failures, key=lambda outcome: outcome.row)
+
+
+def expected_rows(batch: "Batch", *, errors_only: bool = False) -> int | None:
+    """How many rows :func:`read_outcomes` has to give, by the job's own counts; None where they do not say."""
+    if not batch.ended:
+        return None if errors_only else batch.textmill.readable_rows
+    counts = batch.counts
+    never_ran = counts.total - counts.done if batch.status in ("cancelled", "expired") else 0
+    failures = counts.failed + never_ran if batch.error_file is not None else 0
+    return failures if errors_only else failures + (counts.completed if batch.output_file is not None else 0)

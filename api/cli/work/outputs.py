@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -34,6 +34,7 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".pq": "parquet",
 }
 PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
+UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
 FORMULA: Final = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that starts so
 
 
@@ -111,12 +112,15 @@ def open_output(target: Target, task: Task[Any], *, scores: bool = True) -> Iter
 
 
 def guarded(value: object) -> object:
-    """A CSV cell that no spreadsheet takes for a formula."""
+    """A CSV cell that no spreadsheet takes for a formula. A flag is true or false in small letters, as in JSON."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 class JsonLines:
-    """``{"line", "id", …}`` or ``{"line", "id", "error", "message"}``. On a terminal every control character is spelled out."""
+    """``{"row", "line", "id", …}``, of a row that failed with ``"error", "message"``. On a terminal every control character is spelled
+    out."""
 
     def __init__(self, file: BinaryIO, *, scores: bool, terminal: bool) -> None:
         self._file = file
@@ -124,7 +128,7 @@ class JsonLines:
         self._terminal = terminal
 
     def write(self, outcome: Outcome) -> None:
-        row: dict[str, object] = {"line": outcome.line, "id": outcome.id}
+        row: dict[str, object] = {"row": outcome.row, "line": outcome.line, "id": outcome.id}
         if outcome.code is not None:
             row |= {"error": outcome.code, "message": outcome.message}
         else:
@@ -141,17 +145,18 @@ class JsonLines:
 
 
 class CsvRows:
-    """Columns line, id, the task's, error."""
+    """Columns row, line, id, the task's, error, message. Of vectors and of the scores of all labels it holds none."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
-        self._columns = columns
+    def __init__(self, file: BinaryIO, task: Task[Any]) -> None:
+        self._columns = [(name, UNSAID.get(kind)) for name, kind in task.columns.items() if kind not in {"scores", "vector"}]
         self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
         self._csv = csv.writer(self._text)
-        self._csv.writerow(("line", "id", *columns, "error"))
+        self._csv.writerow(("row", "line", "id", *(name for name, _ in self._columns), "error", "message"))
 
     def write(self, outcome: Outcome) -> None:
-        values = (outcome.values.get(column) for column in self._columns)
-        self._csv.writerow([outcome.line, *map(guarded, (outcome.id, *values, outcome.code))])
+        values = (_cell(outcome, name, unsaid) for name, unsaid in self._columns)
+        cells = (outcome.id, *values, outcome.code, outcome.message)
+        self._csv.writerow([outcome.row, outcome.line, *map(guarded, cells)])
 
     def finish(self) -> None:
         self._text.flush()
@@ -159,25 +164,27 @@ class CsvRows:
 
 
 class ParquetRows:
-    """Columns line, id, the task's, error; a row group of PARQUET_ROWS at a time."""
+    """Columns row, line, id, the task's, error, message; a row group of PARQUET_ROWS at a time."""
 
     def __init__(self, file: BinaryIO, task: Task[Any], *, scores: bool) -> None:
         # pyarrow fills its name space at run time, so that a type checker cannot follow it.
         self._arrow: Any = import_module("pyarrow")
         parquet: Any = import_module("pyarrow.parquet")
-        text, real = self._arrow.string(), self._arrow.float64()
-        kinds = {"text": text, "number": real, "scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
-        self._columns = [name for name, kind in task.columns.items() if scores or kind != "scores"]
-        own = [(name, kinds[task.columns[name]]) for name in self._columns]
-        fields = [("line", self._arrow.int64()), ("id", text), *own, ("error", text)]
+        text, real, whole = self._arrow.string(), self._arrow.float64(), self._arrow.int64()
+        kinds = {"text": text, "number": real, "flag": self._arrow.bool_(), "count": whole, "integer": whole}
+        kinds |= {"scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
+        self._columns = [(name, UNSAID.get(kind)) for name, kind in task.columns.items() if scores or kind != "scores"]
+        own = [(name, kinds[task.columns[name]]) for name, _ in self._columns]
+        fields = [("row", whole), ("line", whole), ("id", text), *own, ("error", text), ("message", text)]
         self._schema = self._arrow.schema(fields)
         self._file = parquet.ParquetWriter(file, self._schema, compression="zstd")
         self._rows: list[dict[str, object]] = []
 
     def write(self, outcome: Outcome) -> None:
-        row: dict[str, object] = {"line": outcome.line, "id": outcome.id, "error": outcome.code}
-        for name in self._columns:
-            value = outcome.values.get(name)
+        row: dict[str, object] = {"row": outcome.row, "line": outcome.line, "id": outcome.id}
+        row |= {"error": outcome.code, "message": outcome.message}
+        for name, unsaid in self._columns:
+            value = _cell(outcome, name, unsaid)
             row[name] = list(value.items()) if isinstance(value, dict) else value
         self._rows.append(row)
         if len(self._rows) >= PARQUET_ROWS:
@@ -193,9 +200,14 @@ class ParquetRows:
             self._rows = []
 
 
+def _cell(outcome: Outcome, name: str, unsaid: object) -> object:
+    """None of a row that failed."""
+    return outcome.values.get(name, unsaid) if outcome.code is None else None
+
+
 def _writer(file: BinaryIO, kind: Kind, task: Task[Any], *, scores: bool, terminal: bool = False) -> Writer:
     if kind == "csv":
-        return CsvRows(file, [name for name, cell in task.columns.items() if cell in {"text", "number"}])
+        return CsvRows(file, task)
     if kind == "parquet":
         return ParquetRows(file, task, scores=scores)
     return JsonLines(file, scores=scores, terminal=terminal)

@@ -16,8 +16,9 @@ from api.cli.terminal.progress import show_progress
 from api.cli.terminal.terminal import answer, answer_json, say, shown
 from api.cli.work.figures import say_performance
 from api.cli.work.following import come_back, ended_well, follow, let_go, say_why
-from api.cli.work.outcomes import read_outcomes, task_of
+from api.cli.work.outcomes import expected_rows, read_outcomes, task_of
 from api.cli.work.outputs import SUFFIXES, Target, open_output, parse_target
+from api.cli.work.tally import Tally
 from api.performance import performance
 from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
@@ -186,28 +187,34 @@ def deliver(
     scores: bool = True,
     errors_only: bool = False,
 ) -> ExitCode:
-    """Writes what the job has so far. A job that failed before any row ran leaves no output behind."""
-    written = failed = 0
-    if batch.status != "failed":
+    """Writes what the job has so far, and says what is missing or was cut. A job that failed before any row ran leaves no output behind."""
+    tally = Tally()
+    has_rows = batch.status != "failed" or batch.counts.done > 0
+    if has_rows:
         with open_output(target, task, scores=scores) as writer:
             for outcome in read_outcomes(client, batch, errors_only=errors_only):
                 writer.write(outcome)
-                written += 1
-                failed += outcome.code is not None
+                tally.add(outcome)
     say_why(batch)
+    missing = tally.missing_of(expected_rows(batch, errors_only=errors_only))
     if as_json:
         answer_json(
             {
                 "job": batch.id,
                 "status": batch.status,
-                "rows": written,
-                "completed": written - failed,
-                "failed": failed,
-                "output": str(target.path) if target.path and batch.status != "failed" else None,
+                "rows": tally.rows,
+                "completed": tally.rows - tally.failed,
+                "failed": tally.failed,
+                "truncated": tally.truncated,
+                "missing": missing,
+                "output": str(target.path) if target.path and has_rows else None,
             }
         )
-    elif target.path is not None and not quiet and batch.status != "failed":
-        say(f"{written:,} rows{f', {failed:,} of them failed,' if failed else ''} written to {shown(target.path)} (job {batch.id}).")
+    elif not quiet and has_rows:
+        say(*tally.told(batch, shown(target.path) if target.path is not None else None, errors_only=errors_only))
+    if missing:
+        say(f"{missing:,} rows of job {batch.id} are missing in what was read. Read them again: textmill results {batch.id}")
+        return ExitCode.ROWS_FAILED
     if batch.ended:
         return ended_well(batch)
     return ExitCode.OK

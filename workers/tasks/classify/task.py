@@ -10,7 +10,7 @@ from workers.models.folders import PREFIX as LOCAL_PREFIX
 from workers.models.folders import local_model
 from workers.tasks.body import LongBody, Name
 from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, text_fault
-from workers.tasks.task import HEAD_PREFIX, Columns, Group, Names, Task
+from workers.tasks.task import HEAD_PREFIX, LONG_TEXT, Columns, Group, Names, Task
 
 MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
 
@@ -40,7 +40,7 @@ class Classify(Task[ClassifyBody]):
     endpoints = ("/v1/classifications",)
     body = ClassifyBody
     laid = ("model", "input", "templates", "on_long", "pool", "stride")
-    columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores"}
+    columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores", **LONG_TEXT}
 
     def fault(self, body: ClassifyBody, endpoint: str, max_labels: int) -> str | None:
         if body.labels is not None:

@@ -9,7 +9,7 @@ from msgspec import Meta
 from workers.tasks.body import LongBody
 from workers.tasks.classify.task import extent_values
 from workers.tasks.reading import text_fault
-from workers.tasks.task import Columns, Task
+from workers.tasks.task import LONG_TEXT, Columns, Task
 
 MAX_INPUTS: Final = 2_048  # OpenAI's bound
 
@@ -46,7 +46,7 @@ class Embed(Task[EmbedBody]):
     endpoints = ("/v1/embeddings",)
     body = EmbedBody
     laid = ("model", "input", "dimensions", "encoding_format", "on_long", "pool", "stride")
-    columns: ClassVar[Columns] = {"embedding": "vector"}
+    columns: ClassVar[Columns] = {"embedding": "vector", **LONG_TEXT}
 
     def ask(self, body: EmbedBody, defaults: EmbedBody, endpoint: str) -> EmbedBody | str:
         if not isinstance(body.input, list):

@@ -74,7 +74,7 @@ class Generate(Task[GenerateBody]):
     endpoints = ("/v1/chat/completions", COMPLETIONS)
     body = GenerateBody
     laid = ("model", "input", "seed", "stop", "temperature", "top_p")
-    columns: ClassVar[Columns] = {"text": "text", "finish_reason": "text"}
+    columns: ClassVar[Columns] = {"text": "text", "finish_reason": "text", "input_tokens": "integer", "output_tokens": "integer"}
 
     def fault(self, body: GenerateBody, endpoint: str, max_labels: int) -> str | None:
         if endpoint == COMPLETIONS:

@@ -1,23 +1,24 @@
 """Lines of output and error files, as rows."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from api.cli.terminal.exits import CommandError
-from api.cli.work.outcomes import Outcome, parse_outcome, read_outcomes, task_name, task_of
-from api.wire import Batch
+from api.cli.work.outcomes import Outcome, expected_rows, parse_outcome, read_outcomes, task_name, task_of
+from api.wire import Batch, Extras, RowCounts
 from workers.tasks import TASKS
 
 ANSWER = (
-    b'{"id":"batch_req_1","custom_id":"a","line":3,"error":null,"response":{"status_code":200,"request_id":"r",'
+    b'{"id":"batch_req_1","custom_id":"a","line":3,"row":2,"error":null,"response":{"status_code":200,"request_id":"r",'
     b'"body":{"id":"cls_1","object":"classification","label":"tech","scores":{"tech":0.9,"sports":0.1},"truncated":%s}}}'
 )
 
 
 def test_a_classification_has_its_label_score_and_scores() -> None:
     scores = {"tech": 0.9, "sports": 0.1}
-    assert parse_outcome(ANSWER % b"false", TASKS["classify"]) == Outcome(3, "a", {"label": "tech", "score": 0.9, "scores": scores})
+    assert parse_outcome(ANSWER % b"false", TASKS["classify"]) == Outcome(2, 3, "a", {"label": "tech", "score": 0.9, "scores": scores})
 
 
 def test_a_text_that_was_cut_says_so() -> None:
@@ -26,15 +27,15 @@ def test_a_text_that_was_cut_says_so() -> None:
 
 def test_a_row_that_failed_has_its_code() -> None:
     line = (
-        b'{"custom_id":null,"line":4,"error":null,"response":{"status_code":400,"request_id":"r",'
+        b'{"custom_id":null,"line":4,"row":4,"error":null,"response":{"status_code":400,"request_id":"r",'
         b'"body":{"error":{"message":"The text is empty.","type":"invalid_request_error","param":null,"code":"empty_input"}}}}'
     )
-    assert parse_outcome(line, TASKS["classify"]) == Outcome(4, None, code="empty_input", message="The text is empty.")
+    assert parse_outcome(line, TASKS["classify"]) == Outcome(4, 4, None, code="empty_input", message="The text is empty.")
 
 
 def test_a_row_that_never_ran_has_its_code() -> None:
-    line = b'{"custom_id":"b","line":5,"response":null,"error":{"code":"batch_expired","message":"Too late."}}'
-    assert parse_outcome(line, TASKS["generate"]) == Outcome(5, "b", code="batch_expired", message="Too late.")
+    line = b'{"custom_id":"b","line":5,"row":5,"response":null,"error":{"code":"batch_expired","message":"Too late."}}'
+    assert parse_outcome(line, TASKS["generate"]) == Outcome(5, 5, "b", code="batch_expired", message="Too late.")
 
 
 @pytest.mark.parametrize(
@@ -52,20 +53,58 @@ def test_both_kinds_of_completion_are_texts(choice: bytes) -> None:
 class TwoFiles:
     """Stands in for the client: one file of answers, one of failures, each in order."""
 
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
     def lines(self, file_id: str) -> Iterator[bytes]:
+        self.asked.append(file_id)
         good = file_id.startswith("file-o")
-        for line in range(1, 100):
-            if (line % 3 != 0) == good:
+        for row in range(1, 100):
+            if (row % 3 != 0) == good:
                 body = b'{"status_code":200,"body":{"label":"x","scores":{"x":1.0}}}' if good else b"null"
-                yield b'{"custom_id":null,"line":%d,"response":%s,"error":%s}' % (line, body, b"null" if good else b'{"code":"e"}')
+                error = b"null" if good else b'{"code":"e"}'
+                yield b'{"custom_id":null,"line":%d,"row":%d,"response":%s,"error":%s}' % (row + 1, row, body, error)
+
+
+def batch(status: str, **changes: Any) -> Batch:
+    values: dict[str, Any] = {"output_file_id": "file-oab", "error_file_id": "file-eab", "counts": RowCounts(99, 66, 33), **changes}
+    return Batch("batch_ab", "/v1/classifications", status, "file-1", 0, **values)
 
 
 def test_answers_and_failures_come_back_in_the_order_of_the_input() -> None:
-    batch = Batch("batch_ab", "/v1/classifications", "in_progress", "file-1", 0)
-    outcomes = list(read_outcomes(TwoFiles(), batch))  # type: ignore[arg-type]
-    assert [outcome.line for outcome in outcomes] == list(range(1, 100))
-    assert [outcome.line for outcome in outcomes if outcome.code] == list(range(3, 100, 3))
-    assert [outcome.line for outcome in read_outcomes(TwoFiles(), batch, errors_only=True)] == list(range(3, 100, 3))  # type: ignore[arg-type]
+    outcomes = list(read_outcomes(TwoFiles(), batch("completed")))  # type: ignore[arg-type]
+    assert [outcome.row for outcome in outcomes] == list(range(1, 100))
+    assert [outcome.row for outcome in outcomes if outcome.code] == list(range(3, 100, 3))
+    failures = read_outcomes(TwoFiles(), batch("completed"), errors_only=True)  # type: ignore[arg-type]
+    assert [outcome.row for outcome in failures] == list(range(3, 100, 3))
+
+
+def test_of_a_job_that_runs_both_files_are_read_as_far_as_it_told() -> None:
+    """The file that is read second may be further by then."""
+    running = batch("in_progress", output_file_id=None, error_file_id=None, textmill=Extras(readable_rows=50))
+    client = TwoFiles()
+    assert [outcome.row for outcome in read_outcomes(client, running)] == list(range(1, 51))  # type: ignore[arg-type]
+    assert sorted(client.asked) == ["file-eab", "file-oab"]
+    nothing_yet = batch("in_progress", textmill=Extras(readable_rows=0))
+    assert list(read_outcomes(client, nothing_yet)) == []  # type: ignore[arg-type]
+    assert len(client.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("job", "rows", "failures"),
+    [
+        (batch("completed"), 99, 33),
+        (batch("completed", error_file_id=None, counts=RowCounts(66, 66, 0)), 66, 0),
+        (batch("completed", output_file_id=None), 33, 33),  # its answers were deleted
+        (batch("failed", output_file_id=None, counts=RowCounts(33, 0, 33)), 33, 33),
+        (batch("cancelled", counts=RowCounts(120, 66, 33)), 120, 54),
+        (batch("expired", counts=RowCounts(120, 66, 33)), 120, 54),
+        (batch("in_progress", textmill=Extras(readable_rows=50)), 50, None),
+    ],
+)
+def test_how_many_rows_there_must_be_follows_from_the_job_s_counts(job: Batch, rows: int, failures: int | None) -> None:
+    assert expected_rows(job) == rows
+    assert expected_rows(job, errors_only=True) == failures
 
 
 def test_a_job_of_a_task_that_only_the_server_knows_can_be_listed_but_not_read() -> None:

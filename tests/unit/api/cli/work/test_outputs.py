@@ -15,8 +15,8 @@ from api.cli.work.outcomes import Outcome
 from api.cli.work.outputs import FORMULA, guarded, open_output, parse_target
 from workers.tasks import TASKS
 
-GOOD = Outcome(1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
-BAD = Outcome(2, None, code="empty_input:input", message="The text is empty.")
+GOOD = Outcome(1, 1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
+BAD = Outcome(2, 3, None, code="empty_input:input", message="The text is empty.")
 
 
 def write(path: Path, *outcomes: Outcome, task: str = "classify", scores: bool = True) -> None:
@@ -29,8 +29,8 @@ def test_json_lines_hold_answers_and_failures_in_their_order(tmp_path: Path) -> 
     write(tmp_path / "out.jsonl", GOOD, BAD)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert lines == [
-        {"line": 1, "id": "a", "label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}},
-        {"line": 2, "id": None, "error": "empty_input:input", "message": "The text is empty."},
+        {"row": 1, "line": 1, "id": "a", "label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}},
+        {"row": 2, "line": 3, "id": None, "error": "empty_input:input", "message": "The text is empty."},
     ]
 
 
@@ -41,18 +41,21 @@ def test_scores_can_be_left_out(tmp_path: Path) -> None:
 
 def test_csv_keeps_quotes_and_line_ends_inside_a_cell(tmp_path: Path) -> None:
     text = 'she said "yes",\nthen left\r\n'
-    write(tmp_path / "out.csv", Outcome(1, "x", {"text": text, "finish_reason": "stop"}), task="generate")
+    write(tmp_path / "out.csv", Outcome(1, 1, "x", {"text": text, "finish_reason": "stop"}), task="generate")
     with (tmp_path / "out.csv").open(newline="") as file:
-        assert list(csv.DictReader(file)) == [{"line": "1", "id": "x", "text": text, "finish_reason": "stop", "error": ""}]
+        (row,) = csv.DictReader(file)
+    assert (row["id"], row["text"], row["finish_reason"]) == ("x", text, "stop")
 
 
 def test_a_csv_cell_is_never_a_formula(tmp_path: Path) -> None:
     write(
-        tmp_path / "out.csv", Outcome(1, "=cmd|'/c calc'!A1", {"label": "+1", "score": 0.5}), Outcome(2, "@x", {"label": "-", "score": 0.5})
+        tmp_path / "out.csv",
+        Outcome(1, 1, "=cmd|'/c calc'!A1", {"label": "+1", "score": 0.5}),
+        Outcome(2, 2, "@x", {"label": "-", "score": 0.5}),
     )
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.reader(file))[1:]
-    assert rows == [["1", "'=cmd|'/c calc'!A1", "'+1", "0.5", ""], ["2", "'@x", "'-", "0.5", ""]]
+    assert [row[2:5] for row in rows] == [["'=cmd|'/c calc'!A1", "'+1", "0.5"], ["'@x", "'-", "0.5"]]
 
 
 @given(st.text())
@@ -65,20 +68,60 @@ def test_a_guarded_cell_ends_with_what_it_was(value: str) -> None:
 def test_parquet_has_typed_columns(tmp_path: Path) -> None:
     write(tmp_path / "out.parquet", GOOD, BAD)
     table = parquet.read_table(tmp_path / "out.parquet")
-    assert table.schema.names == ["line", "id", "label", "score", "scores", "error"]
+    nothing = dict.fromkeys(("label", "score", "scores", "truncated", "chunks", "error", "message"))
+    assert table.schema.names == ["row", "line", "id", *nothing]
+    scores = [("tech", 0.75), ("sports", 0.25)]
     assert table.to_pylist() == [
-        {"line": 1, "id": "a", "label": "tech", "score": 0.75, "scores": [("tech", 0.75), ("sports", 0.25)], "error": None},
-        {"line": 2, "id": None, "label": None, "score": None, "scores": None, "error": "empty_input:input"},
+        nothing | {"row": 1, "line": 1, "id": "a", "label": "tech", "score": 0.75, "scores": scores, "truncated": False, "chunks": 1},
+        nothing | {"row": 2, "line": 3, "id": None, "error": "empty_input:input", "message": "The text is empty."},
     ]
 
 
+EXTENT = [
+    Outcome(1, 1, "cut", {"label": "x", "score": 1.0, "truncated": True}),
+    Outcome(2, 4, "whole", {"label": "x", "score": 1.0, "chunks": 3}),
+    Outcome(3, 5, "short", {"label": "x", "score": 1.0}),
+    Outcome(4, 6, "bad", code="empty_input:input", message="The text is empty."),
+]
+
+
+def test_a_table_says_what_was_cut_what_was_read_in_windows_and_why_a_row_failed(tmp_path: Path) -> None:
+    for suffix in (".csv", ".parquet"):
+        write(tmp_path / f"out{suffix}", *EXTENT)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "line", "id", "label", "score", "truncated", "chunks", "error", "message"]
+    assert [(row["row"], row["line"], row["truncated"], row["chunks"]) for row in rows] == [
+        ("1", "1", "true", "1"),
+        ("2", "4", "false", "3"),
+        ("3", "5", "false", "1"),
+        ("4", "6", "", ""),
+    ]
+    assert (rows[3]["error"], rows[3]["message"]) == ("empty_input:input", "The text is empty.")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table.column("truncated").to_pylist() == [True, False, False, None]
+    assert table.column("chunks").to_pylist() == [1, 3, 1, None]
+    assert table.column("message").to_pylist() == [None, None, None, "The text is empty."]
+
+
+def test_a_generation_s_tokens_are_in_tables_too(tmp_path: Path) -> None:
+    values = {"text": "t", "finish_reason": "length", "input_tokens": 7, "output_tokens": 2}
+    for suffix in (".csv", ".parquet"):
+        write(tmp_path / f"out{suffix}", Outcome(1, 1, None, dict(values)), task="generate")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert {name: row[name] for name in values} == {name: str(value) for name, value in values.items()}
+    (read,) = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {name: read[name] for name in values} == values
+
+
 def test_vectors_go_into_parquet_as_numbers(tmp_path: Path) -> None:
-    write(tmp_path / "out.parquet", Outcome(1, "v", {"embedding": [0.5, -0.5]}), task="embed")
+    write(tmp_path / "out.parquet", Outcome(1, 1, "v", {"embedding": [0.5, -0.5]}), task="embed")
     assert parquet.read_table(tmp_path / "out.parquet").column("embedding").to_pylist() == [[0.5, -0.5]]
 
 
 def test_parquet_of_more_rows_than_a_group_is_whole(tmp_path: Path) -> None:
-    write(tmp_path / "out.parquet", *(Outcome(line, None, {"label": "a", "score": 1.0}) for line in range(10_000)))
+    write(tmp_path / "out.parquet", *(Outcome(line, line, None, {"label": "a", "score": 1.0}) for line in range(10_000)))
     assert parquet.read_table(tmp_path / "out.parquet").column("line").to_pylist() == list(range(10_000))
 
 

@@ -1,0 +1,57 @@
+"""What a command says at its end about the rows that it wrote."""
+
+import pytest
+
+from api.cli.work.outcomes import Outcome
+from api.cli.work.tally import Tally
+from api.wire import Batch, RowCounts
+
+GOOD = Outcome(1, 1, "a", {"label": "x"})
+CUT = Outcome(2, 2, "b", {"label": "x", "truncated": True})
+BAD = Outcome(3, 3, "c", code="empty_input")
+SHORT = Outcome(4, 4, "d", {"text": "x", "finish_reason": "length"})
+
+
+def tally(*outcomes: Outcome) -> Tally:
+    made = Tally()
+    for outcome in outcomes:
+        made.add(outcome)
+    return made
+
+
+def told(counted: Tally, status: str = "completed", to: str | None = "out.csv", **changes: object) -> str:
+    files = {"output_file_id": "file-o1", "error_file_id": "file-e1", **changes}
+    batch = Batch("batch_1", "/v1/classifications", status, "file-1", 0, counts=RowCounts(9, 6, 3), **files)  # type: ignore[arg-type]
+    return "\n".join(counted.told(batch, to, errors_only=False))
+
+
+def test_the_rows_that_were_written_are_counted() -> None:
+    assert told(tally(GOOD, GOOD)) == "2 rows written to out.csv (job batch_1)."
+    assert told(tally(GOOD, BAD)) == "2 rows, 1 of them failed, written to out.csv (job batch_1)."
+    assert told(tally(GOOD), to=None) == ""
+
+
+def test_texts_that_were_cut_are_told_of_with_the_way_out() -> None:
+    for to in ("out.csv", None):
+        said = told(tally(GOOD, CUT, CUT, BAD), to=to)
+        assert "2 of 3 texts are longer than the model reads and were cut" in said
+        assert "--on-long chunk" in said
+
+
+def test_answers_that_stop_in_the_middle_are_told_of() -> None:
+    assert "1 of 2 answers stop in the middle" in told(tally(GOOD, SHORT))
+
+
+def test_of_a_job_that_runs_it_is_said_which_rows_these_are() -> None:
+    assert "9 of 9 are done" in told(tally(GOOD), "in_progress")
+    assert "before the first that is not done yet" in told(tally(GOOD), "in_progress", to=None)
+
+
+def test_what_was_deleted_is_told_of() -> None:
+    assert "The 6 answers of this job were deleted." in told(tally(BAD), output_file_id=None)
+    assert "The 3 failures of this job were deleted." in told(tally(GOOD), error_file_id=None)
+
+
+@pytest.mark.parametrize(("expected", "missing"), [(None, 0), (2, 0), (5, 3), (1, 0)])
+def test_rows_that_did_not_come_are_counted(expected: int | None, missing: int) -> None:
+    assert tally(GOOD, BAD).missing_of(expected) == missing
