@@ -17,6 +17,7 @@ from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
 from db.jobs.jobs import JobRecord
+from db.jobs.results import Place
 
 Json = dict[str, object]
 Which = Literal["output", "errors"]
@@ -26,7 +27,7 @@ MAX_IDX: Final = 2**31 - 1  # of a row: an integer of the store
 
 _FILE: Final = re.compile(r"file-([oe]?)([0-9a-f]{32})")
 _BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
-_LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})")
+_LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{4})?")
 _LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
 
 
@@ -56,13 +57,18 @@ def parse_batch_id(text: str) -> UUID:
     return UUID(found.group(1))
 
 
-def parse_line_id(text: str, job_id: UUID) -> int:
-    """The index of a row from the id of its line in the results of ``job_id``. Raises NotFound."""
+def line_id(job_id: UUID, idx: int, run: int) -> str:
+    """Of a row's line in the results, without its prefix. ``run``: how often the job had been run again, where it had been."""
+    return f"{job_id.hex}{idx:08x}{f'{run:04x}' if run else ''}"
+
+
+def parse_line_id(text: str, job_id: UUID) -> Place:
+    """The row of a line in the results of ``job_id``. Raises NotFound."""
     found = _LINE.fullmatch(text)
     idx = MAX_IDX if found is None or UUID(found.group(1)) != job_id else int(found.group(2), 16)
-    if idx >= MAX_IDX:
+    if found is None or idx >= MAX_IDX:
         raise NotFound("There is no line with this id in this file.")
-    return idx
+    return Place(idx, int(found.group(3) or "0", 16))
 
 
 def file_not_found() -> NotFound:
@@ -91,6 +97,7 @@ def to_json(told: msgspec.Struct) -> Json:
 
 
 def file_object(file: FileRecord) -> Json:
+    """``bytes`` is the size of what was uploaded; its content comes back row by row as JSON lines, in ``content_bytes``."""
     told = FileInfo(
         id=file_id(file.file_id),
         bytes=file.size_bytes,
@@ -99,7 +106,11 @@ def file_object(file: FileRecord) -> Json:
         filename=file.name,
         purpose=file.purpose,
         status={"uploading": "uploaded"}.get(file.state, file.state),
-        textmill={"rows": file.row_count, "defective_rows": file.defect_count},
+        textmill={
+            "rows": file.row_count,
+            "defective_rows": file.defect_count,
+            **({} if file.content_bytes is None else {"content_bytes": file.content_bytes}),
+        },
     )
     return to_json(told)
 
@@ -171,6 +182,7 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
             retries=job.retry_count,
             eta_seconds=_eta_seconds(job),
             waiting_for=waiting,
+            readable_rows=job.rows_in_order,
         ),
     )
     return to_json(told)
@@ -196,7 +208,9 @@ def _errors_object(job: JobRecord) -> BatchFaults | None:
     """Their sentences follow from the codes: the store keeps none."""
     if not job.errors:
         return None
-    return BatchFaults(data=[BatchFault(fault["code"], fault.get("line"), describe(fault["code"]).message) for fault in job.errors])
+    return BatchFaults(
+        data=[BatchFault(fault["code"], fault.get("line"), describe(fault["code"]).message, rows=fault.get("rows")) for fault in job.errors]
+    )
 
 
 def _rows_per_second(job: JobRecord) -> float | None:

@@ -16,10 +16,13 @@ class RowCounts(msgspec.Struct, frozen=True):
 
 
 class BatchFault(msgspec.Struct, frozen=True):
+    """``rows``: of a job in which every row failed, how many did so with this code; ``line`` is that of the first."""
+
     code: str | None = None
     line: int | None = None
     message: str | None = None
     param: str | None = None
+    rows: int | None = None
 
 
 class BatchFaults(msgspec.Struct, frozen=True):
@@ -43,9 +46,10 @@ class WaitingFor(msgspec.Struct, frozen=True):
 
 
 class Extras(msgspec.Struct, frozen=True):
-    """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``metrics``: sums over the
-    job, see :mod:`workers.shard.chunks`. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or
-    its last row."""
+    """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
+    running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:
+    sums over the job, see :mod:`workers.shard.chunks`. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run,
+    until now or its last row."""
 
     task: str | None = None
     output_file_id: str | None = None
@@ -60,6 +64,7 @@ class Extras(msgspec.Struct, frozen=True):
     eta_seconds: float | None = None
     waiting_for: WaitingFor | None = None
     priority: int = 0
+    readable_rows: int | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -85,14 +85,17 @@ def pausable(state: JobState) -> bool:
 
 
 def retried_job(state: JobState, *, has_shards: bool) -> JobState | None:
-    """Where a job goes whose failed rows, and those that never ran, are to run again; None where it has not ended, or failed as a whole."""
-    if state not in {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}:
+    """Where a job goes whose failed rows, and those that never ran, are to run again; None where it has not ended, or no row of its file
+    could be run: then it failed before it had shards."""
+    if state not in {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}:
+        return None
+    if state is JobState.FAILED and not has_shards:
         return None
     return JobState.IN_PROGRESS if has_shards else JobState.VALIDATING
 
 
-def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool) -> JobState:
-    """Where a job goes by itself. ``state`` where it stays.
+def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool, all_failed: bool = False) -> JobState:
+    """Where a job goes by itself. ``state`` where it stays. ``all_failed``: of its rows none has an answer.
 
     A deadline ends a job whatever its shards do; what was asked to be cancelled ends as cancelled all the same.
     """
@@ -101,7 +104,7 @@ def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool)
             return JobState.FINALIZING
         return JobState.EXPIRED if deadline_passed else state
     if state is JobState.FINALIZING:
-        return JobState.COMPLETED
+        return JobState.FAILED if all_failed else JobState.COMPLETED
     if state is JobState.CANCELLING and not live_shards:
         return JobState.CANCELLED
     return state

@@ -104,6 +104,7 @@ files = Table(
     Column("defect_count", Integer, nullable=False, server_default="0"),
     _when("created_at", nullable=False),
     _when("expires_at"),
+    Column("content_bytes", BigInteger),  # of its rows as they are read back, as JSON lines; size_bytes is what was uploaded
     PrimaryKeyConstraint("tenant_id", "file_id"),
     Index("files_by_age", "tenant_id", "created_at", "file_id"),
 )
@@ -159,6 +160,7 @@ jobs = Table(
     _when("errors_deleted_at"),
     _when("paused_at"),  # nothing more of it is begun until it is NULL again
     Column("retry_count", SmallInteger, nullable=False, server_default="0"),  # how often its failed rows were run again
+    Column("rerun_from_idx", Integer),  # the first row that any of these runs did again: rows before it are as they were at first
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),

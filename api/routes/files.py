@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from starlette.concurrency import run_in_threadpool
 
 from api.errors import Refused
 from api.objects import (
@@ -64,20 +63,19 @@ def show(request: Request, actor: Watcher, file_id: str) -> Json:
 
 @router.get("/{file_id}/content")
 async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)], after: str | None = None) -> Download:
-    """The rows of a file, or results, as JSON lines. Results can be read while the job runs.
+    """The rows of a file, or results, as JSON lines.
 
-    ``after``: the id of a line of results, for a reader that was cut off: what follows is what it would have got.
+    While a job runs its results go as far as its first row that is not done yet; a file of it that has no row is empty, also after the end.
+    ``after``: the id of a line of results, for a reader that was cut off, or comes again while the job runs: what follows is what it would
+    have got.
     """
     ref = parse_file_id(file_id)
     if ref.which is None:
         if after is not None:
             raise Refused("invalid_after", "Only results can be read from a line on.", param="after")
         return await download(front, input_lines(front.store, actor, ref.id))
-    job = await run_in_threadpool(get_job, front.store, actor, ref.id)
-    if job.ended and file_id not in result_files(job):
-        raise file_not_found()  # before the end it may be empty still
-    after_idx = -1 if after is None else parse_line_id(after, ref.id)
-    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after_idx=after_idx))
+    place = None if after is None else parse_line_id(after, ref.id)
+    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after=place))
 
 
 @router.delete("/{file_id}")

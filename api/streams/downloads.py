@@ -16,13 +16,13 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from api import metrics
-from api.objects import Which
+from api.objects import Which, line_id
 from api.requests.front import Front
 from db.actors import Actor
 from db.connect import Store
 from db.failures import describe, parts_of
-from db.files.rows import iter_rows
-from db.jobs.results import ResultLine, iter_results
+from db.files.rows import NewRow, StoredRow, iter_rows
+from db.jobs.results import Place, ResultLine, iter_results
 
 PIECE_BYTES: Final = 64 << 10
 NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
@@ -50,9 +50,9 @@ async def download(front: Front, lines: Iterator[bytes]) -> Download:
     return Download(_sent(front, first, pieces))
 
 
-def result_lines(store: Store, actor: Actor, job_id: UUID, which: Which, *, after_idx: int = -1) -> Iterator[bytes]:
+def result_lines(store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None) -> Iterator[bytes]:
     read = metrics.rows_read.labels(which)
-    for result in iter_results(store, actor, job_id, which=which, after_idx=after_idx):
+    for result in iter_results(store, actor, job_id, which=which, after=after):
         read.inc()
         yield _result_line(job_id, result)
 
@@ -65,24 +65,27 @@ def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
     read = metrics.rows_read.labels("input")
     for row in iter_rows(store, actor, file_id):
         read.inc()
-        yield _input_line(row.line, row.endpoint, row.defect, row.custom_id, row.body)
+        yield input_line(row)
 
 
-def _input_line(line: int, endpoint: str | None, defect: str | None, custom_id: str | None, body: bytes | None) -> bytes:
+def input_line(row: NewRow | StoredRow) -> bytes:
+    """A row of an uploaded file as it is read back."""
+    defect, custom_id, body = row.defect, row.custom_id, row.body
     if body is None:
-        return _encode({"line": line, "error": {"code": defect, "message": describe(defect or "invalid_record").message}}) + b"\n"
+        return _encode({"line": row.line, "error": {"code": defect, "message": describe(defect or "invalid_record").message}}) + b"\n"
     if defect is not None and defect not in LATE_DEFECTS:
         return body + b"\n"
-    if endpoint is not None:
-        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n' % (_encode(custom_id), _encode(endpoint), body)
+    if row.endpoint is not None:
+        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n' % (_encode(custom_id), _encode(row.endpoint), body)
     if custom_id is None:
         return body + b"\n"
     return b'{"id":%b,%b\n' % (_encode(custom_id), body.removeprefix(b"{"))
 
 
 def _result_line(job_id: UUID, result: ResultLine) -> bytes:
-    """The line of an output or error file. ``line`` is ours: where the row stands in the file that was uploaded."""
-    row = f"{job_id.hex}{result.idx:08x}"
+    """The line of an output or error file. ``line`` and ``row`` are ours: where the row begins in the file that was uploaded, and which of
+    its rows it is; both from 1, and not the same where a record has line breaks, or blank lines lie between."""
+    row = line_id(job_id, result.idx, result.run)
     custom_id = _encode(result.custom_id if result.custom_id is not None else f"line-{result.line}")
     if result.payload is not None:
         response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row.encode(), result.payload)
@@ -92,12 +95,13 @@ def _result_line(job_id: UUID, result: ResultLine) -> bytes:
         response, error = (
             (b"null", _encode({"code": code, "message": describe(code).message})) if code in NEVER_RAN else (_failed(row, code), b"null")
         )
-    return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%d}\n' % (
+    return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%d,"row":%d}\n' % (
         row.encode(),
         custom_id,
         response,
         error,
         result.line,
+        result.idx + 1,
     )
 
 

@@ -25,6 +25,7 @@ from api.formats.parquet import parquet_rows
 from api.requests.front import front_of
 from api.requests.upload_slots import UploadSlots
 from api.settings import ApiSettings
+from api.streams.downloads import input_line
 from db.actors import Actor
 from db.connect import Store
 from db.files.files import FileRecord, create_file
@@ -124,7 +125,7 @@ class _Upload:
     def __init__(self, store: Store, actor: Actor, part: Part, plan: _Plan) -> None:
         self.name = part.filename or ""
         self.plan = plan
-        self._size_bytes = 0
+        self._size_bytes = self._content_bytes = 0
         shown = PurePosixPath(self.name.replace("\\", "/")).name[:MAX_NAME_CHARS] or "upload"
         expires_at = None if plan.expires_seconds is None else datetime.now(UTC) + timedelta(seconds=plan.expires_seconds)
         record = create_file(store, actor, name=shown, purpose=plan.purpose, expires_at=expires_at)
@@ -143,13 +144,14 @@ class _Upload:
             self._append(batch)
 
     def finish(self) -> FileRecord:
-        return self._writer.finish(self._size_bytes)
+        return self._writer.finish(self._size_bytes, self._content_bytes)
 
     def abort(self) -> None:
         self._writer.abort()
 
     def _append(self, batch: list[NewRow]) -> None:
         self._writer.append(batch)
+        self._content_bytes += sum(map(_content_bytes, batch))
         defects = sum(row.defect is not None for row in batch)
         metrics.uploaded_rows.labels(self.plan.format, "yes").inc(len(batch) - defects)
         metrics.uploaded_rows.labels(self.plan.format, "no").inc(defects)
@@ -169,6 +171,14 @@ def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits) -> Iterator[
     if plan.format == "parquet":
         return parquet_rows(chunks, plan.columns, limits)
     return plain_rows(chunks, plan.columns, limits)
+
+
+def _content_bytes(row: NewRow) -> int:
+    """Of a row once it is read back. The store knows none of the ids that are not UTF-8: their rows come back as they are."""
+    try:
+        return len(input_line(row))
+    except UnicodeEncodeError:
+        return len(row.body or b"") + 1
 
 
 def _add_field(fields: dict[str, str], part: Part) -> None:

@@ -28,7 +28,8 @@ _VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file as its owner sees it. ``state``: uploading, processed. ``defect_count``: rows that no model will see."""
+    """A file as its owner sees it. ``state``: uploading, processed. ``defect_count``: rows that no model will see. ``size_bytes``: of what
+    was uploaded; ``content_bytes``: of its rows as they are read back, None where that was not counted."""
 
     file_id: UUID
     tenant_id: UUID
@@ -41,6 +42,7 @@ class FileRecord:
     defect_count: int
     created_at: datetime
     expires_at: datetime | None
+    content_bytes: int | None
 
 
 def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_at: datetime | None = None) -> FileRecord:
@@ -144,7 +146,8 @@ class Needs:
 
 
 def needs_of(conn: Connection, tenant_id: UUID, file_id: UUID) -> Needs:
-    has_outputs = (jobs.c.state != "failed") & or_(jobs.c.output_deleted_at.is_(None), jobs.c.errors_deleted_at.is_(None))
+    may_have_rows = or_(jobs.c.state != "failed", jobs.c.failed_count > 0)
+    has_outputs = may_have_rows & or_(jobs.c.output_deleted_at.is_(None), jobs.c.errors_deleted_at.is_(None))
     return Needs(
         *conn.execute(
             select(exists().where(*_of_file(tenant_id, file_id)), exists().where(*_of_file(tenant_id, file_id), has_outputs))
@@ -219,6 +222,7 @@ def file_record(row: Row[Any], name: str) -> FileRecord:
         defect_count=row.defect_count,
         created_at=row.created_at,
         expires_at=row.expires_at,
+        content_bytes=row.content_bytes,
     )
 
 

@@ -61,9 +61,10 @@ _MARK_DUPLICATES: Final = text(
 # Named one by one: a prepared statement whose columns became others, because a next version's migration added one, is refused.
 _FINISH: Final = text(
     """
-    UPDATE files SET state = 'processed', size_bytes = :size, defect_count = defect_count + :defects
+    UPDATE files SET state = 'processed', size_bytes = :size, content_bytes = :content, defect_count = defect_count + :defects
     WHERE tenant_id = :tenant AND file_id = :file
-    RETURNING tenant_id, file_id, purpose, state, size_bytes, size_chars, row_count, defect_count, created_at, expires_at
+    RETURNING tenant_id, file_id, purpose, state, size_bytes, size_chars, row_count, defect_count, created_at, expires_at,
+              content_bytes
     """
 )
 _PAGE: Final = text(
@@ -126,8 +127,8 @@ class RowWriter:
         if first < len(rows):
             self._append_chunk(rows[first:])
 
-    def finish(self, size_bytes: int) -> FileRecord:
-        """Makes the file usable. ``size_bytes``: of the upload as it came.
+    def finish(self, size_bytes: int, content_bytes: int | None = None) -> FileRecord:
+        """Makes the file usable. ``size_bytes``: of the upload as it came; ``content_bytes``: of its rows as they are read back.
 
         Of rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
         ``empty_file``, 400) and removed.
@@ -138,7 +139,7 @@ class RowWriter:
                 raise _upload_gone()
             if row_count:
                 doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount
-                finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "defects": doubled}).one()
+                finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "content": content_bytes, "defects": doubled}).one()
                 self._record(conn, "file.write", end_idx=row_count)
             else:
                 self._record(conn, "file.refuse")

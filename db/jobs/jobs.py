@@ -5,7 +5,7 @@ What moves a job by itself is the dispatcher's: see :mod:`db.queue`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
@@ -18,6 +18,7 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
+from db.jobs.in_order import rows_in_order
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.schema import job_specs, jobs
@@ -74,7 +75,9 @@ class NewJob:
 class JobRecord:
     """A job as its owner sees it. Counts are exact, also while it runs. ``shards``: how many in each state; empty once it has ended.
 
-    ``errors``: [{"code", "line"}] of a job that failed as a whole. ``metrics``: sums over the micro-batches, once it has ended.
+    ``errors``: [{"code", "line"}] of a job whose file has no row to run; where every row failed, [{"code", "line", "rows"}], by code, with
+    the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
+    for by itself, how far its results can be read now.
     """
 
     job_id: UUID
@@ -110,6 +113,7 @@ class JobRecord:
     retry_count: int
     metadata: dict[str, str] | None
     shards: dict[str, int]
+    rows_in_order: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -157,9 +161,10 @@ def get_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
         event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
         found = _fetch(conn, actor, jobs.c.job_id == job_id)
         opened = _prepare(conn, store, actor, event_id, found)
+        in_order = rows_in_order(conn, actor.tenant_id, job_id) if found and found[0].state in LIVE_JOBS else None
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
-    return opened.records(found)[0]
+    return replace(opened.records(found)[0], rows_in_order=in_order)
 
 
 def list_jobs(store: Store, actor: Actor, *, limit: int, after: UUID | None = None) -> tuple[list[JobRecord], bool]:
@@ -325,7 +330,7 @@ class _Opened:
         return [self._record(row) for row in found]
 
     def _record(self, row: Row[Any]) -> JobRecord:
-        values = {name: value for name, value in row._mapping.items() if name not in {"metadata_sealed", "request_hmac"}}
+        values = {name: value for name, value in row._mapping.items() if name not in {"metadata_sealed", "request_hmac", "rerun_from_idx"}}
         metadata: dict[str, str] | None = None
         if row.metadata_sealed is not None:
             metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, row.metadata_sealed))

@@ -14,6 +14,7 @@ from db.audit.acts import record_act
 from db.connect import Store
 from db.errors import Conflict, StoreError
 from db.files import files
+from db.jobs.in_order import rows_in_order
 from db.jobs.jobs import JobRecord, get_job, no_such_job, tidy_file
 from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
 from db.schema import jobs
@@ -56,10 +57,11 @@ _RETRY: Final = text(
     """
     UPDATE jobs SET state = :next, retry_count = retry_count + 1, deadline = now() + make_interval(secs => completion_window_seconds),
         in_progress_at = CASE WHEN :next = 'validating' THEN NULL ELSE in_progress_at END, paused_at = NULL, finalizing_at = NULL,
-        completed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL
+        completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, errors = NULL
     WHERE tenant_id = :tenant AND job_id = :job AND state = :state RETURNING deadline, priority, row_count
     """
 )
+_RERUN_FROM: Final = text("UPDATE jobs SET rerun_from_idx = least(rerun_from_idx, :first) WHERE tenant_id = :tenant AND job_id = :job")
 _ERASE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
 _ERASE_KEY: Final = text("DELETE FROM data_keys WHERE tenant_id = :tenant AND owner_kind = 'job' AND owner_id = :job")
 _ERASE_JOB: Final = text("DELETE FROM jobs WHERE tenant_id = :tenant AND job_id = :job")
@@ -103,8 +105,8 @@ def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> Job
 def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     """Runs the rows again that failed, and those that never ran, of a job that has ended; answers are kept. Its window begins anew.
 
-    Raises NotFound; Conflict: ``cannot_retry`` where the job has not ended or failed as a whole, ``nothing_to_retry`` where every row has
-    its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
+    Raises NotFound; Conflict: ``cannot_retry`` where the job has not ended or never had a row to run, ``nothing_to_retry`` where every row
+    has its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
     """
     with store.transaction(tenant=actor.tenant_id) as conn:
         job = _lock(conn, actor, job_id)
@@ -172,6 +174,9 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
     has_shards = bool(_lock_shards(conn, key))
     following = retried_job(JobState(job.state), has_shards=has_shards)
     if following is None:
+        if job.state == JobState.FAILED:
+            message = "No row of the batch's file can be read, so that none of it ever ran: upload it corrected and make a new batch."
+            raise Conflict(code="cannot_retry", message=message)
         raise Conflict(code="cannot_retry", message=f"The batch is {job.state}: only one that has ended can be run again where it failed.")
     if job.output_deleted_at is not None or job.errors_deleted_at is not None:
         raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
@@ -182,3 +187,4 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
     again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount
     if has_shards and not again:
         raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")
+    conn.execute(_RERUN_FROM, {**key, "first": rows_in_order(conn, actor.tenant_id, job.job_id)})

@@ -76,7 +76,8 @@ _STUCK: Final = text(
 _MISCOUNTED: Final = text(
     """
     SELECT job_id, row_count - completed_count - failed_count AS missing FROM jobs
-    WHERE state = 'completed' AND row_count <> completed_count + failed_count ORDER BY completed_at DESC LIMIT :limit
+    WHERE (state = 'completed' OR (state = 'failed' AND failed_count > 0)) AND row_count <> completed_count + failed_count
+    ORDER BY coalesce(completed_at, failed_at) DESC LIMIT :limit
     """
 )
 _LEFT_OVER: Final = text(

@@ -1,8 +1,9 @@
-"""How jobs end: done, cancelled, or at their deadline. Role dispatcher; every move is compare-and-set."""
+"""How jobs end: done, with every row failed, cancelled, or at their deadline. Role dispatcher; every move is compare-and-set."""
 
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.audit.events import record
 from db.connect import Store
@@ -10,10 +11,11 @@ from db.lifecycle import JobState, next_job_state
 from db.sweeps import Page, Place, paged, sweep
 
 CANCELLED_AT_ONCE: Final = 5_000  # shards of a sweep
+MAX_REASONS: Final = 100  # codes of a job in which every row failed
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
 
 _JOBS: Final = """
-    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed,
+    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed,
            live.shards AS live_shards
     FROM jobs j
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
@@ -68,6 +70,7 @@ _END: Final = text(
         completed_at = CASE WHEN :next = 'completed' THEN now() ELSE completed_at END,
         cancelled_at = CASE WHEN :next = 'cancelled' THEN now() ELSE cancelled_at END,
         expired_at = CASE WHEN :next = 'expired' THEN now() ELSE expired_at END,
+        failed_at = CASE WHEN :next = 'failed' THEN now() ELSE failed_at END, errors = :reasons,
         completed_count = sums.completed, failed_count = sums.failed,
         input_tokens = sums.input_tokens, output_tokens = sums.output_tokens, metrics = sums.metrics
     FROM (SELECT coalesce(sum(completed_count), 0) AS completed, coalesce(sum(failed_count), 0) AS failed,
@@ -78,11 +81,27 @@ _END: Final = text(
           FROM shards WHERE tenant_id = :tenant AND job_id = :job) AS sums
     WHERE jobs.tenant_id = :tenant AND jobs.job_id = :job AND jobs.state = :state
     """
+).bindparams(bindparam("reasons", type_=JSONB(none_as_null=True)))
+_ALL_FAILED: Final = text(
+    """
+    SELECT coalesce(sum(failed_count), 0) > 0 AND coalesce(sum(completed_count), 0) = 0
+    FROM shards WHERE tenant_id = :tenant AND job_id = :job
+    """
+)
+_REASONS: Final = text(
+    """
+    SELECT why.code, why.rows, r.line
+    FROM (SELECT code, count(*) AS rows, min(idx) AS first_idx FROM results WHERE tenant_id = :tenant AND job_id = :job GROUP BY code
+          ORDER BY rows DESC, first_idx LIMIT :limit) AS why
+    LEFT JOIN LATERAL (SELECT line FROM rows WHERE tenant_id = :tenant AND file_id = :file AND idx = why.first_idx LIMIT 1) AS r ON true
+    ORDER BY why.rows DESC, why.first_idx
+    """
 )
 
 
 def finalize_jobs(store: Store, place: Place | None = None) -> int:
-    """Ends the jobs whose shards are all over: in_progress → finalizing → completed, cancelling → cancelled. Returns how many moved.
+    """Ends the jobs whose shards are all over: in_progress → finalizing → completed, or failed where every row did; cancelling → cancelled.
+    Returns how many moved.
 
     ``place``: of the caller's last pass; so :func:`expire_jobs` and whatever else sweeps.
     Raises Unfinished after all others where some could not be moved.
@@ -124,8 +143,10 @@ def _next(job: Row[Any], *, deadline_passed: bool) -> JobState:
 
 
 def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState | None = None) -> int:
-    """One move in one transaction; 0 where somebody else was there first."""
+    """One move in one transaction; 0 where somebody else was there first. Whether a job that is over is completed or failed is decided
+    here, where its shards can no longer change."""
     key = {"tenant": job.tenant_id, "job": job.job_id}
+    reasons: list[dict[str, object]] | None = None
     with store.transaction(tenant=job.tenant_id) as conn:
         if conn.execute(_LOCK, {**key, "state": since or job.state, "retries": job.retry_count}).one_or_none() is None:
             return 0
@@ -135,6 +156,10 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
             if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:
                 return 0  # the last shard was finished just now: the job is complete
             conn.execute(_EXPIRE_SHARDS, key)
+        if following is JobState.COMPLETED:
+            all_failed = bool(conn.execute(_ALL_FAILED, key).scalar_one())
+            following = next_job_state(JobState.FINALIZING, live_shards=False, deadline_passed=False, all_failed=all_failed)
+            reasons = _reasons(conn, job) if following is JobState.FAILED else None
         record(
             conn,
             tenant_id=job.tenant_id,
@@ -144,4 +169,10 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
             object_id=job.job_id,
             job_id=job.job_id,
         )
-        return conn.execute(_END, {**key, "state": since or job.state, "next": following.value}).rowcount
+        return conn.execute(_END, {**key, "state": since or job.state, "next": following.value, "reasons": reasons}).rowcount
+
+
+def _reasons(conn: Connection, job: Row[Any]) -> list[dict[str, object]]:
+    """Why all rows failed, code by code: how many, and the line of the first."""
+    found = conn.execute(_REASONS, {"tenant": job.tenant_id, "job": job.job_id, "file": job.file_id, "limit": MAX_REASONS})
+    return [{"code": row.code or "engine_error", "line": row.line, "rows": row.rows} for row in found]

@@ -492,7 +492,7 @@ def readable(scene: Scene, as_superuser: AsSuperuser) -> Scene:
     flow, lease = scene.flow, scene.lease
     assert scene.job.head_id is not None
     store_head(flow.worker, lease, head_id=scene.job.head_id, name="a head", base="b", version="v", card={"labels": []}, weights=b"w")
-    write_results(flow.worker, lease, [WorkRow(3, code="engine_error")], finish=False, model_version="m", metrics=None)
+    write_results(flow.worker, lease, [WorkRow(2, code="engine_error")], finish=False, model_version="m", metrics=None)
     return scene
 
 

@@ -31,7 +31,8 @@ class Crew:
         return self._house.start_worker(**self._environment)
 
     def wait_completed(self, load: Load, timeout_seconds: float) -> None:
-        self._house.wait_for(lambda: self._tend() and self._house.state(load.job_id) == "completed", "the job completes", timeout_seconds)
+        end = "failed" if len(load.failures) == len(load.texts) else "completed"
+        self._house.wait_for(lambda: self._tend() and self._house.state(load.job_id) == end, "the job ends", timeout_seconds)
 
     def _tend(self) -> bool:
         for place, worker in enumerate(self._workers):

@@ -212,7 +212,7 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     from api.cli.terminal.progress import clock
     from api.cli.terminal.terminal import when
     from api.cli.work.figures import figures
-    from api.cli.work.following import waits_for
+    from api.cli.work.following import fault_text, waits_for
     from api.performance import performance
 
     rows: list[tuple[str, object]] = [
@@ -250,5 +250,5 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
     rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
     for fault in batch.errors.data if batch.errors is not None else []:
-        rows.append((f"error, line {fault.line}" if fault.line is not None else "error", fault.message or fault.code or ""))
+        rows.append(("reason", fault_text(fault)))
     return rows

@@ -10,7 +10,7 @@ from api.cli.terminal.terminal import say, shown
 
 if TYPE_CHECKING:
     from api.client import Client
-    from api.wire import Batch
+    from api.wire import Batch, BatchFault
 
 FIRST_POLL_SECONDS: Final = 0.2
 LAST_POLL_SECONDS: Final = 1.0
@@ -69,13 +69,24 @@ def say_why(batch: "Batch") -> None:
     """For a job that ended and did not complete."""
     if batch.status == "completed" or not batch.ended:
         return
-    say(f"Job {batch.id} ended as {batch.status}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
+    if batch.status == "failed" and batch.counts.done:
+        say(f"Job {batch.id} failed: none of its {batch.counts.total:,} rows has an answer.")
+    else:
+        say(f"Job {batch.id} ended as {batch.status}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
     faults = batch.errors.data if batch.errors is not None else []
     for fault in faults[:10]:
-        where = f"line {fault.line}: " if fault.line is not None else ""
-        say(f"  {where}{shown(fault.message or fault.code or 'unknown')}")
+        say(f"  {fault_text(fault)}")
     if len(faults) > 10:
         say(f"  … and {len(faults) - 10:,} more: textmill jobs show {batch.id}")
+
+
+def fault_text(fault: "BatchFault") -> str:
+    """A reason why a job failed: where, and what."""
+    what = shown(fault.message or fault.code or "unknown")
+    if fault.rows is not None:
+        first = f", the first in line {fault.line:,}" if fault.line is not None and fault.rows > 1 else ""
+        return f"{fault.rows:,} {'row' if fault.rows == 1 else 'rows'}{first}: {what}"
+    return f"line {fault.line}: {what}" if fault.line is not None else what
 
 
 def let_go(client: "Client", batch: "Batch", out: str | None) -> ExitCode:

@@ -170,7 +170,53 @@ def test_the_summary_is_json_where_asked(textmill: Callable[..., Done], rows: Pa
     out = tmp_path / "out.jsonl"
     summary = textmill("label", str(rows), "--labels", "x,y", "-o", str(out), "--json").json
     assert str(summary.pop("job")).startswith("batch_")
-    assert summary == {"status": "completed", "rows": 40, "completed": 40, "failed": 0, "output": str(out)}
+    told = {"status": "completed", "rows": 40, "completed": 40, "failed": 0, "truncated": 0, "missing": 0, "output": str(out)}
+    assert summary == told
+
+
+def test_the_summary_says_how_many_texts_were_cut(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    source, out = tmp_path / "long.jsonl", tmp_path / "out.csv"
+    source.write_text(f'{{"text":"{"long " * 1_000}"}}\n{{"text":"short"}}\n')
+    done = textmill("label", str(source), "--labels", "x,y", "-o", str(out))
+    assert done.exit_code == 0, done.err
+    assert "1 of 2 texts are longer than the model reads and were cut" in done.err
+    assert [row["truncated"] for row in csv.DictReader(io.StringIO(out.read_text()))] == ["true", "false"]
+    job = textmill("label", str(source), "--labels", "x,y", "-o", str(out), "--json")
+    assert job.json["truncated"] == 1
+    assert "cut\t1 texts" in textmill("jobs", "show", str(job.json["job"])).out
+
+
+def test_a_job_in_which_every_row_failed_has_failed_and_says_why(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    source, out = tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text":""}\n{"text":""}\n' + json.dumps({"text": MARKS["nan"]}) + "\n")
+    done = textmill("label", str(source), "--labels", "x,y", "-o", str(out))
+    assert done.exit_code == 5, done.err
+    assert "none of its 3 rows has an answer" in done.err
+    assert "2 rows, the first in line 1: The text is empty." in done.err
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == [1, 2, 3]
+    (job, *_) = textmill("jobs", "list", "--json").items
+    assert "2 rows, the first in line 1: The text is empty." in textmill("jobs", "show", str(job["id"])).out
+    assert textmill("jobs", "retry", str(job["id"])).exit_code == 0
+    assert textmill("jobs", "watch", str(job["id"]), "-q").exit_code == 5
+
+
+def test_results_can_be_written_at_any_moment_around_the_end_of_a_job(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    """A job without a failure has no error file, and whoever saw it run a moment before asks for one all the same."""
+    source, out = tmp_path / "some.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(700)))
+    seen = set()
+    for _ in range(3):
+        job = textmill("label", str(source), "--labels", "x,y", "--detach", "-q").out.strip()
+        status = ""
+        while status != "completed":
+            read = textmill("results", job, "-o", str(out), "--json")
+            assert read.exit_code == 0, read.err
+            assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == list(range(1, int(str(read.json["rows"])) + 1))
+            assert read.json["missing"] == 0
+            status = str(read.json["status"])
+            seen.add(status)
+        assert read.json["rows"] == 700
+    assert "in_progress" in seen
 
 
 @pytest.mark.parametrize(
@@ -425,7 +471,7 @@ def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
     assert textmill("train", "head", "kept", str(good)).exit_code == 0
     again = textmill("train", "head", "kept", str(bad), *flags)
     assert again.exit_code == 5, again.err
-    assert "The head was not made" in again.out + again.err
+    assert "1 row: At least two labels are needed." in again.err
     assert "40 examples" not in again.err
     failed = textmill("train", "head", "kept", str(unlabelled), *flags)
     assert failed.exit_code == 5, failed.err

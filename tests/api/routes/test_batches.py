@@ -1,5 +1,6 @@
 """`/v1/batches`: what a batch may ask for, how it ends, and what a client that asks twice gets."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -227,8 +228,14 @@ def test_a_batch_where_every_row_fails_has_an_error_file_only(api: Served, mill:
     batch = create(api, uploaded(api, classify_line("a", "") + classify_line("b", ""))).json()
     mill.run_all()
     batch = api.http().get(f"/v1/batches/{batch['id']}").json()
-    assert (batch["status"], batch["output_file_id"]) == ("completed", None)
-    assert batch["error_file_id"] is not None
+    assert (batch["status"], batch["output_file_id"], batch["completed_at"]) == ("failed", None, None)
+    reasons = [(fault["code"], fault["rows"], fault["line"], fault["message"]) for fault in batch["errors"]["data"]]
+    assert reasons == [("empty_input:input", 2, 1, "The text is empty. (field `input`)")]
+    lines = api.http().get(f"/v1/files/{batch['error_file_id']}/content").text.splitlines()
+    assert [json.loads(line)["custom_id"] for line in lines] == ["a", "b"]
+    api.http().post(f"/v1/batches/{batch['id']}/retry").raise_for_status()
+    mill.run_all()
+    assert api.http().get(f"/v1/batches/{batch['id']}").json()["status"] == "failed", "an empty text is empty the second time too"
     assert api.http().get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}").status_code == 404
 
 

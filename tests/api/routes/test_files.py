@@ -44,7 +44,8 @@ def test_an_uploaded_file_is_shown_as_it_was(api: Served, mill: Mill) -> None:
         "processed",
         "file",
     )
-    assert created["textmill"] == {"rows": 4, "defective_rows": 1}
+    content = api.http().get(f"/v1/files/{created['id']}/content").content
+    assert created["textmill"] == {"rows": 4, "defective_rows": 1, "content_bytes": len(content)}
     assert abs(created["created_at"] - time.time()) < 60
     assert created["expires_at"] is None
     assert api.http().get(f"/v1/files/{created['id']}").json() == created
@@ -68,6 +69,20 @@ def test_plain_rows_are_read_back_as_json_lines(api: Served) -> None:
     assert lines[2] == {"input": "world"}
 
 
+def test_how_large_a_file_is_as_it_is_read_back_is_told(api: Served) -> None:
+    """`bytes` is what was uploaded; its rows come back as JSON lines, which are of another size."""
+    batch = classify_line("é") + b" \n" + classify_line("é") + b'not json\n{"custom_id": "\\ud800", "method": "POST"}\n' + b"x" * 3_000_000
+    plain = b'{"id": "six",  "text": "a",\t"label": "l"}\n{"text": ""}\n'
+    for response in (
+        api.upload(batch),
+        api.upload(plain, purpose="rows"),
+        api.upload(b'id,text,label\n1,"hello, you",x\n2\n,w\xff,\n', "a.csv", purpose="rows"),
+    ):
+        file = response.json()
+        content = api.http().get(f"/v1/files/{file['id']}/content").content
+        assert file["textmill"]["content_bytes"] == len(content) != file["bytes"]
+
+
 def test_the_format_follows_the_name_or_the_field(api: Served, mill: Mill) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": ["a", "b"]}), sink)
@@ -80,7 +95,8 @@ def test_the_format_follows_the_name_or_the_field(api: Served, mill: Mill) -> No
         api.upload(b'{"text":"a"}\n{"input":"b"}', "x.jsonl", purpose="rows"),
         api.upload(b'{"text":"a","label":"x"}\n{"text":"b","label":"y"}', "x", purpose="train"),
     ]
-    assert [(response.status_code, response.json()["textmill"]) for response in uploads] == [(200, {"rows": 2, "defective_rows": 0})] * 7
+    told = [(response.status_code, response.json()["textmill"]) for response in uploads]
+    assert [(status, known["rows"], known["defective_rows"]) for status, known in told] == [(200, 2, 0)] * 7
 
 
 def test_fields_after_the_file_are_taken_when_they_change_nothing(api: Served) -> None:
@@ -170,6 +186,8 @@ def test_results_can_be_read_while_the_job_runs(api: Served, mill: Mill) -> None
     mill.run_one_shard()
     lines = http.get(f"/v1/files/{output}/content").text.splitlines()
     assert 0 < len(lines) < ROWS
+    assert [json.loads(line)["row"] for line in lines] == list(range(1, len(lines) + 1))
+    assert http.get(f"/v1/batches/{batch['id']}").json()["textmill"]["readable_rows"] == len(lines)
     running = http.get(f"/v1/batches/{batch['id']}").json()
     assert (running["status"], running["output_file_id"]) == ("in_progress", None)
     assert running["textmill"]["output_file_id"] == output
@@ -192,6 +210,50 @@ def test_results_are_read_on_from_the_line_where_a_reader_was_cut_off(api: Serve
     for after in ("", "line-3", last[:-1], f"{last[:-8]}7fffffff", f"{last[:-8]}ffffffff", other_job):
         assert error_of(http.get(content, params={"after": after})) == (404, "not_found", None)
     assert error_of(http.get(f"/v1/files/{file_id}/content", params={"after": last})) == (400, "invalid_after", "after")
+
+
+def test_a_result_file_without_a_row_is_empty_while_the_job_runs_and_after_its_end(api: Served, mill: Mill) -> None:
+    """Whoever asks for it while the job ends finds it as empty as a moment before."""
+    http = api.http()
+    file_id = api.upload(classify_file(2)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    output, errors = (batch["id"].replace("batch_", f"file-{letter}") for letter in "oe")
+    for _ in range(2):
+        response = http.get(f"/v1/files/{errors}/content")
+        assert (response.status_code, response.content) == (200, b"")
+        mill.run_all()
+    assert http.get(f"/v1/batches/{batch['id']}").json()["error_file_id"] is None
+    assert http.get(f"/v1/files/{errors}").status_code == 404
+    http.delete(f"/v1/files/{output}").raise_for_status()
+    assert http.get(f"/v1/files/{output}/content").status_code == 404, "what was deleted is gone, not empty"
+    assert http.get(f"/v1/files/{'file-e' + '0' * 32}/content").status_code == 404
+
+
+def test_lines_tell_the_row_and_where_it_begins_in_the_file(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(b'text\n"two\nlines"\n\nplain\n""\nlast\n', "a.csv", purpose="rows").json()["id"]
+    request = {"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h", "defaults": {"labels": ["a", "b"]}}
+    batch = http.post("/v1/batches", json=request).json()
+    mill.run_all()
+    for letter, places in (("o", [(1, 2), (2, 5), (4, 7)]), ("e", [(3, 6)])):
+        lines = http.get(f"/v1/files/{batch['id'].replace('batch_', f'file-{letter}')}/content").text.splitlines()
+        assert [(json.loads(line)["row"], json.loads(line)["line"]) for line in lines] == places
+
+
+def test_who_reads_on_behind_a_line_of_before_a_retry_is_told_to_begin_anew(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(classify_line("a", "") + classify_file(2)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    content = f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content"
+    mill.run_all()
+    last = json.loads(http.get(content).text.splitlines()[-1])["id"]
+    http.post(f"/v1/batches/{batch['id']}/retry").raise_for_status()
+    mill.run_all()
+    assert error_of(http.get(content, params={"after": last}))[:2] == (409, "results_changed")
+    lines = http.get(content).text.splitlines()
+    again = json.loads(lines[0])["id"]
+    assert again != last
+    assert http.get(content, params={"after": again}).text.splitlines() == lines[1:]
 
 
 @pytest.mark.parametrize("length_known", [True, False])

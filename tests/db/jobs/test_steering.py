@@ -136,7 +136,7 @@ def test_a_row_that_was_given_up_gets_all_its_attempts_again(flow: Flow, tenant:
         release(flow.worker, flow.claim(), code="engine_error", kind="error")
         flow.change_shards("not_before = NULL")
     finalize_jobs(flow.dispatcher)
-    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 0, 5)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("failed", 0, 5)
     retry_job(flow.api, tenant, job.job_id)
     release(flow.worker, flow.claim(), code="engine_error", kind="error")
     assert flow.shards(job)[0][2:] == ("ready", MAX_ERRORS + 3, 0, 0, 0, 1)

@@ -4,13 +4,17 @@ import pytest
 
 from db.actors import Actor
 from db.audit.events import list_events
+from db.files.files import delete_file
 from db.jobs.jobs import JobRecord, cancel_job, get_job
 from db.jobs.results import has_results, iter_results
+from db.jobs.steering import retry_job
 from db.lifecycle import JobState
 from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, cancel_shards, expire_jobs, finalize_jobs
-from db.queue.shards import release, renew
+from db.queue.results import write_results
+from db.queue.row import WorkRow
+from db.queue.shards import claim_any, release, renew
 from db.sweeps import Page
-from tests.db.flow import Flow, Stores
+from tests.db.flow import Flow, Stores, answers
 
 
 @pytest.fixture
@@ -141,3 +145,53 @@ def test_a_job_with_a_shard_in_work_or_in_the_queue_goes_on(flow: Flow, tenant: 
     flow.claim()
     assert finalize_jobs(flow.dispatcher) == 0
     assert get_job(flow.api, tenant, job.job_id).state == "in_progress"
+
+
+def test_a_job_in_which_every_row_failed_has_failed_and_says_why(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    first, second = claim_any(flow.worker, "host:1", limit=2)
+    failures = [WorkRow(idx, code="empty_input:input" if idx < 3 else "engine_error") for idx in range(10)]
+    write_results(flow.worker, first, failures, finish=True, model_version="m", metrics=None)
+    flow.answer(second, fail=True)
+    assert finalize_jobs(flow.dispatcher) == 2
+    ended = get_job(flow.api, tenant, job.job_id)
+    assert (ended.state, ended.completed_count, ended.failed_count) == ("failed", 0, 20)
+    assert ended.errors == [{"code": "engine_error", "line": 4, "rows": 17}, {"code": "empty_input:input", "line": 1, "rows": 3}]
+    assert (ended.failed_at is not None, ended.completed_at, ended.finalizing_at is not None) == (True, None, True)
+    (event,) = list_events(flow.api, tenant, action="job.failed")
+    assert event.job_id == job.job_id
+    assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="errors")] == list(range(20))
+    delete_file(flow.api, tenant, job.file_id)
+    assert [line.custom_id for line in iter_results(flow.api, tenant, job.job_id, which="errors")] == [f"id-{idx}" for idx in range(20)]
+
+
+def test_a_job_with_one_answer_is_completed(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    first, second = claim_any(flow.worker, "host:1", limit=2)
+    flow.answer(first, fail=True)
+    rows = [WorkRow(idx, code="engine_error") for idx in range(10, 19)]
+    write_results(flow.worker, second, [*rows, *answers([19])], finish=True, model_version="m", metrics=None)
+    finalize_jobs(flow.dispatcher)
+    ended = get_job(flow.api, tenant, job.job_id)
+    assert (ended.state, ended.errors, ended.failed_at) == ("completed", None, None)
+
+
+def test_a_job_in_which_every_row_failed_can_be_run_again(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    flow.answer(flow.claim(), fail=True)
+    finalize_jobs(flow.dispatcher)
+    again = retry_job(flow.api, tenant, job.job_id)
+    assert (again.state, again.failed_count, again.errors, again.failed_at) == ("in_progress", 0, None, None)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    ended = get_job(flow.api, tenant, job.job_id)
+    assert (ended.state, ended.completed_count, ended.errors) == ("completed", 10, None)
+
+
+def test_a_job_that_was_cancelled_with_failures_alone_is_cancelled(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 20)
+    flow.answer(flow.claim(), fail=True)
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    assert get_job(flow.api, tenant, job.job_id).state == "cancelled"

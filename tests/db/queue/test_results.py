@@ -196,17 +196,6 @@ def test_counts_are_exact_after_a_crash_and_a_second_run(flow: Flow, tenant: Act
     assert flow.execute(tenant, "SELECT outcome, count(*) FROM results GROUP BY outcome ORDER BY outcome") == [(1, 27), (2, 3)]
 
 
-def test_results_can_be_read_while_the_job_runs_and_on_from_any_row(flow: Flow, tenant: Actor) -> None:
-    job = flow.job(tenant, 30)
-    assert list(iter_results(flow.api, tenant, job.job_id, which="output")) == []
-    _, second = claim_any(flow.worker, "host:1", limit=2)
-    flow.answer(second)
-    for page in (1, 3, 10, 512):
-        assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="output", page=page)] == list(range(10, 20))
-    assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="output", after_idx=15)] == [16, 17, 18, 19]
-    assert list(iter_results(flow.api, tenant, job.job_id, which="errors")) == []
-
-
 def test_a_page_of_results_ends_by_bytes(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results_module, "PAGE_BYTES", 1000)
     job = flow.job(tenant, 10)

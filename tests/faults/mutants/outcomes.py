@@ -12,6 +12,7 @@ _RESULTS_TEST: Final = "tests/db/queue/test_results.py::"
 _RECOVERY_TEST: Final = "tests/db/queue/test_recovery.py::"
 _SHARDS_TEST: Final = "tests/db/queue/test_shards.py::"
 _LIFECYCLE_TEST: Final = "tests/unit/db/test_lifecycle.py::"
+_READING_TEST: Final = "tests/db/jobs/test_results.py::"
 _NEW_EPOCH: Final = "tests/db/queue/test_endings.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
 
 MUTANTS: Final = (
@@ -267,6 +268,93 @@ MUTANTS: Final = (
         ENDINGS,
         (("FOR NO KEY UPDATE SKIP LOCKED", "FOR UPDATE SKIP LOCKED"),),
         ("tests/db/queue/test_interleavings.py::test_a_shard_that_is_halved_while_its_jobs_deadline_passes_locks_nobody_out",),
+    ),
+    Mutant(
+        "read-to-the-gap",
+        "a running job is read as far as its first open row",
+        "db/jobs/results.py",
+        (("            end_idx = rows_in_order(conn, actor.tenant_id, job_id)\n", ""),),
+        (
+            f"{_READING_TEST}test_a_running_job_is_read_as_far_as_its_first_open_row",
+            f"{_READING_TEST}test_a_reader_that_polls_until_the_end_sees_every_row_once",
+        ),
+    ),
+    Mutant(
+        "gap-inside-a-shard",
+        "a row that is open inside a shard is a gap too",
+        "db/jobs/in_order.py",
+        (("FILTER (WHERE placed.idx = s.first_idx + placed.place) ", ""),),
+        (f"{_READING_TEST}test_a_running_job_is_read_as_far_as_its_first_open_row",),
+    ),
+    Mutant(
+        "one-end-of-a-reading",
+        "a reading ends where it was to end when it began",
+        "db/jobs/results.py",
+        (('"end": reading.end_idx, "limit"', '"end": NO_END, "limit"'),),
+        (f"{_READING_TEST}test_a_reading_ends_where_it_was_to_end_when_it_began",),
+    ),
+    Mutant(
+        "one-state-of-a-reading",
+        "what a job's errors are does not change within a reading",
+        "db/jobs/results.py",
+        (("elif reading.state in _NEVER_RAN:", "elif job.state in _NEVER_RAN:"), ("_NEVER_RAN[reading.state]", "_NEVER_RAN[job.state]")),
+        (f"{_READING_TEST}test_a_job_that_is_cancelled_while_its_errors_are_read_does_not_change_them",),
+    ),
+    Mutant(
+        "read-on-after-a-retry",
+        "who reads on behind rows that have run again is told so",
+        "db/jobs/results.py",
+        (("after.run != job.retry_count and", "False and"),),
+        (f"{_READING_TEST}test_who_reads_on_after_rows_have_run_again_is_told",),
+    ),
+    Mutant(
+        "one-run-of-a-reading",
+        "a reading that a retry meets does not look complete",
+        "db/jobs/results.py",
+        (("    if job.retry_count != reading.run:\n        raise _run_again()\n", ""),),
+        (f"{_READING_TEST}test_a_reading_that_a_retry_meets_does_not_look_complete",),
+    ),
+    Mutant(
+        "empty-at-the-end",
+        "a result file without a row is empty, also when the job has just ended",
+        "api/routes/files.py",
+        (
+            (
+                "    place = None if after is None else parse_line_id(after, ref.id)\n",
+                "    place = None if after is None else parse_line_id(after, ref.id)\n"
+                "    job = get_job(front.store, actor, ref.id)\n"
+                "    if job.ended and file_id not in result_files(job):\n        raise file_not_found()\n",
+            ),
+        ),
+        ("tests/api/routes/test_files.py::test_a_result_file_without_a_row_is_empty_while_the_job_runs_and_after_its_end",),
+    ),
+    Mutant(
+        "both-files-to-one-row",
+        "the two files of a running job are merged as far as it told, and no further",
+        "api/cli/work/outcomes.py",
+        (("                if end_row is not None and outcome.row > end_row:\n                    return\n", ""),),
+        ("tests/unit/api/cli/work/test_outcomes.py::test_of_a_job_that_runs_both_files_are_read_as_far_as_it_told",),
+    ),
+    Mutant(
+        "missing-rows-are-told",
+        "what was received is compared with the job's counts",
+        "api/cli/work/running.py",
+        (("    missing = tally.missing_of(expected_rows(batch, errors_only=errors_only))\n", "    missing = 0\n"),),
+        ("tests/unit/api/cli/work/test_running.py::test_rows_that_are_missing_in_what_was_read_are_told_of",),
+    ),
+    Mutant(
+        "all-failed-is-failed",
+        "a job in which every row failed has failed",
+        ENDINGS,
+        (("live_shards=False, deadline_passed=False, all_failed=all_failed)", "live_shards=False, deadline_passed=False)"),),
+        ("tests/db/queue/test_endings.py::test_a_job_in_which_every_row_failed_has_failed_and_says_why",),
+    ),
+    Mutant(
+        "failed-keeps-ids",
+        "the failures of a job in which every row failed keep their custom ids",
+        "db/files/files.py",
+        (('or_(jobs.c.state != "failed", jobs.c.failed_count > 0)', 'jobs.c.state != "failed"'),),
+        ("tests/db/queue/test_endings.py::test_a_job_in_which_every_row_failed_has_failed_and_says_why",),
     ),
     Mutant(
         "cancel-waits",

@@ -107,11 +107,18 @@ def test_the_first_shards_of_a_large_job_do_not_end_together() -> None:
     assert cut_points(7_000, 1_000)[:3] == [0, 1_000, 2_000], "nor are those of a job that has few"
 
 
+def test_a_job_of_which_every_row_failed_has_failed() -> None:
+    assert next_job_state(JobState.FINALIZING, live_shards=False, deadline_passed=False, all_failed=True) is JobState.FAILED
+    for state in set(JobState) - {JobState.FINALIZING}:
+        as_ever = next_job_state(state, live_shards=False, deadline_passed=False)
+        assert next_job_state(state, live_shards=False, deadline_passed=False, all_failed=True) is as_ever
+
+
 @pytest.mark.parametrize("state", list(JobState))
-def test_a_job_is_run_again_once_it_has_ended_with_some_answer(state: JobState) -> None:
-    ended = {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}
+def test_a_job_is_run_again_once_it_has_ended_unless_it_never_had_a_row_to_run(state: JobState) -> None:
+    ended = {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
     assert retried_job(state, has_shards=True) is (JobState.IN_PROGRESS if state in ended else None)
-    assert retried_job(state, has_shards=False) is (JobState.VALIDATING if state in ended else None)
+    assert retried_job(state, has_shards=False) is (JobState.VALIDATING if state in ended - {JobState.FAILED} else None)
     assert pausable(state) == (state in {JobState.VALIDATING, JobState.IN_PROGRESS})
 
 
@@ -347,7 +354,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def finalize(self) -> None:
         live = any(shard.state in LIVE_SHARDS for shard in self.shards)
-        self.job = next_job_state(self.job, live_shards=live, deadline_passed=False)
+        self.job = next_job_state(self.job, live_shards=live, deadline_passed=False, all_failed=len(self.failed) == len(self.results))
 
     # What always holds.
 
@@ -372,9 +379,9 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def a_job_that_ended_has_no_live_shard(self) -> None:
-        if self.job in {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}:
+        if self.job in {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}:
             assert not any(shard.state in LIVE_SHARDS for shard in self.shards)
-        if self.job is JobState.COMPLETED:
+        if self.job in {JobState.COMPLETED, JobState.FAILED}:
             assert not self.failed - self.results.keys()
             assert len(self.results) == ROWS
 
@@ -395,7 +402,7 @@ class Life(RuleBasedStateMachine):
             for belief in list(self.beliefs):
                 self._write(belief, ROWS, True)
             self.finalize()
-        assert self.job in {JobState.COMPLETED, JobState.CANCELLED, JobState.EXPIRED}
+        assert self.job in {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
         assert not any(shard.state in LIVE_SHARDS for shard in self.shards)
 
 

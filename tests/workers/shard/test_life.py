@@ -157,7 +157,7 @@ def test_the_time_to_load_a_model_is_no_part_of_its_speed(bench: Bench, monkeypa
 def test_what_shards_took_becomes_the_speed_that_later_jobs_are_cut_by(bench: Bench) -> None:
     job_id = bench.submit([row(0, {"input": "x" * 93})])
     (lease,) = shards.claim_any(bench.worker, "test:1", limit=1)
-    done = [WorkRow(0, code="engine_error")]
+    done = [WorkRow(0, payload=b"{}")]
     results.write_results(bench.worker, lease, done, finish=True, model_version="", metrics={"chars": 5000.0, "seconds": 10.0})
     endings.finalize_jobs(bench.dispatcher)
     assert jobs.get_job(bench.api, bench.actor, job_id).state == "completed"
