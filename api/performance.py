@@ -36,7 +36,7 @@ class Performance:
     def stage_shares(self) -> dict[str, float]:
         """Of the sum over the stages."""
         total = sum(self.stages.values())
-        return {stage: seconds / total for stage, seconds in self.stages.items()}
+        return {stage: seconds / total if total else 0.0 for stage, seconds in self.stages.items()}
 
 
 def performance(batch: "Batch") -> Performance:

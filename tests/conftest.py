@@ -67,7 +67,7 @@ class Server:
         """As superuser."""
         url = self.postgres.superuser_url().render_as_string(hide_password=False)
         with psycopg.connect(url, autocommit=True) as conn:
-            conn.execute(statement if isinstance(statement, sql.Composed) else sql.SQL(statement))  # type: ignore[arg-type]
+            conn.execute(statement if isinstance(statement, sql.Composed) else sql.SQL(statement))
 
     def new_database(self) -> str:
         """An empty, migrated database of its own. Returns its name."""

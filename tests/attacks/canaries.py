@@ -64,7 +64,7 @@ class Search:
         if len(letters) < FRAGMENT:
             return
         at = np.flatnonzero(self._pairs[letters[:-3] | letters[1:-2].astype(np.uint16) << 8])
-        quads = sum(letters[at + offset].astype(np.uint32) << (8 * offset) for offset in range(4))
+        quads = np.bitwise_or.reduce([letters[at + offset].astype(np.uint32) << (8 * offset) for offset in range(4)])
         likely = np.isin(quads, self._quads)
         for position, quad in zip(at[likely].tolist(), quads[likely].tolist(), strict=True):
             for name, form, needle in self._needles[quad]:

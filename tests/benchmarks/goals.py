@@ -1,5 +1,6 @@
 """The goals table: what was promised, what came out, pass or miss. Pure; the benchmarks bring the figures."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -65,7 +66,7 @@ GOALS: Final = (
 def verdict(goal: Goal, figure: Figure | None) -> str:
     if goal.is_of_peers:
         return PEERS
-    if figure is None:
+    if figure is None or math.isnan(figure.value):
         return NOT_MEASURED
     if not figure.enough:
         return TOO_FEW

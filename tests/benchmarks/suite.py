@@ -1,14 +1,18 @@
 """Which benchmark proves which line of the goals table.
 
 Each method here is a part of `make bench`: it runs a benchmark and enters its figures under the goals' keys, and what else was measured by
-its own name. A part that fails is on the report as not measured; the others go on.
+its own name. A part that fails, or brings no figure for a goal of its own, is on the report as not measured and fails the run; the others
+go on.
 """
 
+import math
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final
 
 from api.demo.corpus import LABELS
 from tests.benchmarks import accepting, end_to_end, interactive, many_rows, shapes
@@ -37,6 +41,18 @@ RUNS_ALLOWED = 10  # six runs, and room for a machine that gets busier after the
 # Below these a figure is shown as inconclusive. One turn on a busy machine can make the whole way look faster than its own bare loop.
 ENOUGH_TURNS = 3
 ENOUGH_WAITS = 100  # documents: the p99 of fewer is their maximum
+# The goals of which each part brings the figures.
+PARTS: Final = {
+    "end_to_end": ("end_to_end_c3", "end_to_end_bbc", "end_to_end_c1"),
+    "tiny_jobs": ("tiny_jobs",),
+    "sealing": ("sealing_cost",),
+    "agreement": ("agreement",),
+    "shapes": (),
+    "interactive": ("interactive_p99", "bulk_loss"),
+    "accepting": ("accepted_seconds", "accepted_cpu"),
+    "null_model": ("null_model",),
+    "many_rows": ("many_rows_cost", "many_rows_memory"),
+}
 ENOUGH_TEXTS = 600  # with no difference among so many, 99.5 % holds at 95 % confidence (the rule of three)
 
 
@@ -62,38 +78,62 @@ class Suite:
 
     def run(self) -> None:
         """With the real model, then without. Stacks are stopped in between: two at once would share what is measured."""
-        if self._wants("end_to_end", "tiny_jobs", "sealing", "agreement", "interactive", "shapes"):
+        with_model = ("end_to_end", "tiny_jobs", "sealing", "agreement", "interactive", "shapes")
+        if self._wants(*with_model):
             with (
+                self._failing(*with_model),
                 running(self.folder / "mill", {}) as mill,
                 environment(TEXTMILL_HOME=str(mill.home)),
                 BareLoop() as bare,
             ):
                 end_to_end.measure_whole(mill, c3().take(WARM_UP_TEXTS))
-                self._part("end_to_end", lambda: self._c3(mill, bare))
-                self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, bbc(), "end_to_end_bbc", 75))
-                self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, c1(), "end_to_end_c1", 60))
+                self._part("end_to_end", lambda: self._c3(mill, bare), "tiny_jobs", "sealing", of="C3")
+                self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, bbc(), "end_to_end_bbc", 75), of="BBC")
+                self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, c1(), "end_to_end_c1", 60), of="C1")
                 self._part("agreement", lambda: self._agreement(bare))
                 self._part("shapes", lambda: self._shapes(mill))
                 self._part("interactive", lambda: self._interactive(mill))
-        if self._wants("null_model", "accepting", "many_rows"):
-            with running(self.folder / "null", NULL_ENVIRONMENT) as mill:
+        without_model = ("accepting", "null_model", "many_rows")
+        if self._wants(*without_model):
+            with self._failing(*without_model), running(self.folder / "null", NULL_ENVIRONMENT) as mill:
                 self._part("accepting", lambda: self._accepting(mill))
                 self._part("null_model", lambda: self._null_model(mill))
                 self._part("many_rows", lambda: self._many_rows(mill))
         self._part("sealing", self._store)
+        self._look_for_missing()
 
     def _wants(self, *names: str) -> bool:
         return not self.options.only or bool(self.options.only & set(names))
 
-    def _part(self, name: str, run: Callable[[], None]) -> None:
-        if not self._wants(name):
+    def _part(self, name: str, run: Callable[[], None], *needed_by: str, of: str = "") -> None:
+        """``needed_by``: other parts whose figures it brings too. ``of``: which of the part's workloads."""
+        if not self._wants(name, *needed_by):
             return
-        self.say(f"{name}:")
-        try:
+        told = f"{name} {of}".strip()
+        self.say(f"{told}:")
+        with self._failing(told):
             run()
-        except Exception as error:  # whatever it is: the table is printed, and says that this line is missing
-            self.found.failures[name] = f"{type(error).__name__}: {error}"
-            self.say(f"  failed: {self.found.failures[name]}")
+
+    @contextmanager
+    def _failing(self, *names: str) -> Iterator[None]:
+        """Whatever goes wrong in it, the table is printed, says which lines are missing, and the run fails."""
+        try:
+            yield
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            self.say(f"  failed: {why}")
+            for name in names:
+                if self._wants(name.split()[0]) or len(names) == 1:
+                    self.found.failures.setdefault(name, why)
+
+    def _look_for_missing(self) -> None:
+        """A part that said nothing of a goal of its own has failed, however quietly."""
+        for name, keys in PARTS.items():
+            if not self._wants(name) or any(failed.split()[0] == name for failed in self.found.failures):
+                continue
+            figures = {key: self.found.figures.get(key) for key in keys}
+            if missing := [key for key, figure in figures.items() if figure is None or math.isnan(figure.value)]:
+                self.found.failures[name] = f"no figure came of {', '.join(missing)}"
 
     # With the real model
 

@@ -34,8 +34,6 @@ MACHINE: dict[str, object] = {
         (AT_MOST, 0.02, True),
         (AT_MOST, -0.5, True),
         (AT_MOST, 0.0201, False),
-        (AT_LEAST, math.nan, False),
-        (AT_MOST, math.nan, False),
     ],
 )
 def test_a_figure_passes_at_its_bound_and_not_beyond(goal: Goal, value: float, passes: bool) -> None:
@@ -45,6 +43,14 @@ def test_a_figure_passes_at_its_bound_and_not_beyond(goal: Goal, value: float, p
 def test_a_line_without_a_figure_is_not_measured_and_counts_as_missed() -> None:
     assert verdict(AT_LEAST, None) == "not measured"
     assert missed([AT_LEAST], {}) == [AT_LEAST]
+
+
+@pytest.mark.parametrize("goal", [AT_LEAST, AT_MOST])
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_figure_that_is_no_number_was_not_measured_however_often(goal: Goal, enough: bool) -> None:
+    figures = {goal.key: Figure(math.nan, "nan", enough=enough)}
+    assert verdict(goal, figures[goal.key]) == "not measured"
+    assert missed([goal], figures) == [goal]
 
 
 def test_a_line_of_the_peers_points_to_their_run_and_is_not_missed() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from workers.arrays import Vectors
 from workers.engines.contract.cpu import BF16_FLAGS, cpu_flags
+from workers.engines.contract.plan import DtypeChoice, EngineChoice
 from workers.inference.runtime import Runtime
 from workers.models import registry
 from workers.models.provision import ensure
@@ -29,8 +30,8 @@ class Device:
     device: str = "cpu"
     lanes: int | None = None
     budget_tokens: int | None = None
-    engine: str = "torch"  # named, with its format, so that no test waits for a calibration
-    dtype: str = "bfloat16" if cpu_flags() & BF16_FLAGS else "float32"
+    engine: EngineChoice = "torch"  # named, with its format, so that no test waits for a calibration
+    dtype: DtypeChoice = "bfloat16" if cpu_flags() & BF16_FLAGS else "float32"
 
 
 @pytest.fixture(scope="session")

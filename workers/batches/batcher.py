@@ -329,7 +329,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         for call, own in places.items():
             if call.live():  # not stopped while it ran: its answers may be half ones then
                 own_tokens = sum([lengths[place] for place in own])
-                part = own_tokens / tokens
+                part = own_tokens / tokens if tokens else len(own) / len(rows)
                 share = BatchShare(own_tokens, padding * part, budget_tokens * part, part, seconds * part)
                 call.settle([rows[place][2] for place in own], [answers[place] for place in own], share)
 

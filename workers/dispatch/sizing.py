@@ -15,7 +15,7 @@ from workers.tasks import TASKS
 SHARE: Final = 0.5
 MIN_CHARS: Final = 4_000
 MAX_CHARS: Final = 8_000_000  # a shard is opened in memory, several at once
-UNKNOWN_SPEED: Final = 10_000  # characters per second, where the registry does not know the model
+GUESSED_CHARS_PER_SECOND: Final = 10_000  # of a shard, where no model or none of the registry's tells better
 
 Speeds = Mapping[tuple[str, str], float]
 
@@ -32,6 +32,6 @@ def shard_chars(model: str | None, task: str, *, seconds: float, measured: Speed
 
 def _guess(model: str | None) -> float:
     try:
-        return registry.get(model).speed_chars_per_second * SHARE if model is not None else UNKNOWN_SPEED
+        return registry.get(model).speed_chars_per_second * SHARE if model is not None else GUESSED_CHARS_PER_SECOND
     except TextmillError:
-        return UNKNOWN_SPEED
+        return GUESSED_CHARS_PER_SECOND

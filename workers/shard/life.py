@@ -48,7 +48,7 @@ from workers.tasks.task import Group, Task, Work
 WRITE_ATTEMPTS: Final = 6  # where the write itself is to blame; else as long as the lease lasts: the answers stay in memory
 STORE_PAUSE_SECONDS: Final = 1.0  # before a shard is given back to a store in trouble, which would offer it again at once
 
-UNKNOWN_SPEED: Final = 100_000.0  # characters a second, of a task that needs no model
+CHARS_PER_SECOND_WITHOUT_MODEL: Final = 100_000.0  # of a task that needs none
 CHUNKS_IN_FLIGHT: Final = 2  # of a shard: one that runs, and one that waits for the lanes
 
 log = logging.getLogger("textmill.shard")
@@ -196,7 +196,7 @@ class ShardLife:
 
     def _pace_of(self, group: Group) -> Pace:
         if group.model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
-            speed = group.card.speed_chars_per_second if group.card is not None else UNKNOWN_SPEED
+            speed = group.card.speed_chars_per_second if group.card is not None else CHARS_PER_SECOND_WITHOUT_MODEL
             least_rows = DECODER_ROWS if group.card is not None and group.card.kind == "decoder" else 1
             self._paces[group.model] = Pace(self._settings.chunk_seconds, speed / self._settings.threads, least_rows)
         return self._paces[group.model]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from api.cli.commands.jobs import describe
 from api.cli.work.figures import figures, stage_rows
-from api.performance import mean_fill, padding_waste, performance
+from api.performance import Performance, mean_fill, padding_waste, performance
 from api.wire import Batch, Extras, RowCounts
 from workers.stages import STAGES, metric_of
 
@@ -35,6 +35,16 @@ def batch(metrics: dict[str, float] | None, run_seconds: float | None = 10.0) ->
         counts=RowCounts(total=100, completed=99, failed=1),
         textmill=Extras(metrics=metrics, run_seconds=run_seconds),
     )
+
+
+@pytest.mark.parametrize("run_seconds", [None, 0.0, 10.0])
+@pytest.mark.parametrize("metrics", [None, {}, dict.fromkeys(METRICS, 0.0)])
+def test_a_job_of_no_tokens_and_no_time_has_figures_too(metrics: dict[str, float] | None, run_seconds: float | None) -> None:
+    used = performance(batch(metrics, run_seconds))
+    assert (used.fill, used.padding_waste, used.device_busy) == (None, None, None)
+    assert stage_rows(used) == []
+    assert set(Performance(rows=0, run_seconds=None, stages=dict.fromkeys(STAGES, 0.0)).stage_shares.values()) == {0.0}
+    assert figures(used) is not None
 
 
 def test_waste_and_fill_are_shares_of_tokens() -> None:

@@ -108,7 +108,7 @@ def calibration(
             reason="the fastest that agrees with fp32" if trial.verdict == "slower" else "asked for, though " + trial.reason,
         )
         if trial is best
-        else replace(trial, reason=f"{_speed(trial) / _speed(best):.0%} of the chosen one's speed")
+        else replace(trial, reason=f"{_speed(trial) / (_speed(best) or 1.0):.0%} of the chosen one's speed")
         for trial in swept
     ]
     ordered = sorted([*judged, *unfit], key=lambda trial: (trial.verdict != "chosen", -_speed(trial), trial.engine, trial.format))

@@ -89,6 +89,20 @@ def test_a_call_without_rows_is_done_at_once(make: Make) -> None:
     assert (call.answers, call.share) == ([], BatchShare())
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_rows_of_no_tokens_are_answered_and_each_call_had_its_share_of_the_batch(engine: PretendedEngine, padded: bool) -> None:
+    reports: list[BatchReport] = []
+    policy = Policy(budget_tokens=8, padded=padded)
+    numbers: Numbers = Batcher(list, engine.run, name="test", lanes=1, policy=policy, observe=reports.append)
+    try:
+        calls = [numbers.submit([1, 2], [0, 0]), numbers.submit([3], [0]), numbers.submit([], [])]
+        assert [answers(call) for call in calls] == [[2, 4], [6], []]
+        assert sum(call.share.batches for call in calls) == pytest.approx(len(reports))
+        assert answers(numbers.submit([4], [1])) == [8], "the lane lives"
+    finally:
+        numbers.stop(drain=False)
+
+
 def test_a_call_is_known_to_be_under_way_before_a_lane_can_have_it_and_until_its_end(make: Make, engine: PretendedEngine) -> None:
     held: list[bool] = []
 
