@@ -21,7 +21,7 @@ import numpy as np
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow, OutOfMemory
 from workers.engines.contract.engine import Generation
-from workers.engines.contract.generation import GenerateRequest, Message
+from workers.engines.contract.generation import GenerateRequest, Message, before_stop
 from workers.engines.encoders.windows import windows
 from workers.models.fake_models import DIMENSIONS, MAX_TOKENS
 from workers.models.zero_shot import TEMPLATES, prototypes, written
@@ -161,14 +161,15 @@ class FakeDecoder:
         encoded = [text.encode() for text in texts]
         self._calls.add(encoded)
         _suffer(encoded, self._delay_seconds)
-        return [self._answer(text, item.max_tokens) for text, item in zip(texts, batch, strict=True)]
+        return [self._answer(text, item) for text, item in zip(texts, batch, strict=True)]
 
-    def _answer(self, text: str, max_tokens: int) -> Generation | FailedRow:
+    def _answer(self, text: str, item: GenerateRequest) -> Generation | FailedRow:
         if MARKS["nan"] in text:
             return FailedRow("non_finite_output")
-        answer = "" if MARKS["empty"] in text else expected_text(text, max_tokens)
+        whole = "" if MARKS["empty"] in text else expected_text(text, item.max_tokens)
+        answer = before_stop(whole, item.stop)
         words = len(answer.split())
-        return Generation(answer, list(range(words)), "stop" if words < max_tokens else "length")
+        return Generation(answer, list(range(words)), "stop" if words < item.max_tokens or answer != whole else "length")
 
 
 def _text(ids: Ids) -> str:

@@ -42,3 +42,8 @@ class GenerateRequest:
     messages: Sequence[Message] = ()
     prompt: str | None = None
     model: str | None = None
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """Up to the first of ``stops`` in it."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

@@ -6,7 +6,6 @@ bf16 the last bits of its logits still may). An answer may not end before it has
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,11 @@ from db.errors import TextmillError
 from workers.arrays import Ids
 from workers.batches.outcomes import FailedRow
 from workers.engines.contract.engine import Generation
-from workers.engines.contract.generation import GenerateRequest, Message
+from workers.engines.contract.generation import GenerateRequest, Message, before_stop
 from workers.engines.contract.plan import Format
 from workers.engines.contract.torch_errors import translated
 from workers.engines.decoders import chat
+from workers.engines.decoders.detokenizing import Detokenizer, StopSearch
 from workers.engines.decoders.sampling import sample
 from workers.models.card import ModelCard
 
@@ -79,7 +79,7 @@ class TorchDecoder:
         return ids
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[Generation | FailedRow]:
-        rows = [_Row(item, np.random.default_rng(item.seed)) for item in batch]
+        rows = [_Row(item, self._tokenizer) for item in batch]
         with torch.inference_mode(), translated():
             self._run(rows)
         return [row.outcome(self._tokenizer) for row in rows]
@@ -129,30 +129,34 @@ class TorchDecoder:
                 continue
             if row.item.temperature > 0:
                 greedy[place] = sample(logits[place], row.item.temperature, row.item.top_p, row.random.random())
-            row.take(greedy[place], self._end_ids, self._tokenizer)
+            row.take(greedy[place], self._end_ids)
         tokens: list[int] = greedy
         return tokens
 
 
-@dataclass(slots=True)
 class _Row:
     """A prompt on its way: what it has said so far and why it ended."""
 
-    item: GenerateRequest
-    random: np.random.Generator
-    ids: list[int] = field(default_factory=list)
-    blank: bool = True  # nothing but space so far
-    ending: str | None = None  # stop | length | non_finite | abandoned
+    def __init__(self, item: GenerateRequest, tokenizer: Tokenizer) -> None:
+        self.item = item
+        self.random = np.random.default_rng(item.seed)
+        self.ids: list[int] = []
+        self.blank = True  # nothing but space so far
+        self.ending: str | None = None  # stop | length | non_finite | abandoned
+        self._said = False  # in settled text something but space
+        self._text = Detokenizer(tokenizer)
+        self._stops = StopSearch(item.stop)
 
-    def take(self, token: int, end_ids: Sequence[int], tokenizer: Tokenizer) -> None:
+    def take(self, token: int, end_ids: Sequence[int]) -> None:
         if token in end_ids:
             self.ending = "stop"
             return
         self.ids.append(token)
         if self.blank or self.item.stop:
-            text = tokenizer.decode(self.ids)
-            self.blank = not text.strip()
-            if any(stop in text for stop in self.item.stop):
+            settled = self._text.add(token)
+            self._said = self._said or bool(settled.strip())
+            self.blank = not self._said and not self._text.open_text.strip()
+            if self._stops.found(settled, self._text.open_text):
                 self.ending = "stop"
                 return
         if len(self.ids) >= self.item.max_tokens:
@@ -162,5 +166,4 @@ class _Row:
         if self.ending == "non_finite":
             return FailedRow("non_finite_output")
         text: str = tokenizer.decode(self.ids)
-        cuts = [at for stop in self.item.stop if (at := text.find(stop)) >= 0]
-        return Generation(text[: min(cuts)] if cuts else text, self.ids, self.ending or "length")
+        return Generation(before_stop(text, self.item.stop), self.ids, self.ending or "length")

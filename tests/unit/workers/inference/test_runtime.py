@@ -19,7 +19,7 @@ from db.queue.row import WorkRow
 from tests.waiting import wait_until
 from tests.workers.asking import body_of, classify, embed, label_of, run, vector_in
 from tests.workers.runtimes import Device
-from workers.batches.outcomes import BatchReport, EngineBroken, Stopped
+from workers.batches.outcomes import BatchReport, EngineBroken, FailedRow, Stopped
 from workers.batches.ticket import Ticket
 from workers.engines.contract.generation import GenerateRequest, Message
 from workers.engines.contract.long_texts import Long, Pool
@@ -185,6 +185,19 @@ def test_calls_of_many_threads_share_batches_and_keep_their_answers(
     described = sum(len(f) for f in TEMPLATES) * 3 - 2 * 3 * len(TEMPLATES) + len(TEMPLATES) * sum(map(len, LABELS))
     assert sum(report.tokens for _, report in reports) == sum(map(len, TEXTS)) + described
     assert sum(ran.share.tokens for ran, _ in calls) == sum(map(len, TEXTS)), "descriptions of labels are nobody's input"
+
+
+def test_the_pretended_decoder_heeds_stop_strings_as_a_real_one_does(fake_runtime: Runtime) -> None:
+    whole = expected_text("continue this")
+    stop = whole.split()[2]
+    decoder = fake_runtime.decoder(DECODER)
+    (cut, left), _, _ = decoder.answer(
+        [GenerateRequest(prompt="continue this", stop=("never said", stop)), GenerateRequest(prompt="continue this")]
+    )
+    assert not isinstance(cut, FailedRow)
+    assert not isinstance(left, FailedRow)
+    assert (cut.text, cut.finish_reason) == (whole.partition(stop)[0], "stop")
+    assert left.text == whole
 
 
 def test_a_stopped_call_ends_and_its_neighbour_does_not(fake_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.batches.outcomes import FailedRow
@@ -61,6 +61,27 @@ def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(decoder: TorchDecod
     assert (generation.text, generation.finish_reason) == (" 5, 6, 7, 8,", "stop")
 
 
+@settings(max_examples=60)
+@given(
+    ids=st.lists(st.integers(0, 262_143) | st.integers(236, 600), min_size=1, max_size=30),
+    stop=st.sampled_from(["\n", "a", " ", "�", "()"]),
+)
+def test_a_row_says_and_ends_as_if_all_its_tokens_were_decoded_at_each(decoder: TorchDecoder, ids: list[int], stop: str) -> None:
+    tokenizer = decoder._tokenizer
+    row = _Row(GenerateRequest(decoder.tokenize_prompt("."), 100, stop=(stop,)), tokenizer)
+    for count, token in enumerate(ids, 1):
+        row.take(token, decoder._end_ids)
+        if token in decoder._end_ids:
+            break
+        whole = tokenizer.decode(ids[:count])
+        assert row.blank == (not whole.strip())
+        assert (row.ending == "stop") == (stop in whole)
+        if row.ending:
+            break
+    outcome = said(row.outcome(tokenizer))
+    assert outcome.text == tokenizer.decode(row.ids).partition(stop)[0]
+
+
 def test_a_seed_repeats_a_sample_whatever_runs_beside_it(decoder: TorchDecoder) -> None:
     ids = decoder.tokenize_prompt("Once upon a time")
 
@@ -91,7 +112,7 @@ def test_an_answer_does_not_end_before_it_has_said_something(decoder: TorchDecod
     row = GenerateRequest(decoder.tokenize_prompt("."), 4)
     logits = torch.zeros(1, 262_144)
     logits[0, decoder._end_ids[0]] = 100.0
-    fresh = _Row(row, np.random.default_rng(0))
+    fresh = _Row(row, decoder._tokenizer)
     assert decoder._next_tokens([fresh], logits.clone())[0] not in decoder._end_ids
     fresh.blank = False
     decoder._next_tokens([fresh], logits)
