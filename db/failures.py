@@ -56,7 +56,11 @@ _TABLE: Final = (
     Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
     Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
     # the model or the machine
-    Failure("empty_generation", 500, "The model wrote nothing."),
+    Failure(
+        "empty_generation",
+        500,
+        "The model wrote nothing before `stop` or `max_tokens` ended its answer: change them, or ask in other words.",
+    ),
     Failure("non_finite_output", 500, "The model's output was not a number."),
     Failure("out_of_memory", 500, "The row does not fit into the device's memory, not even alone."),
     Failure("crashed_worker", 500, "The worker's process died each time it met this row."),

@@ -2,7 +2,8 @@
 
 A batch is padded on the left and run until its last row has ended; a row that ends gives up its place at once, so the steps after it are
 cheaper. Each row has its own limits, temperature and random stream, so what it samples does not depend on which rows run beside it (in
-bf16 the last bits of its logits still may). An answer may not end before it has said something: the end token is barred until then.
+bf16 the last bits of its logits still may). An answer may not end before it has said something: until then the end token is barred, in a
+chat the first token of what would begin the next turn too, and no stop text counts.
 """
 
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ class TorchDecoder:
         )
         self._model.to(device=device).eval()  # type: ignore[call-arg]
         self._end_ids = [self._control(token) for token in END_TOKENS]
+        self._turn_ids = [self._encode(stop.strip())[0] for stop in self.chat_stop]
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         ids: list[int] = []
@@ -117,7 +119,8 @@ class TorchDecoder:
         """One token a row, after which the row may have ended. `logits` [n, V], fp32."""
         for place, row in enumerate(rows):
             if row.blank:
-                logits[place, self._end_ids] = -torch.inf
+                barred = self._end_ids if row.item.prompt is not None else self._end_ids + self._turn_ids
+                logits[place, barred] = -torch.inf
         highest, likeliest = logits.max(dim=1)
         sound, greedy = highest.isfinite().tolist(), likeliest.tolist()
         for place, row in enumerate(rows):
@@ -153,10 +156,13 @@ class _Row:
             return
         self.ids.append(token)
         if self.blank or self.item.stop:
-            settled = self._text.add(token)
-            self._said = self._said or bool(settled.strip())
-            self.blank = not self._said and not self._text.open_text.strip()
-            if self._stops.found(settled, self._text.open_text):
+            settled, open_text = self._text.add(token), self._text.open_text
+            if not self._said:
+                settled = settled.lstrip()
+                open_text = open_text if settled else open_text.lstrip()
+                self._said = bool(settled)
+            self.blank = not self._said and not open_text
+            if self._stops.found(settled, open_text):
                 self.ending = "stop"
                 return
         if len(self.ids) >= self.item.max_tokens:
@@ -166,4 +172,6 @@ class _Row:
         if self.ending == "non_finite":
             return FailedRow("non_finite_output")
         text: str = tokenizer.decode(self.ids)
-        return Generation(before_stop(text, self.item.stop), self.ids, self.ending or "length")
+        said = text.lstrip()
+        space = text[: len(text) - len(said)]
+        return Generation(space + before_stop(said, self.item.stop), self.ids, self.ending or "length")

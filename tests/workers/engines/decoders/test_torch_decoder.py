@@ -108,6 +108,22 @@ def test_a_chat_answer_is_short_and_says_something(decoder: TorchDecoder) -> Non
     assert (generation.text.strip(), generation.finish_reason) == ("Paris", "stop")
 
 
+@pytest.mark.parametrize("prompt", ["Hello, my name is", "My favourite food is", "The weather today is"])
+def test_a_text_that_is_no_question_is_answered_too(decoder: TorchDecoder, prompt: str) -> None:
+    """Left alone, the model begins the next question at once: it was trained on no chats."""
+    ids = decoder.tokenize_chat([Message("user", prompt)])
+    generation = said(decoder.generate([GenerateRequest(ids, 12, stop=decoder.chat_stop)])[0])
+    assert generation.text.strip()
+
+
+def test_a_stop_text_does_not_count_before_something_is_said(decoder: TorchDecoder) -> None:
+    ids = decoder.tokenize_chat([Message("user", "Write one sentence announcing a steel Lamp.")])
+    whole = said(decoder.generate([GenerateRequest(ids, 40)])[0]).text
+    generation = said(decoder.generate([GenerateRequest(ids, 40, stop=("\n",))])[0])
+    assert whole.startswith("\n")
+    assert generation.text == "\n" + whole.lstrip().partition("\n")[0]
+
+
 def test_an_answer_does_not_end_before_it_has_said_something(decoder: TorchDecoder) -> None:
     row = GenerateRequest(decoder.tokenize_prompt("."), 4)
     logits = torch.zeros(1, 262_144)
