@@ -1,4 +1,4 @@
-"""JSON lines: the OpenAI batch format, and plain ``{"id"?, "text" | "input" | "prompt", "label"?}`` lines.
+"""JSON lines: the OpenAI batch format, and plain ``{"id"?, "text" | "input" | "prompt" | "messages", "label"?}`` lines.
 
 A body is kept verbatim, as the bytes that were sent; workers read it strictly (:mod:`workers.tasks.reading`). Here only the envelope is
 read, at about 2 µs a line.
@@ -16,6 +16,7 @@ from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
 from api.formats.plain import defective_row, is_custom_id, plain_row
 from db.files.rows import NewRow
+from workers.tasks.public_fields import PLAIN_NAMES
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,6 +30,7 @@ _LINE_FIELDS: Final = ("custom_id", "method", "url", "body")
 _line: Final = msgspec.json.Decoder(_Line)
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _scalar: Final = msgspec.json.Decoder(str | int | bool | None)
+PROMPTS: Final = frozenset({"prompt", "input"})
 _NULL: Final = Raw(b"null")
 
 
@@ -122,10 +124,13 @@ def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:
     fields = _object_of(line)
     if isinstance(fields, str):
         return defective_row(number, fields, raw=line)
-    text = next((fields[name] for name in columns.text_names if name in fields), None)
-    if text is None:
+    field = next((name for name in columns.text_names if name in fields), None)
+    asked = _asked(fields, field, columns)
+    if "messages" in asked:
+        field = None
+    elif field is None:
         return defective_row(number, "missing_text_column", raw=line)
-    value = _scalar_of(text)
+    value = None if field is None else _scalar_of(fields[field])
     if value is not None and not isinstance(value, str):
         return defective_row(number, "invalid_field:input", raw=line)
     custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
@@ -133,8 +138,16 @@ def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:
         return defective_row(number, "invalid_custom_id", raw=line)
     if label is _UNFIT:
         return defective_row(number, "invalid_field:label", raw=line)
-    row = plain_row(number, value, _str(custom_id), _str(label), label_required=columns.label_required)
+    row = plain_row(number, value, _str(custom_id), _str(label), label_required=columns.label_required, asked=asked)
     return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
+
+
+def _asked(fields: dict[str, Raw], field: str | None, columns: Columns) -> dict[str, Raw]:
+    """What a row with `messages`, a `prompt` or an `input` asks of a generation by itself. Beside a text of another name such fields are
+    columns like any other: a `temperature` there is as like to be the weather's."""
+    if columns.text is not None or not (field in PROMPTS or "messages" in fields):
+        return {}
+    return {name: fields[name] for name in PLAIN_NAMES if not _is_null(fields.get(name))}
 
 
 def _object_of(line: bytes) -> dict[str, Raw] | str:

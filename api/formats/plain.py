@@ -1,5 +1,6 @@
 """A plain row: a text, with an id and a label where the file has them. CSV, Parquet and plain JSON lines all end here."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -16,19 +17,32 @@ class PlainBody(msgspec.Struct, omit_defaults=True):
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def plain_row(line: int, text: str | None, custom_id: str | None, label: str | None, *, label_required: bool) -> NewRow:
-    """``line`` is the line or record, from 1. An empty id counts as none: people export it so."""
+def plain_row(
+    line: int,
+    text: str | None,
+    custom_id: str | None,
+    label: str | None,
+    *,
+    label_required: bool,
+    asked: Mapping[str, msgspec.Raw] | None = None,
+) -> NewRow:
+    """``line`` is the line or record, from 1. An empty id counts as none: people export it so. ``asked``: the row's own settings of a
+    generation, as they came; with ``messages`` among them it needs no text."""
     custom_id = custom_id or None
     if custom_id is not None and not is_custom_id(custom_id):
         return defective_row(line, "invalid_custom_id")
-    if text is None:
+    if text is None and not (asked and "messages" in asked):
         return defective_row(line, "missing_input", custom_id)
-    if "\x00" in text:
+    if text is not None and "\x00" in text:
         return defective_row(line, "nul_character:input", custom_id)
     if not label and label_required:
         return defective_row(line, "missing_label", custom_id)
-    body = _encode(PlainBody(text, label or None))
-    return NewRow(line=line, endpoint=None, defect=None, custom_id=custom_id, body=body, size=len(text))
+    if asked:
+        told = {"input": text, "label": label or None}
+        body = _encode({**{name: value for name, value in told.items() if value is not None}, **asked})
+        return NewRow(line=line, endpoint=None, defect=None, custom_id=custom_id, body=body, size=len(body.decode()))
+    body = _encode(PlainBody(text or "", label or None))
+    return NewRow(line=line, endpoint=None, defect=None, custom_id=custom_id, body=body, size=len(text or ""))
 
 
 def defective_row(line: int, code: str, custom_id: str | None = None, raw: bytes | None = None) -> NewRow:

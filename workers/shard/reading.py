@@ -28,7 +28,7 @@ def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequ
         if row.endpoint is not None and row.endpoint != lease.endpoint:
             row.fail("url_mismatch")
             continue
-        row.ask = reader.ask(row.body) if row.body is not None else "missing_body"
+        row.ask = reader.ask(row.body, plain=row.endpoint is None) if row.body is not None else "missing_body"
         group = row.ask if isinstance(row.ask, str) else task.place(row.ask, names)
         if isinstance(group, str):
             row.fail(group)

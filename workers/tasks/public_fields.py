@@ -116,6 +116,8 @@ MESSAGE_FIELDS: Final[Mapping[str, tuple[object, ...]]] = {
 }
 TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
 MESSAGE_NAMES: Final = frozenset({"role", "content", "name"})
+# Of a plain row, what it asks of a generation; other tasks over the same file leave it aside.
+PLAIN_NAMES: Final = ("messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop")
 # What one task or another reads, and may be named where it stands in the body of another's.
 OWN_NAMES: Final = frozenset(
     {

@@ -19,7 +19,7 @@ import msgspec
 
 from workers.engines.contract.generation import Message
 from workers.tasks.body import Body
-from workers.tasks.public_fields import MESSAGE_NAMES, OWN_NAMES, settled
+from workers.tasks.public_fields import MESSAGE_NAMES, OWN_NAMES, PLAIN_NAMES, settled
 from workers.tasks.task import Task
 
 MAX_LABELS: Final = 5_000  # a row's scores are written for every label: 5,000 make some 150 kB a row
@@ -60,12 +60,12 @@ class Reader:
         if (code := task.fault(self._defaults, endpoint, max_labels)) is not None:
             raise InvalidDefaults(code)
 
-    def ask(self, body: bytes) -> Any:
-        """What a body asks for, or its failure code."""
+    def ask(self, body: bytes, *, plain: bool = False) -> Any:
+        """What a body asks for, or its failure code. ``plain``: of a row that names no endpoint, whose file may serve several tasks."""
         try:
             found = self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            again = _read_again(self._task.body, body, str(error))
+            again = _read_again(self._task.body, body, str(error), plain=plain)
             if isinstance(again, str):
                 return again
             found = again
@@ -154,10 +154,13 @@ def _convert_defaults(kind: type[Body], defaults: Mapping[str, object]) -> Body:
     return body
 
 
-def _read_again(kind: type[Body], body: bytes, fault: str) -> Body | str:
+def _read_again(kind: type[Body], body: bytes, fault: str, *, plain: bool) -> Body | str:
     """``fault``: what the strict decoder said."""
     try:
-        return _converted(kind, msgspec.json.decode(body))
+        fields = msgspec.json.decode(body)
+        if plain and isinstance(fields, dict):
+            fields = {name: value for name, value in fields.items() if name not in PLAIN_NAMES or name in kind.__struct_fields__}
+        return _converted(kind, fields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _validation_code(fault, kind)
 

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 
 def generate(
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet of prompts, or - for JSONL on stdin.")] = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="JSONL (prompts, chats or batch lines), CSV or Parquet, or - for JSONL on stdin.")
+    ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="One prompt instead of a file.")] = None,
+    complete: Annotated[bool, typer.Option("--complete", help="Go on with the text, as it stands, instead of answering it.")] = False,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="An instruction before every prompt.")] = None,
     out: Out = None,
     model: Model = None,
@@ -49,18 +52,26 @@ def generate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Generate a text for every prompt of FILE, or for one --prompt."""
+    """Generate a text for every prompt of FILE, or for one --prompt.
+
+    A row of JSONL may be a chat (`messages`), and beside `messages`, `prompt` or `input` its own `stop`, `max_tokens`, `temperature`,
+    `top_p` and `seed` count before the options. The lines of a batch file are taken as they are.
+    """
+    from api.cli.terminal.terminal import say, shown
+    from api.cli.work.peeking import literal_places
     from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, run
 
     if (file is None) == (prompt is None):
         raise CommandError("Give either a FILE of prompts or one --prompt.")
     settings = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     defaults: dict[str, object] = {name: value for name, value in settings.items() if value is not None}
+    if system and complete:
+        raise CommandError("--system goes with an answer; a text that is gone on with has no instruction beside it.")
     if system:
         defaults["messages"] = [{"role": "system", "content": system}]
     work = Work(
         title="Generating",
-        endpoint="/v1/chat/completions",
+        endpoint="/v1/completions" if complete else "/v1/chat/completions",
         defaults=defaults,
         out=out,
         window=window,
@@ -71,7 +82,10 @@ def generate(
         quiet=quiet,
     )
     if prompt is None:
-        return run(find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter), work)
+        found = find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter)
+        if not quiet and (places := literal_places(found.path, system)):
+            say(f"Note: {', '.join(f'{{{shown(name)}}}' for name in places)} in a prompt stays as it is: columns are not filled in.")
+        return run(found, work)
     if not prompt.strip():
         raise CommandError("--prompt is empty.")
     import msgspec

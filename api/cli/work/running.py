@@ -18,6 +18,7 @@ from api.cli.work.figures import say_performance
 from api.cli.work.following import come_back, ended_well, follow, let_go, say_why
 from api.cli.work.outcomes import expected_rows, read_outcomes, task_of
 from api.cli.work.outputs import SUFFIXES, Target, open_output, parse_target
+from api.cli.work.peeking import batch_endpoint
 from api.cli.work.tally import Tally
 from api.performance import performance
 from db.errors import TextmillError
@@ -152,13 +153,17 @@ def send(client: "Client", source: Source, purpose: str, *, quiet: bool) -> "Fil
 
 
 def run(source: Source, work: Work) -> ExitCode:
-    """Upload → job → results. The exit code says how it ended; raises what the client and the output raise."""
+    """Upload → job → results. The exit code says how it ended; raises what the client and the output raise. The lines of a batch file go
+    as they are, to the endpoint that they name."""
     task = task_of(work.endpoint)
     target = _target(work, task, source)
+    of_batch = batch_endpoint(source.path, task)
+    if of_batch is not None and source.fields.keys() - {"format"}:
+        raise CommandError("The lines of this file are those of a batch file and say themselves what to read: leave the columns out.")
     with connect() as client:
-        file = send(client, source, "rows", quiet=work.quiet)
+        file = send(client, source, "rows" if of_batch is None else "batch", quiet=work.quiet)
         batch = client.create_batch(
-            file.id, work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority, metadata=work.metadata
+            file.id, of_batch or work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority, metadata=work.metadata
         )
         if target is None:
             return _detached(batch, work)

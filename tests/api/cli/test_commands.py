@@ -267,6 +267,34 @@ def test_the_local_key_is_not_sent_to_another_machine(textmill: Callable[..., Do
     assert "TEXTMILL_API_KEY" in done.err
 
 
+def test_generate_reads_chats_with_their_own_settings_and_batch_lines(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    chats, lines = tmp_path / "chat.jsonl", tmp_path / "lines.jsonl"
+    talk = [{"role": "system", "content": "You are terse."}, {"role": "user", "content": "Capital of France?"}]
+    plain = [
+        {"id": "c1", "messages": talk},
+        {"id": "c2", "prompt": "List: one, two,", "max_tokens": 1, "temperature": 0},
+        {"id": "c3", "prompt": "a", "temperature": 9},
+    ]
+    chats.write_text("".join(f"{json.dumps(row)}\n" for row in plain))
+    done = textmill("generate", str(chats), "-o", "-", "-q", "--max-tokens", "3")
+    assert [row["id"] for row in done.lines] == ["c1", "c2", "c3"]
+    assert [row.get("output_tokens") for row in done.lines] == [3, 1, None]
+    assert "`temperature` must be a number of at most 2" in str(done.lines[2])
+    body = {"messages": talk, "max_tokens": 2}
+    lines.write_text(json.dumps({"custom_id": "b1", "method": "POST", "url": "/v1/chat/completions", "body": body}))
+    done = textmill("generate", str(lines), "-o", "-", "-q")
+    assert [(row["id"], row["output_tokens"]) for row in done.lines] == [("b1", 2)]
+    wrong = textmill("embed", str(lines), "-o", "-")
+    assert (wrong.exit_code, "textmill generate FILE" in wrong.err) == (2, True)
+
+
+def test_a_column_in_braces_is_told_of(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    source = tmp_path / "prompts.csv"
+    source.write_text('sku,name,material,prompt\n1,Lamp,steel,"Announce a {material} {name}."\n')
+    done = textmill("generate", str(source), "-o", str(tmp_path / "out.jsonl"), "--max-tokens", "2")
+    assert "{name}, {material} in a prompt stays as it is" in done.err
+
+
 def test_a_job_can_be_left_and_come_back_to(textmill: Callable[..., Done], rows: Path) -> None:
     started = textmill("label", str(rows), "--labels", "x,y", "--detach", "--priority", "3", "--metadata", "team=news")
     assert started.exit_code == 0, started.err

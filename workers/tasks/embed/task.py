@@ -1,5 +1,7 @@
 """Embedding: its body, and how it is read. Light."""
 
+import struct
+from base64 import b64decode
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -32,7 +34,14 @@ class EmbedBody(LongBody, forbid_unknown_fields=True, kw_only=True):
 
 
 class _Vector(msgspec.Struct):
-    embedding: list[float]
+    embedding: list[float] | str
+
+    def numbers(self) -> list[float]:
+        """Also of base64, which is of little-endian float32."""
+        if not isinstance(self.embedding, str):
+            return self.embedding
+        packed = b64decode(self.embedding)
+        return list(struct.unpack(f"<{len(packed) // 4}f", packed))
 
 
 class _Answer(msgspec.Struct):
@@ -58,9 +67,9 @@ class Embed(Task[EmbedBody]):
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)
-        found: dict[str, Any] = {"embedding": read.data[0].embedding}
+        found: dict[str, Any] = {"embedding": read.data[0].numbers()}
         if len(read.data) > 1:  # a table has one vector a row
-            found = {"embedding": None, "embeddings": [one.embedding for one in read.data]}
+            found = {"embedding": None, "embeddings": [one.numbers() for one in read.data]}
         return {**found, **extent_values(read)}
 
 

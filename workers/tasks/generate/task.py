@@ -13,6 +13,7 @@ from workers.tasks.task import Columns, Task
 
 MAX_OUTPUT_TOKENS: Final = 32_768  # above every context length in the registry: catches slips, the engine knows its own limit
 COMPLETIONS: Final = "/v1/completions"
+INSTRUCTIONS: Final = ("system", "developer")
 
 Temperature = Annotated[float, Meta(ge=0.0, le=2.0)]
 TopP = Annotated[float, Meta(gt=0.0, le=1.0)]
@@ -93,7 +94,7 @@ class Generate(Task[GenerateBody]):
             code = "missing_input:prompt" if prompt is None else "empty_input:prompt" if _is_empty(prompt) else None
             code = code or ("nul_character:prompt" if "\x00" in (prompt or "") else None)
         else:
-            messages = body.messages if body.messages is not None else defaults.messages or ()
+            messages = _laid_under(body.messages, defaults.messages or ())
             if plain is not None:
                 messages = [*messages, Message(role="user", content=plain)]
             code = _messages_fault(messages)
@@ -121,6 +122,14 @@ class Generate(Task[GenerateBody]):
             "input_tokens": read.usage.prompt_tokens,
             "output_tokens": read.usage.completion_tokens,
         }
+
+
+def _laid_under(own: Sequence[Message] | None, defaults: Sequence[Message]) -> Sequence[Message]:
+    """A row's own messages in place of the defaults', whose instructions they follow where they bring none."""
+    if own is None:
+        return defaults
+    alone = any(message.role in INSTRUCTIONS for message in own)
+    return own if alone or not own else [*(message for message in defaults if message.role in INSTRUCTIONS), *own]
 
 
 def _is_empty(prompt: str) -> bool:

@@ -115,6 +115,33 @@ def test_a_bad_line_is_kept_as_it_came_with_the_id_it_has() -> None:
     assert (row.custom_id, row.body) == ("mine", bad)
 
 
+CHAT = [{"role": "user", "content": "Capital of France?"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ({"id": "c1", "messages": CHAT}, {"messages": CHAT}),
+        ({"messages": CHAT, "text": "the same, rendered", "temperature": 0.5}, {"messages": CHAT, "temperature": 0.5}),
+        ({"prompt": "one, two,", "stop": ["five"], "max_tokens": 20}, {"input": "one, two,", "stop": ["five"], "max_tokens": 20}),
+        ({"input": "one", "seed": 3, "top_p": None}, {"input": "one", "seed": 3}),
+        ({"text": "rain", "temperature": 31.5, "stop": "Main Street"}, {"input": "rain"}),
+        ({"prompt": "one", "price": 3, "label": "x"}, {"input": "one", "label": "x"}),
+    ],
+)
+def test_a_plain_row_keeps_what_it_asks_of_a_generation(fields: dict[str, object], body: dict[str, object]) -> None:
+    [row] = plain_rows([msgspec.json.encode(fields)], Columns(), LIMITS)
+    assert row.defect is None
+    assert msgspec.json.decode(row.body or b"") == body
+
+
+def test_a_named_column_is_the_text_and_the_rest_is_data() -> None:
+    [row] = plain_rows([msgspec.json.encode({"prompt": "one", "temperature": 31.5})], Columns(text="prompt"), LIMITS)
+    assert row.body == b'{"input":"one"}'
+    [row] = plain_rows([msgspec.json.encode({"messages": CHAT})], Columns(text="body"), LIMITS)
+    assert row.defect == "missing_text_column"
+
+
 BAD_BODIES = [
     rb'{"model":"m","input":NaN}',
     rb'{"model":"m","input":"x",}',

@@ -215,6 +215,25 @@ def test_defaults_take_what_rows_take() -> None:
     assert check_defaults(TASKS["generate"], CHAT, {"stream": True}) == "unsupported_field:stream:false"
 
 
+def test_what_a_plain_row_asks_of_a_generation_is_left_aside_by_other_tasks() -> None:
+    row = json.dumps({"input": "goal", "stop": ["a"], "temperature": 9}).encode()
+    for task, endpoint in (("embed", "/v1/embeddings"), ("classify", "/v1/classifications")):
+        reader = Reader(TASKS[task], endpoint, {"labels": ["a", "b"]} if task == "classify" else {})
+        assert reader.ask(row, plain=True).input == "goal"
+        assert str(reader.ask(row)).startswith("unknown_field:stop:")
+    assert str(Reader(TASKS["generate"], CHAT, {}).ask(row, plain=True)).startswith("invalid_field:temperature:")
+
+
+def test_a_rows_own_settings_go_before_the_jobs() -> None:
+    defaults = {"messages": [{"role": "system", "content": "Be brief."}], "max_tokens": 99, "temperature": 1, "stop": "x"}
+    reader = Reader(TASKS["generate"], CHAT, defaults)
+    row = reader.ask(json.dumps({"messages": HELLO, "max_tokens": 5, "temperature": 0, "stop": ["five"]}).encode(), plain=True)
+    assert (row.max_tokens, row.temperature, row.stop) == (5, 0, ("five",))
+    assert [message.role for message in row.messages] == ["system", "user"]
+    row = reader.ask(json.dumps({"messages": [{"role": "system", "content": "Shout."}, *HELLO]}).encode())
+    assert [message.content for message in row.messages] == ["Shout.", "Say hi."]
+
+
 def test_every_name_that_a_task_reads_may_be_named() -> None:
     assert {name for task in TASKS.values() for name in task.body.__struct_fields__} <= OWN_NAMES
 

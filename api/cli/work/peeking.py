@@ -1,0 +1,75 @@
+"""What a look at an input's beginning tells before anything is sent: lines of a batch file, and places for columns that nobody fills in."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from api.cli.terminal.exits import CommandError
+from api.cli.work.outcomes import task_of
+from workers.tasks.task import Task
+
+HEAD_BYTES: Final = 1 << 20
+_COMMANDS: Final = {"classify": "label", "embed": "embed", "generate": "generate"}
+
+
+class _BatchLine(msgspec.Struct):
+    custom_id: msgspec.Raw
+    url: str
+    body: dict[str, msgspec.Raw]
+
+
+def batch_endpoint(path: Path | None, task: Task[Any]) -> str | None:
+    """The endpoint that the lines of a batch file name, of ``task``; None where the file holds plain rows. Raises CommandError where they
+    ask for another task."""
+    head = b"" if path is None else _head(path)
+    first = next((line for line in head.splitlines() if line.strip()), b"")
+    try:
+        url = msgspec.json.decode(first, type=_BatchLine).url
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if url in task.endpoints:
+        return url
+    try:
+        asked = task_of(url).name
+    except CommandError:
+        return None  # the rows say so, one by one
+    command = _COMMANDS.get(asked, f"run {asked}")
+    raise CommandError(f"The lines of this file ask for {url}: textmill {command} FILE.")
+
+
+def literal_places(path: Path | None, *more: str | None) -> list[str]:
+    """Names of the file's columns that stand in braces, ``{name}``, in its beginning or in ``more``: no text is put in their place."""
+    head = b"" if path is None else _head(path)
+    text = "\n".join([head.decode("utf-8", "replace"), *(each for each in more if each)])
+    return [name for name in _columns(head) if f"{{{name}}}" in text]
+
+
+def _columns(head: bytes) -> list[str]:
+    """Of JSON lines the first object's members, otherwise the cells of the first line."""
+    line = next((line for line in head.splitlines() if line.strip()), b"")
+    try:
+        return list(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    header = line.decode("utf-8-sig", "replace")
+    if "\x00" in header:
+        return []
+    delimiter = max(",;\t|", key=header.count)
+    try:
+        return [name.strip() for name in next(csv.reader(io.StringIO(header), delimiter=delimiter), []) if name.strip()]
+    except csv.Error:
+        return []
+
+
+def _head(path: Path) -> bytes:
+    """The file's first bytes; nothing of what is no ordinary file, or cannot be read: whoever opens it says why."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
