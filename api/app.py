@@ -13,6 +13,7 @@ from api import errors, request_log
 from api.request_log import RequestLog
 from api.requests.front import Front
 from api.requests.key_cache import KeyCache
+from api.requests.size_cache import SizeCache
 from api.requests.upload_slots import UploadSlots
 from api.routes import audit, batches, docs, files, heads, health, keys, label_sets, metrics, models, steering, timelines
 from api.settings import ApiSettings
@@ -38,6 +39,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
             store=store,
             bell=Bell(store),
             keys=KeyCache(chosen.key_cache_seconds),
+            sizes=SizeCache(),
             uploads=UploadSlots(chosen.max_uploads, chosen.upload_idle_seconds),
             store_calls=anyio.CapacityLimiter(chosen.store_threads),
         )

@@ -5,9 +5,8 @@ The output and error files of a job are not stored: ``file-o<hex of the job>`` a
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -16,11 +15,12 @@ from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts
 from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
+from db.jobs.file_lists import PURPOSE as RESULTS_PURPOSE
+from db.jobs.file_lists import Named, ResultFile, Which
 from db.jobs.jobs import JobRecord
 from db.jobs.results import Place
 
 Json = dict[str, object]
-Which = Literal["output", "errors"]
 
 MAX_LISTED: Final = 1_000
 MAX_IDX: Final = 2**31 - 1  # of a row: an integer of the store
@@ -31,22 +31,14 @@ _LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{4})?"
 _LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
 
 
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """What a file id names: an uploaded file (``which`` is None) or one of the two files of a job."""
-
-    id: UUID
-    which: Which | None
-
-
-def parse_file_id(text: str) -> FileRef:
+def parse_file_id(text: str) -> Named:
     """Raises NotFound, as for a file that is not there."""
     found = _FILE.fullmatch(text)
     if found is None:
         raise file_not_found()
     letter, digits = found.groups()
     which: Which | None = {"o": "output", "e": "errors"}.get(letter)  # type: ignore[assignment]
-    return FileRef(UUID(digits), which)
+    return Named(UUID(digits), which)
 
 
 def parse_batch_id(text: str) -> UUID:
@@ -115,16 +107,16 @@ def file_object(file: FileRecord) -> Json:
     return to_json(told)
 
 
-def result_file_object(job: JobRecord, which: Which) -> Json:
-    """``bytes`` is 0: the file is made as it is read, so its size is not known before."""
+def result_file_object(file: ResultFile, size_bytes: int, *, exact: bool) -> Json:
+    """``exact``: whether ``size_bytes`` was counted; else it is about as much, or 0 where nobody knows."""
     told = FileInfo(
-        id=file_id(job.job_id, which),
-        bytes=0,
-        created_at=int(job.created_at.timestamp()),
-        filename=f"{batch_id(job.job_id)}_{'output' if which == 'output' else 'error'}.jsonl",
-        purpose="batch_output",
+        id=file_id(file.job_id, file.which),
+        bytes=size_bytes,
+        created_at=int(file.created_at.timestamp()),
+        filename=f"{batch_id(file.job_id)}_{'output' if file.which == 'output' else 'error'}.jsonl",
+        purpose=RESULTS_PURPOSE,
         status="processed",
-        textmill={"complete": job.ended},
+        textmill={"complete": file.complete, "rows": file.row_count, "exact_bytes": exact},
     )
     return to_json(told)
 

@@ -7,6 +7,7 @@ import anyio
 from fastapi import Request
 
 from api.requests.key_cache import KeyCache
+from api.requests.size_cache import SizeCache
 from api.requests.upload_slots import UploadSlots
 from api.settings import ApiSettings
 from db.connect import Store
@@ -21,6 +22,7 @@ class Front:
     store: Store
     bell: Bell
     keys: KeyCache
+    sizes: SizeCache
     uploads: UploadSlots
     store_calls: anyio.CapacityLimiter
 

@@ -20,8 +20,11 @@ from api.objects import (
 from api.requests.auth import Manager, Reader, Submitter, Watcher
 from api.requests.front import Front, front_of
 from api.streams.downloads import Download, download, input_lines, result_lines
+from api.streams.sizes import Budget, size_of
 from api.streams.uploads import receive_upload
-from db.files.files import delete_file, get_file, list_files
+from db.actors import Actor
+from db.files.files import delete_file, get_file
+from db.jobs.file_lists import ResultFile, list_files, result_file
 from db.jobs.jobs import delete_outputs, get_job
 
 router = APIRouter(prefix="/v1/files")
@@ -42,23 +45,30 @@ def index(
     order: Literal["asc", "desc"] = "desc",
     purpose: Annotated[str | None, Query(pattern=r"^[a-z_-]{1,64}$")] = None,
 ) -> Json:
-    """Uploaded files; those of jobs are named by their batch."""
-    last = None if after is None else parse_file_id(after).id
-    store = front_of(request).store
-    files, has_more = list_files(store, actor, limit=min(limit, MAX_LISTED), after=last, order=order, purpose=purpose)
-    return list_object([file_object(file) for file in files], has_more=has_more)
+    """Uploaded files, and the output and error files of jobs that have ended (`purpose=batch_output`)."""
+    last = None if after is None else parse_file_id(after)
+    front = front_of(request)
+    listed, has_more = list_files(front.store, actor, limit=min(limit, MAX_LISTED), after=last, order=order, purpose=purpose)
+    budget = Budget()
+    data = [_result_file(front, actor, file, budget) if isinstance(file, ResultFile) else file_object(file) for file in listed]
+    return list_object(data, has_more=has_more)
 
 
 @router.get("/{file_id}")
 def show(request: Request, actor: Watcher, file_id: str) -> Json:
     """One file; `file-o…` and `file-e…` are the output and error file of a job."""
-    store, ref = front_of(request).store, parse_file_id(file_id)
+    front, ref = front_of(request), parse_file_id(file_id)
     if ref.which is None:
-        return file_object(get_file(store, actor, ref.id))
-    job = get_job(store, actor, ref.id)
+        return file_object(get_file(front.store, actor, ref.id))
+    job = get_job(front.store, actor, ref.id)
     if file_id not in result_files(job):
         raise file_not_found()
-    return result_file_object(job, ref.which)
+    return _result_file(front, actor, result_file(job, ref.which), Budget())
+
+
+def _result_file(front: Front, actor: Actor, file: ResultFile, budget: Budget) -> Json:
+    size = size_of(front, actor, file, budget)
+    return result_file_object(file, size.bytes, exact=size.exact)
 
 
 @router.get("/{file_id}/content")

@@ -16,13 +16,14 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from api import metrics
-from api.objects import Which, line_id
+from api.objects import line_id
 from api.requests.front import Front
 from db.actors import Actor
 from db.connect import Store
 from db.failures import describe, parts_of
 from db.files.rows import NewRow, StoredRow, iter_rows
-from db.jobs.results import Place, ResultLine, iter_results
+from db.jobs.file_lists import Which
+from db.jobs.results import PAGE_ROWS, Place, ResultLine, iter_results
 
 PIECE_BYTES: Final = 64 << 10
 NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
@@ -50,9 +51,11 @@ async def download(front: Front, lines: Iterator[bytes]) -> Download:
     return Download(_sent(front, first, pieces))
 
 
-def result_lines(store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None) -> Iterator[bytes]:
+def result_lines(
+    store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None, page: int = PAGE_ROWS
+) -> Iterator[bytes]:
     read = metrics.rows_read.labels(which)
-    for result in iter_results(store, actor, job_id, which=which, after=after):
+    for result in iter_results(store, actor, job_id, which=which, after=after, page=page):
         read.inc()
         yield _result_line(job_id, result)
 

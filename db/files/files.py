@@ -6,10 +6,10 @@ last of those outputs is deleted, and the file stays as a tombstone that jobs ca
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, update
 
 from db.actors import Actor
 from db.audit.acts import not_found, record_act
@@ -76,44 +76,7 @@ def get_file(store: Store, actor: Actor, file_id: UUID) -> FileRecord:
             record_digest(conn, actor.tenant_id, event_id, [found.name_sealed])
     if found is None:
         raise no_such_file(store, actor, "file.read", file_id)
-    return file_record(found, _open_name(sealer, found))
-
-
-def list_files(
-    store: Store,
-    actor: Actor,
-    *,
-    limit: int,
-    after: UUID | None = None,
-    order: Literal["desc", "asc"] = "desc",
-    purpose: str | None = None,
-) -> tuple[list[FileRecord], bool]:
-    """A page of the tenant's files by age, and whether there are more. ``after``: the last id of the page before, else NotFound."""
-    age = tuple_(files.c.created_at, files.c.file_id)
-    query = select(files).where(files.c.tenant_id == actor.tenant_id, _VISIBLE).limit(limit + 1)
-    if order == "desc":
-        query = query.order_by(files.c.created_at.desc(), files.c.file_id.desc())
-    else:
-        query = query.order_by(files.c.created_at, files.c.file_id)
-    if purpose is not None:
-        query = query.where(files.c.purpose == purpose)
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        last: datetime | None = None
-        if after is not None:
-            last = conn.execute(
-                select(files.c.created_at).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == after)
-            ).scalar_one_or_none()
-            border = tuple_(literal(last, files.c.created_at.type), literal(after, files.c.file_id.type))
-            query = query.where(age < border if order == "desc" else age > border)
-        found: list[tuple[Row[Any], Sealer]] = []
-        if after is None or last is not None:
-            event_id = record_act(conn, store, actor, "file.list")
-            page = conn.execute(query).all()
-            found = [(row, store.keyring.sealer(conn, actor.tenant_id, "file", row.file_id)) for row in page[:limit]]
-            record_digest(conn, actor.tenant_id, event_id, [row.name_sealed for row, _ in found])
-    if after is not None and last is None:
-        raise no_such_file(store, actor, "file.list", after)
-    return [file_record(row, _open_name(sealer, row)) for row, sealer in found], len(page) > limit
+    return open_file_record(sealer, found)
 
 
 def delete_file(store: Store, actor: Actor, file_id: UUID) -> None:
@@ -226,8 +189,9 @@ def file_record(row: Row[Any], name: str) -> FileRecord:
     )
 
 
-def _open_name(sealer: Sealer, row: Row[Any]) -> str:
-    return sealer.open("files.name", row.file_id, row.name_sealed).decode()
+def open_file_record(sealer: Sealer, row: Row[Any]) -> FileRecord:
+    """From a row of ``files``, with its name."""
+    return file_record(row, sealer.open("files.name", row.file_id, row.name_sealed).decode())
 
 
 def _of_file(tenant_id: UUID, file_id: UUID) -> tuple[Any, ...]:

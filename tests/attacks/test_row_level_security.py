@@ -19,8 +19,9 @@ from db.actors import Actor, Lease
 from db.catalogue.heads import find_head, list_heads, load_head_for_worker, store_head
 from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, list_label_sets, put_label_set
 from db.connect import Store
-from db.files.files import get_file, list_files
+from db.files.files import get_file
 from db.files.rows import iter_rows
+from db.jobs.file_lists import list_files
 from db.jobs.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
 from db.jobs.results import iter_results
 from db.operators.tenants import create_api_key, list_api_keys
@@ -448,7 +449,7 @@ def test_foreign_keys_work_for_the_component_that_may_see_nothing_of_the_owner(s
 
 READERS: dict[str, Callable[[Scene], object]] = {
     "files/files.get_file": lambda on: get_file(on.flow.api, on.own, on.lease.file_id),
-    "files/files.list_files": lambda on: list_files(on.flow.api, on.own, limit=10),
+    "files/files.open_file_record of a list": lambda on: list_files(on.flow.api, on.own, limit=10),
     "catalogue/heads.find_head": lambda on: find_head(on.flow.api, on.own, "a head"),
     "catalogue/heads.list_heads": lambda on: list_heads(on.flow.api, on.own),
     "catalogue/heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head"),

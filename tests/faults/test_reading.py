@@ -12,7 +12,8 @@ import pytest
 
 from api.cli.work.outcomes import expected_rows, read_outcomes
 from api.client import Client
-from api.objects import Which, batch_id, file_id
+from api.objects import batch_id, file_id
+from db.jobs.file_lists import Which
 from db.jobs.jobs import cancel_job, get_job
 from db.lifecycle import LIVE_JOBS
 from tests.faults.api_process import ApiProcess, start_api

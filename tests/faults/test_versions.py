@@ -12,7 +12,7 @@ from db.actors import Actor
 from db.audit.events import list_events
 from db.files import files
 from db.files.rows import iter_rows
-from db.jobs import jobs
+from db.jobs import file_lists, jobs
 from db.jobs.results import iter_results
 from db.migrate import current_revision, head_revision, migrate
 from db.queue import endings
@@ -110,7 +110,7 @@ def test_what_a_process_has_prepared_outlives_a_migration(stores: Stores, tenant
         assert len(list(iter_results(flow.api, tenant, job.job_id, which="output"))) == 10
         assert len(list(iter_rows(flow.api, tenant, job.file_id))) == 10
         jobs.list_jobs(flow.api, tenant, limit=3)
-        files.list_files(flow.api, tenant, limit=3)
+        file_lists.list_files(flow.api, tenant, limit=3)
         list_events(flow.api, tenant, limit=3)
         files.delete_file(flow.api, tenant, job.file_id)
 

@@ -9,7 +9,7 @@ from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.options import Json
 
-app = typer.Typer(no_args_is_help=True, help="List and delete uploaded files.")
+app = typer.Typer(no_args_is_help=True, help="List and delete files.")
 models_app = typer.Typer(no_args_is_help=True, help="List what can run.")
 
 
@@ -18,7 +18,7 @@ def list_files(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
     as_json: Json = False,
 ) -> int:
-    """List uploaded files, newest first."""
+    """List files, newest first: those uploaded, and the results of jobs that have ended."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import amount
     from api.cli.terminal.terminal import answer_json, table, when

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import func, select
 
+from api.streams import sizes
 from db.connect import Store
 from db.schema import files, rows
 from db.settings import Role
@@ -192,7 +193,8 @@ def test_results_can_be_read_while_the_job_runs(api: Served, mill: Mill) -> None
     assert (running["status"], running["output_file_id"]) == ("in_progress", None)
     assert running["textmill"]["output_file_id"] == output
     assert running["request_counts"]["completed"] == len(lines)
-    assert http.get(f"/v1/files/{output}").json()["textmill"] == {"complete": False}
+    told = http.get(f"/v1/files/{output}").json()
+    assert (told["bytes"], told["textmill"]) == (0, {"complete": False, "rows": len(lines), "exact_bytes": False})
 
 
 def test_results_are_read_on_from_the_line_where_a_reader_was_cut_off(api: Served, mill: Mill) -> None:
@@ -238,6 +240,38 @@ def test_lines_tell_the_row_and_where_it_begins_in_the_file(api: Served, mill: M
     for letter, places in (("o", [(1, 2), (2, 5), (4, 7)]), ("e", [(3, 6)])):
         lines = http.get(f"/v1/files/{batch['id'].replace('batch_', f'file-{letter}')}/content").text.splitlines()
         assert [(json.loads(line)["row"], json.loads(line)["line"]) for line in lines] == places
+
+
+def test_result_files_are_listed_with_their_size(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(classify_line("ü", "") + classify_file(30)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    assert http.get("/v1/files", params={"purpose": "batch_output"}).json()["data"] == []
+    mill.run_all()
+    batch = http.get(f"/v1/batches/{batch['id']}").json()
+    listed = http.get("/v1/files", params={"purpose": "batch_output"}).json()["data"]
+    assert [file["id"] for file in listed] == [batch["error_file_id"], batch["output_file_id"]]
+    for file, row_count in zip(listed, (1, 30), strict=True):
+        assert file["bytes"] == len(http.get(f"/v1/files/{file['id']}/content").content)
+        assert (file["purpose"], file["textmill"]) == ("batch_output", {"complete": True, "rows": row_count, "exact_bytes": True})
+        assert http.get(f"/v1/files/{file['id']}").json() == file
+    assert [file["id"] for file in http.get("/v1/files").json()["data"]] == [batch["error_file_id"], batch["output_file_id"], file_id]
+    first = http.get("/v1/files", params={"limit": 1}).json()
+    rest = http.get("/v1/files", params={"limit": 5, "after": first["last_id"]}).json()
+    assert [file["id"] for file in rest["data"]] == [batch["output_file_id"], file_id]
+    assert [file.id for file in api.openai().files.list(purpose="batch_output", limit=1)] == [file["id"] for file in listed]
+
+
+def test_a_large_result_file_is_told_from_its_first_rows(api: Served, mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "BUDGET_ROWS", 300)
+    http = api.http()
+    file_id = api.upload(classify_file(400)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    mill.run_all()
+    output = batch["id"].replace("batch_", "file-o")
+    told, real = http.get(f"/v1/files/{output}").json(), len(http.get(f"/v1/files/{output}/content").content)
+    assert told["textmill"]["exact_bytes"] is False
+    assert abs(told["bytes"] - real) < real / 20
 
 
 def test_who_reads_on_behind_a_line_of_before_a_retry_is_told_to_begin_anew(api: Served, mill: Mill) -> None:

@@ -1,11 +1,11 @@
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound
-from db.files.files import create_file, delete_file, get_file, list_files
+from db.files.files import create_file, delete_file, get_file
+from db.jobs.file_lists import list_files
 from db.jobs.jobs import cancel_job, delete_outputs
 from db.jobs.results import iter_results
 from db.queue.endings import finalize_jobs
@@ -23,31 +23,6 @@ def test_a_file_shows_what_it_was_made_with(flow: Flow, tenant: Actor) -> None:
     assert created.state == "uploading"
     assert get_file(flow.api, tenant, created.file_id) == created
     assert (created.name, created.expires_at) == ("ünï cödé.jsonl", expires_at)
-
-
-def test_lists_page_newest_first_by_id_and_say_whether_more_follow(flow: Flow, tenant: Actor) -> None:
-    made = [create_file(flow.api, tenant, name=str(at), purpose="train" if at == 3 else "batch") for at in range(5)]
-    create_file(flow.api, flow.new_tenant(), name="foreign", purpose="batch")
-    seen, after, pages = [], None, 0
-    while True:
-        page, has_more = list_files(flow.api, tenant, limit=2, after=after)
-        seen += page
-        pages += 1
-        if not has_more:
-            break
-        after = page[-1].file_id
-    assert [file.name for file in seen] == ["4", "3", "2", "1", "0"]
-    assert pages == 3
-    assert [file.name for file in list_files(flow.api, tenant, limit=2, order="asc", after=made[1].file_id)[0]] == ["2", "3"]
-    assert [file.name for file in list_files(flow.api, tenant, limit=9, purpose="train")[0]] == ["3"]
-    assert list_files(flow.api, tenant, limit=5) == (seen, False)
-
-
-def test_a_list_after_an_unknown_or_foreign_id_is_not_found(flow: Flow, tenant: Actor) -> None:
-    foreign = create_file(flow.api, flow.new_tenant(), name="n", purpose="batch")
-    for after in (uuid.uuid4(), foreign.file_id):
-        with pytest.raises(NotFound):
-            list_files(flow.api, tenant, limit=2, after=after)
 
 
 def test_another_tenants_file_is_not_found_and_the_attempt_is_on_record(flow: Flow, tenant: Actor) -> None:
@@ -96,7 +71,7 @@ def test_outputs_keep_their_custom_ids_when_the_input_is_deleted_and_take_them_a
 
     assert flow.execute(tenant, "SELECT count(body_sealed) FROM rows") == [(0,)]
     assert [line.custom_id for line in iter_results(flow.api, tenant, job.job_id, which="output")] == [f"id-{at}" for at in range(5)]
-    assert list_files(flow.api, tenant, limit=5) == ([], False)
+    assert list_files(flow.api, tenant, limit=5, purpose="batch") == ([], False)
     delete_outputs(flow.api, tenant, job.job_id, "output")
     assert flow.file_counts(tenant) == (1, 5, 1)
     delete_outputs(flow.api, tenant, job.job_id, "errors")

@@ -5,9 +5,10 @@ from sqlalchemy import text
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound
-from db.files.files import FileRecord, create_file, get_file, list_files
+from db.files.files import FileRecord, create_file, get_file
 from db.files.purge import Purge, Purged, lock_stale, stale
 from db.files.rows import RowWriter
+from db.jobs.file_lists import list_files
 from db.jobs.jobs import cancel_job, delete_outputs
 from db.jobs.results import iter_results
 from db.queue.endings import finalize_jobs
@@ -30,7 +31,7 @@ def test_stale_uploads_are_purged_and_others_are_not(flow: Flow, tenant: Actor) 
 
     assert Purge(flow.dispatcher, 3600).run().files == 1
     assert Purge(flow.dispatcher, 3600).run().files == 0
-    assert {file.name for file in list_files(flow.api, tenant, limit=5)[0]} == {"fresh", "a file"}
+    assert {file.name for file in list_files(flow.api, tenant, limit=5)[0] if isinstance(file, FileRecord)} == {"fresh", "a file"}
     with pytest.raises(Conflict):
         writer.append([plain(1)])
     assert flow.file_counts(tenant) == (2, 2, 2)

@@ -17,6 +17,7 @@ from db.audit.events import AuditEvent
 from db.catalogue.heads import HeadRecord
 from db.catalogue.label_sets import LabelSetRecord
 from db.files.files import FileRecord
+from db.jobs.file_lists import result_file
 from db.jobs.jobs import JobRecord
 from db.operators.tenants import ApiKeyRecord
 from workers.models import registry
@@ -50,7 +51,7 @@ def fields_of(answer: Mapping[str, object]) -> Iterator[str]:
 
 ANSWERS: list[tuple[str, str, Mapping[str, object]]] = [
     ("file", "http", objects.file_object(some(FileRecord))),
-    ("result file", "http", objects.result_file_object(some(JobRecord), "output")),
+    ("result file", "http", objects.result_file_object(result_file(some(JobRecord), "output"), 0, exact=False)),
     ("batch", "jobs", objects.batch_object(some(JobRecord))),
     ("model", "http", models._registry_model(registry.default_model("classify"))),
     ("head as a model", "http", models._head_model(some(HeadRecord))),

@@ -1,0 +1,141 @@
+"""All files of a tenant in one list: those that were uploaded, and the output and error files of jobs that have ended.
+
+The latter are not stored: they are read from results (:mod:`db.jobs.results`). They stand where their job does, by its age.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, select, text
+
+from db.actors import Actor
+from db.audit.acts import record_act
+from db.audit.events import record_digest
+from db.connect import Store
+from db.files.files import FileRecord, no_such_file, open_file_record
+from db.jobs.jobs import no_such_job
+from db.schema import files
+from db.sealing.cells import Sealer
+
+Which = Literal["output", "errors"]
+PURPOSE: Final = "batch_output"
+_KINDS: Final[tuple[Which | None, ...]] = (None, "output", "errors")  # in this order, of one age and one id
+
+# One look of each kind at an index by age, in whichever direction. Going on is a query of its own: a plan that fits both would pass over
+# every file of the pages before.
+_LIST: Final = """
+    SELECT kind, id FROM (
+        (SELECT 0 AS kind, file_id AS id, created_at FROM files
+         WHERE tenant_id = :tenant AND state NOT IN ('deleted', 'error') AND (expires_at IS NULL OR expires_at > now())
+           AND (CAST(:purpose AS text) IS NULL OR purpose = :purpose) {uploaded}
+         ORDER BY created_at {order}, file_id {order} LIMIT :limit)
+        UNION ALL
+        (SELECT 1, job_id, created_at FROM jobs
+         WHERE tenant_id = :tenant AND :results AND state IN ('completed', 'failed', 'cancelled', 'expired')
+           AND completed_count > 0 AND output_deleted_at IS NULL {output}
+         ORDER BY created_at {order}, job_id {order} LIMIT :limit)
+        UNION ALL
+        (SELECT 2, job_id, created_at FROM jobs
+         WHERE tenant_id = :tenant AND :results AND state IN ('completed', 'failed', 'cancelled', 'expired')
+           AND (failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count))
+           AND errors_deleted_at IS NULL {errors}
+         ORDER BY created_at {order}, job_id {order} LIMIT :limit)) AS listed
+    ORDER BY created_at {order}, id {order}, kind {order} LIMIT :limit
+    """
+
+
+def _list(order: str, behind: str) -> tuple[TextClause, TextClause]:
+    """The first page, and one behind a border."""
+    border = f"{behind} (CAST(:at AS timestamptz), CAST(:id AS uuid), CAST(:kind AS integer))"
+    kinds = {"uploaded": "file_id, 0", "output": "job_id, 1", "errors": "job_id, 2"}
+    first = _LIST.format(order=order, **dict.fromkeys(kinds, ""))
+    return text(first), text(_LIST.format(order=order, **{kind: f"AND (created_at, {key}) {border}" for kind, key in kinds.items()}))
+
+
+_LISTS: Final = {"desc": _list("DESC", "<"), "asc": _list("ASC", ">")}
+_FILE_AT: Final = text("SELECT created_at FROM files WHERE tenant_id = :tenant AND file_id = :id")
+_JOB_AT: Final = text("SELECT created_at FROM jobs WHERE tenant_id = :tenant AND job_id = :id")
+_JOBS: Final = text(
+    """
+    SELECT job_id, created_at, state, row_count, completed_count, failed_count, retry_count FROM jobs
+    WHERE tenant_id = :tenant AND job_id = ANY(:jobs)
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """The output or error file of a job. ``row_count``: its lines. ``run``: how often the job was run again. ``complete``: it has ended."""
+
+    job_id: UUID
+    which: Which
+    created_at: datetime
+    row_count: int
+    run: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file by what its id names; of a job's, ``which`` of the two."""
+
+    id: UUID
+    which: Which | None = None
+
+
+def list_files(
+    store: Store,
+    actor: Actor,
+    *,
+    limit: int,
+    after: Named | None = None,
+    order: Literal["desc", "asc"] = "desc",
+    purpose: str | None = None,
+) -> tuple[list[FileRecord | ResultFile], bool]:
+    """A page of the tenant's files by age, and whether there are more. ``after``: the last one of the page before, else NotFound."""
+    asked = {"tenant": actor.tenant_id, "limit": limit + 1, "purpose": purpose, "results": purpose in (None, PURPOSE)}
+    first, behind = _LISTS[order]
+    at: datetime | None = None
+    page: list[Row[Any]] = []
+    listed: list[ResultFile | tuple[Sealer, Row[Any]]] = []
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        if after is not None:
+            named = {"tenant": actor.tenant_id, "id": after.id}
+            at = conn.execute(_FILE_AT if after.which is None else _JOB_AT, named).scalar_one_or_none()
+        if after is None or at is not None:
+            event_id = record_act(conn, store, actor, "file.list")
+            border = {} if after is None else {"at": at, "id": after.id, "kind": _KINDS.index(after.which)}
+            page = list(conn.execute(first if after is None else behind, {**asked, **border}))
+            listed = _select(conn, store, actor, event_id, page[:limit])
+    if after is not None and at is None:
+        missing = no_such_file if after.which is None else no_such_job
+        raise missing(store, actor, "file.list", after.id)
+    return [file if isinstance(file, ResultFile) else open_file_record(*file) for file in listed], len(page) > limit
+
+
+def _select(
+    conn: Connection, store: Store, actor: Actor, event_id: UUID, page: Sequence[Row[Any]]
+) -> list[ResultFile | tuple[Sealer, Row[Any]]]:
+    """In the order of ``page``; what was uploaded is not opened yet."""
+    of_files = [row.id for row in page if _KINDS[row.kind] is None]
+    query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files))
+    uploaded = {row.file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", row.file_id), row) for row in conn.execute(query).all()}
+    record_digest(conn, actor.tenant_id, event_id, [uploaded[file_id][1].name_sealed for file_id in of_files])
+    of_jobs = [row.id for row in page if _KINDS[row.kind] is not None]
+    jobs = {row.job_id: row for row in conn.execute(_JOBS, {"tenant": actor.tenant_id, "jobs": of_jobs})}
+    listed: list[ResultFile | tuple[Sealer, Row[Any]]] = []
+    for row in page:
+        which = _KINDS[row.kind]
+        listed.append(uploaded[row.id] if which is None else result_file(jobs[row.id], which))
+    return listed
+
+
+def result_file(job: Any, which: Which) -> ResultFile:
+    """Of a job's row or record; while it runs, of the rows done so far."""
+    ended_early = job.state in ("cancelled", "expired")
+    failures = job.row_count - job.completed_count if ended_early else job.failed_count
+    complete = ended_early or job.state in ("completed", "failed")
+    return ResultFile(job.job_id, which, job.created_at, job.completed_count if which == "output" else failures, job.retry_count, complete)
