@@ -57,6 +57,12 @@ class WorkerSettings(StoreSettings):
     max_memory_mb: int | None = Field(
         default=None, ge=64, description="In MiB: above it the worker drains and ends with exit code 76, to be started afresh."
     )
+    unload_seconds: float = Field(
+        default=1800.0,
+        ge=0,
+        description="A model that nobody used for so long is unloaded, but for `TEXTMILL_MODELS`; it is loaded again when it is asked for. "
+        "0: none is. Where memory is short of `TEXTMILL_MAX_MEMORY_MB`, any that is idle goes, the least recently used first.",
+    )
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
     )

@@ -49,21 +49,24 @@ class LoadedEncoder:
 def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
     """As this machine found it to run best, or in its safe way until it has found out.
 
-    Raises TextmillError where a file is missing, broken, or not the registry's."""
+    Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing, broken, or not the registry's."""
     if card.id == "fake-encoder":
         return LoadedEncoder(fake.FakeEncoder(), _plan(card, settings, device="cpu"))
     from workers.engines.calibration.candidates import Candidates  # brings torch
+    from workers.engines.contract.torch_errors import translated
 
     device = _device(settings.device)
     if device != "cpu":
         folder = ensure(card, settings.home)
         candidates = Candidates(with_digest(card, folder), folder, cpu_flags(), device=device)
         candidate, made = on_gpu(candidates, _plan(card, settings, device=device), _asked(settings)[1])
-        loaded = LoadedEncoder(candidate.load(made.lanes, made.threads), made)
+        with translated():
+            loaded = LoadedEncoder(candidate.load(made.lanes, made.threads), made)
     else:
         choice = choice_for(card, settings)
         known = choice.kept()
-        engine, made = choice.load(known)
+        with translated():
+            engine, made = choice.load(known)
         loaded = LoadedEncoder(engine, made, choice.is_open(known))
     log.info("%s: %s", card.id, made.describe())
     return loaded
@@ -86,14 +89,16 @@ def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -
 
 
 def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngine, Plan]:
-    """Raises TextmillError where a file is missing or its digest is not the registry's."""
+    """Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing or its digest is not the registry's."""
     if card.id == "fake-decoder":
         return fake.FakeDecoder(), _plan(card, settings, device="cpu")
+    from workers.engines.contract.torch_errors import translated
     from workers.engines.decoders.torch_decoder import TorchDecoder
 
     made = _plan(card, settings, device=_device(settings.device))
     assert made.format != "int8"
-    return TorchDecoder(card, ensure(card, settings.home), device=made.device, number_format=made.format), made
+    with translated():
+        return TorchDecoder(card, ensure(card, settings.home), device=made.device, number_format=made.format), made
 
 
 def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice":

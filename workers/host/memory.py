@@ -12,6 +12,9 @@ EX_PLANNED: Final = 76  # beside watchdog.EX_HANG (75): whoever supervises start
 EX_CEILING: Final = 78  # EX_CONFIG of sysexits.h: a ceiling below what it needs to work at all, so that the next one would end as soon
 SETTLED_SECONDS: Final = 600.0  # who was idle for so long did not pass the ceiling by its start
 
+NEAR: Final = 0.9
+IDLE_SECONDS: Final = 10.0  # a model that nobody used for so long may go where memory is short: a job uses its own more often
+
 MIB: Final = 1 << 20
 
 
@@ -33,6 +36,10 @@ class Ceiling:
 
     def __init__(self, max_mb: int | None) -> None:
         self.max_mb = max_mb
+
+    def near(self, resident: int) -> bool:
+        """Whether what is not in use should go now, so that what comes next does not pass it."""
+        return self.max_mb is not None and resident > NEAR * self.max_mb * MIB
 
     def passed_by(self, resident: int) -> bool:
         return self.max_mb is not None and resident > self.max_mb * MIB

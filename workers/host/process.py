@@ -41,7 +41,7 @@ from workers.claims.message_filter import Intake
 from workers.claims.poller import Poller
 from workers.claims.slots import KEPT_SLOTS, Slots
 from workers.host.garbage_collection import calm_the_collector
-from workers.host.memory import EX_CEILING, EX_PLANNED, Ceiling, end_at_ceiling, resident_bytes
+from workers.host.memory import EX_CEILING, EX_PLANNED, IDLE_SECONDS, Ceiling, end_at_ceiling, resident_bytes
 from workers.host.presence import Progress, Pulse
 from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
@@ -229,11 +229,21 @@ class Worker:
                     self._stand_by()
                 elif time.monotonic() - looked_at >= MEMORY_SECONDS:
                     looked_at = time.monotonic()
-                    self._heed_ceiling(resident_bytes())
+                    self._heed_ceiling(self._unload_idle(resident_bytes()))
             time.sleep(0.1)
         log.info("draining: nothing more is claimed")
         why = {0: "signal", EX_PLANNED: "memory", EX_CEILING: "memory"}.get(self._exit_code, "device")
         self._let_go(why, self._exit_code, lambda: False)
+
+    def _unload_idle(self, resident: int) -> int:
+        """Lets go of models that nobody needs. Returns how much is held then."""
+        if self._ceiling.near(resident):
+            gone = self._runtime.unload(IDLE_SECONDS, most=1)
+        elif self._settings.unload_seconds:
+            gone = self._runtime.unload(self._settings.unload_seconds, keep=self._settings.models)
+        else:
+            gone = []
+        return resident_bytes() if gone else resident
 
     def _heed_ceiling(self, resident: int) -> None:
         if self._ceiling.passed_by(resident):

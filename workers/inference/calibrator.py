@@ -4,7 +4,6 @@ One thread a process. It goes from slice to slice when :mod:`workers.engines.cal
 one home one calibrates, and the others take over what it found.
 """
 
-import ctypes
 import logging
 import threading
 import time
@@ -17,6 +16,7 @@ from workers.engines.calibration import findings
 from workers.engines.calibration.slices import FIRST_REST_SECONDS, REST, wait_seconds
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import Plan
+from workers.inference.memory import give_memory_back
 from workers.logs import place_of
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ LOOK_SECONDS: Final = 2.0  # between two looks whether another process is throug
 NOBODY_CALLS_SECONDS: Final = 5.0  # at the latest it looks again whether it may go on
 
 log = logging.getLogger("textmill.engines")
-
-
-def give_memory_back() -> None:
-    """What a calibration's engines held goes back to the system: the allocator would keep a good part of it. glibc only."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +74,17 @@ class Calibrator:
         with self._lock:
             if self._closing.is_set():
                 return
+            self._tasks = [task for task in self._tasks if task.model_id != model_id]
             self._tasks.append(_Task(model_id, plan))
             self._rested(FIRST_REST_SECONDS / REST)
             if self._thread.ident is None:
                 self._thread.start()
         self._activity.wake()
+
+    def forget(self, model_id: str) -> None:
+        """A model that is loaded no more: what was still to be found out is, when it is loaded again."""
+        with self._lock:
+            self._tasks = [task for task in self._tasks if task.model_id != model_id]
 
     def close(self) -> None:
         """Begins no slice more, and waits for the one that runs."""

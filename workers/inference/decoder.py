@@ -12,7 +12,7 @@ from workers.engines.contract.generation import GenerateRequest
 from workers.stages import StageSeconds, queued
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Decoder:
     engine: DecoderEngine
     batcher: Batcher[GenerateRequest, list[GenerateRequest], Generation]

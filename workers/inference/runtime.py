@@ -1,22 +1,24 @@
 """The one door of a worker process to its models: each is loaded when it is first asked for, with the micro-batcher that feeds it.
 
-A model runs at once, and is put in place anew when the process has found out how it runs best (:mod:`workers.inference.calibrator`).
+A model runs at once, and is put in place anew when the process has found out how it runs best (:mod:`workers.inference.calibrator`). One
+that nobody used for long, or for which there is no room, is unloaded between two uses of it, and loaded again when it is asked for.
 """
 
+import logging
 import queue
 import threading
 import time
 import weakref
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from db.errors import TextmillError
 from workers.arrays import Ids, Vectors
 from workers.batches.activity import Activity
 from workers.batches.batcher import Batcher, Watch
-from workers.batches.outcomes import BatchReport
+from workers.batches.outcomes import BatchReport, OutOfMemory
 from workers.engines.contract.engine import EncoderEngine, Generation
 from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.plan import Plan
@@ -25,6 +27,7 @@ from workers.inference.calibrator import Calibrator
 from workers.inference.decoder import Decoder
 from workers.inference.duplicates import Duplicates
 from workers.inference.encoder import Encoder
+from workers.inference.memory import give_memory_back
 from workers.models import registry
 from workers.models.zero_shot import LabelSpace
 
@@ -34,7 +37,18 @@ if TYPE_CHECKING:
 Observe = Callable[[str, BatchReport], None]
 
 
+LET_GO_SECONDS: Final = 10.0  # what an unloaded model's last caller gets, before whoever unloads it goes on without waiting
+
 LoadedT = TypeVar("LoadedT", Encoder, Decoder)
+MadeT = TypeVar("MadeT")
+log = logging.getLogger("textmill.engines")
+
+
+class NoRoom(TextmillError):
+    """A model does not fit the device beside those that are in use."""
+
+    def __init__(self) -> None:
+        super().__init__("The model does not fit the memory of this device beside those in use.", code="out_of_memory")
 
 
 class Runtime:
@@ -56,7 +70,9 @@ class Runtime:
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._encoders: dict[str, Encoder] = {}
         self._decoders: dict[str, Decoder] = {}
-        self._retired: list[Batcher[Ids, Any, Vectors]] = []  # of encoders whose place another has, and that somebody still uses
+        self._retired: list[Batcher[Any, Any, Any]] = []  # of models whose place another has, or none, and that somebody may still use
+        self._users: Counter[str] = Counter()  # of a model that may not be unloaded
+        self._used_at: dict[str, float] = {}  # last, by model, of a monotonic clock
         self._duplicates = Duplicates()
         self._activity = Activity()
         self._changed = changed
@@ -105,10 +121,53 @@ class Runtime:
             stop(drain=drain)
         self._calibrator.close()
 
-    def lanes(self, model_id: str) -> int:
-        """How many instances of a loaded model run at once."""
-        loaded = self._encoders.get(model_id) or self._decoders[model_id]
-        return loaded.batcher.lanes
+    @contextmanager
+    def using(self, model_id: str) -> Iterator[int]:
+        """Loads the model if need be, and keeps it loaded while the block runs. Gives how many instances of it run at once."""
+        with self._lock:
+            self._users[model_id] += 1
+        try:
+            self.load(model_id)
+            yield (self._encoders.get(model_id) or self._decoders[model_id]).batcher.lanes
+        finally:
+            with self._lock:
+                self._users[model_id] -= 1
+                self._used_at[model_id] = time.monotonic()
+
+    def unload(self, idle_seconds: float, *, keep: Collection[str] = (), most: int | None = None) -> list[str]:
+        """Lets go of the models that nobody used for so long, but for those to ``keep``: the least recently used first, ``most`` of them.
+
+        What they held is given back to the system. None that somebody uses is among them. Returns which."""
+        with self._lock:
+            unused = [one for one in (*self._encoders, *self._decoders) if not self._users[one] and one not in keep]
+            idle = sorted((self._used_at[one], one) for one in unused)
+        before = time.monotonic() - idle_seconds
+        gone = [one for used_at, one in idle if used_at <= before]
+        gone = [one for one in gone[:most] if self._unload(one)]
+        if gone:
+            give_memory_back()
+        return gone
+
+    def _unload(self, model_id: str) -> bool:
+        loading = self._loading[model_id]
+        if not loading.acquire(blocking=False):
+            return False
+        try:
+            with self._lock:
+                if self._users[model_id] or self._closed:
+                    return False
+                loaded = self._encoders.pop(model_id, None) or self._decoders.pop(model_id, None)
+            if loaded is None:
+                return False
+            self._calibrator.forget(model_id)
+            ending = threading.Thread(target=self._end, args=self._retire(loaded), name=f"{model_id}-end", daemon=True)
+            del loaded
+            ending.start()
+        finally:
+            loading.release()
+        ending.join(LET_GO_SECONDS)
+        log.info("%s: unloaded", model_id)
+        return True
 
     def encoder(self, model_id: str) -> Encoder:
         card = registry.get(model_id)
@@ -117,7 +176,7 @@ class Runtime:
         with self._loading[model_id]:
             if model_id not in self._encoders:
                 with self._tell_loading(model_id):
-                    loaded = load_encoder(card, self._settings)
+                    loaded = self._with_room(lambda: load_encoder(card, self._settings))
                 self._keep(self._encoders, model_id, self._encoder_of(model_id, loaded.engine, loaded.plan))
                 if loaded.is_open:
                     self._calibrator.add(model_id, loaded.plan)
@@ -130,7 +189,7 @@ class Runtime:
         with self._loading[model_id]:
             if model_id not in self._decoders:
                 with self._tell_loading(model_id):
-                    engine, plan = load_decoder(card, self._settings)
+                    engine, plan = self._with_room(lambda: load_decoder(card, self._settings))
                 batcher: Batcher[GenerateRequest, list[GenerateRequest], Generation] = Batcher(
                     list,
                     engine.generate,
@@ -162,14 +221,37 @@ class Runtime:
 
     def _swap(self, model_id: str, engine: EncoderEngine, plan: Plan) -> None:
         """Whoever asks for the encoder from now on gets this one. Returns when nobody has the one before and its lanes have ended."""
-        before = self._encoders[model_id]
-        batcher = before.batcher
+        with self._loading[model_id]:
+            before = self._encoders.get(model_id)
+            if before is None:  # it was unloaded meanwhile
+                return
+            retired = self._retire(before)
+            self._keep(self._encoders, model_id, self._encoder_of(model_id, engine, plan))
+            del before
+        self._end(*retired)
+
+    def _with_room(self, load: Callable[[], MadeT]) -> MadeT:
+        """Where the device has no room for one more model, those go that nobody uses."""
+        try:
+            return load()
+        except (OutOfMemory, MemoryError):
+            if not self.unload(0.0):
+                raise NoRoom from None
+        try:
+            return load()
+        except (OutOfMemory, MemoryError):
+            raise NoRoom from None
+
+    def _retire(self, loaded: Encoder | Decoder) -> tuple[Batcher[Any, Any, Any], "queue.SimpleQueue[None]"]:
+        """Of a model that nobody gets from now on: its batcher, and what tells when nobody has it any more."""
         let_go: queue.SimpleQueue[None] = queue.SimpleQueue()  # a finalizer runs anywhere: of what wakes a thread, only this takes no lock
-        weakref.finalize(before, let_go.put, None).atexit = False
+        weakref.finalize(loaded, let_go.put, None).atexit = False
         with self._lock:
-            self._retired.append(batcher)
-        self._keep(self._encoders, model_id, self._encoder_of(model_id, engine, plan))
-        del before
+            self._retired.append(loaded.batcher)
+        return loaded.batcher, let_go
+
+    def _end(self, batcher: Batcher[Any, Any, Any], let_go: "queue.SimpleQueue[None]") -> None:
+        """Returns when nobody has the model and its lanes have ended."""
         while not self._closed:
             with suppress(queue.Empty):
                 let_go.get(timeout=1.0)
@@ -193,6 +275,7 @@ class Runtime:
     def _keep(self, loaded: dict[str, LoadedT], model_id: str, one: LoadedT) -> None:
         with self._lock:
             loaded[model_id] = one
+            self._used_at[model_id] = time.monotonic()
             closed = self._closed
         if closed:
             one.batcher.stop(drain=False)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, nullcontext
 from enum import StrEnum
 from typing import Any, Final
 
@@ -202,15 +202,13 @@ class ShardLife:
         return self._paces[group.model]
 
     def _answer(self, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Chunk:
-        with self._watch():
-            if group.card is not None:
-                self._runtime.load(group.model)  # not part of what the chunk took: shards are sized by that
+        # Loading is not part of what the chunk took: shards are sized by that.
+        with self._watch(), self._runtime.using(group.model) if group.card is not None else nullcontext(1) as lanes:
             began_at = time.monotonic()
             ran = task.run(work, group, rows)
             for row in rows:
                 if row.payload is None and row.code is None:  # a fault of the task's: it must not count as an answer
                     row.fail("engine_error")
-            lanes = self._runtime.lanes(group.model) if group.card is not None else 1
             return Chunk(rows, group.model, ran, lanes, began_at, time.monotonic())
 
     # Writing, and letting go.

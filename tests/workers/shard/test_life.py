@@ -433,7 +433,7 @@ def test_a_shard_tells_where_its_time_went(bench: Bench, monkeypatch: pytest.Mon
     told = bench.shard(job_id).metrics
     assert all(told[metric_of(stage)] > 0 for stage in STAGES if stage != "queue")
     assert told["queue_seconds"] >= 0
-    assert told["lane_seconds"] == pytest.approx(told["held_seconds"] * bench.runtime.lanes("fake-encoder"))
+    assert told["lane_seconds"] == pytest.approx(told["held_seconds"] * bench.runtime.encoder("fake-encoder").batcher.lanes)
     assert told["model_seconds"] <= told["lane_seconds"], "lanes were not busier than the clock allows"
 
 
