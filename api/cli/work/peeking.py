@@ -12,6 +12,7 @@ from api.cli.work.outcomes import task_of
 from workers.tasks.task import Task
 
 HEAD_BYTES: Final = 1 << 20
+LOOKED_AT: Final = 100  # lines: of a file of rows none is a batch line, of a batch file most are
 _COMMANDS: Final = {"classify": "label", "embed": "embed", "generate": "generate"}
 
 
@@ -25,12 +26,8 @@ def batch_endpoint(path: Path | None, task: Task[Any]) -> str | None:
     """The endpoint that the lines of a batch file name, of ``task``; None where the file holds plain rows. Raises CommandError where they
     ask for another task."""
     head = b"" if path is None else _head(path)
-    first = next((line for line in head.splitlines() if line.strip()), b"")
-    try:
-        url = msgspec.json.decode(first, type=_BatchLine).url
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if url in task.endpoints:
+    url = next(filter(None, map(_url_of, head.splitlines()[:LOOKED_AT])), None)
+    if url is None or url in task.endpoints:
         return url
     try:
         asked = task_of(url).name
@@ -38,6 +35,14 @@ def batch_endpoint(path: Path | None, task: Task[Any]) -> str | None:
         return None  # the rows say so, one by one
     command = _COMMANDS.get(asked, f"run {asked}")
     raise CommandError(f"The lines of this file ask for {url}: textmill {command} FILE.")
+
+
+def _url_of(line: bytes) -> str | None:
+    """Of a line of a batch file that can be read."""
+    try:
+        return msgspec.json.decode(line, type=_BatchLine).url
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def literal_places(path: Path | None, *more: str | None) -> list[str]:

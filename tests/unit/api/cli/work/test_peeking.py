@@ -33,6 +33,11 @@ def test_the_lines_of_a_batch_file_are_known_by_the_first(tmp_path: Path, task: 
     assert batch_endpoint(written(tmp_path, f"\n{batch_line(url)}\n"), TASKS[task]) == url
 
 
+def test_a_bad_line_before_them_hides_them_not(tmp_path: Path) -> None:
+    bad = '{"custom_id":"lone","method":"POST","url":"/v1/embeddings","body":{"input":"cut \\ud83d off"}}'
+    assert batch_endpoint(written(tmp_path, f"{bad}\n{batch_line('/v1/embeddings')}\n"), TASKS["embed"]) == "/v1/embeddings"
+
+
 @pytest.mark.parametrize(("url", "command"), [("/v1/embeddings", "textmill embed FILE"), ("/v1/classifications", "textmill label FILE")])
 def test_lines_that_ask_for_another_task_name_its_command(tmp_path: Path, url: str, command: str) -> None:
     with pytest.raises(CommandError, match=command):
