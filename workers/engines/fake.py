@@ -115,6 +115,7 @@ class FakeEncoder:
     max_tokens = MAX_TOKENS
     dimensions = DIMENSIONS
     labels: tuple[str, ...] = ()
+    unknown_id: int | None = None
     padded = False
 
     def __init__(self) -> None:

@@ -28,7 +28,8 @@ from workers.stages import StageSeconds, queued
 class Answered:
     """Texts as sequences (``pieces``: which are whose), and what the model said: ``vectors`` one a sequence.
 
-    ``tokens`` and ``truncated`` a text; ``failed``: by text, with the code of the first of its sequences that did.
+    ``tokens`` and ``truncated`` a text; ``unknown``: texts of which the model knows not one token; ``failed``: by text, with the code of
+    the first of its sequences that did.
     """
 
     sequences: list[Ids]
@@ -37,6 +38,7 @@ class Answered:
     truncated: list[bool]
     vectors: Vectors = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     failed: dict[int, str] = field(default_factory=dict)
+    unknown: set[int] = field(default_factory=set)
     share: BatchShare = field(default_factory=BatchShare)
     stages: StageSeconds = field(default_factory=StageSeconds)
 
@@ -99,6 +101,10 @@ class Encoder:
         sequences, truncated = self.engine.tokenize(texts)
         read = Answered(sequences, Pieces.singles(len(texts)), [len(one) for one in sequences], truncated)
         whole = {None, "truncate"}
+        unknown = self.engine.unknown_id
+        for index, ids in enumerate(sequences):
+            if unknown is not None and len(ids) > 2 and ids[1] == unknown and len(set(ids[1:-1].tolist())) == 1:
+                read.unknown.add(index)
         cut = [index for index, was in enumerate(truncated) if was and long is not None and long[index].on_long not in whole]
         if cut and long is not None:
             split: dict[int, list[Ids]] = {}

@@ -35,6 +35,11 @@ class Outcome(msgspec.Struct, frozen=True):
         return bool(self.values.get("truncated"))
 
     @property
+    def all_unknown(self) -> bool:
+        """The model knew not one token of its text."""
+        return bool(self.values.get("all_unknown"))
+
+    @property
     def cut_short(self) -> bool:
         """The model was not at the end of its answer when it had written as many tokens as it might."""
         return self.values.get("finish_reason") == "length"

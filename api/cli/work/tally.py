@@ -11,18 +11,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """``truncated``: texts of which only the beginning was read; ``cut_short``: answers that ended at their longest."""
+    """``truncated``: texts of which only the beginning was read; ``cut_short``: answers that ended at their longest;
+    ``unknown``: texts without one token that the model knows."""
 
     rows: int = 0
     failed: int = 0
     truncated: int = 0
     cut_short: int = 0
+    unknown: int = 0
 
     def add(self, outcome: Outcome) -> None:
         self.rows += 1
         self.failed += outcome.code is not None
         self.truncated += outcome.truncated
         self.cut_short += outcome.cut_short
+        self.unknown += outcome.all_unknown
 
     def missing_of(self, expected: int | None) -> int:
         """How many rows fewer than ``expected`` were counted; 0 where nobody knows."""
@@ -41,6 +44,11 @@ class Tally:
             )
         if self.truncated:
             lines.append(truncation(self.truncated, self.rows - self.failed))
+        if self.unknown:
+            lines.append(
+                f"{self.unknown:,} of {self.rows - self.failed:,} texts hold nothing that the model knows (`all_unknown`): "
+                "their answers say nothing."
+            )
         if self.cut_short:
             lines.append(
                 f"{self.cut_short:,} of {self.rows - self.failed:,} answers stop in the middle: "

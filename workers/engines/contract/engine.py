@@ -44,6 +44,10 @@ class EncoderEngine(Engine, Protocol):
         """Of a sequence classifier, one for each number of an answer, which then is a logit. Empty for a sentence encoder."""
 
     @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where it lacks nothing."""
+
+    @property
     def padded(self) -> bool:
         """Whether a batch costs its longest row times its rows."""
 

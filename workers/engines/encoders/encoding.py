@@ -32,6 +32,8 @@ class Encoding:
         marks = self._whole.encode("a")
         own = [at for at, special in enumerate(marks.special_tokens_mask) if not special] or [0]
         self._prefix, self._suffix = marks.ids[: own[0]], marks.ids[own[-1] + 1 :]
+        unknown = self._whole.model.unk_token if hasattr(self._whole.model, "unk_token") else None
+        self.unknown_id: int | None = None if unknown is None else self._whole.token_to_id(unknown)
         # One more than the model takes, so that a cut text is known from one that just fits. The end token is put back below.
         self._tokenizer.enable_truncation(max_tokens + 1)
 

@@ -98,6 +98,8 @@ class Form:
         cut = "true" if answered.truncated[place] else "false"
         if (chunks := answered.pieces.count_of(place)) > 1:
             cut += f',"chunks":{chunks},"pool":"{row.ask.pool or DEFAULT_POOL}"'
+        if place in answered.unknown:
+            cut += ',"all_unknown":true'
         tokens = answered.tokens[place]
         row.complete((self._form % (row.idx, self._labels[winner], *scores, cut, tokens, tokens)).encode(), tokens)
 

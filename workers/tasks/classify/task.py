@@ -33,6 +33,7 @@ class _Answer(msgspec.Struct):
     scores: dict[str, float]
     truncated: bool = False
     chunks: int = 1
+    all_unknown: bool = False
 
 
 class Classify(Task[ClassifyBody]):
@@ -79,8 +80,12 @@ class Classify(Task[ClassifyBody]):
 
 
 def extent_values(answer: Any) -> dict[str, object]:
-    """Of a text longer than the model reads: that it was cut, or read in so many windows."""
-    return {**({"truncated": True} if answer.truncated else {}), **({"chunks": answer.chunks} if answer.chunks > 1 else {})}
+    """Of a text longer than the model reads: that it was cut, or read in so many windows. Of one of which it knows no token, just that."""
+    return {
+        **({"truncated": True} if answer.truncated else {}),
+        **({"chunks": answer.chunks} if answer.chunks > 1 else {}),
+        **({"all_unknown": True} if answer.all_unknown else {}),
+    }
 
 
 def _brings_labels(model: str) -> bool:

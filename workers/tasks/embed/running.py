@@ -68,6 +68,7 @@ def _payload(row: WorkRow, model: str, model_version: str, vectors: Vectors, ans
             "model": model,
             "model_version": model_version,
             "truncated": any(answered.truncated[place] for place in places),
+            **({"all_unknown": True} if answered.unknown.issuperset(places) else {}),
             **({"chunks": chunks, "pool": row.ask.pool or DEFAULT_POOL} if chunks > 1 else {}),
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }

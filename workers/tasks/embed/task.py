@@ -48,6 +48,7 @@ class _Answer(msgspec.Struct):
     data: list[_Vector]
     truncated: bool = False
     chunks: int = 1
+    all_unknown: bool = False
 
 
 class Embed(Task[EmbedBody]):

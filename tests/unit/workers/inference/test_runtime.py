@@ -51,6 +51,14 @@ def said(rows: Sequence[WorkRow]) -> list[tuple[str, str, int, int]]:
     ]
 
 
+def test_a_text_of_nothing_but_unknown_tokens_is_marked(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the engine here a token is a byte; the first and the last stand for a model's own marks."""
+    monkeypatch.setattr(fake_runtime.encoder(ENCODER).engine, "unknown_id", ord("?"), raising=False)
+    texts = ["[???]", "[?]", "[?a?]", "[]", "plain"]
+    assert ["all_unknown" in body_of(row) for row in labelled(fake_runtime, texts)] == [True, True, False, False, False]
+    assert ["all_unknown" in body_of(row) for row in embed(fake_runtime, ENCODER, texts)[1]] == [True, True, False, False, False]
+
+
 def test_every_text_gets_its_own_answer(fake_runtime: Runtime) -> None:
     rows = labelled(fake_runtime, TEXTS)
     assert [label_of(row) for row in rows] == [expected_label(text, LABELS) for text in TEXTS]

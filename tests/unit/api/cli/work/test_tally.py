@@ -31,6 +31,11 @@ def test_the_rows_that_were_written_are_counted() -> None:
     assert told(tally(GOOD), to=None) == ""
 
 
+def test_texts_that_the_model_knows_nothing_of_are_told_of() -> None:
+    said = told(tally(GOOD, Outcome(2, 2, "b", {"label": "x", "all_unknown": True})))
+    assert "1 of 2 texts hold nothing that the model knows" in said
+
+
 def test_texts_that_were_cut_are_told_of_with_the_way_out() -> None:
     for to in ("out.csv", None):
         said = told(tally(GOOD, CUT, CUT, BAD), to=to)

@@ -71,3 +71,11 @@ def test_the_windows_of_a_real_tokenizer_read_like_its_own_sequences(encoding: E
 
 def test_a_text_that_fits_is_one_window(encoding: Encoding) -> None:
     assert [one.tolist() for one in encoding.windows("Short.", 16)] == [encoding.tokenize(["Short."])[0][0].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"), [("🦄🦄🦄", True), ("ქართული", True), ("кириллица", False), ("🦄 goal 🦄", False), ("☃️ ⚽", True), ("", False)]
+)
+def test_a_real_tokenizer_says_which_token_stands_for_what_it_lacks(encoding: Encoding, text: str, unknown: bool) -> None:
+    (ids,), _ = encoding.tokenize([text])
+    assert ({encoding.unknown_id} == set(ids[1:-1].tolist())) == unknown
