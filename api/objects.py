@@ -49,9 +49,9 @@ def parse_batch_id(text: str) -> UUID:
     return UUID(found.group(1))
 
 
-def line_id(job_id: UUID, idx: int, run: int) -> str:
-    """Of a row's line in the results, without its prefix. ``run``: how often the job had been run again, where it had been."""
-    return f"{job_id.hex}{idx:08x}{f'{run:04x}' if run else ''}"
+def line_id(job: bytes, idx: int, run: int) -> bytes:
+    """Of a row's line in the results, without its prefix. ``job``: the hex of its id. ``run``: how often it had been run again."""
+    return b"%b%08x%04x" % (job, idx, run) if run else b"%b%08x" % (job, idx)
 
 
 def parse_line_id(text: str, job_id: UUID) -> Place:

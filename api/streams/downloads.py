@@ -54,10 +54,10 @@ async def download(front: Front, lines: Iterator[bytes]) -> Download:
 def result_lines(
     store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None, page: int = PAGE_ROWS
 ) -> Iterator[bytes]:
-    read = metrics.rows_read.labels(which)
+    read, job = metrics.rows_read.labels(which), job_id.hex.encode()
     for result in iter_results(store, actor, job_id, which=which, after=after, page=page):
         read.inc()
-        yield _result_line(job_id, result)
+        yield _result_line(job, result)
 
 
 def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
@@ -85,13 +85,13 @@ def input_line(row: NewRow | StoredRow) -> bytes:
     return b'{"id":%b,%b\n' % (_encode(custom_id), body.removeprefix(b"{"))
 
 
-def _result_line(job_id: UUID, result: ResultLine) -> bytes:
+def _result_line(job: bytes, result: ResultLine) -> bytes:
     """The line of an output or error file. ``line`` and ``row`` are ours: where the row begins in the file that was uploaded, and which of
     its rows it is; both from 1, and not the same where a record has line breaks, or blank lines lie between."""
-    row = line_id(job_id, result.idx, result.run)
+    row = line_id(job, result.idx, result.run)
     custom_id = _encode(result.custom_id if result.custom_id is not None else f"line-{result.line}")
     if result.payload is not None:
-        response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row.encode(), result.payload)
+        response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row, result.payload)
         error = b"null"
     else:
         code = result.code or "engine_error"
@@ -99,7 +99,7 @@ def _result_line(job_id: UUID, result: ResultLine) -> bytes:
             (b"null", _encode({"code": code, "message": describe(code).message})) if code in NEVER_RAN else (_failed(row, code), b"null")
         )
     return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%d,"row":%d}\n' % (
-        row.encode(),
+        row,
         custom_id,
         response,
         error,
@@ -108,11 +108,11 @@ def _result_line(job_id: UUID, result: ResultLine) -> bytes:
     )
 
 
-def _failed(row: str, stored_code: str) -> bytes:
+def _failed(row: bytes, stored_code: str) -> bytes:
     failure = describe(stored_code)
     kind = "server_error" if failure.status >= 500 else "invalid_request_error"
     error = {"message": failure.message, "type": kind, "param": parts_of(stored_code)[1] or None, "code": failure.code}
-    return _encode({"status_code": failure.status, "request_id": f"req_{row}", "body": {"error": error}})
+    return _encode({"status_code": failure.status, "request_id": f"req_{row.decode()}", "body": {"error": error}})
 
 
 def _pieces(lines: Iterator[bytes]) -> Generator[bytes, None, None]:
