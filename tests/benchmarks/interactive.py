@@ -23,7 +23,7 @@ from api.client import Upload
 from api.demo.corpus import LABELS, batch_lines
 from api.local.processes.parts import WORKER_NICENESS
 from tests.benchmarks.mill import ENCODER, Mill
-from tests.benchmarks.workloads import Workload, c3
+from tests.benchmarks.workloads import Workload, c1, c3
 
 PIECE_ROWS = 64
 PER_SECOND = 5.0
@@ -53,8 +53,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, -(-round(share * 1000) * len(ordered) // 1000) - 1)]
 
 
-def measure_interactive() -> Felt:
-    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.interactive"], check=True, capture_output=True, text=True, timeout=180)
+def measure_interactive(*, quick: bool = False) -> Felt:
+    """``quick``: a second or two, to see that it runs."""
+    command = [sys.executable, "-m", "tests.benchmarks.interactive", *(["--quick"] if quick else [])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180)
     found = json.loads(done.stdout.splitlines()[-1])
     return Felt(**found)
 
@@ -128,32 +130,33 @@ def _classify(runtime: Any, texts: Sequence[str], *, interactive: bool = False) 
     scores_of(runtime, texts, LABELS, interactive=interactive)
 
 
-def main() -> None:
+def main(*, quick: bool) -> None:
+    turns, per_second, shorter = (1, 20 * PER_SECOND, 0.1) if quick else (TURNS, PER_SECOND, 1.0)
     os.nice(max(0, WORKER_NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
     from tests.benchmarks.own_runtime import open_runtime
 
     batches: list[float] = []
     runtime, settings = open_runtime(observe=lambda _model, report: batches.append(report.seconds))
-    texts = c3().texts
+    texts = (c1() if quick else c3()).texts
     bulk = Bulk(runtime, texts, settings.threads)
     chance = random.Random(1)
     felt: list[float] = []
 
     def ask(until: float) -> None:
-        while (pause := chance.expovariate(PER_SECOND)) + time.perf_counter() < until:
+        while (pause := chance.expovariate(per_second)) + time.perf_counter() < until:
             time.sleep(pause)
             began = time.perf_counter()
             _classify(runtime, [chance.choice(texts)], interactive=True)
             felt.append(time.perf_counter() - began)
 
     _classify(runtime, texts[:PIECE_ROWS])
-    bulk.run(2.0)
+    bulk.run(2.0 * shorter)
     batches.clear()
     alone, beside, batch_medians = [], [], []
-    for _ in range(TURNS):
-        alone.append(bulk.run(ALONE_SECONDS))
+    for _ in range(turns):
+        alone.append(bulk.run(ALONE_SECONDS * shorter))
         batch_medians.append(statistics.median(batches))
-        beside.append(bulk.run(BESIDE_SECONDS, ask))
+        beside.append(bulk.run(BESIDE_SECONDS * shorter, ask))
         batches.clear()
     runtime.close()
     found = {
@@ -166,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(quick="--quick" in sys.argv[1:])

@@ -39,9 +39,9 @@ class ManyRows:
         return statistics.median(run.rate for run in self.few) / self.many.rate
 
 
-def measure_many_rows(mill: Mill, rows: int) -> ManyRows:
-    _run(mill, FEW_ROWS)  # every part has its code and its pools from here on
-    few = [_run(mill, FEW_ROWS) for _ in range(FEW_RUNS)]
+def measure_many_rows(mill: Mill, rows: int, few_rows: int = FEW_ROWS) -> ManyRows:
+    _run(mill, few_rows)  # every part has its code and its pools from here on
+    few = [_run(mill, few_rows) for _ in range(FEW_RUNS)]
     many = _run(mill, rows)
     before, after = _peaks(few[-1]), _peaks(many)
     return ManyRows(few, many, {name: after[name] - before[name] for name in before if name.startswith(WATCHED)})

@@ -115,15 +115,16 @@ def calibrate() -> None:
 
 
 @contextmanager
-def running(home: Path, settings: Mapping[str, str], *, calibrated_in: Path | None = None) -> Iterator[Mill]:
+def running(home: Path, settings: Mapping[str, str], *, calibrated_in: Path | None = None, calibrated: bool = True) -> Iterator[Mill]:
     """A stack in ``home`` under these settings, stopped afterwards. ``calibrated_in``: a home whose findings about this machine it takes
-    over, so that two stacks that are compared run their models alike. The encoder is calibrated before, not beside what is measured."""
+    over, so that two stacks that are compared run their models alike. Where ``calibrated``, the encoder is so before, not beside the
+    work."""
     found = None if calibrated_in is None else calibrated_in / "calibration"
     if found is not None and found.is_dir():
         shutil.copytree(found, home / "calibration", dirs_exist_ok=True)
     where = Home(home)
     with environment(TEXTMILL_HOME=str(home), **settings):
-        if "TEXTMILL_FAKE_ENGINE" not in settings:
+        if calibrated and "TEXTMILL_FAKE_ENGINE" not in settings:
             calibrate()
         stack = Stack(where, detach.start(where, UpOptions(port=0, flower_port=0)), started=True)
     try:

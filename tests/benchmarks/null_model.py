@@ -21,9 +21,11 @@ WARM_UPS = 3  # until the dispatcher sizes shards by what it measured, as it doe
 POOLS = (("prefork", 2), ("threads", 4))
 
 
-def measure_null_model(mill: Mill, *, turns: int, allowance_seconds: float, say: Callable[[str], None]) -> dict[str, Series]:
-    """``whole`` and ``plain``."""
-    texts = many("Q1", ROWS)
+def measure_null_model(
+    mill: Mill, *, turns: int, allowance_seconds: float, say: Callable[[str], None], rows: int | None = None
+) -> dict[str, Series]:
+    """``whole`` and ``plain``. ``rows``: in place of the usual numbers of them."""
+    texts = many("Q1", rows or ROWS)
     broker_url = StoreSettings(home=mill.home).broker_url()
     with ExitStack() as held:
         tried = {}

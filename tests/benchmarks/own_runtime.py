@@ -18,12 +18,13 @@ def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, Work
 
     pinned = pin(settings.device, settings.lanes)
     settings = settings.model_copy(update={"device": pinned.device, **({"dtype": "exact"} if exact else {})})
-    from workers.engines.loading import find_out
+    from workers.engines.loading import choice_for, find_out
     from workers.inference.runtime import Runtime
     from workers.models import registry
 
-    if pinned.device == "cpu" and not exact:  # before the rows, not beside them
-        find_out(registry.get(ENCODER), settings)
+    card = registry.get(ENCODER)
+    if pinned.device == "cpu" and not exact and choice_for(card, settings).is_open(None):  # before the rows, not beside them
+        find_out(card, settings)
     runtime = Runtime(settings, observe=observe)
     runtime.warm([ENCODER])
     return runtime, settings

@@ -75,7 +75,7 @@ class StoreRates:
 
 def measure_store(folder: Path, workload: Workload) -> StoreRates:
     with durable_stores(folder) as stores:
-        _pass(stores, workload.take(len(workload) // 10))
+        _pass(stores, workload.take(max(1, len(workload) // 10)))
         shards, rates = _pass(stores, workload)
         with timed() as spent:
             _pass(stores, workload)

@@ -9,7 +9,7 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,7 @@ C3_SECONDS = 220.0
 RUNS_ALLOWED = 10  # six runs, and room for a machine that gets busier after the loop was tuned
 # Below these a figure is shown as inconclusive. One turn on a busy machine can make the whole way look faster than its own bare loop.
 ENOUGH_TURNS = 3
+QUICK = 8  # texts or rows of anything
 ENOUGH_WAITS = 100  # documents: the p99 of fewer is their maximum
 # The goals of which each part brings the figures.
 PARTS: Final = {
@@ -58,12 +59,19 @@ ENOUGH_TEXTS = 600  # with no difference among so many, 99.5 % holds at 95 % con
 
 @dataclass(slots=True)
 class Options:
-    """``full``: whole workloads and all turns, however long it takes; else each part keeps to its allowance. ``rows``: of the many rows."""
+    """``full``: whole workloads and all turns, however long it takes; else each part keeps to its allowance. ``rows``: of the many rows.
+
+    ``quick``: a few texts and rows of everything, once, to see that each part runs: its figures say nothing."""
 
     full: bool = False
     turns: int = 3
     rows: int = 200_000
     only: frozenset[str] = frozenset()
+    quick: bool = False
+
+    def sized(self, count: int) -> int:
+        """So many, but in the quick form."""
+        return min(count, QUICK) if self.quick else count
 
     def allowance(self, seconds: float) -> float:
         return float("inf") if self.full else seconds
@@ -82,11 +90,11 @@ class Suite:
         if self._wants(*with_model):
             with (
                 self._failing(*with_model),
-                running(self.folder / "mill", {}) as mill,
+                running(self.folder / "mill", {}, calibrated=not self.options.quick) as mill,
                 environment(TEXTMILL_HOME=str(mill.home)),
                 BareLoop() as bare,
             ):
-                end_to_end.measure_whole(mill, c3().take(WARM_UP_TEXTS))
+                end_to_end.measure_whole(mill, c3().take(self.options.sized(WARM_UP_TEXTS)))
                 self._part("end_to_end", lambda: self._c3(mill, bare), "tiny_jobs", "sealing", of="C3")
                 self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, bbc(), "end_to_end_bbc", 75), of="BBC")
                 self._part("end_to_end", lambda: self._bare_and_whole(mill, bare, c1(), "end_to_end_c1", 60), of="C1")
@@ -140,16 +148,19 @@ class Suite:
     def _c3(self, mill: Mill, bare: BareLoop) -> None:
         """C3 for three goals in the same turns: the bare loop, the whole way, the whole way without sealing, and C5's tiny jobs."""
         whole_workload = c3()
-        workload = end_to_end.fitted(bare, whole_workload, whole=self.options.full, seconds=C3_RUN_SECONDS)
+        workload = self._fitted(bare, whole_workload, C3_RUN_SECONDS)
         runs: dict[str, Callable[[], Run]] = {
             "bare": lambda: bare.measure(workload.texts, LABELS),
             "whole": lambda: end_to_end.measure_whole(mill, workload),
         }
         tenants = Tenants(mill, TENANTS)
-        jobs = c5().first(len(workload) * len(c5()) // len(whole_workload) // JOB_ROWS * JOB_ROWS)
+        jobs = c5().first(max(JOB_ROWS, len(workload) * len(c5()) // len(whole_workload) // JOB_ROWS * JOB_ROWS))
         try:
-            with running(self.folder / "open", SEALING_OFF, calibrated_in=mill.home) as readable:
+            with ExitStack() as held:
                 if self._wants("sealing"):
+                    readable = held.enter_context(
+                        running(self.folder / "open", SEALING_OFF, calibrated_in=mill.home, calibrated=not self.options.quick)
+                    )
                     end_to_end.measure_whole(readable, workload.take(WARM_UP_TEXTS))
                     runs["sealing off"] = lambda: end_to_end.measure_whole(readable, workload)
                 if self._wants("tiny_jobs"):
@@ -162,8 +173,13 @@ class Suite:
         if "tiny jobs" in done:
             self._tiny_jobs(done["whole"], done["tiny jobs"])
 
+    def _fitted(self, bare: BareLoop, workload: Workload, seconds: float) -> Workload:
+        if self.options.quick:
+            return workload.take(QUICK)
+        return end_to_end.fitted(bare, workload, whole=self.options.full, seconds=seconds)
+
     def _bare_and_whole(self, mill: Mill, bare: BareLoop, workload: Workload, key: str, seconds: float) -> None:
-        part = end_to_end.fitted(bare, workload, whole=self.options.full, seconds=seconds / RUNS_ALLOWED)
+        part = self._fitted(bare, workload, seconds / RUNS_ALLOWED)
         runs: dict[str, Callable[[], Run]] = {
             "bare": lambda: bare.measure(part.texts, LABELS),
             "whole": lambda: end_to_end.measure_whole(mill, part),
@@ -189,7 +205,7 @@ class Suite:
         """The whole corpus takes minutes in fp32 on a small machine: outside a full run, what fp32 does in half a minute or so."""
         corpus = bbc()
         part = corpus if self.options.full else corpus.take(int(max(200, self._rate("BBC", bare) * 10)))
-        found = measure_agreement(bare, part.texts)
+        found = measure_agreement(bare, part.take(self.options.sized(len(part))).texts)
         note = f"{found.texts:,} of {len(corpus):,} articles, max |Δp| {found.max_difference:.4f}; {found.chosen} vs {found.exact}"
         self.found.figures["agreement"] = Figure(found.same, f"{found.same:.2%}", note, found.texts >= ENOUGH_TEXTS)
         self.found.details["agreement"] = asdict(found)
@@ -206,14 +222,14 @@ class Suite:
         tokens = SHAPE_SECONDS * C3_MEAN_TOKENS * bare["docs_per_second"] if bare and not self.options.full else float("inf")
         for make in (c2, c3, c4, c8):
             workload = make()
-            workload = workload if tokens == float("inf") else workload.worth(tokens)
+            workload = workload.take(QUICK) if self.options.quick else workload if tokens == float("inf") else workload.worth(tokens)
             found = shapes.measure_shape(mill, workload, cores)
             self.found.shape_rows.append(found.row(workload.name))
             self.found.details[f"shape {workload.name}"] = {**asdict(found), "run": Series([found.run]).as_dict()}
             self.say(f"  {'  '.join(found.row(workload.name))}")
 
     def _interactive(self, mill: Mill) -> None:
-        felt = interactive.measure_interactive()
+        felt = interactive.measure_interactive(quick=self.options.quick)
         p50, p99 = (interactive.percentile(felt.seconds, share) for share in (0.5, 0.99))
         enough = len(felt.seconds) >= ENOUGH_WAITS
         times = ", ".join(f"{name} {one * 1000:.0f} ms" for name, one in (("p50", p50), ("p99", p99), ("batch", felt.batch_seconds)))
@@ -221,7 +237,8 @@ class Suite:
         self.found.figures["interactive_p99"] = Figure(p99 / felt.batch_seconds, f"{p99 / felt.batch_seconds:.1f}", note, enough)
         note = f"{felt.bulk_beside:,.0f} of {felt.bulk_alone:,.0f} docs/s"
         self.found.figures["bulk_loss"] = Figure(felt.loss, f"{felt.loss:.1%}", note, enough)
-        taken = interactive.measure_through_the_api(mill, many("C7", BULK_TEXTS), INTERACTIVE_JOBS, limit_seconds=25)
+        bulk, jobs = many("C7", self.options.sized(BULK_TEXTS)), 1 if self.options.quick else INTERACTIVE_JOBS
+        taken = interactive.measure_through_the_api(mill, bulk, jobs, limit_seconds=25)
         if taken:
             shown = f"p50 {interactive.percentile(taken, 0.5):.2f} s, p99 {interactive.percentile(taken, 0.99):.2f} s ({len(taken)} jobs)"
             self.found.lines.append(("C7: an interactive job of one document beside bulk of the same tenant, upload to answer", shown))
@@ -230,22 +247,24 @@ class Suite:
     # Without a model
 
     def _accepting(self, mill: Mill) -> None:
-        accepting.measure_accepted(mill, 2_000)
-        runs = [accepting.measure_accepted(mill) for _ in range(self.options.turns)]
+        lines = self.options.sized(accepting.LINES)
+        accepting.measure_accepted(mill, self.options.sized(2_000))
+        runs = [accepting.measure_accepted(mill, lines) for _ in range(self.options.turns)]
         seconds = statistics.median(run.seconds for run in runs)
         cpu = statistics.median(run.api_cpu_seconds for run in runs)
         spread = f"{min(run.seconds for run in runs):.2f}–{max(run.seconds for run in runs):.2f} s, {runs[0].megabytes:.0f} MB"
         self.found.figures["accepted_seconds"] = Figure(seconds, f"{seconds:.2f} s", spread)
-        self.found.figures["accepted_cpu"] = Figure(cpu, f"{cpu:.2f} s", f"{cpu / accepting.LINES * 1e6:.0f} µs a line")
-        finished = accepting.measure_finished(mill, runs[-1].file_id, accepting.LINES)
+        self.found.figures["accepted_cpu"] = Figure(cpu, f"{cpu:.2f} s", f"{cpu / lines * 1e6:.0f} µs a line")
+        finished = accepting.measure_finished(mill, runs[-1].file_id, lines)
         peaks = ", ".join(f"{name} {peak / MEGABYTE:.0f}" for name, peak in finished.peak_bytes.items())
         shown = f"first result {finished.first_result_seconds:.2f} s, done {finished.seconds:.2f} s, peak MB {peaks}"
-        self.found.lines.append(("C6: job over 50,000 rows, null model", shown))
+        self.found.lines.append((f"C6: job over {lines:,} rows, null model", shown))
         self.found.details["accepting"] = {"runs": [asdict(run) for run in runs], "job": asdict(finished)}
 
     def _null_model(self, mill: Mill) -> None:
         allowance = self.options.allowance(60)
-        done = measure_null_model(mill, turns=self.options.turns, allowance_seconds=allowance, say=self.say)
+        turns, rows = self.options.turns, QUICK if self.options.quick else None
+        done = measure_null_model(mill, turns=turns, allowance_seconds=allowance, say=self.say, rows=rows)
         found = ratio(done["whole"], done["plain"])
         pool = done["plain"].runs[0].parts["pool"]
         note = f"{found}; {done['whole'].rate:,.0f} docs/s vs Celery's {done['plain'].rate:,.0f} tasks/s ({pool})"
@@ -254,7 +273,7 @@ class Suite:
 
     def _many_rows(self, mill: Mill) -> None:
         rows = self.options.rows
-        found = many_rows.measure_many_rows(mill, rows)
+        found = many_rows.measure_many_rows(mill, rows, few_rows=self.options.sized(many_rows.FEW_ROWS))
         per_row = [run.cpu_per_row * 1e6 for run in (*found.few, found.many)]
         note = f"{rows:,} rows, {per_row[-1]:.0f} µs of CPU a row vs {statistics.median(per_row[:-1]):.0f}; wall {found.wall_ratio:.2f}×"
         self.found.figures["many_rows_cost"] = Figure(found.cost_ratio, f"{found.cost_ratio:.2f}× ({rows:,})", note)
@@ -266,7 +285,7 @@ class Suite:
     # The store alone
 
     def _store(self) -> None:
-        found = measure_store(self.folder / "store", many("Q2", STORE_ROWS))
+        found = measure_store(self.folder / "store", many("Q2", self.options.sized(STORE_ROWS)))
         shown = ", ".join(f"{name} {rate:,.0f}" for name, rate in found.rates.items())
         self.found.lines.append((f"Q2: store only, one thread, rows/s ({found.shards} shards)", shown))
         self.found.details["store"] = asdict(found)
