@@ -161,11 +161,20 @@ jobs = Table(
     _when("paused_at"),  # nothing more of it is begun until it is NULL again
     Column("retry_count", SmallInteger, nullable=False, server_default="0"),  # how often its failed rows were run again
     Column("rerun_from_idx", Integer),  # the first row that any of these runs did again: rows before it are as they were at first
+    _when("turn_at", nullable=False),  # orders a tenant's jobs of one priority: see db.queue.turns
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),
     Index("jobs_by_age", "tenant_id", "created_at", "job_id"),
     Index("jobs_twins", "tenant_id", "request_hmac", postgresql_where="request_hmac IS NOT NULL"),
+    Index(
+        "jobs_turn",
+        "tenant_id",
+        text("priority DESC"),
+        "turn_at",
+        "job_id",
+        postgresql_where="state = 'in_progress' AND paused_at IS NULL",
+    ),
     Index("jobs_live", "state", postgresql_where="state IN ('validating', 'in_progress', 'finalizing', 'cancelling')"),
 )
 
@@ -212,7 +221,7 @@ shards = Table(
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),
-    Index("shards_ready", "tenant_id", text("priority DESC"), "deadline", "job_id", "first_idx", postgresql_where="state = 'ready'"),
+    Index("shards_ready_of_job", "tenant_id", "job_id", "first_idx", postgresql_where="state = 'ready'"),
     Index("shards_leased", "lease_expires_at", postgresql_where="state = 'leased'"),
     Index("shards_offered", "dispatched_at", postgresql_where="state = 'ready' AND dispatched_at IS NOT NULL"),
 )

@@ -20,7 +20,7 @@ _AHEAD: Final = text(
                    done.rows / CAST(extract(epoch FROM clock_timestamp() - j.in_progress_at) AS float8) END AS speed
         FROM jobs mine
         JOIN jobs j ON j.tenant_id = mine.tenant_id AND j.job_id <> mine.job_id AND j.state IN ('validating', 'in_progress')
-             AND j.paused_at IS NULL AND (-j.priority, j.deadline, j.job_id) < (-mine.priority, mine.deadline, mine.job_id)
+             AND j.paused_at IS NULL AND (-j.priority, j.turn_at, j.job_id) < (-mine.priority, mine.turn_at, mine.job_id)
         LEFT JOIN LATERAL (SELECT sum(s.completed_count + s.failed_count) AS rows FROM shards s
                            WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id) AS done ON true
         WHERE mine.tenant_id = :tenant AND mine.job_id = :job

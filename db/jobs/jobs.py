@@ -330,7 +330,11 @@ class _Opened:
         return [self._record(row) for row in found]
 
     def _record(self, row: Row[Any]) -> JobRecord:
-        values = {name: value for name, value in row._mapping.items() if name not in {"metadata_sealed", "request_hmac", "rerun_from_idx"}}
+        values = {
+            name: value
+            for name, value in row._mapping.items()
+            if name not in {"metadata_sealed", "request_hmac", "rerun_from_idx", "turn_at"}
+        }
         metadata: dict[str, str] | None = None
         if row.metadata_sealed is not None:
             metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, row.metadata_sealed))

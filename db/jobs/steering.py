@@ -16,6 +16,7 @@ from db.errors import Conflict, StoreError
 from db.files import files
 from db.jobs.in_order import rows_in_order
 from db.jobs.jobs import JobRecord, get_job, no_such_job, tidy_file
+from db.jobs.turn import take_turn
 from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
 from db.schema import jobs
 
@@ -187,4 +188,6 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
     again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount
     if has_shards and not again:
         raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")
+    if again:
+        take_turn(conn, actor.tenant_id, job.job_id)
     conn.execute(_RERUN_FROM, {**key, "first": rows_in_order(conn, actor.tenant_id, job.job_id)})

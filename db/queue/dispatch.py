@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db.audit.events import record
 from db.connect import Store
+from db.jobs.turn import take_turn
 from db.lifecycle import cut_points, rows_per_shard
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 from db.sweeps import Page, Place, paged, sweep
@@ -54,17 +55,17 @@ _FAIL: Final = text(
 
 _OFFER: Final = """
     , picked AS MATERIALIZED (
-        SELECT s.tenant_id, s.shard_id, c.turn, c.priority, c.deadline
+        SELECT s.tenant_id, s.shard_id, c.turn, c.priority, c.turn_at
         FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
         WHERE s.state = 'ready'
-        ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :depth
+        ORDER BY c.turn, c.priority DESC, c.turn_at, c.shard_id LIMIT :depth
         FOR UPDATE OF s SKIP LOCKED
     ), offered AS (
         UPDATE shards s SET dispatched_at = now() FROM picked p
         WHERE s.tenant_id = p.tenant_id AND s.shard_id = p.shard_id
-        RETURNING s.shard_id, s.epoch, p.turn, p.priority, p.deadline
+        RETURNING s.shard_id, s.epoch, p.turn, p.priority, p.turn_at
     )
-    SELECT shard_id, epoch FROM offered ORDER BY turn, priority DESC, deadline, shard_id
+    SELECT shard_id, epoch FROM offered ORDER BY turn, priority DESC, turn_at, shard_id
     """
 _PICK: Final = text(CANDIDATES + _OFFER)
 _ANY: Final = {"idle": True, "only_newcomers": False, "least_priority": ANY_PRIORITY, **SUSPECTS}
@@ -102,6 +103,7 @@ def _cut(store: Store, job: Row[Any], shard_chars: ShardChars) -> bool:
             moved = conn.execute(_START, key).one_or_none() is not None
             if moved:
                 conn.execute(_CUT, {**key, **_parts(job, shard_chars(job.model, job.task))})
+                take_turn(conn, job.tenant_id, job.job_id)
         if moved:
             record(
                 conn,

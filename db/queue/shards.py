@@ -55,7 +55,7 @@ _HEADS: Final = """
     SELECT s.shard_id, s.crash_attempts
     FROM shards s JOIN candidates c ON c.tenant_id = s.tenant_id AND c.shard_id = s.shard_id
     WHERE s.state = 'ready'
-    ORDER BY c.turn, c.priority DESC, c.deadline, c.shard_id LIMIT :limit
+    ORDER BY c.turn, c.priority DESC, c.turn_at, c.shard_id LIMIT :limit
     FOR UPDATE OF s SKIP LOCKED
     """
 _LOCK_NEXT: Final = text(CANDIDATES + _HEADS)

@@ -2,9 +2,13 @@
 
 Tenants take turns, weighted by cost: deficit round robin (Shreedhar and Varghese, 1995) with a full-sized shard as the quantum. A tenant's
 turn is the cost of what it has in work or in the queue already and of what goes before, so one with a million rows and one with ten meet at
-the same place, and one with large shards does not get more of the device than one with small ones. What shares a turn goes by priority,
-deadline, age. A tenant is a **newcomer** while nothing of it is in work. Only the head of each tenant's queue is read, by index, however
-long the queue is.
+the same place, and one with large shards does not get more of the device than one with small ones. A tenant is a **newcomer** while nothing
+of it is in work.
+
+A tenant's own jobs go by priority and then by ``turn_at``: see :mod:`db.jobs.turn`.
+
+Only the head of each tenant's queue is read, by index: its jobs in their order, and of each the first ready shards. However long the queue
+is, and however much of it waits behind a pause, costs nothing.
 """
 
 from typing import Final
@@ -22,21 +26,24 @@ CANDIDATES: Final = """
             SELECT tenant_id, cost FROM shards WHERE state = 'ready' AND dispatched_at > now() - make_interval(secs => :redispatch)) AS held
         GROUP BY tenant_id
     ), candidates AS (
-        SELECT head.tenant_id, head.shard_id, head.priority, head.deadline,
+        SELECT head.tenant_id, head.shard_id, head.priority, head.turn_at,
                ceil(coalesce(busy.cost, 0) + sum(head.cost) OVER (
-                   PARTITION BY head.tenant_id ORDER BY head.priority DESC, head.deadline, head.job_id, head.first_idx)) AS turn
+                   PARTITION BY head.tenant_id ORDER BY head.priority DESC, head.turn_at, head.job_id, head.first_idx)) AS turn
         FROM (SELECT DISTINCT tenant_id FROM jobs WHERE state = 'in_progress' AND paused_at IS NULL
               AND (NOT :only_newcomers OR tenant_id NOT IN (SELECT tenant_id FROM busy))) AS active
         CROSS JOIN LATERAL (
-            SELECT s.tenant_id, s.shard_id, s.priority, s.deadline, s.job_id, s.first_idx, s.cost FROM shards s
-            WHERE s.tenant_id = active.tenant_id AND s.state = 'ready' AND s.priority >= :least_priority
-              AND (s.dispatched_at IS NULL OR s.dispatched_at <= now() - make_interval(secs => :redispatch))
-              AND (s.not_before IS NULL OR s.not_before <= now())
-              AND (s.deadline IS NULL OR s.deadline > now())
-              AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
-              AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id AND j.state = 'in_progress'
-                          AND j.paused_at IS NULL)
-            ORDER BY s.priority DESC, s.deadline, s.job_id, s.first_idx LIMIT :depth) AS head
+            SELECT j.tenant_id, first.shard_id, j.priority, j.turn_at, j.job_id, first.first_idx, first.cost FROM jobs j
+            CROSS JOIN LATERAL (
+                SELECT s.shard_id, s.first_idx, s.cost FROM shards s
+                WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready'
+                  AND (s.dispatched_at IS NULL OR s.dispatched_at <= now() - make_interval(secs => :redispatch))
+                  AND (s.not_before IS NULL OR s.not_before <= now())
+                  AND (s.deadline IS NULL OR s.deadline > now())
+                  AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
+                ORDER BY s.first_idx LIMIT :depth) AS first
+            WHERE j.tenant_id = active.tenant_id AND j.state = 'in_progress' AND j.paused_at IS NULL
+              AND j.priority >= :least_priority AND (j.deadline IS NULL OR j.deadline > now())
+            ORDER BY j.priority DESC, j.turn_at, j.job_id, first.first_idx LIMIT :depth) AS head
         LEFT JOIN busy ON busy.tenant_id = active.tenant_id
     )
 """

@@ -33,6 +33,11 @@ def test_what_came_first_goes_first_and_nothing_of_another_tenant_counts(flow: F
     assert jobs_ahead(flow.api, tenant, uuid.uuid4()) == NOTHING
 
 
+def test_a_shorter_job_overtakes(flow: Flow, tenant: Actor) -> None:
+    long, short = flow.job(tenant, 30), flow.job(tenant, 10)
+    assert [jobs_ahead(flow.api, tenant, job.job_id).jobs for job in (long, short)] == [1, 0]
+
+
 def test_a_priority_overtakes_and_a_pause_lets_by(flow: Flow, tenant: Actor) -> None:
     first, second = flow.job(tenant, 10), flow.job(tenant, 10)
     set_priority(flow.api, tenant, second.job_id, 5)
@@ -42,7 +47,7 @@ def test_a_priority_overtakes_and_a_pause_lets_by(flow: Flow, tenant: Actor) -> 
 
 
 def test_what_is_left_is_guessed_from_the_speed_so_far(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
-    first, second = flow.job(tenant, 30), flow.job(tenant, 10)
+    first, second = flow.job(tenant, 30), flow.job(tenant, 30)
     assert jobs_ahead(flow.api, tenant, second.job_id) == Ahead(1, None), "nothing like it ran yet"
     flow.answer(flow.claim())  # ten of thirty rows
     as_superuser("UPDATE jobs SET in_progress_at = clock_timestamp() - interval '20 seconds' WHERE job_id = %s", [first.job_id])
@@ -57,5 +62,5 @@ def test_before_a_job_begins_the_last_one_of_its_kind_tells_its_speed(flow: Flow
     finalize_jobs(flow.dispatcher)
     as_superuser("UPDATE jobs SET in_progress_at = completed_at - interval '5 seconds' WHERE job_id = %s", [done.job_id])
     flow.job(tenant, 40)
-    last = flow.job(tenant, 10)
+    last = flow.job(tenant, 40)
     assert jobs_ahead(flow.api, tenant, last.job_id) == Ahead(1, pytest.approx(20.0))  # type: ignore[arg-type]

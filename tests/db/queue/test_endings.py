@@ -83,8 +83,9 @@ def test_a_deadline_keeps_what_is_done_and_fences_the_holders(flow: Flow, tenant
 
 def test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch(flow: Flow, tenant: Actor) -> None:
     """Whoever held one, or holds a message about one, has another."""
-    overdue, cancelled = flow.job(tenant, 20), flow.job(tenant, 10)
+    overdue = flow.job(tenant, 20)
     flow.claim()
+    cancelled = flow.job(tenant, 10)
     _pass_deadline(flow, overdue)
     cancel_job(flow.api, tenant, cancelled.job_id)
     assert expire_jobs(flow.dispatcher) == 1

@@ -1,15 +1,23 @@
-"""Whose turn it is: tenants by the cost of their work, a tenant's shards by priority, deadline and age."""
+"""Whose turn it is: tenants by the cost of their work, a tenant's jobs by priority, and the shortest first, aged."""
 
 import uuid
 from collections import Counter
+from typing import Any, Final
 
 import pytest
+from sqlalchemy import text
 
 from db.actors import Actor
+from db.jobs.jobs import JobRecord, cancel_job
+from db.jobs.steering import retry_job
 from db.lifecycle import INTERACTIVE_PRIORITY
 from db.queue.dispatch import pick_dispatchable
+from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.shards import Kept, claim_any
+from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 from tests.db.flow import Flow, Stores
+
+TURN: Final = {"depth": 33, "redispatch": 0.0, "idle": True, "least_priority": ANY_PRIORITY, "only_newcomers": False, **SUSPECTS}
 
 
 @pytest.fixture
@@ -27,26 +35,76 @@ def _owner_of(flow: Flow, actors: list[Actor]) -> dict[uuid.UUID, int]:
     }
 
 
-def test_within_a_tenant_priority_goes_before_deadline_before_age(flow: Flow, tenant: Actor) -> None:
-    file = flow.upload(tenant, 10)
+def test_within_a_tenant_priority_goes_before_the_shortest_job_which_goes_before_age(flow: Flow, tenant: Actor) -> None:
     jobs = {
-        "later": flow.submit(tenant, file, window_seconds=7200),
-        "first": flow.submit(tenant, file),
-        "second": flow.submit(tenant, file),
-        "urgent": flow.submit(tenant, file, window_seconds=86_400, priority=5),
+        "long": flow.job(tenant, 40, shard_chars=1),
+        "short": flow.job(tenant, 10, shard_chars=1),
+        "short, later": flow.job(tenant, 10, shard_chars=1),
+        "urgent": flow.job(tenant, 40, shard_chars=1, priority=5),
     }
-    flow.execute(
-        tenant,
-        "UPDATE jobs SET deadline = (SELECT deadline FROM jobs WHERE job_id = :first) WHERE job_id = :second",
-        first=jobs["first"].job_id,
-        second=jobs["second"].job_id,
-    )
-    flow.cut()
     names = {job.job_id: name for name, job in jobs.items()}
-    order = [names[lease.job_id] for lease in claim_any(flow.worker, "host:1", limit=4)]
-    assert order[0] == "urgent"
-    assert set(order[1:3]) == {"first", "second"}
-    assert order[3] == "later"
+    assert _order(flow, names, 12) == ["urgent", "short", "short, later", "long"]
+
+
+def test_a_long_job_is_passed_by_shorter_ones_for_no_longer_than_it_itself_takes(flow: Flow, tenant: Actor) -> None:
+    old = flow.job(tenant, 40, shard_chars=1)  # some forty shards' work
+    flow.execute(tenant, "UPDATE jobs SET turn_at = turn_at - interval '1 day' WHERE job_id = :job", job=old.job_id)
+    young = flow.job(tenant, 10, shard_chars=1)
+    assert _order(flow, {old.job_id: "old", young.job_id: "young"}, 6) == ["old", "young"]
+
+
+def test_a_job_that_its_deadline_presses_goes_before_shorter_ones(flow: Flow, tenant: Actor) -> None:
+    pressed = flow.submit(tenant, flow.upload(tenant, 40), window_seconds=60)
+    flow.cut(shard_chars=1)
+    short = flow.job(tenant, 10, shard_chars=1)
+    assert _order(flow, {pressed.job_id: "pressed", short.job_id: "short"}, 6) == ["pressed", "short"]
+
+
+def test_a_job_that_is_run_again_takes_its_turn_by_what_is_left_of_it(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 40, shard_chars=1)
+    long = _turn_after(flow, tenant, job)
+    for lease in claim_any(flow.worker, "host:1", limit=3):
+        flow.answer(lease)
+    cancel_job(flow.api, tenant, job.job_id)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    retry_job(flow.api, tenant, job.job_id)
+    assert 0 < _turn_after(flow, tenant, job) < long / 2
+
+
+@pytest.mark.parametrize(
+    "aside",
+    ["paused_at = now()", "deadline = now() - interval '1 second'", "state = 'cancelling'"],
+)
+def test_a_claim_reads_no_shard_of_a_job_that_waits(flow: Flow, tenant: Actor, aside: str) -> None:
+    """By the rows that the plan visits: with 333,000 paused shards a claim took half a second."""
+    waiting = flow.job(tenant, 2_000, shard_chars=1)
+    flow.job(tenant, 20, shard_chars=1)
+    flow.execute(tenant, f"UPDATE jobs SET {aside} WHERE job_id = :job", job=waiting.job_id)
+    with flow.worker.transaction() as conn:
+        plan = conn.execute(text("EXPLAIN (ANALYZE, FORMAT JSON) " + CANDIDATES + "SELECT * FROM candidates"), TURN).scalar_one()
+    assert 0 < _shards_visited(plan[0]["Plan"]) <= 6
+
+
+def _order(flow: Flow, names: dict[uuid.UUID, str], limit: int) -> list[str]:
+    """The jobs' names, as their shards are claimed; each once."""
+    return list(dict.fromkeys(names[lease.job_id] for lease in claim_any(flow.worker, "host:1", limit=limit)))
+
+
+def _turn_after(flow: Flow, tenant: Actor, job: JobRecord) -> float:
+    """Seconds until the job's turn has come by its age alone."""
+    ((seconds,),) = flow.execute(
+        tenant, "SELECT CAST(extract(epoch FROM turn_at - now()) AS float8) FROM jobs WHERE job_id = :job", job=job.job_id
+    )
+    assert isinstance(seconds, float)
+    return seconds
+
+
+def _shards_visited(node: dict[str, Any]) -> float:
+    inner = sum(_shards_visited(child) for child in node.get("Plans", ()))
+    if node.get("Relation Name") != "shards":
+        return inner
+    return inner + node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
 
 
 def test_tenants_take_turns_whatever_they_have_waiting_and_whatever_priority_they_claim(flow: Flow, tenant: Actor) -> None:

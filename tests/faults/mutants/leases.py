@@ -108,13 +108,21 @@ MUTANTS: Final = (
         TURNS,
         (
             (
-                "              AND EXISTS (SELECT FROM jobs j WHERE j.tenant_id = s.tenant_id AND j.job_id = s.job_id"
-                " AND j.state = 'in_progress'\n"
-                "                          AND j.paused_at IS NULL)\n",
-                "",
+                "j.tenant_id = active.tenant_id AND j.state = 'in_progress' AND j.paused_at IS NULL\n",
+                "j.tenant_id = active.tenant_id\n",
             ),
         ),
         ("tests/db/queue/test_dispatch.py::test_shards_of_a_cancelled_job_are_not_offered",),
+    ),
+    Mutant(
+        "shortest-first",
+        "a small job of a tenant passes its large one",
+        TURNS,
+        (
+            ("ORDER BY head.priority DESC, head.turn_at, head.job_id,", "ORDER BY head.priority DESC, head.job_id,"),
+            ("ORDER BY j.priority DESC, j.turn_at, j.job_id,", "ORDER BY j.priority DESC, j.job_id,"),
+        ),
+        ("tests/db/queue/test_turns.py::test_within_a_tenant_priority_goes_before_the_shortest_job_which_goes_before_age",),
     ),
     Mutant(
         "claim-clock",
