@@ -102,7 +102,7 @@ def print_one(source: "Source", work: "Work") -> ExitCode:
 
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import Silent
-    from api.cli.terminal.terminal import answer, answer_json, say, shown, shown_lines
+    from api.cli.terminal.terminal import answer, answer_json, say, shown_lines
     from api.cli.work.following import ended_well, follow, let_go, say_why
     from api.cli.work.outcomes import read_outcomes
     from api.cli.work.running import send
@@ -118,11 +118,11 @@ def print_one(source: "Source", work: "Work") -> ExitCode:
         for outcome in read_outcomes(client, batch):
             if work.as_json:
                 answer_json({"job": batch.id, **({"error": outcome.code, "message": outcome.message} if outcome.code else outcome.values)})
-            elif outcome.code is not None:
-                say(f"textmill: {shown(outcome.message or outcome.code)}")
-            else:
+            elif outcome.code is None:  # else the job has failed, and why was said
                 text = str(outcome.values["text"])
                 answer(shown_lines(text) if sys.stdout.isatty() else text)
+                if outcome.cut_short and not work.quiet:
+                    say("The answer stops in the middle: it is as long as --max-tokens lets it be.")
         return ended_well(batch)
 
 

@@ -448,6 +448,15 @@ def test_a_terminal_gets_no_control_characters_from_data(environment: dict[str, 
         assert "x9b" in seen or "x1b" in seen or "u001b" in seen
 
 
+def test_a_prompt_to_which_nothing_was_written_has_failed_and_says_why(textmill: Callable[..., Done]) -> None:
+    done = textmill("generate", "--prompt", f"Say nothing. {MARKS['empty']}")
+    assert (done.exit_code, done.out) == (5, "")
+    assert "1 row: The model wrote nothing" in done.err
+    (job, *_) = textmill("jobs", "list", "--json").items
+    assert job["status"] == "failed"
+    assert "The model wrote nothing" in textmill("jobs", "show", str(job["id"])).out
+
+
 def test_one_prompt_is_answered_on_stdout(textmill: Callable[..., Done]) -> None:
     done = textmill("generate", "--prompt", "Say something.", "--max-tokens", "5")
     assert done.exit_code == 0, done.err
@@ -549,8 +558,9 @@ def test_a_key_that_has_expired_is_not_called_active(textmill: Callable[..., Don
 
 def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path) -> None:
     textmill("label", str(rows), "--labels", "x,y", "-o", "-")
-    newest = textmill("files", "list", "--limit", "1", "--json").items[0]
-    assert newest["filename"] == "rows.jsonl"
+    output, newest = textmill("files", "list", "--limit", "2", "--json").items
+    assert (output["purpose"], newest["filename"]) == ("batch_output", "rows.jsonl")
+    assert int(str(output["bytes"])) > 0
     assert textmill("files", "delete", str(newest["id"])).exit_code == 0
     gone = textmill("files", "delete", str(newest["id"]))
     assert gone.exit_code == 1
