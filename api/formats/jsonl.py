@@ -4,6 +4,7 @@ A body is kept verbatim, as the bytes that were sent; workers read it strictly (
 read, at about 2 µs a line.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -31,6 +32,8 @@ _line: Final = msgspec.json.Decoder(_Line)
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _scalar: Final = msgspec.json.Decoder(str | int | bool | None)
 PROMPTS: Final = frozenset({"prompt", "input"})
+_REAL: Final = re.compile(rb"-?\d{1,300}\.\d{1,300}")
+_KINDS: Final = {b'"': "text", b"[": "a list", b"{": "an object", b"t": "true or false", b"f": "true or false", b"n": "null"}
 _NULL: Final = Raw(b"null")
 
 
@@ -113,32 +116,37 @@ def _defective_line(number: int, line: bytes) -> NewRow:
     return defective_row(number, code, known, raw=line)
 
 
-def _legible_id(line: bytes) -> str | None:
-    """A fault elsewhere in the line does not cost it its id."""
-    raw = legible_member(line, "custom_id")
-    custom_id = None if raw is None else _text_of(raw)
-    return custom_id if custom_id is not None and is_custom_id(custom_id) else None
+def _legible_id(line: bytes, names: tuple[str, ...] = ()) -> str | None:
+    """A fault elsewhere in the line does not cost it its id. ``names``: of a plain row's; a batch line's must be text."""
+    for name in names or ("custom_id",):
+        raw = legible_member(line, name)
+        if raw is not None:
+            custom_id = _name_of({name: raw}, (name,)) if names else _text_of(raw)
+            return custom_id if isinstance(custom_id, str) and is_custom_id(custom_id) else None
+    return None
 
 
 def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:
     fields = _object_of(line)
     if isinstance(fields, str):
-        return defective_row(number, fields, raw=line)
+        return defective_row(number, fields, _legible_id(line, columns.id_names), raw=line)
+    custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
+    known = custom_id if isinstance(custom_id, str) and is_custom_id(custom_id) else None
     field = next((name for name in columns.text_names if name in fields), None)
     asked = _asked(fields, field, columns)
     if "messages" in asked:
         field = None
     elif field is None:
-        return defective_row(number, "missing_text_column", raw=line)
+        return defective_row(number, "missing_text_column", known, raw=line)
     value = None if field is None else _scalar_of(fields[field])
-    if value is not None and not isinstance(value, str):
-        return defective_row(number, "invalid_field:input", raw=line)
-    custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
+    if field is not None and value is not None and not isinstance(value, str):
+        return defective_row(number, f"invalid_field:input:text|{_kind_of(fields[field])}", known, raw=line)
     if custom_id is _UNFIT:
         return defective_row(number, "invalid_custom_id", raw=line)
     if label is _UNFIT:
-        return defective_row(number, "invalid_field:label", raw=line)
-    row = plain_row(number, value, _str(custom_id), _str(label), label_required=columns.label_required, asked=asked)
+        return defective_row(number, "invalid_field:label:text or a number", known, raw=line)
+    text = value if isinstance(value, str) else None
+    row = plain_row(number, text, _str(custom_id), _str(label), label_required=columns.label_required, asked=asked)
     return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
 
 
@@ -186,14 +194,22 @@ def _scalar_of(raw: Raw) -> str | int | bool | _Unfit | None:
 
 
 def _name_of(fields: dict[str, Raw], names: tuple[str, ...]) -> str | _Unfit | None:
-    """An id or a label: numbers count as their digits, since data sets number their labels."""
+    """An id or a label: numbers count as their digits, since data sets number their labels; a whole one that some languages write as 6.0
+    is 6."""
     raw = next((fields[name] for name in names if name in fields), None)
     if raw is None:
         return None
     value = _scalar_of(raw)
+    if isinstance(value, _Unfit) and _REAL.fullmatch(raw):
+        whole, _, rest = bytes(raw).decode().partition(".")
+        return whole if not rest.strip("0") else bytes(raw).decode()
     if value is None or isinstance(value, str | _Unfit):
         return value
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind_of(raw: Raw) -> str:
+    return _KINDS.get(bytes(raw)[:1], "a number")
 
 
 def _str(value: str | _Unfit | None) -> str | None:

@@ -115,6 +115,35 @@ def test_a_bad_line_is_kept_as_it_came_with_the_id_it_has() -> None:
     assert (row.custom_id, row.body) == ("mine", bad)
 
 
+PLAIN = [
+    (b'{"id":1,"text":NaN}', "1", "non_finite_number"),
+    (b'{"id":3,"text":null}', "3", "missing_input"),
+    (b'{"id":4,"text":42}', "4", "invalid_field:input:text|a number"),
+    (b'{"id":5,"text":["a","b"]}', "5", "invalid_field:input:text|a list"),
+    (b'{"id":"x","text":{"a":1}}', "x", "invalid_field:input:text|an object"),
+    (b'{"id":7,"text":true}', "7", "invalid_field:input:text|true or false"),
+    (b'{"id":8.5,"text":-1.5}', "8.5", "invalid_field:input:text|a number"),
+    (b'{"id":9,"body":"x"}', "9", "missing_text_column"),
+    (b'{"id":10,"text":"a","label":[1]}', "10", "invalid_field:label:text or a number"),
+    (b'{"id":"cut","text":"and then the li', "cut", "invalid_json"),
+    (b'{"id":12.0,"text":"caf\xe9"}', "12", "invalid_utf8"),
+    (b'{"text":"a,"b","id":"late"}', "late", "invalid_json"),
+    (b'{"id":6.0,"text":"Parliament votes"}', "6", None),
+    (b'{"id":-0.50,"text":"a"}', "-0.50", None),
+    (b'{"id":true,"text":"a"}', "true", None),
+    (b'{"id":9007199254740993,"text":"goal"}', "9007199254740993", None),
+    (b'{"id":null,"text":"no id"}', None, None),
+    (b'{"id":[1],"text":"no id"}', None, "invalid_custom_id"),
+]
+
+
+@pytest.mark.parametrize(("line", "custom_id", "defect"), PLAIN)
+def test_a_fault_in_a_plain_row_costs_no_id_and_says_what_was_found(line: bytes, custom_id: str | None, defect: str | None) -> None:
+    [row] = plain_rows([line], Columns(), LIMITS)
+    assert row.custom_id == custom_id
+    assert row.defect == defect
+
+
 CHAT = [{"role": "user", "content": "Capital of France?"}]
 
 
@@ -290,10 +319,10 @@ def test_plain_lines_take_named_fields() -> None:
     [
         (b'{"title": "no text"}', "missing_text_column"),
         (b'{"text": null}', "missing_input"),
-        (b'{"text": 5}', "invalid_field:input"),
-        (b'{"text": ["a"]}', "invalid_field:input"),
+        (b'{"text": 5}', "invalid_field:input:text|a number"),
+        (b'{"text": ["a"]}', "invalid_field:input:text|a list"),
         (b'{"text": "a", "id": {}}', "invalid_custom_id"),
-        (b'{"text": "a", "label": [1]}', "invalid_field:label"),
+        (b'{"text": "a", "label": [1]}', "invalid_field:label:text or a number"),
         (b'{"text": "a\\u0000"}', "nul_character:input"),
         (b'{"text": "a\xff"}', "invalid_utf8"),
         (b'{"text": "\\ud800"}', "lone_surrogate"),
