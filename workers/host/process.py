@@ -237,6 +237,10 @@ class Worker:
 
     def _unload_idle(self, resident: int) -> int:
         """Lets go of models that nobody needs. Returns how much is held then."""
+        if self._ceiling.near(resident) and self._runtime.calibrating is not None:
+            log.warning("calibrating would pass TEXTMILL_MAX_MEMORY_MB (%d): models run on as they do", self._ceiling.max_mb)
+            self._runtime.give_up_calibration()
+            return 0  # it lets go after the slice in work, and is looked at again then
         if self._ceiling.near(resident):
             gone = self._runtime.unload(IDLE_SECONDS, most=1)
         elif self._settings.unload_seconds:

@@ -67,12 +67,13 @@ class Calibrator:
         self._ended_at = clock()  # of the slice before
         self._took_seconds = 0.0
         self._closing = threading.Event()
+        self._given_up = False
         self._thread = threading.Thread(target=self._run, name="calibrator", daemon=True)
 
     def add(self, model_id: str, plan: Plan) -> None:
         """A model that was loaded, and runs so until more is known. Begins the thread where this is the first."""
         with self._lock:
-            if self._closing.is_set():
+            if self._closing.is_set() or self._given_up:
                 return
             self._tasks = [task for task in self._tasks if task.model_id != model_id]
             self._tasks.append(_Task(model_id, plan))
@@ -85,6 +86,13 @@ class Calibrator:
         """A model that is loaded no more: what was still to be found out is, when it is loaded again."""
         with self._lock:
             self._tasks = [task for task in self._tasks if task.model_id != model_id]
+
+    def give_up(self) -> None:
+        """Lets go of all that a calibration holds, and begins none in this process: there is no memory for it. Models go on as they run."""
+        with self._lock:
+            self._given_up = True
+            self._tasks.clear()
+        self._activity.wake()
 
     def close(self) -> None:
         """Begins no slice more, and waits for the one that runs."""
@@ -100,9 +108,9 @@ class Calibrator:
                 self._settle(task)
             except Exception as error:  # the model goes on as it runs
                 log.error("%s: could not be calibrated: %s at %s", task.model_id, type(error).__name__, place_of(error))
+            give_memory_back()
             if self.model is not None:
                 self._now(None)
-            give_memory_back()
 
     def _next(self) -> _Task | None:
         """The next task, once it may begin; None at the end. What is to be made again comes after everything else, in a quiet hour."""
@@ -150,7 +158,7 @@ class Calibrator:
         self._now(task.model_id)
         slices = choice.slices(self._activity)
         try:
-            while self._quiet() if task.only_idle else self._turn():
+            while not self._given_up and (self._quiet() if task.only_idle else self._turn()):
                 began = self._clock()
                 try:
                     next(slices)
@@ -168,7 +176,8 @@ class Calibrator:
 
     def _again(self, task: _Task) -> None:
         with self._lock:
-            self._tasks.append(task)
+            if not self._given_up:
+                self._tasks.append(task)
 
     def _turn(self) -> bool:
         """Waits until a slice may begin. False where the process ends."""

@@ -96,6 +96,10 @@ class Runtime:
         self._calibrator.on_hold = on_hold
         self._activity.wake()
 
+    def give_up_calibration(self) -> None:
+        """For want of memory: a calibration holds several engines of a model at once."""
+        self._calibrator.give_up()
+
     def load(self, model_id: str) -> None:
         """Returns once the model is ready, which takes seconds."""
         if registry.get(model_id).kind == "encoder":

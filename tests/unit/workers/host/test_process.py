@@ -30,7 +30,7 @@ def minding(monkeypatch: pytest.MonkeyPatch) -> Any:
         worker.asked.append((seconds, more))
         return [worker.idle.pop()] if worker.idle else []
 
-    worker._runtime = SimpleNamespace(unload=unload)
+    worker._runtime = SimpleNamespace(unload=unload, calibrating=None)
     worker._load_seconds, worker._loaded_at = 0.0, time.monotonic()
     worker._let_go = lambda why, code, _cut_short: vars(worker).update(let_go=(why, code))
     return worker
@@ -86,3 +86,14 @@ def test_a_process_above_its_ceiling_goes_on_where_an_idle_model_made_room(mindi
     minding._mind()
     assert list(held) == []
     assert minding.let_go == ("memory", EX_PLANNED)
+
+
+def test_a_calibration_that_would_pass_the_ceiling_is_given_up_before_the_process_is(minding: Any) -> None:
+    given_up: list[bool] = []
+    minding._runtime.calibrating = "a model"
+    minding._runtime.give_up_calibration = lambda: given_up.append(True)
+    minding._heed_ceiling(minding._unload_idle(200 * MIB))
+    assert (given_up, minding.asked, minding._draining) == ([True], [], False)
+    minding._runtime.calibrating = None
+    minding._heed_ceiling(minding._unload_idle(200 * MIB))
+    assert minding._draining

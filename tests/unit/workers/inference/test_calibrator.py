@@ -248,3 +248,16 @@ def test_a_calibration_that_fails_leaves_the_model_as_it_runs_and_says_no_conten
     assert house.swapped == []
     assert "small: could not be calibrated: RuntimeError" in caplog.text
     assert "detail" not in caplog.text
+
+
+def test_a_calibration_that_is_given_up_ends_after_its_slice_and_is_not_begun_again(house: House) -> None:
+    def give_up(number: int) -> None:
+        if number == 1:
+            house.calibrator.give_up()
+
+    house.choice.during = give_up
+    house.run(lambda: None, lambda: house.calibrator.add("another", SAFE))
+    assert len(house.choice.began) == 2
+    assert (house.swapped, house.choice.stored) == ([], None)
+    assert house.told == ["small", None]
+    assert house.calibrator._tasks == []
