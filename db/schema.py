@@ -165,6 +165,7 @@ jobs = Table(
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),
+    Index("jobs_completed", "completed_at", postgresql_where="state = 'completed'"),
     Index("jobs_by_age", "tenant_id", "created_at", "job_id"),
     Index("jobs_twins", "tenant_id", "request_hmac", postgresql_where="request_hmac IS NOT NULL"),
     Index(
@@ -241,6 +242,7 @@ results = Table(  # hash-partitioned by job_id; written once per (job, idx)
     Column("epoch", Integer, nullable=False),
     _when("created_at", nullable=False),
     PrimaryKeyConstraint("tenant_id", "job_id", "idx"),
+    Index("results_failed", "tenant_id", "job_id", "idx", postgresql_where="outcome = 2"),
 )
 
 label_sets = Table(
@@ -307,6 +309,9 @@ audit_events = Table(  # append only
     Column("model_version", Text),
     PrimaryKeyConstraint("tenant_id", "event_id"),
     Index("audit_events_by_time", "tenant_id", "at"),
+    Index("audit_events_by_action", "tenant_id", "action", "at"),
+    Index("audit_events_by_object", "tenant_id", "object_id", "at", postgresql_where="object_id IS NOT NULL"),
+    Index("audit_events_by_job", "tenant_id", "job_id", "at", postgresql_where="job_id IS NOT NULL"),
 )
 
 audit_digests = Table(  # what an event's read brought out: appended after the SELECT, in the same transaction

@@ -1,6 +1,7 @@
 """Uploaded files: what is known of them, and their end. Their rows are written and read by :mod:`db.files.rows`.
 
-A deleted file's bodies are gone at once. Where the outputs of ended jobs still need its rows' custom ids, these and the key stay until the
+A deleted file is out of everybody's sight at once, and so are its bodies; those of a large one are erased by :mod:`db.files.purge`, a page
+at a time, whose key is gone before. Where the outputs of ended jobs still need its rows' custom ids, these and the key stay until the
 last of those outputs is deleted, and the file stays as a tombstone that jobs can go on naming.
 """
 
@@ -21,6 +22,7 @@ from db.schema import data_keys, files, jobs, rows
 from db.sealing.cells import Sealer
 
 DELETED: Final = "deleted"
+ERASED_AT_ONCE: Final = 10_000  # rows; more of them go in pages, so that no statement is long and nobody waits for it
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
 
 _VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
@@ -119,10 +121,16 @@ def needs_of(conn: Connection, tenant_id: UUID, file_id: UUID) -> Needs:
 
 
 def erase(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
-    """Removes what no job's outputs need any more. The caller has locked the file's row, or is deleting the last output."""
+    """Removes what no job's outputs need any more; of a large file the key and the name, and leaves its rows to the purge. The caller has
+    locked the file's row, or is deleting the last output."""
+    own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
     needs = needs_of(conn, tenant_id, file_id)
-    erase_rows(conn, tenant_id, file_id, needs)
-    close(conn, tenant_id, file_id, needs)
+    if (conn.execute(select(files.c.row_count).where(*own)).scalar_one_or_none() or 0) <= ERASED_AT_ONCE:
+        erase_rows(conn, tenant_id, file_id, needs)
+        close(conn, tenant_id, file_id, needs)
+        return
+    _erase_key(conn, tenant_id, file_id, needs)
+    conn.execute(update(files).where(*own).values(state=ERASING, name_sealed=b""))
 
 
 def erase_rows(
@@ -139,15 +147,19 @@ def erase_rows(
 
 def close(conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs) -> None:
     """Once the rows were erased: the key and the name."""
-    if not needs.ids:
-        conn.execute(
-            delete(data_keys).where(data_keys.c.tenant_id == tenant_id, data_keys.c.owner_kind == "file", data_keys.c.owner_id == file_id)
-        )
+    _erase_key(conn, tenant_id, file_id, needs)
     own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
     if needs.name:
         conn.execute(update(files).where(*own).values(state=DELETED, name_sealed=b""))
     else:
         conn.execute(delete(files).where(*own))
+
+
+def _erase_key(conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs) -> None:
+    if not needs.ids:
+        conn.execute(
+            delete(data_keys).where(data_keys.c.tenant_id == tenant_id, data_keys.c.owner_kind == "file", data_keys.c.owner_id == file_id)
+        )
 
 
 def lock_for_job(conn: Connection, tenant_id: UUID, file_id: UUID) -> Row[Any] | None:

@@ -1,4 +1,5 @@
-"""The end of uploads that stood still and of files past their expiry, a page of rows at a time. Role dispatcher.
+"""The end of uploads that stood still, of files past their expiry and of large ones that were deleted, a page of rows at a time. Role
+dispatcher.
 
 A small file goes in one transaction. A large one is first taken out of everybody's sight (state ``error``), then its rows go in ranges of
 idx, one transaction each, and at last its key and its name. So no transaction is long, a pass is bounded, and whoever comes after one that
@@ -14,13 +15,12 @@ from sqlalchemy import Connection, Row, bindparam, exists, select, text, update
 
 from db.audit.events import record
 from db.connect import Store
-from db.files.files import ERASING, close, erase, erase_rows, needs_of
+from db.files.files import ERASED_AT_ONCE, ERASING, close, erase, erase_rows, needs_of
 from db.lifecycle import LIVE_JOBS
 from db.schema import files, jobs
 from db.sweeps import Page, Place, paged, sweep
 
 FILES_AT_ONCE: Final = 100  # of a pass
-PAGE_ROWS: Final = 10_000
 PAGES_AT_ONCE: Final = 50  # of a pass: some seconds
 
 _STALE: Final = paged(
@@ -74,7 +74,7 @@ class Purge:
         older_than_seconds: float,
         *,
         go_on: Callable[[], bool] = lambda: True,
-        page_rows: int = PAGE_ROWS,
+        page_rows: int = ERASED_AT_ONCE,
         pages: int = PAGES_AT_ONCE,
     ) -> None:
         self._store = store

@@ -29,21 +29,18 @@ _ORDER_SHARDS: Final = text(
     UPDATE shards SET priority = :priority WHERE tenant_id = :tenant AND job_id = :job AND state IN ('ready', 'leased')
     """
 )
-# The failures go, with what they counted; the answers stay where they are.
-_FORGET_FAILURES: Final = text(
+# The failures go, with what they counted; the answers stay where they are. Each shard looks up its own failures, by index.
+_UNCOUNT_FAILURES: Final = text(
     """
-    WITH gone AS (
-        DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = 2 RETURNING idx, input_tokens, output_tokens
-    ), by_shard AS (
-        SELECT s.shard_id, count(*) AS rows, sum(g.input_tokens) AS input_tokens, sum(g.output_tokens) AS output_tokens
-        FROM gone g JOIN shards s ON s.tenant_id = :tenant AND s.job_id = :job AND g.idx >= s.first_idx AND g.idx < s.end_idx
-        GROUP BY s.shard_id
-    )
-    UPDATE shards s SET failed_count = s.failed_count - b.rows, input_tokens = s.input_tokens - b.input_tokens,
-        output_tokens = s.output_tokens - b.output_tokens
-    FROM by_shard b WHERE s.tenant_id = :tenant AND s.shard_id = b.shard_id
+    UPDATE shards s SET failed_count = s.failed_count - own.rows, input_tokens = s.input_tokens - own.input_tokens,
+        output_tokens = s.output_tokens - own.output_tokens
+    FROM shards t CROSS JOIN LATERAL (
+        SELECT count(*) AS rows, sum(r.input_tokens) AS input_tokens, sum(r.output_tokens) AS output_tokens FROM results r
+        WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.outcome = 2 AND r.idx >= t.first_idx AND r.idx < t.end_idx) AS own
+    WHERE t.tenant_id = :tenant AND t.job_id = :job AND own.rows > 0 AND s.tenant_id = :tenant AND s.shard_id = t.shard_id
     """
 )
+_FORGET_FAILURES: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = 2")
 # Applies `after_retry` to the shards with open rows, as the results say.
 _OFFER_AGAIN: Final = text(
     """
@@ -183,6 +180,7 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
         raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
     if not files.is_readable(conn, actor.tenant_id, job.file_id):
         raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")
+    conn.execute(_UNCOUNT_FAILURES, key)
     conn.execute(_FORGET_FAILURES, key)
     retried = conn.execute(_RETRY, {**key, "state": job.state, "next": following.value}).one()
     again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount

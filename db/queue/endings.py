@@ -18,9 +18,11 @@ _JOBS: Final = """
     SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed,
            live.shards AS live_shards
     FROM jobs j
-    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
-                                       AND s.state IN ('ready', 'leased')) AS shards) AS live
+    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready')
+                            OR EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'leased')
+                            AS shards) AS live
     """
+# Each state has an index of its own; a look over all shards of a job would read those that are done again and again.
 # Those that may move, and no others: a sweep is as long as there is to do, however many jobs are running.
 _WITHOUT_WORK: Final = paged(
     _JOBS.format(at="j.created_at") + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards", "timestamptz"

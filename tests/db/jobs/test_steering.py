@@ -142,6 +142,18 @@ def test_a_row_that_was_given_up_gets_all_its_attempts_again(flow: Flow, tenant:
     assert flow.shards(job)[0][2:] == ("ready", MAX_ERRORS + 3, 0, 0, 0, 1)
 
 
+def test_a_retry_takes_back_what_the_failures_of_each_shard_had_counted(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 30)
+    for at, lease in enumerate(claim_any(flow.worker, "host:1", 3)):
+        idxs = range(lease.first_idx, lease.end_idx)
+        flow.answer(lease, idxs[at:], finish=False)
+        flow.answer(lease, idxs[:at], fail=True)
+    finalize_jobs(flow.dispatcher)
+    retry_job(flow.api, tenant, job.job_id)
+    assert sorted(shard[4:6] for shard in flow.shards(job)) == [(8, 0), (9, 0), (10, 0)]
+    assert flow.execute(tenant, "SELECT count(*) FROM results WHERE outcome = 2") == [(0,)]
+
+
 def test_rows_that_never_ran_are_run_by_a_retry_too(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 20)
     flow.answer(flow.claim())
