@@ -11,10 +11,12 @@ from uuid import UUID
 
 import msgspec
 
+from api.errors import Refused
 from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage, WaitingFor
 from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
+from db.id_ranges import LEAST_DIGITS, IdRange
 from db.jobs.file_lists import PURPOSE as RESULTS_PURPOSE
 from db.jobs.file_lists import Named, ResultFile, Which
 from db.jobs.jobs import JobRecord
@@ -27,6 +29,8 @@ MAX_IDX: Final = 2**31 - 1  # of a row: an integer of the store
 
 _FILE: Final = re.compile(r"file-([oe]?)([0-9a-f]{32})")
 _BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
+_PREFIX_DIGITS: Final = f"([0-9a-f]{{{LEAST_DIGITS},32}})"
+_BATCH_PREFIX: Final = re.compile(f"(?:batch_)?{_PREFIX_DIGITS}")
 _LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{4})?")
 _LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
 
@@ -47,6 +51,30 @@ def parse_batch_id(text: str) -> UUID:
     if found is None:
         raise batch_not_found()
     return UUID(found.group(1))
+
+
+def batch_range(prefix: str) -> IdRange:
+    """Of the ids that begin with what a person typed, ``batch_`` or not. Raises Refused."""
+    found = _BATCH_PREFIX.fullmatch(prefix)
+    if found is None:
+        raise bad_prefix()
+    return IdRange.of(found.group(1))
+
+
+def file_ranges(prefix: str) -> dict[Which | None, IdRange]:
+    """The same for files, by kind: an ``e`` may begin an id or name a file of errors. Raises Refused."""
+    ranges: dict[Which | None, IdRange] = {}
+    for which, letter in ((None, ""), *_LETTERS.items()):
+        found = re.fullmatch(f"(?:file-)?{letter}{_PREFIX_DIGITS}", prefix)
+        if found is not None:
+            ranges[which] = IdRange.of(found.group(1))
+    if not ranges:
+        raise bad_prefix()
+    return ranges
+
+
+def bad_prefix() -> Refused:
+    return Refused("invalid_prefix", f"A prefix is the beginning of an id: {LEAST_DIGITS} to 32 of its digits.", param="prefix")
 
 
 def line_id(job: bytes, idx: int, run: int) -> bytes:
@@ -175,6 +203,7 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
             eta_seconds=_eta_seconds(job),
             waiting_for=waiting,
             readable_rows=job.rows_in_order,
+            input_filename=job.file_name,
         ),
     )
     return to_json(told)

@@ -48,8 +48,8 @@ class WaitingFor(msgspec.Struct, frozen=True):
 class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
     running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:
-    sums over the job, see :mod:`workers.shard.chunks`. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run,
-    until now or its last row."""
+    sums over the job, see :mod:`workers.shard.chunks`. ``input_filename``: while the input file is there. ``rows_per_second``:
+    over the run so far. ``run_seconds``: since it began to run, until now or its last row."""
 
     task: str | None = None
     output_file_id: str | None = None
@@ -65,6 +65,7 @@ class Extras(msgspec.Struct, frozen=True):
     waiting_for: WaitingFor | None = None
     priority: int = 0
     readable_rows: int | None = None
+    input_filename: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 
 from api.errors import Refused
-from api.objects import Json, batch_object, list_object, parse_batch_id
+from api.objects import Json, batch_object, batch_range, list_object, parse_batch_id
 from api.requests.auth import Manager, Submitter, Watcher
 from api.requests.batch_requests import BatchRequest, batch_job
 from api.requests.front import front_of
@@ -32,10 +32,13 @@ def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Dep
 
 
 @router.get("")
-def index(request: Request, actor: Watcher, limit: Annotated[int, Query(ge=1)] = 20, after: str | None = None) -> Json:
-    """Jobs, newest first."""
+def index(
+    request: Request, actor: Watcher, limit: Annotated[int, Query(ge=1)] = 20, after: str | None = None, prefix: str | None = None
+) -> Json:
+    """Jobs, newest first; with `prefix` those whose ids begin so (at least 4 digits)."""
     last: UUID | None = None if after is None else parse_batch_id(after)
-    jobs, has_more = list_jobs(front_of(request).store, actor, limit=min(limit, MAX_LISTED), after=last)
+    within = None if prefix is None else batch_range(prefix)
+    jobs, has_more = list_jobs(front_of(request).store, actor, limit=min(limit, MAX_LISTED), after=last, within=within)
     return list_object([batch_object(job) for job in jobs], has_more=has_more)
 
 

@@ -11,6 +11,7 @@ from api.objects import (
     deleted_object,
     file_not_found,
     file_object,
+    file_ranges,
     list_object,
     parse_file_id,
     parse_line_id,
@@ -24,8 +25,10 @@ from api.streams.sizes import Budget, size_of
 from api.streams.uploads import receive_upload
 from db.actors import Actor
 from db.files.files import delete_file, get_file
-from db.jobs.file_lists import ResultFile, list_files, result_file
+from db.jobs.file_lists import ResultFile, find_files, list_files, result_file
 from db.jobs.jobs import delete_outputs, get_job
+
+MAX_FOUND = 10  # of those whose ids begin alike: enough to choose from
 
 router = APIRouter(prefix="/v1/files")
 
@@ -44,11 +47,16 @@ def index(
     after: str | None = None,
     order: Literal["asc", "desc"] = "desc",
     purpose: Annotated[str | None, Query(pattern=r"^[a-z_-]{1,64}$")] = None,
+    prefix: str | None = None,
 ) -> Json:
-    """Uploaded files, and the output and error files of jobs that have ended (`purpose=batch_output`)."""
+    """Uploaded files, and the output and error files of jobs that have ended (`purpose=batch_output`). With `prefix` alone: those whose ids
+    begin so (at least 4 digits), a few of them."""
     last = None if after is None else parse_file_id(after)
     front = front_of(request)
-    listed, has_more = list_files(front.store, actor, limit=min(limit, MAX_LISTED), after=last, order=order, purpose=purpose)
+    if prefix is not None:
+        listed, has_more = find_files(front.store, actor, file_ranges(prefix), limit=MAX_FOUND), False
+    else:
+        listed, has_more = list_files(front.store, actor, limit=min(limit, MAX_LISTED), after=last, order=order, purpose=purpose)
     budget = Budget()
     data = [_result_file(front, actor, file, budget) if isinstance(file, ResultFile) else file_object(file) for file in listed]
     return list_object(data, has_more=has_more)

@@ -5,6 +5,7 @@ at a time, whose key is gone before. Where the outputs of ended jobs still need 
 last of those outputs is deleted, and the file stays as a tombstone that jobs can go on naming.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -199,6 +200,14 @@ def file_record(row: Row[Any], name: str) -> FileRecord:
         expires_at=row.expires_at,
         content_bytes=row.content_bytes,
     )
+
+
+def sealed_names(conn: Connection, tenant_id: UUID, file_ids: Iterable[UUID]) -> dict[UUID, bytes]:
+    """Of those files that still have one."""
+    found = select(files.c.file_id, files.c.name_sealed).where(
+        files.c.tenant_id == tenant_id, files.c.file_id.in_(file_ids), files.c.name_sealed != b""
+    )
+    return {row.file_id: row.name_sealed for row in conn.execute(found)}
 
 
 def open_file_record(sealer: Sealer, row: Row[Any]) -> FileRecord:

@@ -3,7 +3,7 @@
 The latter are not stored: they are read from results (:mod:`db.jobs.results`). They stand where their job does, by its age.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -16,6 +16,7 @@ from db.audit.acts import record_act
 from db.audit.events import record_digest
 from db.connect import Store
 from db.files.files import FileRecord, no_such_file, open_file_record
+from db.id_ranges import IdRange
 from db.jobs.jobs import no_such_job
 from db.schema import files
 from db.sealing.cells import Sealer
@@ -56,6 +57,22 @@ def _list(order: str, behind: str) -> tuple[TextClause, TextClause]:
 
 
 _LISTS: Final = {"desc": _list("DESC", "<"), "asc": _list("ASC", ">")}
+_UPLOADED_WITHIN: Final = text(
+    """
+    SELECT CAST(:kind AS integer) AS kind, file_id AS id FROM files
+    WHERE tenant_id = :tenant AND file_id BETWEEN :first AND :last
+      AND state NOT IN ('deleted', 'error') AND (expires_at IS NULL OR expires_at > now()) LIMIT :limit
+    """
+)
+_RESULTS_WITHIN: Final = text(
+    """
+    SELECT CAST(:kind AS integer) AS kind, job_id AS id FROM jobs
+    WHERE tenant_id = :tenant AND job_id BETWEEN :first AND :last AND CASE CAST(:kind AS integer)
+        WHEN 1 THEN completed_count > 0 AND output_deleted_at IS NULL
+        ELSE (failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count))
+             AND errors_deleted_at IS NULL END LIMIT :limit
+    """
+)
 _FILE_AT: Final = text("SELECT created_at FROM files WHERE tenant_id = :tenant AND file_id = :id")
 _JOB_AT: Final = text("SELECT created_at FROM jobs WHERE tenant_id = :tenant AND job_id = :id")
 _JOBS: Final = text(
@@ -114,6 +131,20 @@ def list_files(
         missing = no_such_file if after.which is None else no_such_job
         raise missing(store, actor, "file.list", after.id)
     return [file if isinstance(file, ResultFile) else open_file_record(*file) for file in listed], len(page) > limit
+
+
+def find_files(store: Store, actor: Actor, ranges: Mapping[Which | None, IdRange], *, limit: int) -> list[FileRecord | ResultFile]:
+    """At most ``limit`` of the tenant's files whose ids lie in the range for their kind, in no order."""
+    asked: dict[str, object] = {"tenant": actor.tenant_id, "limit": limit}
+    page: list[Row[Any]] = []
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "file.list")
+        for which, within in ranges.items():
+            look = _UPLOADED_WITHIN if which is None else _RESULTS_WITHIN
+            kind = _KINDS.index(which)
+            page += conn.execute(look, {**asked, "kind": kind, "first": within.first, "last": within.last})
+        listed = _select(conn, store, actor, event_id, page[:limit])
+    return [file if isinstance(file, ResultFile) else open_file_record(*file) for file in listed]
 
 
 def _select(

@@ -18,6 +18,7 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
+from db.id_ranges import IdRange
 from db.jobs.in_order import rows_in_order
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
@@ -77,7 +78,7 @@ class JobRecord:
 
     ``errors``: [{"code", "line"}] of a job whose file has no row to run; where every row failed, [{"code", "line", "rows"}], by code, with
     the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
-    for by itself, how far its results can be read now.
+    for by itself, how far its results can be read now. ``file_name``: of its input file, while that is there.
     """
 
     job_id: UUID
@@ -114,6 +115,7 @@ class JobRecord:
     metadata: dict[str, str] | None
     shards: dict[str, int]
     rows_in_order: int | None = None
+    file_name: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -167,10 +169,14 @@ def get_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     return replace(opened.records(found)[0], rows_in_order=in_order)
 
 
-def list_jobs(store: Store, actor: Actor, *, limit: int, after: UUID | None = None) -> tuple[list[JobRecord], bool]:
+def list_jobs(
+    store: Store, actor: Actor, *, limit: int, after: UUID | None = None, within: IdRange | None = None
+) -> tuple[list[JobRecord], bool]:
     """A page of the tenant's jobs, newest first, and whether there are more. ``after``: the last id of the page before; NotFound where
-    unknown."""
+    unknown. ``within``: only jobs whose ids lie there."""
     query = select(jobs.c.job_id).where(jobs.c.tenant_id == actor.tenant_id).limit(limit + 1)
+    if within is not None:
+        query = query.where(jobs.c.job_id.between(within.first, within.last))
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
     with store.transaction(tenant=actor.tenant_id) as conn:
         last: datetime | None = None
@@ -321,10 +327,11 @@ def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What a page of jobs needs besides its rows: shards' counts, and the keys of those with metadata."""
+    """What a page of jobs needs besides its rows: shards' counts, the keys of those with metadata, and their files' sealed names."""
 
     counts: dict[UUID, list[Row[Any]]]
     sealers: dict[UUID, Sealer]
+    files: dict[UUID, tuple[Sealer, bytes]]
 
     def records(self, found: list[Row[Any]]) -> list[JobRecord]:
         return [self._record(row) for row in found]
@@ -344,7 +351,9 @@ class _Opened:
             values["failed_count"] = sum(int(part.failed) for part in by_state)
             values["input_tokens"] = sum(int(part.input_tokens) for part in by_state)
             values["output_tokens"] = sum(int(part.output_tokens) for part in by_state)
-        return JobRecord(**values, metadata=metadata, shards={part.state: int(part.shards) for part in by_state})
+        named = self.files.get(row.file_id)
+        file_name = None if named is None else named[0].open("files.name", row.file_id, named[1]).decode()
+        return JobRecord(**values, metadata=metadata, file_name=file_name, shards={part.state: int(part.shards) for part in by_state})
 
 
 def _prepare(conn: Connection, store: Store, actor: Actor, event_id: UUID, found: list[Row[Any]]) -> _Opened:
@@ -355,8 +364,10 @@ def _prepare(conn: Connection, store: Store, actor: Actor, event_id: UUID, found
             counts.setdefault(part.job_id, []).append(part)
     sealed = [row for row in found if row.metadata_sealed is not None]
     sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
-    record_digest(conn, actor.tenant_id, event_id, [row.metadata_sealed for row in sealed])
-    return _Opened(counts, sealers)
+    names = files.sealed_names(conn, actor.tenant_id, {row.file_id for row in found})
+    of_files = {file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", file_id), name) for file_id, name in names.items()}
+    record_digest(conn, actor.tenant_id, event_id, [*(row.metadata_sealed for row in sealed), *names.values()])
+    return _Opened(counts, sealers, of_files)
 
 
 def _tidy(conn: Connection, tenant_id: UUID, job_id: UUID, file_id: UUID) -> None:

@@ -8,6 +8,7 @@ import typer
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.options import Json
+from api.cli.terminal.references import find_file, short_ids
 
 app = typer.Typer(no_args_is_help=True, help="List and delete files.")
 models_app = typer.Typer(no_args_is_help=True, help="List what can run.")
@@ -21,24 +22,28 @@ def list_files(
     """List files, newest first: those uploaded, and the results of jobs that have ended."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import amount
-    from api.cli.terminal.terminal import answer_json, table, when
+    from api.cli.terminal.terminal import age, answer_json, table
 
     with connect() as client:
         files = list(islice(client.files(), limit))
     if as_json:
         answer_json(files)
     else:
+        ids = short_ids(file.id for file in files)
         table(
-            ("FILE", "NAME", "PURPOSE", "STATE", "SIZE", "CREATED"),
-            ((file.id, file.filename, file.purpose, file.status, amount(file.bytes, "bytes"), when(file.created_at)) for file in files),
+            ("FILE", "PURPOSE", "STATE", "SIZE", "AGE", "NAME"),
+            ((ids[file.id], file.purpose, file.status, amount(file.bytes, "bytes"), age(file.created_at), file.filename) for file in files),
+            cut="NAME",
         )
     return ExitCode.OK
 
 
 @app.command("delete")
-def delete_file(file: Annotated[str, typer.Argument(metavar="FILE", help="A file's id (file-…).")], as_json: Json = False) -> int:
+def delete_file(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file's id or its first digits, or `last`.")], as_json: Json = False
+) -> int:
     """Delete a file and its rows. Refused while a job still reads it."""
-    return delete("/v1/files", file, "Deleted", as_json=as_json)
+    return delete("/v1/files", file, "Deleted", as_json=as_json, find=find_file)
 
 
 @models_app.command("list")

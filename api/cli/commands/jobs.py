@@ -8,6 +8,7 @@ import typer
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Job, Json, Out, Quiet
+from api.cli.terminal.references import find_job
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -23,7 +24,8 @@ def list_jobs(
 ) -> int:
     """List jobs, newest first."""
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, table, when
+    from api.cli.terminal.references import short_ids
+    from api.cli.terminal.terminal import age, answer_json, table
     from api.cli.work.outcomes import task_name
 
     with connect() as client:
@@ -31,20 +33,23 @@ def list_jobs(
     if as_json:
         answer_json(batches)
         return ExitCode.OK
+    ids = short_ids(batch.id for batch in batches)
     table(
-        ("JOB", "TASK", "STATE", "ROWS", "DONE", "FAILED", "CREATED"),
+        ("JOB", "TASK", "STATE", "DONE", "ROWS", "FAILED", "AGE", "FILE"),
         (
             (
-                batch.id,
+                ids[batch.id],
                 task_name(batch.endpoint),
                 state_of(batch),
-                batch.counts.total,
-                batch.counts.done,
-                batch.counts.failed,
-                when(batch.created_at),
+                f"{batch.counts.done:,}",
+                f"{batch.counts.total:,}",
+                f"{batch.counts.failed:,}",
+                age(batch.created_at),
+                batch.textmill.input_filename or "",
             )
             for batch in batches
         ),
+        cut="FILE",
     )
     return ExitCode.OK
 
@@ -57,7 +62,8 @@ def show(job: Job, as_json: Json = False) -> int:
     from api.cli.work.timeline import show_story
 
     with connect() as client:
-        batch, story = client.batch(job), client.story(job)
+        found = find_job(client, job)
+        batch, story = client.batch(found), client.story(found)
     if as_json:
         import msgspec
 
@@ -77,7 +83,7 @@ def watch(job: Job, quiet: Quiet = False, as_json: Json = False) -> int:
     from api.cli.work.following import ended_well, follow, let_go, say_why
 
     with connect() as client:
-        batch = client.batch(job)
+        batch = client.batch(find_job(client, job))
         try:
             with show_progress("Job", quiet=quiet) as progress:
                 batch = follow(client, batch, progress)
@@ -98,7 +104,7 @@ def cancel(job: Job, as_json: Json = False) -> int:
     from api.cli.terminal.terminal import answer_json, say
 
     with connect() as client:
-        batch = client.cancel(job)
+        batch = client.cancel(find_job(client, job))
     if as_json:
         answer_json(batch)
     else:
@@ -109,19 +115,19 @@ def cancel(job: Job, as_json: Json = False) -> int:
 @app.command()
 def pause(job: Job, as_json: Json = False) -> int:
     """Pause a job. What is with a model is finished; its deadline goes on."""
-    return _steer(lambda client: client.pause(job), as_json)
+    return _steer(job, lambda client, found: client.pause(found), as_json)
 
 
 @app.command()
 def resume(job: Job, as_json: Json = False) -> int:
     """Go on with a paused job."""
-    return _steer(lambda client: client.resume(job), as_json)
+    return _steer(job, lambda client, found: client.resume(found), as_json)
 
 
 @app.command()
 def retry(job: Job, as_json: Json = False) -> int:
     """Run the rows again that failed, and those that never ran. Answers are kept."""
-    return _steer(lambda client: client.retry(job), as_json)
+    return _steer(job, lambda client, found: client.retry(found), as_json)
 
 
 @app.command()
@@ -131,7 +137,7 @@ def priority(
     as_json: Json = False,
 ) -> int:
     """Put a job before or behind your others, while it runs too."""
-    return _steer(lambda client: client.set_priority(job, value), as_json)
+    return _steer(job, lambda client, found: client.set_priority(found, value), as_json)
 
 
 @app.command()
@@ -145,7 +151,7 @@ def delete(
     from api.cli.terminal.terminal import answer_json, say
 
     with connect() as client:
-        batch = client.batch(job)
+        batch = client.batch(find_job(client, job))
         if not yes and not typer.confirm(
             f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?", err=True
         ):
@@ -163,13 +169,13 @@ def state_of(batch: "Batch") -> str:
     return "paused" if batch.textmill.paused and not batch.ended else batch.status
 
 
-def _steer(ask: Callable[["Client"], "Batch"], as_json: bool) -> int:
+def _steer(job: str, ask: Callable[["Client", str], "Batch"], as_json: bool) -> int:
     """Asks, and tells how the job stands right after."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, say
 
     with connect() as client:
-        batch = ask(client)
+        batch = ask(client, find_job(client, job))
     if as_json:
         answer_json(batch)
     else:
@@ -199,7 +205,7 @@ def results(
     if out == "-" and as_json:
         raise CommandError("--json tells about the job on stdout, where -o - already sends the results; take one of them.")
     with connect() as client:
-        batch = client.batch(job)
+        batch = client.batch(find_job(client, job))
         task = task_of(batch.endpoint)
         target = parse_target(out, task)
         if not batch.ended and not quiet:
@@ -223,7 +229,7 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
         ("rows", f"{batch.counts.total:,}"),
         ("completed", f"{batch.counts.completed:,}"),
         ("failed", f"{batch.counts.failed:,}"),
-        ("input file", batch.input_file_id),
+        ("input file", f"{batch.input_file_id} {batch.textmill.input_filename or ''}".strip()),
         ("tokens", f"{batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out"),
     ]
     moments = {

@@ -9,6 +9,7 @@ import typer
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
+from api.cli.terminal.references import find_either
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="Read the record of every access.")
@@ -86,7 +87,9 @@ def audit() -> None:
 def list_events(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
     action: Annotated[str | None, typer.Option("--action", metavar="NAME", help="Only this action, e.g. rows.read.")] = None,
-    about: Annotated[str | None, typer.Option("--object", metavar="ID", help="Only events about this file or job.")] = None,
+    about: Annotated[
+        str | None, typer.Option("--object", metavar="ID", help="Only events about this file or job, named as elsewhere; or about a key.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """List audit events, newest first."""
@@ -96,9 +99,9 @@ def list_events(
     query: dict[str, str | int] = {"limit": min(limit, 100)}
     if action is not None:
         query["action"] = action
-    if about is not None:
-        query["object"] = about
     with connect() as client:
+        if about is not None:
+            query["object"] = find_either(client, about)
         events = list(islice(client.pages("/v1/audit/events", **query), limit))
     if as_json:
         answer_json(events)

@@ -1,13 +1,9 @@
 """`textmill profile`: where the time of a job went."""
 
-from typing import TYPE_CHECKING
-
 from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.options import Job, Json
+from api.cli.terminal.references import find_job
 from api.cli.work.figures import STAGE_COLUMNS, explanation, figures, stage_rows
-
-if TYPE_CHECKING:
-    pass
 
 
 def profile(job: Job, as_json: Json = False) -> int:
@@ -17,7 +13,7 @@ def profile(job: Job, as_json: Json = False) -> int:
     from api.performance import performance
 
     with connect() as client:
-        batch = client.batch(job)
+        batch = client.batch(find_job(client, job))
     used = performance(batch)
     if as_json:
         answer_json(used)

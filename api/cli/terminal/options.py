@@ -40,4 +40,4 @@ Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=V
 Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.")]
 
 
-Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id (batch_…).")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id or its first digits, or `last`.")]

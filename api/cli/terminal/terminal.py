@@ -3,6 +3,7 @@ cursor, set the window title or turn a line around; answers go to stdout, everyt
 
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -62,8 +63,9 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: bool = False) -> None:
-    """A table on stdout, or on stderr: drawn on a terminal, tab-separated elsewhere, so that cut and awk work."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: bool = False, cut: str | None = None) -> None:
+    """A table on stdout, or on stderr: drawn on a terminal, tab-separated elsewhere, so that cut and awk work. ``cut``: the column that
+    gives way where the terminal is too narrow; the others keep their line then."""
     if not (sys.stderr if stderr else sys.stdout).isatty():
         write = say if stderr else answer
         write("\t".join(columns))
@@ -75,11 +77,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: b
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        drawn.add_column(name, overflow="fold")
+    gives_way = [cut is None or name == cut for name in columns]
+    for name, gives in zip(columns, gives_way, strict=True):
+        drawn.add_column(name, overflow="fold", no_wrap=not gives)
     for row in rows:
-        drawn.add_row(*(Text(shown(value)) for value in row))
+        cells = [Text(shown(value), no_wrap=cut is not None, overflow="ellipsis" if cut is not None else "fold") for value in row]
+        drawn.add_row(*cells)
     console(stderr=stderr).print(drawn)
+
+
+def age(unix_seconds: float, now_seconds: float | None = None) -> str:
+    """How long ago, in its greatest unit: 40 s, 5 min, 3 h, 12 d."""
+    seconds = max(0.0, (time.time() if now_seconds is None else now_seconds) - unix_seconds)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size * (2 if unit == "d" else 1):
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def when(unix_seconds: object) -> str:

@@ -253,6 +253,23 @@ def test_a_wrong_key_is_refused_with_exit_code_4(textmill: Callable[..., Done], 
     assert json.loads(done.err)["error"]["code"] == "invalid_api_key"
 
 
+def test_a_job_is_asked_for_by_the_first_digits_of_its_id_and_as_the_last(textmill: Callable[..., Done], rows: Path) -> None:
+    job = textmill("label", str(rows), "--labels", "x,y", "--detach", "-q").out.strip()
+    assert textmill("jobs", "watch", "last", "-q").exit_code == 0
+    short = job.removeprefix("batch_")[:12]
+    for named in ("last", short, job):
+        assert textmill("jobs", "show", named, "--json").json["id"] == job
+        assert len(textmill("results", named, "-o", "-", "-q").lines) == len(TEXTS)
+        assert textmill("profile", named).exit_code == 0
+        assert textmill("audit", "list", "--object", named, "--limit", "1").out.count("\n") == 2
+    assert textmill("jobs", "show", "0000").exit_code == 1
+    assert textmill("jobs", "list", "--limit", "1").out.splitlines()[1].split("\t")[::7] == [job, "rows.jsonl"]
+    newest = textmill("files", "list", "--json").items
+    (uploaded, *_) = [file["id"] for file in newest if file["purpose"] == "rows"]
+    assert textmill("jobs", "delete", short, "--yes").exit_code == 0
+    assert str(uploaded) in textmill("files", "delete", "last").err
+
+
 def test_no_server_is_exit_code_3(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTMILL_API_URL", f"http://127.0.0.1:{free_port()}")
     done = textmill("jobs", "list")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from db.connect import Store
 from db.files.files import create_file
+from db.operators.tenants import SCOPES, create_api_key, create_tenant
 from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.lines import CHAT, CLASSIFY, LABELS, ROWS, classify_file, classify_line
@@ -323,3 +325,43 @@ def test_a_batch_tells_how_far_it_is(api: Served, mill: Mill) -> None:
     assert batch["status"] == "completed"
     assert batch["textmill"]["metrics"]["batches"] >= 1
     assert batch["textmill"]["metrics"]["tokens"] > 0
+
+
+def test_batches_and_files_are_found_by_the_beginning_of_their_ids(api: Served, mill: Mill) -> None:
+    file_id = uploaded(api)
+    batch_id = str(create(api, file_id).json()["id"])
+    mill.run_all()
+    http, digits = api.http(), batch_id.removeprefix("batch_")
+
+    def found(path: str, prefix: str) -> list[str]:
+        return [each["id"] for each in http.get(path, params={"prefix": prefix}).raise_for_status().json()["data"]]
+
+    for prefix in (digits[:6], f"batch_{digits[:4]}", digits, batch_id):
+        assert found("/v1/batches", prefix) == [batch_id]
+    for prefix in (file_id, file_id[:13], file_id[5:13]):
+        assert found("/v1/files", prefix) == [file_id]
+    assert found("/v1/files", f"file-o{digits[:8]}") == [f"file-o{digits}"]
+    assert found("/v1/batches", f"{'0' if digits[0] != '0' else '1'}{digits[1:6]}") == []
+    for path in ("/v1/batches", "/v1/files"):
+        for wrong in ("", "abc", "xyz12", "batch_", f"{digits}0", "abcd%", "ABCD"):
+            assert error_of(http.get(path, params={"prefix": wrong}))[:2] == (400, "invalid_prefix")
+
+
+def test_a_list_of_batches_has_the_names_of_their_files_as_long_as_they_are_there(api: Served, mill: Mill) -> None:
+    file_id = uploaded(api)
+    create(api, file_id)
+    mill.run_all()
+
+    def names() -> list[object]:
+        return [batch["textmill"]["input_filename"] for batch in api.http().get("/v1/batches").json()["data"]]
+
+    assert names() == ["rows.jsonl"]
+    api.http().delete(f"/v1/files/{file_id}").raise_for_status()
+    assert names() == [None]
+
+
+def test_another_tenants_batch_is_not_found_by_its_beginning(api: Served, mill: Mill, stores: Stores) -> None:
+    batch_id = str(create(api, uploaded(api)).json()["id"])
+    tenant_id = create_tenant(stores(Role.API), "other")
+    _, key = create_api_key(stores(Role.API), tenant_id, uuid4(), "theirs", SCOPES)
+    assert api.http(key).get("/v1/batches", params={"prefix": batch_id[:12]}).json()["data"] == []

@@ -1,9 +1,13 @@
 """What data may do to a terminal: nothing."""
 
+import re
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.terminal.terminal import UNSHOWABLE, shortened, shown, shown_lines
+from api.cli.terminal.terminal import UNSHOWABLE, age, shortened, shown, shown_lines, table
 
 
 def test_escape_sequences_are_spelled_out() -> None:
@@ -37,3 +41,24 @@ def test_a_long_text_is_cut_to_one_line() -> None:
 def test_nothing_that_steers_a_terminal_comes_through(text: str) -> None:
     assert not UNSHOWABLE.search(shown(text))
     assert not UNSHOWABLE.search(shown_lines(text).replace("\n", "").replace("\t", ""))
+
+
+def test_an_age_is_told_in_its_greatest_unit() -> None:
+    ages = [age(0.0, seconds) for seconds in (0.4, 59, 60, 3_599, 3_600, 100_000, 172_800, -5)]
+    assert ages == ["0 s", "59 s", "1 min", "59 min", "1 h", "27 h", "2 d", "0 s"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_keeps_each_row_on_one_line_and_cuts_the_column_that_may_be_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    name = "a file whose name is very long indeed " * 4 + "and ends in.jsonl"
+    table(("JOB", "STATE", "AGE", "FILE"), [("12345678", "in_progress", "12 min", name)] * 2, cut="FILE")
+    lines = [line for line in re.sub("\x1b[^m]*m", "", capsys.readouterr().out).splitlines() if line.strip()]
+    assert len(lines) == 4
+    assert all(len(line) <= columns for line in lines)
+    assert lines[2].split()[:4] == ["12345678", "in_progress", "12", "min"]
+    assert lines[2].rstrip().endswith("…")

@@ -1,0 +1,111 @@
+"""Jobs and files as a person names them: all of an id, its first digits, or `last`. And ids as short as a list may show them."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.terminal import shown
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+LAST: Final = "last"
+SHORT_DIGITS: Final = 8
+LEAST_DIGITS: Final = 4  # as the server has it
+MOST_TOLD: Final = 5
+_WHOLE: Final = re.compile(r"(batch_|file-[oe]?)([0-9a-f]{32})")
+_PREFIX: Final = re.compile(r"(?:batch_|file-)?[oe]?[0-9a-f]{1,32}")
+
+
+def find_job(client: "Client", named: str) -> str:
+    """The job's whole id. Raises CommandError where there is none of this name, or more than one."""
+    return _find(named, "job", _newest_job(client), lambda prefix: _listed(client, "/v1/batches", prefix))
+
+
+def find_file(client: "Client", named: str) -> str:
+    """The same for a file; `last` is the one uploaded last."""
+    return _find(named, "file", _newest_file(client), lambda prefix: _listed(client, "/v1/files", prefix))
+
+
+def find_either(client: "Client", named: str) -> str:
+    """A job's or a file's, by its prefix or, without one, whichever there is; `last` is a job."""
+    if re.fullmatch(r"[0-9a-f]{32}", named.replace("-", "")):
+        return named  # a key's
+    if named.startswith("file-"):
+        return find_file(client, named)
+    if named.startswith("batch_") or named == LAST:
+        return find_job(client, named)
+
+    def both(prefix: str) -> list[str]:
+        return _listed(client, "/v1/batches", prefix) + _listed(client, "/v1/files", prefix)
+
+    return _find(named, "job or file", _newest_job(client), both)
+
+
+def _newest_job(client: "Client") -> Callable[[], str | None]:
+    return lambda: next((batch.id for batch in client.batches()), None)
+
+
+def _newest_file(client: "Client") -> Callable[[], str | None]:
+    return lambda: next((file.id for file in client.files() if file.purpose != "batch_output"), None)
+
+
+def _listed(client: "Client", path: str, prefix: str) -> list[str]:
+    data = client.get(path, {"prefix": prefix, "limit": MOST_TOLD + 1}).get("data")
+    return [str(each["id"]) for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+
+
+def _find(named: str, kind: str, newest: Callable[[], str | None], beginning_so: Callable[[str], Sequence[str]]) -> str:
+    if _WHOLE.fullmatch(named):
+        return named  # whether it is there is told by what is asked of it
+    if named == LAST:
+        if (last := newest()) is None:
+            raise _missing(f"There is no {kind} yet.")
+        return last
+    given = named.strip().lower().rstrip("…")
+    if not _PREFIX.fullmatch(given):
+        raise CommandError(
+            f"A {kind} is named by its id, by the first digits of it, or as `{LAST}`; `textmill {_list_of(kind)}` shows them."
+        )
+    if len(given.rpartition("_")[2].rpartition("-")[2].lstrip("o")) < LEAST_DIGITS:
+        raise CommandError(f"“{shown(given)}” is too short: give at least {LEAST_DIGITS} digits of the {kind}'s id.")
+    found = beginning_so(given)
+    if not found:
+        raise _missing(f"There is no {kind} whose id begins with {shown(given)}; `textmill {_list_of(kind)}` shows what there is.")
+    if len(found) > 1:
+        more = ", …" if len(found) > MOST_TOLD else ""
+        listed = ", ".join(found[:MOST_TOLD])
+        raise CommandError(
+            f"More than one {kind} begins with {shown(given)}: {listed}{more}. Give more of its digits.", code="ambiguous_id"
+        )
+    return found[0]
+
+
+def _missing(message: str) -> CommandError:
+    return CommandError(message, ExitCode.ROWS_FAILED, code="not_found")
+
+
+def _list_of(kind: str) -> str:
+    return "files list" if kind == "file" else "jobs list"
+
+
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Of each its first digits, as many as tell them apart; what is no terminal gets them whole."""
+    whole = list(ids)
+    if not sys.stdout.isatty():
+        return {each: each for each in whole}
+    digits = SHORT_DIGITS
+    while len({_short(each, digits) for each in whole}) < len(set(whole)):
+        digits += 1
+    return {each: _short(each, digits) for each in whole}
+
+
+def _short(id: str, digits: int) -> str:
+    """A file keeps what its id begins with: it says what the file is."""
+    found = _WHOLE.fullmatch(id)
+    if found is None:
+        return id
+    kind, hexadecimal = found.groups()
+    return ("" if kind == "batch_" else kind) + hexadecimal[:digits]

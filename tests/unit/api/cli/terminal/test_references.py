@@ -1,0 +1,78 @@
+"""How jobs and files are named at a terminal, and how short a list may name them."""
+
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from api.cli.terminal.exits import CommandError
+from api.cli.terminal.references import find_either, find_file, find_job, short_ids
+from api.client import Client
+
+JOBS = [f"batch_{digits.ljust(32, '0')}" for digits in ("abcd1", "abcd2", "e123f")]
+FILES = [f"file-{digits.ljust(32, '1')}" for digits in ("77aa", "e77aa")]
+ERRORS = f"file-e{'77aa'.ljust(32, '2')}"
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        path, prefix = request.url.path, request.url.params.get("prefix")
+        listed = JOBS if path == "/v1/batches" else [ERRORS, *FILES]
+        if prefix is not None:
+            plain = prefix.removeprefix("batch_").removeprefix("file-")
+            listed = [each for each in listed if each.removeprefix("batch_").removeprefix("file-").startswith(plain)]
+        job = {"endpoint": "/v1/embeddings", "status": "completed", "input_file_id": FILES[0], "created_at": 1}
+        file = {"bytes": 1, "created_at": 1, "filename": "a", "status": "processed"}
+        more = job if path == "/v1/batches" else file
+        data = [{"id": each, **more, "purpose": "batch_output" if each == ERRORS else "rows"} for each in listed]
+        return httpx.Response(200, json={"data": data, "has_more": False})
+
+    with Client("http://127.0.0.1:1", "tm_key", transport=httpx.MockTransport(answer)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("named", [JOBS[0], "abcd1", "batch_abcd1", "ABCD1", "abcd1…", "last"])
+def test_a_job_is_known_by_its_id_by_any_beginning_that_is_its_own_and_as_the_last(client: Client, named: str) -> None:
+    assert find_job(client, named) == JOBS[0]
+
+
+def test_a_beginning_that_several_have_lists_them(client: Client) -> None:
+    with pytest.raises(CommandError) as caught:
+        find_job(client, "abcd")
+    assert JOBS[0] in caught.value.message
+    assert JOBS[1] in caught.value.message
+    assert (caught.value.code, caught.value.exit_code) == ("ambiguous_id", 2)
+
+
+@pytest.mark.parametrize(
+    ("named", "part", "code"), [("abc", "at least 4", 2), ("no such", "first digits", 2), ("ffff", "no job whose id", 1)]
+)
+def test_what_names_no_job_is_told_in_a_sentence(client: Client, named: str, part: str, code: int) -> None:
+    with pytest.raises(CommandError) as caught:
+        find_job(client, named)
+    assert part in caught.value.message
+    assert caught.value.exit_code == code
+
+
+def test_the_last_file_is_the_last_that_was_uploaded_not_what_a_job_wrote(client: Client) -> None:
+    assert find_file(client, "last") == FILES[0]
+    assert find_file(client, "77aa") == FILES[0]
+    assert find_file(client, ERRORS) == ERRORS
+    with pytest.raises(CommandError, match="More than one file"):
+        find_file(client, "e77aa")
+
+
+def test_an_object_of_the_audit_is_a_job_a_file_or_a_key(client: Client) -> None:
+    key = "0b0f9a4c-1111-4222-8333-444455556666"
+    assert [find_either(client, named) for named in ("e123f", "file-77aa", "last", key)] == [JOBS[2], FILES[0], JOBS[0], key]
+
+
+def test_a_list_on_a_terminal_names_ids_by_as_many_digits_as_tell_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = [f"batch_{'12345678' + last:0<32}" for last in "ab"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert list(short_ids([*JOBS, FILES[0], ERRORS]).values()) == ["abcd1000", "abcd2000", "e123f000", "file-77aa1111", "file-e77aa2222"]
+    assert list(short_ids(twins).values()) == ["12345678a", "12345678b"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert list(short_ids(twins).values()) == twins
