@@ -19,8 +19,9 @@ def run(arguments: Sequence[str]) -> int:
     import typer
 
     from api.cli.terminal.exits import CommandError, ExitCode, report
+    from api.cli.terminal.option_words import in_options
     from api.cli.terminal.terminal import say, shown
-    from api.cli.tree import build
+    from api.cli.tree import build, options_of, what_is_wrong
     from db.errors import TextmillError
 
     as_json = "--json" in arguments
@@ -28,11 +29,12 @@ def run(arguments: Sequence[str]) -> int:
         result = build()(args=list(arguments), prog_name="textmill", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        if not (told := error.format_message().strip()):  # the help of a group was printed instead
+        if not (told := what_is_wrong(error)):  # the help of a group was printed instead
             return ExitCode.USAGE
         return report(CommandError(f"{told} See `textmill --help`."), as_json=as_json)
     except TextmillError as error:
-        return report(error, as_json=as_json)
+        words, options = options_of(arguments)
+        return report(error, as_json=as_json, message=in_options(error.message, options, words))
     except (KeyboardInterrupt, typer.Abort):
         say("Interrupted.")
         return ExitCode.INTERRUPTED

@@ -1,11 +1,14 @@
 """The tree of commands."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, run, stack, train, workers
 from api.cli.terminal.exits import EPILOG
+from api.cli.terminal.option_words import meant
+from api.cli.terminal.terminal import shown
 
 
 def build() -> typer.Typer:
@@ -36,6 +39,28 @@ def build() -> typer.Typer:
     app.add_typer(workers.app, name="workers")
     app.command("docs", epilog=EPILOG)(docs.docs)
     return app
+
+
+def what_is_wrong(error: typer.TyperException) -> str:
+    """Of a command that cannot be read, in a sentence or two; nothing where its help was printed."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if isinstance(option, str) and context is not None and type(error).__name__ == "NoSuchOption":
+        found = meant(option, [name for parameter in context.command.params for name in parameter.opts])
+        return f"There is no option {shown(option)} here." + (f" Did you mean {' or '.join(found)}?" if found else "")
+    return error.format_message().strip()
+
+
+def options_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of the command in ``arguments``, and the options that it has."""
+    command: Any = typer.main.get_command(build())
+    words: list[str] = []
+    for word in arguments:
+        following = getattr(command, "commands", {}).get(word)
+        if following is None:
+            break
+        command = following
+        words.append(word)
+    return words, [name for parameter in command.params for name in parameter.opts]
 
 
 def print_version(wanted: bool) -> None:

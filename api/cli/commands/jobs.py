@@ -218,7 +218,7 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     from api.cli.terminal.progress import clock
     from api.cli.terminal.terminal import when
     from api.cli.work.figures import figures
-    from api.cli.work.following import fault_text, waits_for
+    from api.cli.work.following import fault_texts, waits_for
     from api.performance import performance
 
     rows: list[tuple[str, object]] = [
@@ -255,6 +255,4 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
     rows += figures(used)
     rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
     rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
-    for fault in batch.errors.data if batch.errors is not None else []:
-        rows.append(("reason", fault_text(fault)))
-    return rows
+    return [*rows, *(("reason", each) for each in fault_texts(batch))]

@@ -46,21 +46,23 @@ def exit_code_of(error: TextmillError) -> int:
     return ExitCode.ROWS_FAILED
 
 
-def report(error: TextmillError, *, as_json: bool) -> int:
-    """Says it on stderr. With --json as one JSON line, so that a script need not parse a sentence."""
+def report(error: TextmillError, *, as_json: bool, message: str | None = None) -> int:
+    """Says it on stderr, in the words of ``message`` where they are others. With --json as one JSON line, so that a script need not parse a
+    sentence."""
     from api.cli.terminal.terminal import say, shown
 
     exit_code = exit_code_of(error)
+    message = error.message if message is None else message
     request_id = getattr(error, "request_id", None)
     if as_json:
         import msgspec
 
-        fault = {"code": error.code, "message": error.message, "exit_code": int(exit_code)}
+        fault = {"code": error.code, "message": message, "exit_code": int(exit_code)}
         if request_id:
             fault["request_id"] = request_id
         sys.stderr.write(msgspec.json.encode({"error": fault}).decode() + "\n")
         return exit_code
-    say(f"textmill: {shown(error.message)}")
+    say(f"textmill: {shown(message)}")
     if request_id and error.status >= 500:
         say(f"The server's log has more under request {shown(request_id)}.")
     return exit_code

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from api.cli.terminal.exits import ExitCode
@@ -73,19 +74,31 @@ def say_why(batch: "Batch") -> None:
         say(f"Job {batch.id} failed: none of its {batch.counts.total:,} rows has an answer.")
     else:
         say(f"Job {batch.id} ended as {batch.status}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
+    told = fault_texts(batch)
+    say(*(f"  {each}" for each in told[:10]))
+    if len(told) > 10:
+        say(f"  … and {len(told) - 10:,} more: textmill jobs show {batch.id}")
+
+
+def fault_texts(batch: "Batch") -> list[str]:
+    """The reasons why a job failed, each once: what several lines have in common is said of them together."""
     faults = batch.errors.data if batch.errors is not None else []
-    for fault in faults[:10]:
-        say(f"  {fault_text(fault)}")
-    if len(faults) > 10:
-        say(f"  … and {len(faults) - 10:,} more: textmill jobs show {batch.id}")
+    alike: dict[tuple[object, ...], list[BatchFault]] = {}
+    for fault in faults:
+        one_by_one = fault.rows is not None or fault.line is None
+        alike.setdefault((id(fault),) if one_by_one else (fault.code, fault.message), []).append(fault)
+    return [fault_text(each[0], [fault.line for fault in each[1:] if fault.line is not None]) for each in alike.values()]
 
 
-def fault_text(fault: "BatchFault") -> str:
-    """A reason why a job failed: where, and what."""
+def fault_text(fault: "BatchFault", more_lines: Sequence[int] = ()) -> str:
+    """A reason why a job failed: where, and what. ``more_lines``: of those that failed for the same."""
     what = shown(fault.message or fault.code or "unknown")
     if fault.rows is not None:
         first = f", the first in line {fault.line:,}" if fault.line is not None and fault.rows > 1 else ""
         return f"{fault.rows:,} {'row' if fault.rows == 1 else 'rows'}{first}: {what}"
+    if more_lines:
+        named = ", ".join(f"{line:,}" for line in (fault.line, *more_lines[:2]))
+        return f"lines {named}{f' and {len(more_lines) - 2:,} more' if len(more_lines) > 2 else ''}: {what}"
     return f"line {fault.line}: {what}" if fault.line is not None else what
 
 

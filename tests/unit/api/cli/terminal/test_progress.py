@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli.terminal.progress import Pace, amount, clock
-from api.cli.work.following import WAITING_SECONDS, note_on
-from api.wire import Batch, Extras, RowCounts, WaitingFor
+from api.cli.work.following import WAITING_SECONDS, fault_texts, note_on
+from api.wire import Batch, BatchFault, BatchFaults, Extras, RowCounts, WaitingFor
 
 
 def test_a_pace_needs_two_looks() -> None:
@@ -69,3 +69,15 @@ def test_a_job_that_waits_says_for_what_once_that_takes_a_moment() -> None:
     assert note_on(live, WAITING_SECONDS / 2) == ""
     assert note_on(live, WAITING_SECONDS) == "loading small (4 s)"
     assert note_on(msgspec.structs.replace(live, status="completed"), WAITING_SECONDS) == ""
+
+
+def test_one_fault_of_many_lines_is_told_once() -> None:
+    faults = [BatchFault("missing_text_column", line, "No text.") for line in range(1, 11)]
+    batch = Batch("batch_1", "/v1/embeddings", "failed", "file-1", 0, errors=BatchFaults(data=[*faults, BatchFault("x", 12, "Other.")]))
+    assert fault_texts(batch) == ["lines 1, 2, 3 and 7 more: No text.", "line 12: Other."]
+    whole = [BatchFault("a", 1, "A.", rows=2), BatchFault("a", 9, "A.", rows=1), BatchFault("b", None, "B.")]
+    assert fault_texts(msgspec.structs.replace(batch, errors=BatchFaults(data=whole))) == [
+        "2 rows, the first in line 1: A.",
+        "1 row: A.",
+        "B.",
+    ]
