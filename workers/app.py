@@ -49,7 +49,7 @@ app.conf.update(
     worker_soft_shutdown_timeout=25.0,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
-    # Flower sees workers and shards by events; ids only, because ids are all there is.
+    # Flower sees workers and shards by events.
     worker_send_task_events=True,
     task_send_sent_event=False,
     task_track_started=False,
@@ -107,7 +107,8 @@ def _run_shard(*args: object, **kwargs: object) -> None:
         _runner(*check)
 
 
-run_shard: Any = app.task(name=RUN_SHARD, ignore_result=True, acks_late=False, max_retries=0, typing=False)(_run_shard)
+# Without events of its own: what a worker claims is told by workers.host.telling.
+run_shard: Any = app.task(name=RUN_SHARD, ignore_result=True, acks_late=False, max_retries=0, typing=False, send_events=False)(_run_shard)
 
 
 def read_claim_check(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[UUID, int] | None:

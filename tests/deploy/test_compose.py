@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from api.local.processes.parts import FLOWER_USER
+from api.local.processes.parts import FLOWER_KEEPS, FLOWER_USER
 from tests.deploy.conftest import DEPLOY, ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -93,6 +93,7 @@ def test_flower_asks_for_a_password_and_changes_nothing(secrets_folder: Path) ->
     exec((secrets_folder / "flower.py").read_text(), settings)
     assert settings["basic_auth"] == [f"{FLOWER_USER}:{(secrets_folder / 'flower').read_text().strip()}"]
     assert settings["read_only"] is True
+    assert {name: settings[name] for name in FLOWER_KEEPS} == FLOWER_KEEPS
 
 
 def test_the_image_pins_its_base_and_runs_as_nobody_special() -> None:

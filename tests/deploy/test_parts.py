@@ -89,7 +89,7 @@ class House:
             text = url.read_text()
             url.write_text(text if self._queue.url.startswith("rediss:") else self._queue.url)
         flower = self.folder / "flower" / "flower.py"
-        flower.write_text(flower.read_text().replace("5555", str(self.flower_port)))
+        flower.write_text(flower.read_text().replace("5555", str(self.flower_port)).replace("/var/lib/textmill-flower", str(flower.parent)))
 
     def said(self) -> str:
         return "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in self.folder.glob("*.log"))
@@ -168,6 +168,9 @@ def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue) -> 
     assert "shards" in seen
     with pytest.raises(OSError, match="401"):
         get(f"http://127.0.0.1:{house.flower_port}/api/workers")
+    with pytest.raises(OSError, match="401"):
+        get(f"http://127.0.0.1:{house.flower_port}/metrics")
+    wait_for(f"http://127.0.0.1:{house.flower_port}/api/tasks", house, login, f"job {batch.id.removeprefix('batch_')[:8]}, rows 1 to")
 
 
 def test_a_part_has_no_secret_of_another(house: House) -> None:

@@ -43,6 +43,7 @@ from workers.claims.slots import KEPT_SLOTS, Slots
 from workers.host.garbage_collection import calm_the_collector
 from workers.host.memory import EX_CEILING, EX_PLANNED, IDLE_SECONDS, Ceiling, end_at_ceiling, resident_bytes
 from workers.host.presence import Progress, Pulse
+from workers.host.telling import Telling
 from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
 from workers.logs import place_of
@@ -89,6 +90,8 @@ class Worker:
         )
         self._watchdog = Watchdog(settings.hang_seconds)
         self._progress = Progress()
+        self._consumer: Any = None
+        self._telling = Telling(lambda: getattr(getattr(self._consumer, "consumer", None), "event_dispatcher", None))
         self._ceiling = Ceiling(settings.max_memory_mb)
         self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch, changed=lambda: self._pulse.now())
         self._task = ShardLife(
@@ -99,7 +102,7 @@ class Worker:
             settings,
             self._is_draining,
             self._bell.ring,
-            self._progress.made,
+            self._wrote,
         )
         self._poller = Poller(
             self._store,
@@ -136,6 +139,7 @@ class Worker:
         self._keeper.start()
         self._watchdog.start()
         self._poller.start()
+        self._telling.start()
         messages.run_with(self._on_message)
         threading.Thread(target=self._mind, name="mind", daemon=True).start()
         if not self._settings.models:
@@ -169,9 +173,13 @@ class Worker:
             self._slots.give()
 
     def _work(self, lease: Lease, claimed_at: float) -> None:
-        if self._task.run(lease, claimed_at) is End.BROKEN:
+        if self._telling.work(lease, lambda: self._task.run(lease, claimed_at)) is End.BROKEN:
             self._exit_code = EX_SOFTWARE
             self._draining = True
+
+    def _wrote(self, rows: int) -> None:
+        self._progress.made(rows)
+        self._telling.wrote(rows)
 
     def _observe(self, model: str, report: BatchReport) -> None:
         self._progress.made()
@@ -185,7 +193,7 @@ class Worker:
         if self._draining or self._standing_by:
             return
         make: Any = Consumer
-        consumer = make(
+        consumer = self._consumer = make(
             app=messages.app,
             hostname=f"textmill-{os.getpid()}@{socket.gethostname()}",
             pool="threads",

@@ -16,6 +16,8 @@ from api.cli.terminal.options import Json
 from api.local.home.refusals import EXIT_CODES, StackExit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from api.local.home.home import Home
 
 API_PORT = 8910
@@ -61,15 +63,27 @@ def up(
         from api.local.display import Display
 
         return run(_home(), options, Display())
-    from api.cli.terminal.terminal import answer, answer_json
+    from api.cli.terminal.terminal import answer, answer_json, say
     from api.local.detach import start
 
     state = start(_home(), options)
     if as_json:
         answer_json(state)
     else:
-        answer(f"textmill runs (pid {state['pid']}): API {state['api']}" + (f", Flower {state['flower']}" if state.get("flower") else ""))
+        answer(f"textmill runs (pid {state['pid']}): API {state['api']}")
+        say(*(f"{name}: {place}" for name, place in places_of(state) if name != "api"))
     return StackExit.OK
+
+
+def places_of(state: "Mapping[str, object]") -> list[tuple[str, object]]:
+    """Where the stack of a home answers, how to get in, and where it writes."""
+    from api.local.processes.parts import FLOWER_USER
+
+    home = Path(str(state.get("home") or _home().path))
+    secrets = home / "secrets"
+    ways_in = {"flower": f"  (user {FLOWER_USER}, password in {secrets / 'flower'})", "api": f"  (key in {secrets / 'api-key'})"}
+    found = [(name, f"{state[name]}{ways_in.get(name, '')}") for name in ("api", "flower", "postgres", "redis") if state.get(name)]
+    return [*found, ("logs", home / "logs")]
 
 
 def preloaded(models: str | None) -> tuple[str, ...]:
@@ -130,9 +144,7 @@ def status(as_json: Json = False) -> int:
                 for part in listed
             ],
         )
-        for name in ("api", "flower", "postgres", "redis"):
-            if state.get(name):
-                say(f"{name}: {state[name]}")
+        say(*(f"{name}: {place}" for name, place in places_of(state)))
         say(*(jobs_now() if state.get("ready") else []))
     if running is None:
         return StackExit.FAILED

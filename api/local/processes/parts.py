@@ -18,6 +18,14 @@ from api.local.processes.ports import LOOPBACK, free_port
 from db.settings import Role
 
 FLOWER_USER: Final = "textmill"
+# The last shards, some 350 bytes each, and once a minute on disk: for a Flower that is killed.
+FLOWER_KEEPS: Final[dict[str, object]] = {
+    "persistent": True,
+    "state_save_interval": 60_000,
+    "max_tasks": 5_000,
+    "purge_offline_workers": 86_400,  # seconds: each start of a worker is another one
+    "tasks_columns": "name,kwargs,state,result,received,runtime,worker,uuid",
+}
 WORKER_NICENESS: Final = 5  # models take every core they get; the API and Postgres must still answer at once
 PROBE_SECONDS: Final = 0.5
 ROUTINE: Final = re.compile(r'^\S+ \S+ INFO |"level": "info"|^\[I ')
@@ -159,8 +167,10 @@ def worker_program(home: Home, name: str, device: str, drain_seconds: float, met
 
 
 def flower_program(home: Home, port: int) -> Program:
-    """Flower, read-only, behind a generated password. What it is told lies in a file: a command line can be read by every user."""
+    """Flower, read-only, behind a generated password; what it saw lies in the home's ``flower``, for the next start. What it is told
+    lies in a file: a command line can be read by every user."""
     config = home.run / "flower.py"
+    history = home.path / "flower"
 
     def make() -> tuple[list[str], dict[str, str]]:
         password = read_or_make(home.secrets / "flower")
@@ -169,10 +179,12 @@ def flower_program(home: Home, port: int) -> Program:
             "port": port,
             "basic_auth": [f"{FLOWER_USER}:{password}"],
             "read_only": True,
-            "persistent": False,
-            "max_tasks": 5_000,
+            "db": str(history / "state"),
+            **FLOWER_KEEPS,
         }
-        write_private(config, "\n".join(f"{name} = {value!r}" for name, value in settings.items()))
+        lines = ["from workers import flower_access", *(f"{name} = {value!r}" for name, value in settings.items())]
+        history.mkdir(mode=0o700, exist_ok=True)
+        write_private(config, "\n".join(lines))
         return python("celery", "-A", "workers.app:app", "flower", f"--conf={config}"), environment_for(home, None)
 
     return Program("flower", home.logs / "flower.log", make, ready=lambda: listens(port))

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -268,6 +270,36 @@ def test_a_job_is_asked_for_by_the_first_digits_of_its_id_and_as_the_last(textmi
     (uploaded, *_) = [file["id"] for file in newest if file["purpose"] == "rows"]
     assert textmill("jobs", "delete", short, "--yes").exit_code == 0
     assert str(uploaded) in textmill("files", "delete", "last").err
+
+
+def test_flower_shows_task_job_rows_and_rate_of_each_shard_also_after_a_restart(
+    textmill: Callable[..., Done], environment: dict[str, str], rows: Path
+) -> None:
+    home = Path(environment["TEXTMILL_HOME"])
+    job = textmill("label", str(rows), "--labels", "x,y", "--detach", "-q").out.strip()
+    assert textmill("jobs", "watch", job, "-q").exit_code == 0
+    auth = ("textmill", (home / "secrets" / "flower").read_text().strip())
+    about = f"job {job.removeprefix('batch_')[:8]}, rows 1 to 40"
+
+    def state() -> dict[str, Any]:
+        return dict(json.loads((home / "run" / "state.json").read_text()))
+
+    def shown() -> dict[str, Any] | None:
+        try:
+            tasks = httpx.get(f"{state()['flower']}/api/tasks", auth=auth, trust_env=False).json()
+        except httpx.HTTPError:
+            return None
+        return next((task for task in tasks.values() if task["kwargs"] == about and task["state"] == "SUCCESS"), None)
+
+    before = wait_until(shown, "Flower shows the shard")
+    assert before is not None
+    assert (before["name"], re.fullmatch(r"40 rows, [\d,]+ rows/s", before["result"]) is not None) == ("classify", True)
+    pid = state()["children"]["flower"]
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: state()["children"].get("flower", pid) != pid, "Flower runs again")
+    after = wait_until(shown, "Flower shows the shard again")
+    assert after is not None
+    assert after["uuid"] == before["uuid"]
 
 
 def test_no_server_is_exit_code_3(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:

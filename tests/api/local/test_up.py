@@ -154,7 +154,9 @@ def test_flower_wants_its_password_and_only_shows(running: Stack) -> None:
     flower, password = str(running.state["flower"]), (running.home / "secrets" / "flower").read_text().strip()
     assert status_of(f"{flower}/workers") == 401
     assert status_of(f"{flower}/api/workers") == 401
-    assert status_of(f"{flower}/workers", user=f"textmill:{password}") == 200
+    assert status_of(f"{flower}/metrics") == 401
+    for page in ("workers", "metrics"):
+        assert status_of(f"{flower}/{page}", user=f"textmill:{password}") == 200
     answer = subprocess.run(
         ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", "-u", f"textmill:{password}",
          f"{flower}/api/task/send-task/textmill.run_shard"],
