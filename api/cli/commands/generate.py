@@ -21,6 +21,7 @@ from api.cli.terminal.options import (
     Quiet,
     Stride,
     TextColumn,
+    Verbose,
     Window,
 )
 
@@ -50,6 +51,7 @@ def generate(
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> int:
     """Generate a text for every prompt of FILE, or for one --prompt.
@@ -80,6 +82,7 @@ def generate(
         detach=detach,
         as_json=as_json,
         quiet=quiet,
+        verbose=verbose,
     )
     if prompt is None:
         found = find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter)
@@ -143,6 +146,7 @@ def embed(
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> int:
     """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
@@ -159,5 +163,6 @@ def embed(
         detach=detach,
         as_json=as_json,
         quiet=quiet,
+        verbose=verbose,
     )
     return run(find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter), work)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import Job, Json, Out, Quiet
+from api.cli.terminal.options import Job, Json, Out, Quiet, Verbose
 from api.cli.terminal.references import find_job
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def list_jobs(
 
 
 @app.command()
-def show(job: Job, as_json: Json = False) -> int:
-    """Show one job and its story: its shards, who ran them, and why one failed."""
+def show(job: Job, verbose: Verbose = False, as_json: Json = False) -> int:
+    """Show one job and its story: its shards, who ran them, and why one failed. With -v how fast it was, too."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, table
     from api.cli.work.timeline import show_story
@@ -69,7 +69,7 @@ def show(job: Job, as_json: Json = False) -> int:
 
         answer_json({**msgspec.to_builtins(batch), "story": story})
     else:
-        table(("FIELD", "VALUE"), describe(batch))
+        table(("FIELD", "VALUE"), describe(batch, verbose=verbose))
         show_story(story)
     return ExitCode.OK
 
@@ -213,11 +213,11 @@ def results(
         return deliver(client, batch, target, task, as_json=as_json, quiet=quiet, scores=scores, errors_only=errors)
 
 
-def describe(batch: "Batch") -> list[tuple[str, object]]:
-    """Field by field; what is not known is left out."""
+def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object]]:
+    """Field by field; what is not known is left out, and without ``verbose`` how fast it was."""
     from api.cli.terminal.progress import clock
     from api.cli.terminal.terminal import when
-    from api.cli.work.figures import figures
+    from api.cli.work.figures import SPEEDS, figures
     from api.cli.work.following import fault_texts, waits_for
     from api.performance import performance
 
@@ -252,7 +252,8 @@ def describe(batch: "Batch") -> list[tuple[str, object]]:
         rows.append(("done in about", clock(batch.textmill.eta_seconds)))
     rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
     used = performance(batch)
-    rows += figures(used)
-    rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
+    rows += [each for each in figures(used) if verbose or each[0] not in SPEEDS]
+    if verbose:
+        rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
     rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
     return [*rows, *(("reason", each) for each in fault_texts(batch))]

@@ -23,6 +23,7 @@ from api.cli.terminal.options import (
     Quiet,
     Stride,
     TextColumn,
+    Verbose,
     Window,
 )
 
@@ -56,6 +57,7 @@ def label(
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> int:
     """Label every row of FILE.
@@ -88,6 +90,7 @@ def label(
         detach=detach,
         as_json=as_json,
         quiet=quiet,
+        verbose=verbose,
         scores=scores,
     )
     return run(source, work)

@@ -18,6 +18,7 @@ from api.cli.terminal.options import (
     Priority,
     Quiet,
     TextColumn,
+    Verbose,
     Window,
 )
 
@@ -41,6 +42,7 @@ def run(
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> int:
     """Run TASK over every row of FILE."""
@@ -61,6 +63,7 @@ def run(
         detach=detach,
         as_json=as_json,
         quiet=quiet,
+        verbose=verbose,
     )
     source = running.find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     return running.run(source, work)

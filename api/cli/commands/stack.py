@@ -124,14 +124,15 @@ def status(as_json: Json = False) -> int:
     state = read_state(home) if running else {}
     parts = state.get("parts")
     listed = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    from api.cli.work.now import jobs_now, workers_now
+
+    busy = workers_now() if state.get("ready") else {}
     if as_json:
-        answer_json({"running": running is not None, **state})
+        told = {"parts": [{**part, "now": busy.get(part.get("pid") or 0)} for part in listed]} if running is not None else {}
+        answer_json({"running": running is not None, **state, **told})
     elif running is None:
         say(f"Nothing runs in {home.path}; `textmill up` starts it.")
     else:
-        from api.cli.work.now import jobs_now, workers_now
-
-        busy = workers_now() if state.get("ready") else {}
         table(
             ("PART", "STATE", "NOW", "PID", "RESTARTS", "LAST DEATH"),
             [
@@ -143,6 +144,7 @@ def status(as_json: Json = False) -> int:
                 ]
                 for part in listed
             ],
+            cut="LAST DEATH",
         )
         say(*(f"{name}: {place}" for name, place in places_of(state)))
         say(*(jobs_now() if state.get("ready") else []))

@@ -10,6 +10,7 @@ Out = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors are said.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell how fast it was, and where the time went.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its id, and leave.")]
 Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv or parquet; otherwise the name tells (stdin: jsonl).")

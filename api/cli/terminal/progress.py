@@ -13,31 +13,44 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 WINDOW_SECONDS: Final = 10.0
+LEAST_SECONDS: Final = 3.0
+LEAST_STEPS: Final = 2
 PLAIN_LINE_SECONDS: Final = 5.0
 
 
 class Pace:
-    """Rows a second from what was seen in the last window. Pure: the clock is passed in."""
+    """Rows a second from what was seen in the last window, from the first rows on: what was before them was no work but a model that loads.
+    Pure: the clock is passed in."""
 
     def __init__(self, window_seconds: float = WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
         self._seen: deque[tuple[float, int]] = deque()
+        self._moved = False
 
     def note(self, now_seconds: float, done: int) -> None:
+        if not self._moved:
+            self._moved = bool(self._seen) and done > self._seen[-1][1]
+            self._seen.clear()
         self._seen.append((now_seconds, done))
+        if not self._moved:
+            return
         while len(self._seen) > 2 and now_seconds - self._seen[1][0] >= self._window_seconds:
             self._seen.popleft()
 
     @property
     def rows_per_second(self) -> float | None:
-        if len(self._seen) < 2:
+        if len(self._seen) < 2 or not self._moved:
             return None
         (first, before), (last, after) = self._seen[0], self._seen[-1]
         return (after - before) / (last - first) if last > first and after > before else None
 
     def seconds_left(self, total: int) -> float | None:
+        """None before it can be told: rows come in bursts, and two of them, close to each other, say nothing."""
         speed = self.rows_per_second
-        return None if speed is None else max(0, total - self._seen[-1][1]) / speed
+        steps = len({done for _, done in self._seen}) - 1
+        if speed is None or steps < LEAST_STEPS or self._seen[-1][0] - self._seen[0][0] < LEAST_SECONDS:
+            return None
+        return max(0, total - self._seen[-1][1]) / speed
 
 
 class Progress(Protocol):

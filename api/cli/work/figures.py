@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from api.performance import Performance
 
 
+SPEEDS = frozenset({"speed", "micro-batches", "device", "bare model"})  # of the figures, what only an operator asks for
 STAGE_COLUMNS = ("STAGE", "SECONDS", "SHARE", "µs A ROW")
 
 

@@ -80,6 +80,7 @@ class Work:
     detach: bool = False
     as_json: bool = False
     quiet: bool = False
+    verbose: bool = False
     scores: bool = True
 
 
@@ -171,7 +172,7 @@ def run(source: Source, work: Work) -> ExitCode:
             with show_progress(work.title, quiet=work.quiet) as progress:
                 batch = follow(client, batch, progress)
             code = deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores)
-            if not work.quiet and not work.as_json:
+            if work.verbose and not work.as_json:
                 say_performance(performance(batch))
             return code
         except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """What a stack is made of: the servers, and our own programs with their commands, environments and ways to end."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -218,7 +219,19 @@ def last_line(log: Path, since: int) -> str:
             lines = _faults(file)
     except OSError:
         return ""
-    return lines[-1][:300] if lines else ""
+    return in_words(lines[-1])[:300] if lines else ""
+
+
+def in_words(line: str) -> str:
+    """What a line of our own logs says, without the JSON around it."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return line
+    event = told.get("event") if isinstance(told, dict) else None
+    if not isinstance(event, str) or not event:
+        return line
+    return f"{event} ({told['error']})" if isinstance(told.get("error"), str) else event
 
 
 def _faults(file: IO[bytes]) -> list[str]:

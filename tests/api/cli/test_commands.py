@@ -685,7 +685,9 @@ class Terminal:
 
 
 def test_a_job_tells_where_its_time_went(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
-    told = textmill("label", str(rows), "--labels", ",".join(LABELS), "-o", str(tmp_path / "out.jsonl")).err
+    quiet = textmill("label", str(rows), "--labels", ",".join(LABELS), "-o", str(tmp_path / "out.jsonl")).err
+    assert "STAGE" not in quiet
+    told = textmill("label", str(rows), "--labels", ",".join(LABELS), "-o", str(tmp_path / "out.jsonl"), "-v").err
     assert re.search(r"^speed: .* rows/s, .* tokens/s over .* s$", told, re.MULTILINE)
     assert [line.split("\t")[0] for line in told.splitlines() if "\t" in line] == ["STAGE", *STAGES]
     job = re.search(r"batch_[0-9a-f]{32}", told)

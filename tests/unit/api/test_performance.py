@@ -92,7 +92,7 @@ def test_the_shares_of_the_stages_sum_to_one(metrics: dict[str, float]) -> None:
 
 
 def test_a_job_is_shown_with_its_speed_its_device_and_its_stages() -> None:
-    told = dict(describe(batch(METRICS)))
+    told = dict(describe(batch(METRICS), verbose=True))
     assert told["speed"] == "10.0 rows/s, 90 tokens/s over 10.0 s"
     assert told["micro-batches"] == "fill 50.0%, padding waste 10.0%"
     assert str(told["device"]).startswith("88.9% busy")

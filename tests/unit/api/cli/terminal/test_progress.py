@@ -81,3 +81,17 @@ def test_one_fault_of_many_lines_is_told_once() -> None:
         "1 row: A.",
         "B.",
     ]
+
+
+def test_the_time_before_the_first_rows_is_no_work_and_nothing_is_foretold_of_the_first_bursts() -> None:
+    """1,800 rows at 20 a second after a model loaded for ten seconds: 1:30 is true, and 10:24 was said."""
+    pace = Pace()
+    told = []
+    for tick in range(1, 200):
+        seconds = tick * 0.2
+        done = 0 if seconds < 10 else int((seconds - 10) // 1.6) * 32  # a chunk of 32 rows every 1.6 s
+        pace.note(seconds, done)
+        if (left := pace.seconds_left(1_800)) is not None:
+            told.append((seconds, left, (1_800 - done) / 20))
+    assert told[0][0] < 20
+    assert all(0.6 < left / true < 1.7 for _, left, true in told)
