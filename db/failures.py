@@ -35,6 +35,8 @@ _TABLE: Final = (
     Failure("url_mismatch", 400, "`url` differs from the endpoint of the batch."),
     Failure("missing_body", 400, "The line has no `body` object."),
     Failure("invalid_record", 400, "The record does not have the shape of the file's header."),
+    Failure("wrong_cell_count", 400, "The record has another number of cells than the header."),
+    Failure("stray_quote", 400, "A quote ends a cell too early, or never: double the quotes inside a quoted text."),
     Failure("missing_text_column", 400, "The record has no value in the text column."),
     # the body asks for something that cannot be done
     Failure("unknown_field", 400, "A field is not known here; `textmill docs tasks` and /docs/tasks list those of each endpoint."),
@@ -96,6 +98,10 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
             return f"{what} not known here; known are {detail}. `textmill docs tasks` and /docs/tasks tell more."
         case "unsupported_field":
             return f"What the field `{field}` asks for is not done here: leave it out{f', or send {detail}' if detail else ''}."
+        case "wrong_cell_count":
+            found, _, wanted = detail.partition("|")
+            cells = f"{found} cell{'' if found == '1' else 's'}"
+            return f"The record has {cells}, the header has {wanted}: quote a text that holds the delimiter."
         case "invalid_field" if detail:
             expected, _, found = detail.partition("|")
             return f"The field `{field}` must be {expected}{f', and is {found}' if found else ''}."

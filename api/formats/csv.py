@@ -1,21 +1,27 @@
 """CSV as a stream: a header line, then records; quotes, line breaks inside quotes, UTF-8 with or without a byte order mark.
 
-A record that cannot be read (a stray quote, more fields than the header, bytes that are not UTF-8) becomes one failed row. The lines that a
-stray quote swallowed are read again, so that its neighbours are not lost.
+A record that cannot be read (a stray quote, more cells than the header, bytes that are not UTF-8) becomes one failed row. The lines that a
+stray quote swallowed are read again, so that its neighbours are not lost; and each alone, once as much has been read twice as has come.
 """
 
 import csv
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Final, Self
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Final, NamedTuple, Self
 
 from api.errors import Refused
+from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
 from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
 
-DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "tab": "\t", "|": "|"}
+DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "\\t": "\t", "tab": "\t", "|": "|"}
+SNIFFED: Final = (",", ";", "\t", "|")
+AGAIN_BYTES: Final = 1 << 20  # may be read again in any case, however little has come
+
+_Line = tuple[int, bytes | None]
 
 
 class _BadLine(Exception):
@@ -29,18 +35,30 @@ class _BadLine(Exception):
 class _Feed:
     """Lines for ``csv.reader``, decoded; remembers those of the record in hand, for its number, its size, and to read them again."""
 
-    def __init__(self, lines: Iterator[tuple[int, bytes | None]], max_record_bytes: int) -> None:
+    def __init__(self, lines: Iterator[_Line], max_record_bytes: int) -> None:
         self._lines = lines
         self._max_record_bytes = max_record_bytes
-        self._again: deque[tuple[int, bytes | None]] = deque()
-        self._taken: list[tuple[int, bytes | None]] = []
+        self._again: deque[_Line] = deque()
+        self._again_bytes_left = AGAIN_BYTES
+        self._alone = 0  # lines at the head of those to read again that are a record each, or none
+        self._taken: list[_Line] = []
         self._taken_bytes = 0
+        self._ends = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
-        number, line = self._again.popleft() if self._again else next(self._lines)
+        if self._ends:
+            raise _BadLine("stray_quote")
+        if self._again:
+            number, line = self._again.popleft()
+            if self._alone:
+                self._alone -= 1
+                self._ends = True
+        else:
+            number, line = next(self._lines)
+            self._again_bytes_left += len(line or b"") + 1
         self._taken.append((number, line))
         self._taken_bytes += len(line or b"")
         if line is None or self._taken_bytes > self._max_record_bytes:
@@ -58,21 +76,39 @@ class _Feed:
     def next_record(self) -> None:
         self._taken.clear()
         self._taken_bytes = 0
+        self._ends = False
 
     def read_again(self) -> None:
-        """After a bad record: all its lines but the first go back."""
-        self._again.extendleft(reversed(self._taken[1:]))
+        """After a bad record: all its lines but the first go back. Each may begin a record that swallows all others once more, so that what
+        is read again is bounded: beyond that, every line stands for itself."""
+        lines = self._taken[1:]
+        if not lines:
+            return
+        self._again_bytes_left -= sum(len(line or b"") + 1 for _, line in lines)
+        if self._again_bytes_left < 0:
+            self._alone = len(lines)
+        self._again.extendleft(reversed(lines))
 
 
-def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, delimiter: str = ",") -> Iterator[NewRow]:
+class _Places(NamedTuple):
+    """Positions of the columns, and how many there are."""
+
+    text: int
+    id: int | None
+    label: int | None
+    cells: int
+
+
+def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, delimiter: str | None = None) -> Iterator[NewRow]:
+    """``delimiter`` None: the one of a comma, a semicolon, a tab and a bar with which the header has the wanted columns."""
     csv.field_size_limit(limits.max_line_bytes)  # of the process; the default of 131,072 characters is less than a long document
-    feed = _Feed(split_lines(text_chunks(chunks), limits.max_line_bytes), limits.max_line_bytes)
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    places = _Places(0, None, None)
+    lines, dialect = _sniff(split_lines(text_chunks(chunks), limits.max_line_bytes), columns, delimiter)
+    feed = _Feed(lines, limits.max_line_bytes)
+    reader = csv.reader(feed, delimiter=dialect.delimiter, skipinitialspace=dialect.spaced, strict=True)
+    places: _Places | None = None
     while True:
         feed.next_record()
-        code = "invalid_record"
+        code = "stray_quote"
         record: list[str] | None = None
         try:
             record = next(reader)
@@ -82,20 +118,19 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
             code = bad.code
         except csv.Error as error:
             # The message is a constant of the csv module; nothing of the record is in it.
-            code = "line_too_long" if str(error).startswith("field larger") else "invalid_record"
-        if header is None:
+            code = "line_too_long" if str(error).startswith("field larger") else "stray_quote"
+        if places is None:
             if record is None:
                 raise Refused("invalid_header", "The first line of the CSV file is not a readable header.", param="file")
             if record:
-                header = record
-                places = _find_columns(header, columns)
+                places = _find_columns(record, columns)
         elif record is None:
             yield defective_row(feed.record_line, code)
             feed.read_again()
         elif not record:
             continue  # a blank line
-        elif len(record) > len(header) or len(record) <= places.text:
-            yield defective_row(feed.record_line, "invalid_record")
+        elif len(record) <= places.text or (len(record) > places.cells and any(record[places.cells :])):
+            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}")
         else:
             yield plain_row(
                 feed.record_line,
@@ -106,38 +141,45 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
             )
 
 
-class _Places:
-    """Positions of the columns."""
+class _Dialect(NamedTuple):
+    """``spaced``: spaces after a delimiter are not part of a cell."""
 
-    __slots__ = ("id", "label", "text")
+    delimiter: str
+    spaced: bool
 
-    def __init__(self, text: int, id: int | None, label: int | None) -> None:
-        self.text = text
-        self.id = id
-        self.label = label
+
+def _sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> tuple[Iterator[_Line], _Dialect]:
+    """By the header: the first delimiter with which the text's column is there, or else the one that makes most cells of it."""
+    seen: list[_Line] = []
+    for number, line in lines:
+        seen.append((number, line))
+        if line is None or line.strip():
+            break
+    header = (seen[-1][1] or b"").decode("utf-8", "replace") if seen else ""
+    cells = {known: _cells(header, known) for known in ((delimiter,) if delimiter is not None else SNIFFED)}
+    chosen = max(cells, key=lambda known: (_has_text(cells[known], columns), len(cells[known])))  # the first of equals
+    return chain(seen, lines), _Dialect(chosen, any(cell.startswith(" ") for cell in cells[chosen][1:]))
+
+
+def _cells(header: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([header], delimiter=delimiter, strict=True), [])
+    except csv.Error:  # a header with a line break in it
+        return header.split(delimiter)
+
+
+def _has_text(header: Sequence[str], columns: Columns) -> bool:
+    try:
+        return find_column(header, "text_column", columns.text_names, required=False) is not None
+    except Refused:  # there twice: told where the header is read
+        return True
 
 
 def _find_columns(header: list[str], columns: Columns) -> _Places:
-    text = _place(header, columns.text_names)
-    if text is None:
-        raise missing_column("text_column", columns.text_names)
-    row_id, label = _place(header, columns.id_names), _place(header, columns.label_names)
-    if row_id is None and columns.id is not None:
-        raise missing_column("id_column", columns.id_names)
-    if label is None and (columns.label is not None or columns.label_required):
-        raise missing_column("label_column", columns.label_names)
-    return _Places(text, row_id, label)
-
-
-def missing_column(field: str, names: tuple[str, ...]) -> Refused:
-    """Names what was looked for, which the caller sent; never what the file holds."""
-    looked_for = " or ".join(f"“{name}”" for name in names)
-    code = "missing_text_column" if field == "text_column" else "missing_column"
-    return Refused(code, f"The file has no column {looked_for}. Name the right one in the form field {field}.", param=field)
-
-
-def _place(header: list[str], names: tuple[str, ...]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
+    text = find_column(header, "text_column", columns.text_names, required=True)
+    row_id = find_column(header, "id_column", columns.id_names, required=columns.id is not None)
+    label = find_column(header, "label_column", columns.label_names, required=columns.label is not None or columns.label_required)
+    return _Places(text or 0, row_id, label, len(header))
 
 
 def _cell(record: list[str], place: int | None) -> str | None:

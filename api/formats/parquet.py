@@ -15,7 +15,7 @@ import pyarrow.types as types
 from pyarrow.lib import Array, ArrowException, Schema
 
 from api.errors import Refused
-from api.formats.csv import missing_column
+from api.formats.header import missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
@@ -80,7 +80,7 @@ def _column(schema: Schema, field: str, names: tuple[str, ...], *, required: boo
     name = next((name for name in names if name in schema.names), None)
     if name is None:
         if required:
-            raise missing_column(field, names)
+            raise missing_column(field, names, schema.names)
         return None
     kind = schema.field(name).type
     if types.is_dictionary(kind):

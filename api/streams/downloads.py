@@ -75,7 +75,8 @@ def input_line(row: NewRow | StoredRow) -> bytes:
     """A row of an uploaded file as it is read back."""
     defect, custom_id, body = row.defect, row.custom_id, row.body
     if body is None:
-        return _encode({"line": row.line, "error": {"code": defect, "message": describe(defect or "invalid_record").message}}) + b"\n"
+        why = describe(defect or "invalid_record")
+        return _encode({"line": row.line, "error": {"code": why.code, "message": why.message}}) + b"\n"
     if defect is not None and defect not in LATE_DEFECTS:
         return body + b"\n"
     if row.endpoint is not None:

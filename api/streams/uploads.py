@@ -43,7 +43,7 @@ FORM_FIELDS: Final = {
     "text_column": "The column or field that holds the text; otherwise `text`, `input` or `prompt`.",
     "id_column": "The one that names a row in the results; otherwise `id` or `custom_id`, where there is one.",
     "label_column": "The one that holds the label; otherwise `label`. Needed for `train`.",
-    "delimiter": "Of a CSV: `,`, `;`, `|` or `tab`; otherwise a comma, and a tab for a name that ends in `.tsv`.",
+    "delimiter": "Of a CSV: `,`, `;`, `|` or `tab`; otherwise the header tells; of a name that ends in `.tsv`, a tab.",
     "expires_after[anchor]": "`created_at`.",
     "expires_after[seconds]": "The file and its rows are deleted so long after the upload: 3,600 to 2,592,000 seconds.",
 }
@@ -115,7 +115,7 @@ class _Plan:
     purpose: str
     format: str
     columns: Columns
-    delimiter: str
+    delimiter: str | None
     expires_seconds: int | None
 
 
@@ -199,8 +199,9 @@ def _plan(fields: dict[str, str], filename: str) -> _Plan:
     if purpose == "batch" and kind != "jsonl":
         message = "A file with purpose=batch is JSON lines. Send CSV and Parquet with purpose=rows or purpose=train."
         raise Refused("invalid_format", message, param="format")
-    delimiter = DELIMITERS.get(fields.get("delimiter", "\t" if suffix == ".tsv" else ","))
-    if delimiter is None:
+    named = fields.get("delimiter", "\t" if suffix == ".tsv" else None)
+    delimiter = None if named is None else DELIMITERS.get(named)
+    if named is not None and delimiter is None:
         raise Refused("invalid_delimiter", "The delimiter must be a comma, a semicolon, a tab or a vertical bar.", param="delimiter")
     columns = Columns(
         text=fields.get("text_column"),

@@ -130,7 +130,7 @@ class RowWriter:
     def finish(self, size_bytes: int, content_bytes: int | None = None) -> FileRecord:
         """Makes the file usable. ``size_bytes``: of the upload as it came; ``content_bytes``: of its rows as they are read back.
 
-        Of rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
+        Of a batch's rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
         ``empty_file``, 400) and removed.
         """
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
@@ -138,7 +138,8 @@ class RowWriter:
             if row_count is None:
                 raise _upload_gone()
             if row_count:
-                doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount
+                # Of a batch the custom ids are the contract; of rows and examples they are their owner's business.
+                doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount if self._file.purpose == "batch" else 0
                 finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "content": content_bytes, "defects": doubled}).one()
                 self._record(conn, "file.write", end_idx=row_count)
             else:

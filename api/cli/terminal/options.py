@@ -16,7 +16,8 @@ Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv or parquet; otherwise the name tells (stdin: jsonl).")
 ]
 Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", metavar="CHAR", help="What separates the cells of a CSV: , ; | or tab (the default for .tsv).")
+    str | None,
+    typer.Option("--delimiter", metavar="CHAR", help="What separates the cells of a CSV: , ; | or tab; otherwise the header tells."),
 ]
 IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="The column that names a row in the results.")]
 TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="The column that holds the text.")]

@@ -114,7 +114,7 @@ def find_source(
 ) -> Source:
     """Raises CommandError where the input is missing, a folder, or of no known format."""
     fields = {"text_column": text_column, "id_column": id_column, "label_column": label_column}
-    fields["delimiter"] = "\t" if delimiter == "tab" else delimiter
+    fields["delimiter"] = "\t" if delimiter in {"tab", "\\t"} else delimiter
     sent = {name: value for name, value in fields.items() if value is not None}
     if form is not None and form not in FORMATS:
         raise CommandError(f"--format is one of {', '.join(FORMATS)}.")

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import Refused
-from api.formats.csv import csv_rows
+from api.formats.csv import _Feed, csv_rows
 from api.formats.limits import Columns, FileLimits
+from db.failures import describe
 from db.files.rows import NewRow
 
 LIMITS = FileLimits(max_line_bytes=4096)
 
 
-def read(data: bytes, columns: Columns | None = None, delimiter: str = ",", chunk_bytes: int = 5) -> list[NewRow]:
+def read(data: bytes, columns: Columns | None = None, delimiter: str | None = None, chunk_bytes: int = 5) -> list[NewRow]:
     chunks = [data[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes)]
     return list(csv_rows(chunks, columns or Columns(), LIMITS, delimiter))
 
@@ -61,7 +62,7 @@ def test_a_missing_column_is_told_by_the_names_that_were_looked_for() -> None:
     assert (refusal.value.code, refusal.value.param, refusal.value.status) == ("missing_text_column", "text_column", 400)
     assert "text" in refusal.value.message
     assert "input" in refusal.value.message
-    assert "secret" not in refusal.value.message
+    assert "it has “secret-heading”, “other”" in refusal.value.message
     with pytest.raises(Refused, match="“nope”"):
         read(b"text,id\nx,y\n", Columns(id="nope"))
     with pytest.raises(Refused, match="“label”"):
@@ -71,8 +72,8 @@ def test_a_missing_column_is_told_by_the_names_that_were_looked_for() -> None:
 def test_a_record_that_cannot_be_read_fails_alone() -> None:
     assert inputs(read(b'text,id\na,1\nb,2,3\n"c"d,4\ne\xff,5\nf\ng\x00,6\nh,7\n')) == [
         b'{"input":"a"}',
-        "invalid_record",
-        "invalid_record",
+        "wrong_cell_count::3|2",
+        "stray_quote",
         "invalid_utf8",
         b'{"input":"f"}',
         "nul_character:input",
@@ -81,12 +82,12 @@ def test_a_record_that_cannot_be_read_fails_alone() -> None:
 
 
 def test_a_record_without_the_text_column_fails_alone() -> None:
-    assert inputs(read(b"id,text\n1\n2,b\n")) == ["invalid_record", b'{"input":"b"}']
+    assert inputs(read(b"id,text\n1\n2,b\n")) == ["wrong_cell_count::1|2", b'{"input":"b"}']
 
 
 def test_a_quote_that_is_never_closed_swallows_nothing() -> None:
     rows = read(b'text,id\na,1\n"open,2\nb,3\nc,4\n')
-    assert [(row.line, row.defect or row.custom_id) for row in rows] == [(2, "1"), (3, "invalid_record"), (4, "3"), (5, "4")]
+    assert [(row.line, row.defect or row.custom_id) for row in rows] == [(2, "1"), (3, "stray_quote"), (4, "3"), (5, "4")]
 
 
 def test_a_field_over_the_limit_fails_alone() -> None:
@@ -120,3 +121,98 @@ def test_what_a_csv_writer_wrote_is_read_back(texts: list[str], ending: str, chu
     assert [row.defect for row in rows] == [None] * len(texts)
     assert [row.size for row in rows] == [len(content) for content in texts]
     assert [row.custom_id for row in rows] == [str(number) for number in range(len(texts))]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"id;text\n1;rates, again\n",
+        b"id\ttext\n1\trates, again\n",
+        b"id|text|note\r\n1|rates, again|\r\n",
+        b"\xef\xbb\xbfid;text\n1;rates, again\n",
+        b'"id";"text"\n"1";"rates, again"\n',
+        b"\n\nid;text\n1;rates, again\n",
+        b'id, text\n1, "rates, again"\n',
+        b' ID , Text \n1,"rates, again"\n',
+        b'note,TEXT,Id\nx,"rates, again",1\n',
+        b"a,b;id;text\nx;1;rates, again\n",
+    ],
+)
+def test_delimiter_and_header_are_understood_as_people_write_them(data: bytes) -> None:
+    assert [(row.custom_id, row.body) for row in read(data)] == [("1", b'{"input":"rates, again"}')]
+
+
+def test_a_delimiter_that_is_given_is_not_second_guessed() -> None:
+    with pytest.raises(Refused, match="“id;text”"):
+        read(b"id;text\n1;a\n", delimiter=",")
+
+
+@pytest.mark.parametrize(
+    ("data", "columns"),
+    [
+        (b"id,text,text\n1,a,b\n", Columns()),
+        (b"id, text,text \n1,a,b\n", Columns()),
+        (b"id,id,text\n1,2,a\n", Columns()),
+        (b"a,a\n1,2\n", Columns(text="a")),
+        (b"label,text,label\n1,a,2\n", Columns(label_required=True)),
+    ],
+)
+def test_a_column_that_is_there_twice_is_refused_before_a_row_is_read(data: bytes, columns: Columns) -> None:
+    with pytest.raises(Refused, match="is there twice") as refusal:
+        read(data, columns)
+    assert (refusal.value.code, refusal.value.status) == ("duplicate_column", 400)
+
+
+def test_a_column_that_is_there_twice_and_that_nobody_asks_for_harms_nobody() -> None:
+    [row] = read(b"note,note,text\n1,2,a\n")
+    assert row.body == b'{"input":"a"}'
+
+
+def test_two_columns_of_one_name_in_other_cases_are_not_guessed_between() -> None:
+    with pytest.raises(Refused, match="it has “Text”, “TEXT”"):
+        read(b"Text,TEXT\na,b\n")
+
+
+@pytest.mark.parametrize("ending", [b",", b",,", b",,,,,"])
+def test_empty_cells_behind_a_record_harm_nobody(ending: bytes) -> None:
+    [row] = read(b"id,text\n1,goal" + ending + b"\n")
+    assert row.body == b'{"input":"goal"}'
+
+
+def test_a_record_that_does_not_fit_says_how_many_cells_it_has() -> None:
+    assert describe(read(b"id,text\n1,a,b\n")[0].defect or "").message.startswith("The record has 3 cells, the header has 2")
+    assert describe(read(b"id,text\n1\n")[0].defect or "").message.startswith("The record has 1 cell, the header has 2")
+    assert "quote" in describe(read(b'id,text\n1,"a"b\n')[0].defect or "").message
+
+
+@pytest.mark.parametrize("line", [b'x","\n', b'"\n', b'a,"b\n', b'",x"\n', b'"a"b\n'])
+def test_what_stray_quotes_make_to_be_read_again_is_bounded(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line may begin a record that swallows all others: read again without end, a hundred kilobytes took minutes."""
+    monkeypatch.setattr("api.formats.csv.AGAIN_BYTES", 0)
+    asked = 0
+
+    class Counted(_Feed):
+        def __next__(self) -> str:
+            nonlocal asked
+            asked += 1
+            return super().__next__()
+
+    monkeypatch.setattr("api.formats.csv._Feed", Counted)
+    lines = 2_000
+    rows = list(csv_rows([b"id,text\n", line * lines], Columns(), FileLimits()))
+    assert len(rows) <= lines
+    assert asked < 5 * lines
+
+
+def test_lines_that_a_stray_quote_swallowed_are_read_again_beyond_the_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.formats.csv.AGAIN_BYTES", -10_000)
+    rows = read(b'text,id\n"open,2\nb,3\nc,4\n')
+    assert [row.defect or row.custom_id for row in rows] == ["stray_quote", "3", "4"]
+
+
+def test_a_header_of_many_long_names_is_told_in_part() -> None:
+    names = [f"column-{at}-{'x' * 60}" for at in range(30)]
+    with pytest.raises(Refused) as refusal:
+        read(",".join(names).encode() + b"\n1\n", chunk_bytes=999)
+    assert refusal.value.message.count("“column-") == 20
+    assert len(refusal.value.message) < 1_200

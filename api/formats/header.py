@@ -1,0 +1,47 @@
+"""Which columns of a table hold what: names as people write them, with spaces around them, in other cases, or there twice."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from api.errors import Refused
+
+MAX_TOLD: Final = 20  # columns that a refusal lists
+MAX_NAME_CHARS: Final = 40  # of each
+
+
+def find_column(header: Sequence[str], field: str, names: tuple[str, ...], *, required: bool) -> int | None:
+    """The place of the first of ``names`` that is there: as it is written, or else whatever its case where that leaves one column.
+
+    Raises Refused where it is there twice, or where there is none and it is ``required``. What is told of the header goes to the sender of
+    the file alone.
+    """
+    for written, known in ((_as_written, names), (_case_blind, tuple(_case_blind(name) for name in names))):
+        found = [written(cell) for cell in header]
+        for name in known:
+            if (times := found.count(name)) == 1:
+                return found.index(name)
+            if times > 1 and written is _as_written:
+                raise Refused("duplicate_column", f"The column “{name}” is there twice: rename or remove one of them.", param=field)
+    if required:
+        raise missing_column(field, names, header)
+    return None
+
+
+def missing_column(field: str, names: tuple[str, ...], header: Sequence[str]) -> Refused:
+    looked_for = " or ".join(f"“{name}”" for name in names)
+    there = ", ".join(f"“{_told(cell)}”" for cell in header[:MAX_TOLD]) + (", …" if len(header) > MAX_TOLD else "")
+    code = "missing_text_column" if field == "text_column" else "missing_column"
+    return Refused(code, f"The file has no column {looked_for}; it has {there}. Name the right one in the form field {field}.", param=field)
+
+
+def _told(cell: str) -> str:
+    cell = "".join(char if char.isprintable() else " " for char in cell.strip())
+    return cell if len(cell) <= MAX_NAME_CHARS else cell[: MAX_NAME_CHARS - 1] + "…"
+
+
+def _as_written(name: str) -> str:
+    return name.strip()
+
+
+def _case_blind(name: str) -> str:
+    return name.strip().casefold()
