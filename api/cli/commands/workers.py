@@ -31,8 +31,9 @@ def list_all(as_json: Json = False) -> int:
     if as_json:
         answer_json([_as_object(each) for each in found])
         return ExitCode.OK
+    differ = len({each.version for each in found}) > 1  # as they do in the middle of an update
     table(
-        ("WORKER", "DEVICE", "STATE", "NOW", "SHARDS", "ROWS DONE", "SEEN", "PROGRESS", "MEMORY", "VERSION"),
+        ("WORKER", "DEVICE", "STATE", "NOW", "SHARDS", "ROWS DONE", "SEEN", "PROGRESS", "MEMORY", *(["VERSION"] if differ else [])),
         (
             (
                 each.worker,
@@ -44,10 +45,11 @@ def list_all(as_json: Json = False) -> int:
                 _ago(each.silent_seconds),
                 _ago(each.still_seconds),
                 f"{each.memory_bytes >> 20:,} MiB",
-                each.version,
+                *([each.version] if differ else []),
             )
             for each in found
         ),
+        cut="NOW",
     )
     return ExitCode.OK
 

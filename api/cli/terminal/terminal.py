@@ -76,7 +76,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: b
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     gives_way = [cut is None or name == cut for name in columns]
     for name, gives in zip(columns, gives_way, strict=True):
         drawn.add_column(name, overflow="fold", no_wrap=not gives)
