@@ -18,6 +18,7 @@ class ApiSettings(StoreSettings):
     max_parquet_bytes: int = Field(
         default=256 * MIB, ge=1024, description="Of a Parquet file, which is held in memory: it cannot be read as a stream."
     )
+    max_unpacked_bytes: int = Field(default=1024 * MIB, ge=1024, description="Of what comes out of the columns of a Parquet file.")
     max_json_bytes: int = Field(default=8 * MIB, ge=1024, description="Of every other body; 5,000 long labels fit.")
     max_uploads: int = Field(default=32, ge=1, description="Uploads at once, each with a thread of its own; one more is answered 429.")
     store_threads: int = Field(default=16, ge=1, le=128, description="Threads for calls of the store, and database connections.")
@@ -41,4 +42,8 @@ class ApiSettings(StoreSettings):
 
     @property
     def file_limits(self) -> FileLimits:
-        return FileLimits(max_line_bytes=self.max_line_bytes, max_parquet_bytes=self.max_parquet_bytes)
+        return FileLimits(
+            max_line_bytes=self.max_line_bytes,
+            max_parquet_bytes=self.max_parquet_bytes,
+            max_unpacked_bytes=self.max_unpacked_bytes,
+        )

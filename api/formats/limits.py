@@ -11,10 +11,12 @@ LABEL_COLUMNS: Final = ("label",)
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """``max_line_bytes`` bounds one line or record; ``max_parquet_bytes`` what is held for random access."""
+    """``max_line_bytes`` bounds one line or record; ``max_parquet_bytes`` what is held for random access;
+    ``max_unpacked_bytes`` what comes out of a Parquet file's columns."""
 
     max_line_bytes: int = 8 << 20
     max_parquet_bytes: int = 256 << 20
+    max_unpacked_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

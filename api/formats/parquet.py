@@ -1,7 +1,8 @@
 """Parquet. The footer is at the end of the file and columns lie apart, so this format needs random access.
 
 The file is held in an anonymous memory file (``memfd``: it has no name and no place on a disk) up to ``max_parquet_bytes``, and read row
-group by row group, in small batches. Memory is thus the compressed file plus one row group of the two or three columns asked for. Where the
+group by row group, in small batches. Columns of strings are read as dictionaries, so that a value which the file holds once is held once
+here, too. What comes out of the columns asked for is counted before the first row is made, and bounded by ``max_unpacked_bytes``. Where the
 system has no memfd, the bytes are held in the process.
 """
 
@@ -10,17 +11,21 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as types
-from pyarrow.lib import Array, ArrowException, Schema
+from pyarrow.lib import Array, ArrowException, RecordBatch
 
 from api.errors import Refused
-from api.formats.header import missing_column
+from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type
+from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
 
 BATCH_ROWS: Final = 1024
+BATCH_BYTES: Final = 32 << 20  # aimed at, of one column
+ROW_BYTES: Final = 12  # the least that a row takes, as a JSON line: a column of nulls is no way to a thousand million rows
 MAX_ROW_GROUP_BYTES: Final = 1 << 30  # decompressed size of a column in one row group, as the footer tells: a bomb stops here
 
 
@@ -51,45 +56,55 @@ def _held(chunks: Iterable[bytes], max_bytes: int) -> BinaryIO:
 
 
 def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
-    file = pq.ParquetFile(held, pre_buffer=False)  # type: ignore[no-untyped-call]
-    schema = file.schema_arrow
-    text = _column(schema, "text_column", columns.text_names, required=True)
-    row_id = _column(schema, "id_column", columns.id_names, required=columns.id is not None)
-    label = _column(schema, "label_column", columns.label_names, required=columns.label is not None or columns.label_required)
+    file = _opened(held)
+    text = _column(file, "text_column", columns.text_names, required=True)
+    row_id = _column(file, "id_column", columns.id_names, required=columns.id is not None)
+    label = _column(file, "label_column", columns.label_names, required=columns.label is not None or columns.label_required)
     wanted = [name for name in (text, row_id, label) if name is not None]
     _check_row_groups(file, wanted)
+    held.seek(0)
+    file = _opened(held, [name for name in wanted if holds_bytes(file.schema_arrow.field(name).type)])
+    if (
+        _check_unpacked(file, wanted, limits.max_unpacked_bytes) <= BATCH_BYTES
+    ):  # nothing is repeated that is large: plain strings are faster
+        held.seek(0)
+        file = _opened(held)
     line = 0
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):  # type: ignore[no-untyped-call]
-        texts = batch.column(text)
-        ids = batch.column(row_id) if row_id is not None else None
-        labels = batch.column(label) if label is not None else None
+    for batch in _batches(file, wanted):
+        cells = [Cells(batch.column(name)) if name is not None else None for name in (text, row_id, label)]
         for place in range(batch.num_rows):
             line += 1
             try:
-                value, custom_id, name = (_cell(column, place) for column in (texts, ids, labels))
+                value, custom_id, name = (column.text(place) if column is not None else None for column in cells)
             except UnicodeDecodeError:
                 yield defective_row(line, "invalid_utf8")
                 continue
-            if value is not None and len(value) > limits.max_line_bytes:
+            if value is not None and len(value.encode()) > limits.max_line_bytes:
                 yield defective_row(line, "line_too_long", custom_id)
             else:
                 yield plain_row(line, value, custom_id, name, label_required=columns.label_required)
 
 
-def _column(schema: Schema, field: str, names: tuple[str, ...], *, required: bool) -> str | None:
-    name = next((name for name in names if name in schema.names), None)
-    if name is None:
-        if required:
-            raise missing_column(field, names, schema.names)
-        return None
-    kind = schema.field(name).type
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if not is_text and (field == "text_column" or not types.is_integer(kind)):
-        expected = "strings" if field == "text_column" else "strings or whole numbers"
-        raise Refused("wrong_column_type", f"The column that {field} names must hold {expected}.", param=field)
-    return name
+def _opened(held: BinaryIO, dictionaries: list[str] | None = None) -> pq.ParquetFile:
+    return pq.ParquetFile(held, pre_buffer=False, read_dictionary=dictionaries, arrow_extensions_enabled=True)  # type: ignore[no-untyped-call]
+
+
+def _column(file: pq.ParquetFile, field: str, names: tuple[str, ...], *, required: bool) -> str | None:
+    """The first column of ``names`` that can be read as text. One that nobody asked for is passed over where it cannot."""
+    schema = file.schema_arrow
+    places = [find_column(schema.names, field, (name,), required=False) for name in names]
+    there: list[str] = [schema.names[place] for place in places if place is not None]
+    if not there and required:
+        raise missing_column(field, names, schema.names)
+    for name in there:
+        kind = stored_type(schema.field(name).type)
+        if holds_bytes(kind) or types.is_null(kind) or types.is_fixed_size_binary(kind) or (field != "text_column" and is_scalar(kind)):
+            return name
+    if there and required:
+        expected = "strings" if field == "text_column" else "strings, numbers, booleans, UUIDs or dates"
+        message = f"The column “{there[0]}” that {field} names must hold {expected}; it holds {schema.field(there[0]).type}."
+        raise Refused("wrong_column_type", message[:500], param=field)
+    return None
 
 
 def _check_row_groups(file: pq.ParquetFile, wanted: list[str]) -> None:
@@ -102,6 +117,42 @@ def _check_row_groups(file: pq.ParquetFile, wanted: list[str]) -> None:
                 raise Refused("file_too_large", message, status=413, param="file")
 
 
-def _cell(column: Array | None, place: int) -> str | None:
-    value = None if column is None else column[place].as_py()
-    return None if value is None else str(value)
+def _check_unpacked(file: pq.ParquetFile, wanted: list[str], max_bytes: int) -> int:
+    """Counts what comes out of ``wanted`` before a row is made: lengths only, a value that is repeated is not repeated here. Returns the
+    bytes of the largest batch."""
+    schema = file.schema_arrow
+    widths = [kind.byte_width for kind in (stored_type(schema.field(name).type) for name in wanted) if types.is_fixed_size_binary(kind)]
+    size = file.metadata.num_rows * (ROW_BYTES + sum(widths))
+    strings = [name for name in wanted if types.is_dictionary(schema.field(name).type)]
+    batches = _batches(file, strings) if strings and size <= max_bytes else ()
+    largest = 0
+    for batch in batches:
+        length = sum(_length_bytes(batch.column(name)) for name in strings)
+        largest = max(largest, length)
+        size += length
+        if size > max_bytes:
+            break
+    if size > max_bytes:
+        message = f"What the file's columns hold is more than {max_bytes >> 20} MiB once it is unpacked. Send the data in parts."
+        raise Refused("file_too_large", message, status=413, param="file")
+    return largest
+
+
+def _length_bytes(column: Array) -> int:
+    if not holds_bytes(column.type.value_type):
+        return 0
+    lengths = pc.binary_length(column.dictionary)  # type: ignore[attr-defined]
+    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)  # type: ignore[attr-defined]
+
+
+def _batches(file: pq.ParquetFile, names: list[str]) -> Iterator[RecordBatch]:
+    metadata = file.metadata
+    largest = 1
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(metadata.num_columns)):
+            if chunk.path_in_schema in names and group.num_rows:
+                largest = max(largest, chunk.total_uncompressed_size // group.num_rows)
+    kinds = (stored_type(file.schema_arrow.field(name).type) for name in names)
+    widest = max((kind.byte_width for kind in kinds if types.is_fixed_size_binary(kind)), default=1)
+    rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, widest, 1)))
+    return iter(file.iter_batches(batch_size=rows, columns=names))  # type: ignore[no-untyped-call]

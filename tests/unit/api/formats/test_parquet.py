@@ -1,6 +1,10 @@
 """Parquet: types, nulls, many row groups, and files that are none."""
 
+import datetime
 import io
+import resource
+import uuid
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,14 +61,16 @@ def test_text_that_is_not_utf8_fails_alone() -> None:
     assert [row.defect for row in read(written(pa.table({"text": bad})))] == [None, "invalid_utf8", None]
 
 
-@pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array([b"a", b"b"]), pa.array([["a"], ["b"]]), pa.array([1.5, 2.5])])
+@pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array([["a"], ["b"]]), pa.array([1.5, 2.5])])
 def test_a_text_column_of_another_type_is_refused(column: pa.Array) -> None:
     refusal = refusal_of(written(pa.table({"text": column})))
     assert (refusal.code, refusal.param, refusal.status) == ("wrong_column_type", "text_column", 400)
 
 
-def test_an_id_column_of_another_type_is_refused() -> None:
-    refusal = refusal_of(written(pa.table({"text": ["a"], "id": [1.5]})))
+def test_an_id_column_of_another_type_is_refused_where_it_was_asked_for_and_passed_over_where_not() -> None:
+    data = written(pa.table({"text": ["a"], "id": [[1]], "label": [{"x": 1}]}))
+    assert [(row.custom_id, row.body) for row in read(data)] == [(None, b'{"input":"a"}')]
+    refusal = refusal_of(data, Columns(id="id"))
     assert (refusal.code, refusal.param) == ("wrong_column_type", "id_column")
 
 
@@ -72,6 +78,9 @@ def test_a_missing_column_is_told_by_the_names_that_were_looked_for() -> None:
     refusal = refusal_of(written(pa.table({"secret": ["a"]})))
     assert refusal.code == "missing_text_column"
     assert "it has “secret”" in refusal.message
+    refusal = refusal_of(written(pa.table({"text": ["a"], "id": [1]})), Columns(id="nope"))
+    assert (refusal.code, refusal.param) == ("missing_column", "id_column")
+    assert "“nope”; it has “text”, “id”" in refusal.message
     assert refusal_of(written(pa.table({"text": ["a"]})), Columns(label_required=True)).param == "label_column"
 
 
@@ -95,3 +104,93 @@ def test_a_file_over_the_limit_is_refused() -> None:
 
 def test_a_file_of_no_records_has_no_rows() -> None:
     assert read(written(pa.table({"text": pa.array([], pa.string())}))) == []
+
+
+UUID = uuid.UUID("331fcacc-5845-4462-8baa-f8729405a327")
+DAY = datetime.datetime(2026, 5, 4, 12, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "texts"),
+    [
+        (pa.array([1.0, None, 3.0, float("nan"), 2.5, 1e15]), ["1", None, "3", None, "2.5", "1000000000000000"]),
+        (pa.array([1.0, 0.1], pa.float32()), ["1", "0.1"]),
+        (pa.array([1.0, 0.5], pa.float32()).cast(pa.float16()), ["1", "0.5"]),
+        (pa.array([True, False, None]), ["true", "false", None]),
+        (pa.array([1, -2], pa.int8()), ["1", "-2"]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([1, 2]).dictionary_encode(), ["1", "2"]),
+        (pa.array([Decimal("12.50"), Decimal("0.01")]), ["12.50", "0.01"]),
+        (pa.array([Decimal(12), None], pa.decimal128(9, 0)), ["12", None]),
+        (pa.array([DAY.date()], pa.date32()), ["2026-05-04"]),
+        (pa.array([DAY.date()], pa.date64()), ["2026-05-04"]),
+        (pa.array([DAY], pa.timestamp("ms")), ["2026-05-04T12:00:00"]),
+        (pa.array([DAY], pa.timestamp("us", "UTC")), ["2026-05-04T12:00:00Z"]),
+        (pa.array([1], pa.timestamp("ns")), ["1970-01-01T00:00:00.000000001"]),
+        (pa.array([UUID.bytes], pa.uuid()), [str(UUID)]),
+        (pa.array([b"abcd"], pa.binary(4)), ["abcd"]),
+        (pa.array([b"k1", None]), ["k1", None]),
+        (pa.array([b"k1"], pa.large_binary()), ["k1"]),
+        (pa.array([None, None]), [None, None]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_an_id_of_every_scalar_type_is_text(ids: pa.Array, texts: list[str | None]) -> None:
+    rows = read(written(pa.table({"text": ["a"] * len(ids), "id": ids})))
+    assert [(row.defect, row.custom_id) for row in rows] == [(None, text) for text in texts]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(2)])
+def test_utf8_bytes_are_text(kind: pa.DataType) -> None:
+    rows = read(written(pa.table({"text": pa.array([b"ab", b"\xff\xfe", "é".encode(), None], kind)})))
+    assert [row.defect for row in rows] == [None, "invalid_utf8", None, "missing_input"]
+    assert rows[2].body == '{"input":"é"}'.encode()
+
+
+def test_a_text_column_of_nothing_but_nulls_fails_its_rows() -> None:
+    rows = read(written(pa.table({"text": pa.nulls(2), "id": [1, 2]})))
+    assert [(row.custom_id, row.defect) for row in rows] == [("1", "missing_input"), ("2", "missing_input")]
+
+
+@pytest.mark.parametrize("names", [("id", "text", "text"), ("id", "id", "text")])
+def test_a_column_that_is_there_twice_is_refused(names: tuple[str, ...]) -> None:
+    refusal = refusal_of(written(pa.table([pa.array(["a"])] * 3, names=names)))
+    twice = max(names, key=names.count)
+    assert (refusal.code, refusal.status, refusal.param) == ("duplicate_column", 400, f"{twice}_column")
+    assert f"The column “{twice}” is there twice" in refusal.message
+
+
+def test_columns_that_nobody_asked_for_may_be_anything() -> None:
+    columns = [pa.array(["a"]), pa.array([[1, 2]]), pa.array([{"text": 1}]), pa.array([1]), pa.array([2]), pa.array([0])]
+    data = written(pa.table(columns, names=["text", "id", "meta", "x", "x", "__index_level_0__"]))
+    assert [(row.custom_id, row.body) for row in read(data)] == [(None, b'{"input":"a"}')]
+
+
+def test_a_text_column_that_cannot_be_read_gives_way_to_the_next_usual_name() -> None:
+    assert read(written(pa.table({"text": [[1]], "prompt": ["a"]})))[0].body == b'{"input":"a"}'
+
+
+def unpacking(values: pa.Array, repeated: int) -> bytes:
+    return written(pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * repeated, pa.int32()), values)}), compression="zstd")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_a_value_that_is_repeated_to_gigabytes_is_refused_without_being_unpacked(kind: pa.DataType) -> None:
+    data = unpacking(pa.array(["x" * (8 << 20)]).cast(kind), 1024)
+    assert len(data) < 4096
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refusal = refusal_of(data)
+    assert (refusal.code, refusal.status, refusal.param) == ("file_too_large", 413, "file")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
+def test_bytes_of_a_fixed_size_and_rows_of_nothing_count_as_well() -> None:
+    wide = pa.array([b"x" * (1 << 20)] * 8, pa.binary(1 << 20))
+    limits = FileLimits(max_line_bytes=4096, max_unpacked_bytes=4 << 20)
+    for table in (pa.table({"text": wide}), pa.table({"text": pa.nulls(400_000)})):
+        with pytest.raises(Refused, match="once it is unpacked"):
+            list(parquet_rows([written(table)], Columns(), limits))
+
+
+def test_a_text_is_measured_in_bytes() -> None:
+    assert [row.defect for row in read(written(pa.table({"text": ["é" * 2048, "é" * 2049]})))] == [None, "line_too_long"]

@@ -1,0 +1,71 @@
+"""What a cell of a Parquet column is as text: of an id or a label, which people keep as numbers, UUIDs and dates, too."""
+
+import math
+from typing import Final
+from uuid import UUID
+
+import pyarrow.types as types
+from pyarrow.lib import Array, BaseExtensionType, DataType, ExtensionArray, float32, string, timestamp
+
+UUID_BYTES: Final = 16
+
+
+def stored_type(kind: DataType) -> DataType:
+    """Without the wrappings: what a dictionary's values are, and what an extension type is stored as."""
+    if types.is_dictionary(kind):
+        return stored_type(kind.value_type)
+    return stored_type(kind.storage_type) if isinstance(kind, BaseExtensionType) else kind
+
+
+def holds_bytes(kind: DataType) -> bool:
+    """Strings and binaries of any length."""
+    kind = stored_type(kind)
+    strings = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return bool(strings or types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def is_scalar(kind: DataType) -> bool:
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind)
+    return bool(numbers or types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind))
+
+
+class Cells:
+    """One column of a batch. A value is turned into text where it is asked for: a repeated one is never held more than once."""
+
+    def __init__(self, column: Array) -> None:
+        self._uuid = False
+        if isinstance(column, ExtensionArray):
+            self._uuid = column.type.extension_name == "arrow.uuid"
+            column = column.storage
+        kind = stored_type(column.type)
+        if types.is_dictionary(column.type) and not holds_bytes(kind) and not types.is_fixed_size_binary(kind):
+            column = column.dictionary_decode()
+        if types.is_float16(kind):
+            column = column.cast(float32())
+        self._whole = column if types.is_floating(kind) else None
+        if types.is_timestamp(kind):
+            self._zone = "" if kind.tz is None else "Z"
+            column = column.view(timestamp(kind.unit))
+        self._timestamp = types.is_timestamp(kind)
+        self._column = column.cast(string()) if is_scalar(kind) and not types.is_decimal(kind) else column
+
+    def text(self, place: int) -> str | None:
+        """None: a null, and no number (NaN: what pandas makes of a null). Raises UnicodeDecodeError."""
+        if self._whole is not None:
+            number = self._whole[place].as_py()
+            if number is None or math.isnan(number):
+                return None
+            if number.is_integer():
+                return str(int(number))
+        value = self._column[place].as_py()
+        if value is None:
+            return None
+        if isinstance(value, bytes):
+            return str(UUID(bytes=value)) if self._uuid and len(value) == UUID_BYTES else value.decode()
+        if isinstance(value, str):
+            return self._moment(value) if self._timestamp else value
+        return format(value, "f")  # a decimal, with all its digits and without an exponent
+
+    def _moment(self, value: str) -> str:
+        day, _, fraction = value.replace(" ", "T").partition(".")
+        return day + (f".{fraction}" if fraction.strip("0") else "") + self._zone
