@@ -130,6 +130,7 @@ def file_object(file: FileRecord) -> Json:
             "rows": file.row_count,
             "defective_rows": file.defect_count,
             **({} if file.content_bytes is None else {"content_bytes": file.content_bytes}),
+            **({"doubled_ids": file.doubled_ids} if file.doubled_ids else {}),
         },
     )
     return to_json(told)

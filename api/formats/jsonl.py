@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from api.endpoints import TASKS
+from api.errors import Refused
 from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
@@ -35,6 +36,7 @@ PROMPTS: Final = frozenset({"prompt", "input"})
 _REAL: Final = re.compile(rb"-?\d{1,300}\.\d{1,300}")
 _KINDS: Final = {b'"': "text", b"[": "a list", b"{": "an object", b"t": "true or false", b"f": "true or false", b"n": "null"}
 _NULL: Final = Raw(b"null")
+_OPEN_ENDS: Final = (b"{", b"[", b",", b":")  # of a line with which no object can end
 
 
 def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
@@ -50,9 +52,23 @@ def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) ->
 
 
 def _text_lines(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[tuple[int, bytes | None]]:
+    """Raises Refused for JSON that goes over lines: seen once, at the file's beginning, and not told line by line."""
+    first: bytes | None = b""
     for number, line in split_lines(text_chunks(chunks), limits.max_line_bytes):
         if line is None or (line := line.strip()):
+            _check_beginning(first, line)
+            first = line if first == b"" else None
             yield number, line
+
+
+def _check_beginning(before: bytes | None, line: bytes | None) -> None:
+    """``before``: empty before the first line, that line before the second, then None."""
+    if before == b"" and line and line.startswith(b"["):
+        message = "The file is a JSON array, not JSON lines: `jq -c '.[]' FILE > FILE.jsonl` makes a line of each of its objects."
+        raise Refused("json_array", message, param="file")
+    if before and before.startswith(b"{") and before.endswith(_OPEN_ENDS):
+        message = "The file's first object goes over several lines; JSON lines have one object a line: `jq -c . FILE > FILE.jsonl`."
+        raise Refused("multiline_json", message, param="file")
 
 
 def _batch_row(number: int, line: bytes) -> NewRow:

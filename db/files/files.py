@@ -32,7 +32,8 @@ _VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """A file as its owner sees it. ``state``: uploading, processed. ``defect_count``: rows that no model will see. ``size_bytes``: of what
-    was uploaded; ``content_bytes``: of its rows as they are read back, None where that was not counted."""
+    was uploaded; ``content_bytes``: of its rows as they are read back, None where that was not counted. ``doubled_ids``: rows
+    whose id an earlier one has, told once, when the upload ends; a batch has defects instead."""
 
     file_id: UUID
     tenant_id: UUID
@@ -46,6 +47,7 @@ class FileRecord:
     created_at: datetime
     expires_at: datetime | None
     content_bytes: int | None
+    doubled_ids: int = 0
 
 
 def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_at: datetime | None = None) -> FileRecord:

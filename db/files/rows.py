@@ -1,6 +1,7 @@
 """The rows of a file: written as a stream of sealed chunks, read back page by page. Memory stays flat with the file's size."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -57,6 +58,9 @@ _MARK_DUPLICATES: Final = text(
             FROM rows WHERE tenant_id = :tenant AND file_id = :file AND custom_id_hmac IS NOT NULL) AS known
         WHERE seen > 1))
     """
+)
+_COUNT_DUPLICATES: Final = text(
+    "SELECT count(custom_id_hmac) - count(DISTINCT custom_id_hmac) FROM rows WHERE tenant_id = :tenant AND file_id = :file"
 )
 # Named one by one: a prepared statement whose columns became others, because a next version's migration added one, is refused.
 _FINISH: Final = text(
@@ -139,7 +143,9 @@ class RowWriter:
                 raise _upload_gone()
             if row_count:
                 # Of a batch the custom ids are the contract; of rows and examples they are their owner's business.
-                doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount if self._file.purpose == "batch" else 0
+                strict = self._file.purpose == "batch"
+                doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount if strict else 0
+                told = 0 if strict else conn.execute(_COUNT_DUPLICATES, self._key).scalar_one()
                 finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "content": content_bytes, "defects": doubled}).one()
                 self._record(conn, "file.write", end_idx=row_count)
             else:
@@ -147,7 +153,7 @@ class RowWriter:
                 erase(conn, self._actor.tenant_id, self._file.file_id)
         if not row_count:
             raise StoreError(code="empty_file", message="The file has no rows.", status=400)
-        return file_record(finished, self._file.name)
+        return replace(file_record(finished, self._file.name), doubled_ids=told)
 
     def abort(self) -> None:
         """Removes an upload that will not be finished. Does nothing where it is gone or finished."""

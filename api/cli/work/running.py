@@ -150,7 +150,10 @@ def send(client: "Client", source: Source, purpose: str, *, quiet: bool) -> "Fil
 
     with source.open() as (stream, size_bytes), show_progress("Uploading", unit="bytes", quiet=quiet) as progress:
         upload = Upload(stream, source.name, purpose, source.fields, size_bytes)
-        return client.upload(upload, lambda sent: progress.update(sent, size_bytes))
+        file = client.upload(upload, lambda sent: progress.update(sent, size_bytes))
+    if (doubled := file.textmill.get("doubled_ids", 0)) and not quiet:
+        say(f"Note: {doubled:,} row{'' if doubled == 1 else 's'} with an id that an earlier row has; each has its own result.")
+    return file
 
 
 def run(source: Source, work: Work) -> ExitCode:

@@ -164,7 +164,7 @@ def test_a_job_that_fails_says_why_and_writes_nothing(textmill: Callable[..., Do
     out = tmp_path / "out.jsonl"
     done = textmill("label", "-", "--labels", "x,y", "-o", str(out), stdin=b"nonsense\nmore of it\n")
     assert done.exit_code == 5
-    assert "line 1" in done.err
+    assert "lines 1, 2: The line is not valid JSON." in done.err
     assert not out.exists()
 
 

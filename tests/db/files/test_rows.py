@@ -58,6 +58,14 @@ def test_of_equal_custom_ids_the_first_wins_and_the_others_become_defects(flow: 
     assert file.defect_count == 2
 
 
+@pytest.mark.parametrize("purpose", ["rows", "train"])
+def test_of_rows_and_examples_equal_ids_are_counted_and_no_defect(flow: Flow, tenant: Actor, purpose: str) -> None:
+    ids = ["a", "b", "a", None, None, "a", "c"]
+    file = flow.upload(tenant, [plain(at, custom_id=name) for at, name in enumerate(ids)], purpose=purpose)
+    assert [row.defect for row in iter_rows(flow.api, tenant, file.file_id)] == [None] * 7
+    assert (file.defect_count, file.doubled_ids) == (0, 2)
+
+
 def test_a_custom_id_that_is_no_text_is_a_defect_and_quotes_nothing(flow: Flow, tenant: Actor) -> None:
     file = flow.upload(tenant, [plain(0, custom_id="half \ud800")])
     assert [row[2:4] for row in iter_rows(flow.api, tenant, file.file_id)] == [("lone_surrogate", None)]

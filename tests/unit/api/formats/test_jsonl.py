@@ -336,3 +336,31 @@ def test_a_bad_plain_line_gets_its_code(bad: bytes, code: str) -> None:
 
 def test_a_training_line_needs_a_label() -> None:
     assert [row.defect for row in plain(b'{"text":"a"}\n{"text":"b","label":"x"}', Columns(label_required=True))] == ["missing_label", None]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'[{"id": 0, "text": "a"}, {"id": 1, "text": "b"}]',
+        b'[\n  {"id": 0, "text": "a"}\n]\n',
+        b'\xef\xbb\xbf\r\n [{"id": 0}]',
+        b"[]",
+    ],
+)
+def test_an_array_is_seen_once_with_the_command_that_makes_lines_of_it(data: bytes) -> None:
+    for read in (lambda: list(plain_rows([data], Columns(), FileLimits())), lambda: list(batch_rows([data], FileLimits()))):
+        with pytest.raises(Refused, match="jq -c") as refusal:
+            read()
+        assert refusal.value.code == "json_array"
+
+
+@pytest.mark.parametrize("data", [b'{\n  "id": 0,\n  "text": "a"\n}\n', b'{"id": 0,\n"text": "a"}\n', b'{"body": {\n}}', b'{"text":\n"a"}'])
+def test_objects_over_several_lines_are_seen_once(data: bytes) -> None:
+    with pytest.raises(Refused, match="one object a line") as refusal:
+        list(plain_rows([data], Columns(), FileLimits()))
+    assert refusal.value.code == "multiline_json"
+
+
+def test_a_broken_line_further_on_fails_alone() -> None:
+    rows = list(plain_rows([b'{"text": "a"}\n[1]\n{\n{"text": "b"}\n'], Columns(), FileLimits()))
+    assert [row.defect for row in rows] == [None, "not_an_object", "invalid_json", None]
