@@ -11,6 +11,7 @@ from api.errors import response_to
 from api.request_log import JsonLines, log
 from api.routes import models
 from db.errors import SealError
+from db.files.rows import StoredRow
 from tests.api.conftest import Served
 from tests.api.lines import classify_file, classify_line
 from tests.api.routes.test_files import error_of
@@ -86,14 +87,14 @@ def test_an_error_in_the_middle_of_an_answer_breaks_it_off(api: Served, monkeypa
     from api.streams import downloads
 
     file_id = api.upload(classify_file(3000)).json()["id"]
-    whole = downloads._input_line
+    whole = downloads.input_line
 
-    def fail(line: int, *rest: object) -> bytes:
-        if line == 2500:
+    def fail(row: StoredRow) -> bytes:
+        if row.line == 2500:
             raise ValueError(SECRET)
-        return whole(line, *rest)  # type: ignore[arg-type]
+        return whole(row)
 
-    monkeypatch.setattr(downloads, "_input_line", fail)
+    monkeypatch.setattr(downloads, "input_line", fail)
     with pytest.raises(httpx.RemoteProtocolError):
         api.http().get(f"/v1/files/{file_id}/content")
     assert SECRET not in "\n".join(log_lines)
