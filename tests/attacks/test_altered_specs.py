@@ -107,8 +107,8 @@ def test_specs_put_in_each_others_place_answer_neither_job(mill: Mill, stores: S
     assert swapped.rowcount == 2
     tries = mill.run_all()
     nothing = ([], dict.fromkeys(range(ROWS), "seal_broken"))
-    assert (mill.told(second, "second", OTHER_LABELS), mill.state(second)) == (nothing, "completed")
+    assert (mill.told(second, "second", OTHER_LABELS), mill.state(second)) == (nothing, "failed")
     mill.actor = own
-    assert (mill.told(first, "first", LABELS), mill.state(first)) == (nothing, "completed")
+    assert (mill.told(first, "first", LABELS), mill.state(first)) == (nothing, "failed")
     assert mill.told(neighbour, "neighbour", LABELS) == ([*range(ROWS)], {})
     assert tries == 4 * (MAX_ERRORS + 1) + 2

@@ -84,7 +84,11 @@ SOME_COLUMNS = {
     ("dispatcher", "files", "u"): "state name_sealed",
     ("dispatcher", "rows", "s"): "tenant_id file_id idx line endpoint defect size",
     ("dispatcher", "rows", "u"): "body_sealed",
-    ("dispatcher", "jobs", "u"): "state completed_count failed_count input_tokens output_tokens errors metrics in_progress_at finalizing_at"
+    (
+        "dispatcher",
+        "jobs",
+        "u",
+    ): "state completed_count failed_count input_tokens output_tokens errors metrics in_progress_at turn_at finalizing_at"
     " completed_at failed_at expired_at cancelled_at",
     ("dispatcher", "shards", "u"): "end_idx state epoch priority deadline not_before dispatched_at lease_expires_at worker crash_attempts"
     " error_attempts last_error completed_count failed_count input_tokens output_tokens metrics",
