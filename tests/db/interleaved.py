@@ -331,6 +331,7 @@ class Interleaved(RuleBasedStateMachine):
                 self.pass_time(100.0)
                 reap_leases(self.flow.dispatcher)
                 cancel_shards(self.flow.dispatcher)
+                expire_jobs(self.flow.dispatcher)  # one past its deadline is begun no further
                 for lease in shards.claim_any(self.flow.worker, uuid.uuid4().hex, limit=8):
                     self.flow.answer(lease, [row.idx for row in shards.open_shard(self.flow.worker, lease)[1]])
                 finalize_jobs(self.flow.dispatcher)
