@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from api.errors import Refused
+from api.job_warnings import warnings_of
 from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage, WaitingFor
 from db.errors import NotFound
 from db.failures import describe
@@ -205,6 +206,7 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
             waiting_for=waiting,
             readable_rows=job.rows_in_order,
             input_filename=job.file_name,
+            warnings=warnings_of(job.metrics, job.completed_count),
         ),
     )
     return to_json(told)

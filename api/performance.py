@@ -26,7 +26,6 @@ class Performance:
     fill: float | None = None
     padding_waste: float | None = None
     duplicate_rows: int = 0
-    truncated_rows: int = 0
     lanes: float | None = None
     device_busy: float | None = None
     bare_share: float | None = None
@@ -52,7 +51,6 @@ def performance(batch: "Batch") -> Performance:
         fill=mean_fill(metrics),
         padding_waste=padding_waste(metrics),
         duplicate_rows=round(metrics.get("duplicate_rows", 0.0)),
-        truncated_rows=round(metrics.get("truncated_rows", 0.0)),
         lanes=lanes,
         device_busy=_share(model_seconds, lane_seconds),
         # Several workers hold shards of one job at the same time: then they held it for longer than it ran.

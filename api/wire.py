@@ -45,6 +45,14 @@ class WaitingFor(msgspec.Struct, frozen=True):
     message: str
 
 
+class JobWarning(msgspec.Struct, frozen=True):
+    """What somebody should know of answers that look well. ``rows``: how many it is about."""
+
+    code: str
+    message: str
+    rows: int
+
+
 class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
     running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:
@@ -66,6 +74,7 @@ class Extras(msgspec.Struct, frozen=True):
     priority: int = 0
     readable_rows: int | None = None
     input_filename: str | None = None
+    warnings: list[JobWarning] = []
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ def watch(job: Job, quiet: Quiet = False, as_json: Json = False) -> int:
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import show_progress
     from api.cli.terminal.terminal import answer_json, say
-    from api.cli.work.following import ended_well, follow, let_go, say_why
+    from api.cli.work.following import ended_well, follow, let_go, say_warnings, say_why
 
     with connect() as client:
         batch = client.batch(find_job(client, job))
@@ -93,6 +93,7 @@ def watch(job: Job, quiet: Quiet = False, as_json: Json = False) -> int:
     if as_json:
         answer_json(batch)
     elif batch.status == "completed" and not quiet:
+        say_warnings(batch)
         say(f"Completed: {batch.counts.done:,} rows, {batch.counts.failed:,} failed. Read them: textmill results {batch.id} -o OUT.jsonl")
     return ended_well(batch)
 
@@ -216,7 +217,7 @@ def results(
 def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object]]:
     """Field by field; what is not known is left out, and without ``verbose`` how fast it was."""
     from api.cli.terminal.progress import clock
-    from api.cli.terminal.terminal import when
+    from api.cli.terminal.terminal import shown, when
     from api.cli.work.figures import SPEEDS, figures
     from api.cli.work.following import fault_texts, waits_for
     from api.performance import performance
@@ -256,4 +257,5 @@ def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object
     if verbose:
         rows += [(f"time {stage}", f"{used.stages[stage]:.2f} s, {share:.1%}") for stage, share in used.stage_shares.items()]
     rows += [(f"metadata {key}", value) for key, value in (batch.metadata or {}).items()]
+    rows += [("warning", shown(warning.message)) for warning in batch.textmill.warnings]
     return [*rows, *(("reason", each) for each in fault_texts(batch))]

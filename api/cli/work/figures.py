@@ -23,8 +23,6 @@ def figures(used: "Performance") -> list[tuple[str, str]]:
         found.append(("micro-batches", f"fill {used.fill:.1%}, padding waste {used.padding_waste:.1%}"))
     if used.duplicate_rows:
         found.append(("duplicates", f"{used.duplicate_rows:,} rows answered without the model"))
-    if used.truncated_rows:
-        found.append(("cut", f"{used.truncated_rows:,} texts were longer than the model reads: only their beginning counted"))
     if used.device_busy is not None and used.lanes is not None:
         found.append(("device", f"{used.device_busy:.1%} busy with this job while a worker held its shards ({used.lanes:.3g} lanes)"))
     if used.bare_share is not None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from api.cli.terminal.exits import ExitCode
@@ -78,6 +78,11 @@ def say_why(batch: "Batch") -> None:
     say(*(f"  {each}" for each in told[:10]))
     if len(told) > 10:
         say(f"  … and {len(told) - 10:,} more: textmill jobs show {batch.id}")
+
+
+def say_warnings(batch: "Batch", *, but: Collection[str] = ()) -> None:
+    """What its owner should know though it ended well. ``but``: codes of what was said otherwise."""
+    say(*(f"Note: {shown(warning.message)}" for warning in batch.textmill.warnings if warning.code not in but))
 
 
 def fault_texts(batch: "Batch") -> list[str]:

@@ -15,11 +15,11 @@ from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.progress import show_progress
 from api.cli.terminal.terminal import answer, answer_json, say, shown
 from api.cli.work.figures import say_performance
-from api.cli.work.following import come_back, ended_well, follow, let_go, say_why
+from api.cli.work.following import come_back, ended_well, follow, let_go, say_warnings, say_why
 from api.cli.work.outcomes import expected_rows, read_outcomes, task_of
 from api.cli.work.outputs import SUFFIXES, Target, open_output, parse_target
 from api.cli.work.peeking import batch_endpoint
-from api.cli.work.tally import Tally
+from api.cli.work.tally import TOLD_BY_ROWS, Tally
 from api.performance import performance
 from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
@@ -216,11 +216,13 @@ def deliver(
                 "failed": tally.failed,
                 "truncated": tally.truncated,
                 "missing": missing,
+                "warnings": batch.textmill.warnings,
                 "output": str(target.path) if target.path and has_rows else None,
             }
         )
     elif not quiet and has_rows:
         say(*tally.told(batch, shown(target.path) if target.path is not None else None, errors_only=errors_only))
+        say_warnings(batch, but=TOLD_BY_ROWS)
     if missing:
         say(f"{missing:,} rows of job {batch.id} are missing in what was read. Read them again: textmill results {batch.id}")
         return ExitCode.ROWS_FAILED

@@ -1,12 +1,15 @@
 """What came out of a job, counted while it is written, and the sentences that say so."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from api.cli.work.outcomes import Outcome
 
 if TYPE_CHECKING:
     from api.wire import Batch
+
+
+TOLD_BY_ROWS: Final = frozenset({"truncated"})  # a job's warnings that are said here, of the rows that were written
 
 
 @dataclass(slots=True)

@@ -172,7 +172,16 @@ def test_the_summary_is_json_where_asked(textmill: Callable[..., Done], rows: Pa
     out = tmp_path / "out.jsonl"
     summary = textmill("label", str(rows), "--labels", "x,y", "-o", str(out), "--json").json
     assert str(summary.pop("job")).startswith("batch_")
-    told = {"status": "completed", "rows": 40, "completed": 40, "failed": 0, "truncated": 0, "missing": 0, "output": str(out)}
+    told = {
+        "status": "completed",
+        "rows": 40,
+        "completed": 40,
+        "failed": 0,
+        "truncated": 0,
+        "missing": 0,
+        "warnings": [],
+        "output": str(out),
+    }
     assert summary == told
 
 
@@ -185,7 +194,7 @@ def test_the_summary_says_how_many_texts_were_cut(textmill: Callable[..., Done],
     assert [row["truncated"] for row in csv.DictReader(io.StringIO(out.read_text()))] == ["true", "false"]
     job = textmill("label", str(source), "--labels", "x,y", "-o", str(out), "--json")
     assert job.json["truncated"] == 1
-    assert "cut\t1 texts" in textmill("jobs", "show", str(job.json["job"])).out
+    assert "warning\t1 of 2 texts are longer than the model reads" in textmill("jobs", "show", str(job.json["job"])).out
 
 
 def test_a_job_in_which_every_row_failed_has_failed_and_says_why(textmill: Callable[..., Done], tmp_path: Path) -> None:

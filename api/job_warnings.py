@@ -1,0 +1,41 @@
+"""What the owner of a job should know though its answers look well: how many rows something holds of, and the sentence that says so.
+
+The one door for that. A task counts such rows (:attr:`workers.tasks.task.Ran.noticed`, and what is in a batch's share), the sums come with
+the job once it has ended, and a line of the table below says from which share of the answers on they are told. Counts and fixed
+sentences: no content goes this way. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from api.wire import JobWarning
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """``metric``: of the job's sums. ``least_share``: of its answers. ``message`` takes ``rows`` and ``answers``."""
+
+    code: str
+    metric: str
+    message: str
+    least_share: float = 0.0
+
+
+TOLD: Final = (
+    Told(
+        "truncated",
+        "truncated_rows",
+        "{rows:,} of {answers:,} texts are longer than the model reads and were cut: only their beginning counted (see on_long).",
+    ),
+)
+
+
+def warnings_of(metrics: Mapping[str, float] | None, answers: int) -> list[JobWarning]:
+    """``metrics``: of a job that has ended. ``answers``: its rows that have one; of rows that ran again the sums hold both runs."""
+    warned = []
+    for told in TOLD:
+        rows = min(answers, round((metrics or {}).get(told.metric, 0.0)))
+        if rows and rows >= told.least_share * answers:
+            warned.append(JobWarning(told.code, told.message.format(rows=rows, answers=answers), rows))
+    return warned

@@ -1,0 +1,27 @@
+"""What a job's owner is warned of, out of counts alone."""
+
+from dataclasses import fields
+
+from api.job_warnings import TOLD, warnings_of
+from workers.batches.outcomes import BatchShare
+
+
+def test_nothing_is_warned_of_where_nothing_was_noticed() -> None:
+    assert warnings_of(None, 10) == []
+    assert warnings_of({"tokens": 5.0, "truncated_rows": 0.0}, 10) == []
+
+
+def test_texts_that_were_cut_are_warned_of_with_their_number() -> None:
+    (warned,) = warnings_of({"truncated_rows": 530.0}, 600)
+    assert (warned.code, warned.rows) == ("truncated", 530)
+    assert warned.message.startswith("530 of 600 texts are longer than the model reads")
+
+
+def test_a_job_that_ran_twice_warns_of_no_more_rows_than_it_has() -> None:
+    (warned,) = warnings_of({"truncated_rows": 16.0}, 9)
+    assert warned.rows == 9
+
+
+def test_each_code_and_each_sum_is_told_once() -> None:
+    assert len({told.code for told in TOLD}) == len({told.metric for told in TOLD}) == len(TOLD)
+    assert "truncated_rows" in {each.name for each in fields(BatchShare)}
