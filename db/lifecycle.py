@@ -143,7 +143,8 @@ def rows_per_shard(row_count: int, size_chars: int, target_chars: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Rows ``first_idx`` to ``end_idx`` (exclusive) of a job, and who works on them. ``in_company``: the last holder had others too."""
+    """Rows ``first_idx`` to ``end_idx`` (exclusive) of a job, and who works on them. ``in_company``: the last holder had others too.
+    ``whole``: its task needs all of its rows at once."""
 
     first_idx: int
     end_idx: int
@@ -156,6 +157,7 @@ class Shard:
     error_attempts: int = 0
     last_error: str | None = None
     in_company: bool = False
+    whole: bool = False
 
     @property
     def suspect(self) -> bool:
@@ -280,7 +282,8 @@ def after_crash(
 
     A shard whose holders keep dying is halved until the row that kills them stands alone: log2(rows) + MAX_CRASHES + 1 deaths. Halves stay
     suspect, so each of them is tried once, in a worker of its own. One that had to be claimed in company is not blamed for that death:
-    whoever holds a suspect claims nothing more, so what was held with it is known from its claim.
+    whoever holds a suspect claims nothing more, so what was held with it is known from its claim. One that is ``whole`` is not halved: all
+    its rows fail together.
     """
     if not open_idx:
         return _free(shard, ShardState.DONE)
@@ -290,7 +293,7 @@ def after_crash(
     again = replace(_free(shard, ShardState.READY), crash_attempts=crashes, last_error="crashed_worker", not_before=now)
     if crashes <= MAX_CRASHES:
         return again
-    if len(open_idx) > 1:
+    if len(open_idx) > 1 and not shard.whole:
         middle = open_idx[len(open_idx) // 2]
         halves = replace(again, crash_attempts=MAX_CRASHES)
         return Split(replace(halves, end_idx=middle), replace(halves, first_idx=middle, epoch=0, error_attempts=0))

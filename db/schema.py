@@ -219,6 +219,7 @@ shards = Table(
     Column("last_worker", Text),  # host:pid of the last holder, kept when the lease is over
     _when("progressed_at"),  # last time that rows of it were stored
     Column("in_company", Boolean, nullable=False, server_default="false"),  # its last holder held others when it was claimed
+    Column("whole", Boolean, nullable=False, server_default="false"),  # all rows of its job, which its task needs at once: never halved
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),

@@ -41,6 +41,17 @@ _UNCOUNT_FAILURES: Final = text(
     """
 )
 _FORGET_FAILURES: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = 2")
+_IS_WHOLE: Final = text(
+    """
+    SELECT coalesce(bool_or(whole) AND sum(completed_count) < :rows, false) FROM shards WHERE tenant_id = :tenant AND job_id = :job
+    """
+)
+_UNCOUNT_ALL: Final = text(
+    """
+    UPDATE shards SET completed_count = 0, failed_count = 0, input_tokens = 0, output_tokens = 0
+    WHERE tenant_id = :tenant AND job_id = :job
+    """
+)
 # Applies `after_retry` to the shards with open rows, as the results say.
 _OFFER_AGAIN: Final = text(
     """
@@ -55,7 +66,8 @@ _RETRY: Final = text(
     """
     UPDATE jobs SET state = :next, retry_count = retry_count + 1, deadline = now() + make_interval(secs => completion_window_seconds),
         in_progress_at = CASE WHEN :next = 'validating' THEN NULL ELSE in_progress_at END, paused_at = NULL, finalizing_at = NULL,
-        completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, errors = NULL
+        completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, errors = NULL,
+        head_id = CASE WHEN head_id IS NOT NULL THEN gen_random_uuid() END
     WHERE tenant_id = :tenant AND job_id = :job AND state = :state RETURNING deadline, priority, row_count
     """
 )
@@ -101,7 +113,8 @@ def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> Job
 
 
 def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
-    """Runs the rows again that failed, and those that never ran, of a job that has ended; answers are kept. Its window begins anew.
+    """Runs the rows again that failed, and those that never ran, of a job that has ended; answers are kept. Its window begins anew. Of a
+    task that needs all rows at once, all of them run again, and a training makes another head.
 
     Raises NotFound; Conflict: ``cannot_retry`` where the job has not ended or never had a row to run, ``nothing_to_retry`` where every row
     has its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
@@ -180,8 +193,12 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
         raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
     if not files.is_readable(conn, actor.tenant_id, job.file_id):
         raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")
-    conn.execute(_UNCOUNT_FAILURES, key)
-    conn.execute(_FORGET_FAILURES, key)
+    if conn.execute(_IS_WHOLE, {**key, "rows": job.row_count}).scalar_one():
+        conn.execute(_UNCOUNT_ALL, key)
+        conn.execute(_ERASE_RESULTS, key)
+    else:
+        conn.execute(_UNCOUNT_FAILURES, key)
+        conn.execute(_FORGET_FAILURES, key)
     retried = conn.execute(_RETRY, {**key, "state": job.state, "next": following.value}).one()
     again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount
     if has_shards and not again:

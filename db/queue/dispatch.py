@@ -34,9 +34,9 @@ _START: Final = text(
 )
 _CUT: Final = text(
     """
-    INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, cost)
+    INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, cost, whole)
     SELECT j.tenant_id, gen_random_uuid(), j.job_id, j.file_id, part.first, part.last, 'ready', j.priority, j.deadline,
-           (part.last - part.first) * CAST(:row_cost AS real)
+           (part.last - part.first) * CAST(:row_cost AS real), :whole
     FROM jobs j, unnest(CAST(:firsts AS integer[]), CAST(:lasts AS integer[])) AS part (first, last)
     WHERE j.tenant_id = :tenant AND j.job_id = :job
     """
@@ -118,12 +118,13 @@ def _cut(store: Store, job: Row[Any], shard_chars: ShardChars) -> bool:
 
 
 def _parts(job: Row[Any], target_chars: int | None) -> dict[str, object]:
-    """Where the shards of a job begin and end, and what a row costs, in shards of ``target_chars``. None: one shard, which costs as one."""
+    """Where the shards of a job begin and end, and what a row costs, in shards of ``target_chars``. None: one shard, which costs as one
+    and stays whole."""
     if target_chars is None:
-        return {"firsts": [0], "lasts": [job.row_count], "row_cost": 1 / job.row_count}
+        return {"firsts": [0], "lasts": [job.row_count], "row_cost": 1 / job.row_count, "whole": True}
     row_cost = max(1.0, job.size_chars / job.row_count) / max(1, target_chars)
     points = cut_points(job.row_count, rows_per_shard(job.row_count, job.size_chars, target_chars))
-    return {"firsts": points[:-1], "lasts": points[1:], "row_cost": row_cost}
+    return {"firsts": points[:-1], "lasts": points[1:], "row_cost": row_cost, "whole": False}
 
 
 def _fail(conn: Connection, job: Row[Any]) -> bool:

@@ -25,7 +25,7 @@ _OF_THE_DEAD: Final = paged(_FOUND + "s.worker = :dead", "timestamptz")
 _LOCK: Final = text(
     """
     SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
-           s.error_attempts, s.last_error, s.in_company, s.priority, s.deadline, s.cost, j.state AS job_state,
+           s.error_attempts, s.last_error, s.in_company, s.whole, s.priority, s.deadline, s.cost, j.state AS job_state,
            CAST(extract(epoch FROM clock_timestamp()) AS float8) AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard AND s.epoch = :epoch
@@ -119,6 +119,7 @@ def _reap(store: Store, expired: Row[Any], *, dead: str | None = None) -> bool:
             error_attempts=row.error_attempts,
             last_error=row.last_error,
             in_company=row.in_company,
+            whole=row.whole,
         )
         following = after_crash(shard, row.now, open_idx=open_idx, job_state=JobState(row.job_state))
         match following:

@@ -66,7 +66,11 @@ SOME_COLUMNS = {
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed",
     ("api", "results", "u"): "payload_sealed",
-    ("api", "shards", "u"): "state epoch priority deadline not_before dispatched_at crash_attempts error_attempts last_error failed_count"
+    (
+        "api",
+        "shards",
+        "u",
+    ): "state epoch priority deadline not_before dispatched_at crash_attempts error_attempts last_error failed_count completed_count"
     " input_tokens output_tokens",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
     " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at in_company",

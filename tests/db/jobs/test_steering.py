@@ -154,6 +154,32 @@ def test_a_retry_takes_back_what_the_failures_of_each_shard_had_counted(flow: Fl
     assert flow.execute(tenant, "SELECT count(*) FROM results WHERE outcome = 2") == [(0,)]
 
 
+@pytest.mark.parametrize("how", ["failures", "cancelled"])
+def test_a_training_is_run_again_on_all_its_examples_and_makes_a_head_of_its_own(flow: Flow, tenant: Actor, how: str) -> None:
+    """On its failures alone it would make the same head again, out of the few that had failed."""
+    job = flow.job(tenant, 20, shard_chars=None, task="train")
+    lease = flow.claim()
+    flow.answer(lease, range(18), finish=False)
+    if how == "failures":
+        flow.answer(lease, range(18, 20), fail=True)
+        finalize_jobs(flow.dispatcher)
+    else:
+        cancel_job(flow.api, tenant, job.job_id)
+        release(flow.worker, lease, code=None, kind="drain")
+        finalize_jobs(flow.dispatcher)
+    again = retry_job(flow.api, tenant, job.job_id)
+    assert counts(again) == ("in_progress", 0, 0)
+    assert (again.input_tokens, again.head_id != job.head_id) == (0, True)
+    lease = flow.claim("host:2")
+    assert [row.idx for row in open_shard(flow.worker, lease, whole=True)[1]] == list(range(20))
+    flow.answer(lease)
+    finalize_jobs(flow.dispatcher)
+    assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 20, 0)
+    with pytest.raises(Conflict) as refused:
+        retry_job(flow.api, tenant, job.job_id)
+    assert refused.value.code == "nothing_to_retry"
+
+
 def test_rows_that_never_ran_are_run_by_a_retry_too(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 20)
     flow.answer(flow.claim())

@@ -5,7 +5,7 @@ from db.actors import Actor
 from db.errors import LeaseLost
 from db.jobs.jobs import cancel_job, get_job
 from db.jobs.results import iter_results
-from db.lifecycle import MAX_CRASHES
+from db.lifecycle import MAX_CRASHES, MAX_CRASHES_IN_COMPANY
 from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.recovery import _EXPIRED, _reap, holds_leases, reap_leases
 from db.queue.shards import claim_any, open_shard, release
@@ -80,6 +80,24 @@ def test_several_rows_that_kill_workers_are_all_found_and_nobody_else_is_blamed(
     done = get_job(flow.api, tenant, job.job_id)
     assert (done.state, done.completed_count, done.failed_count) == ("completed", 29, 3)
     assert {line.idx for line in iter_results(flow.api, tenant, job.job_id, which="errors")} == poison
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_training_is_never_halved_however_often_its_workers_die(flow: Flow, tenant: Actor, *, alone: bool) -> None:
+    """Each half would make the same head, the second on half of the examples, and the job would be completed."""
+    job = flow.job(tenant, 64, shard_chars=None, task="train")
+    for death in range(MAX_CRASHES_IN_COMPANY + 2):
+        if not claim_any(flow.worker, f"host:{death}"):
+            break
+        with flow.worker.transaction() as conn:
+            conn.execute(text("UPDATE shards SET in_company = :company WHERE state = 'leased'"), {"company": not alone})
+        _crash(flow)
+        assert [shard[:2] for shard in flow.shards(job)] == [(0, 64)]
+    assert flow.shards(job) == [(0, 64, "done", death, 0, 64, death, 0)]
+    assert death == (MAX_CRASHES if alone else MAX_CRASHES_IN_COMPANY) + 1
+    finalize_jobs(flow.dispatcher)
+    assert get_job(flow.api, tenant, job.job_id).state == "failed"
+    assert {line.code for line in iter_results(flow.api, tenant, job.job_id, which="errors")} == {"crashed_worker"}
 
 
 def test_only_open_rows_are_halved(flow: Flow, tenant: Actor) -> None:

@@ -159,6 +159,20 @@ MUTANTS: Final = (
         (f"{_RECOVERY_TEST}test_a_single_row_that_was_not_alone_in_its_worker_is_tried_again",),
     ),
     Mutant(
+        "whole-is-never-halved",
+        "a shard whose task needs all rows at once is not halved",
+        LIFECYCLE,
+        (("    if len(open_idx) > 1 and not shard.whole:\n", "    if len(open_idx) > 1:\n"),),
+        (f"{_RECOVERY_TEST}test_a_training_is_never_halved_however_often_its_workers_die",),
+    ),
+    Mutant(
+        "whole-runs-again-whole",
+        "a job whose task needs all rows at once runs again as a whole",
+        "db/jobs/steering.py",
+        (("    if conn.execute(_IS_WHOLE, ", "    if False and conn.execute(_IS_WHOLE, "),),
+        ("tests/db/jobs/test_steering.py::test_a_training_is_run_again_on_all_its_examples_and_makes_a_head_of_its_own",),
+    ),
+    Mutant(
         "counts-of-halves",
         "what is counted of a shard that is halved goes with its rows",
         RECOVERY,
