@@ -123,17 +123,19 @@ def needs_of(conn: Connection, tenant_id: UUID, file_id: UUID) -> Needs:
     )
 
 
-def erase(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
-    """Removes what no job's outputs need any more; of a large file the key and the name, and leaves its rows to the purge. The caller has
-    locked the file's row, or is deleting the last output."""
+def erase(conn: Connection, tenant_id: UUID, file_id: UUID, *, at_once: int | None = None) -> bool:
+    """Removes what no job's outputs need any more; of a file with more rows than ``at_once`` (ERASED_AT_ONCE) the key and the name, and
+    leaves its rows to the purge. The caller has locked the file's row, or is deleting the last output. False where rows are left."""
     own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
     needs = needs_of(conn, tenant_id, file_id)
-    if (conn.execute(select(files.c.row_count).where(*own)).scalar_one_or_none() or 0) <= ERASED_AT_ONCE:
+    at_once = ERASED_AT_ONCE if at_once is None else at_once
+    if (conn.execute(select(files.c.row_count).where(*own)).scalar_one_or_none() or 0) <= at_once:
         erase_rows(conn, tenant_id, file_id, needs)
         close(conn, tenant_id, file_id, needs)
-        return
+        return True
     _erase_key(conn, tenant_id, file_id, needs)
     conn.execute(update(files).where(*own).values(state=ERASING, name_sealed=b""))
+    return False
 
 
 def erase_rows(

@@ -1,9 +1,9 @@
 """The end of uploads that stood still, of files past their expiry and of large ones that were deleted, a page of rows at a time. Role
 dispatcher.
 
-A small file goes in one transaction. A large one is first taken out of everybody's sight (state ``error``), then its rows go in ranges of
-idx, one transaction each, and at last its key and its name. So no transaction is long, a pass is bounded, and whoever comes after one that
-was cut off, in this process or in another, goes on with it.
+A small file goes in one transaction. A large one is first taken out of everybody's sight (state ``error``, without a name, and without its
+key where no output needs it), then its rows go in ranges of idx, one transaction each, and at last the file. So no transaction is long, a
+pass is bounded, and whoever comes after one that was cut off, in this process or in another, goes on with it.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, exists, select, text, update
+from sqlalchemy import Connection, Row, bindparam, exists, select, text
 
 from db.audit.events import record
 from db.connect import Store
 from db.files.files import ERASED_AT_ONCE, ERASING, close, erase, erase_rows, needs_of
 from db.lifecycle import LIVE_JOBS
-from db.schema import files, jobs
+from db.schema import jobs
 from db.sweeps import Page, Place, paged, sweep
 
 FILES_AT_ONCE: Final = 100  # of a pass
@@ -125,11 +125,8 @@ class Purge:
         if locked.state != ERASING:
             action = "file.purge" if locked.state == "uploading" else "file.expire"
             record(conn, tenant_id=tenant_id, component=self._store.role.value, action=action, object_kind="file", object_id=file_id)
-            if locked.row_count <= self._page_rows:
-                erase(conn, tenant_id, file_id)
+            if erase(conn, tenant_id, file_id, at_once=self._page_rows):
                 return None
-            own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
-            conn.execute(update(files).where(*own).values(state=ERASING, name_sealed=b""))
         needs = needs_of(conn, tenant_id, file_id)
         progress = self._progress.get(file_id)
         if progress is None or progress.ids_needed != needs.ids:  # the last output went meanwhile, and the ids with it

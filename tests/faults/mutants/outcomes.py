@@ -413,7 +413,7 @@ MUTANTS: Final = (
     Mutant(
         "erased-out-of-sight",
         "an upload whose rows are being erased takes no more",
-        "db/files/purge.py",
+        "db/files/files.py",
         (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
         ("tests/db/files/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
     ),
