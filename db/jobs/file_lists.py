@@ -25,24 +25,29 @@ Which = Literal["output", "errors"]
 PURPOSE: Final = "batch_output"
 _KINDS: Final[tuple[Which | None, ...]] = (None, "output", "errors")  # in this order, of one age and one id
 
+# What of a tenant is in the list: uploads that are not being erased, and of jobs the files that have a line.
+_IS_THERE: Final = "state NOT IN ('deleted', 'error') AND (expires_at IS NULL OR expires_at > now())"
+_HAS_OUTPUT: Final = "completed_count > 0 AND output_deleted_at IS NULL"
+_HAS_ERRORS: Final = (
+    "(failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count)) AND errors_deleted_at IS NULL"
+)
+_ENDED: Final = "state IN ('completed', 'failed', 'cancelled', 'expired')"
+
 # One look of each kind at an index by age, in whichever direction. Going on is a query of its own: a plan that fits both would pass over
 # every file of the pages before.
 _LIST: Final = """
     SELECT kind, id FROM (
         (SELECT 0 AS kind, file_id AS id, created_at FROM files
-         WHERE tenant_id = :tenant AND state NOT IN ('deleted', 'error') AND (expires_at IS NULL OR expires_at > now())
+         WHERE tenant_id = :tenant AND {is_there}
            AND (CAST(:purpose AS text) IS NULL OR purpose = :purpose) {uploaded}
          ORDER BY created_at {order}, file_id {order} LIMIT :limit)
         UNION ALL
         (SELECT 1, job_id, created_at FROM jobs
-         WHERE tenant_id = :tenant AND :results AND state IN ('completed', 'failed', 'cancelled', 'expired')
-           AND completed_count > 0 AND output_deleted_at IS NULL {output}
+         WHERE tenant_id = :tenant AND :results AND {ended} AND {has_output} {output}
          ORDER BY created_at {order}, job_id {order} LIMIT :limit)
         UNION ALL
         (SELECT 2, job_id, created_at FROM jobs
-         WHERE tenant_id = :tenant AND :results AND state IN ('completed', 'failed', 'cancelled', 'expired')
-           AND (failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count))
-           AND errors_deleted_at IS NULL {errors}
+         WHERE tenant_id = :tenant AND :results AND {ended} AND {has_errors} {errors}
          ORDER BY created_at {order}, job_id {order} LIMIT :limit)) AS listed
     ORDER BY created_at {order}, id {order}, kind {order} LIMIT :limit
     """
@@ -52,26 +57,24 @@ def _list(order: str, behind: str) -> tuple[TextClause, TextClause]:
     """The first page, and one behind a border."""
     border = f"{behind} (CAST(:at AS timestamptz), CAST(:id AS uuid), CAST(:kind AS integer))"
     kinds = {"uploaded": "file_id, 0", "output": "job_id, 1", "errors": "job_id, 2"}
-    first = _LIST.format(order=order, **dict.fromkeys(kinds, ""))
-    return text(first), text(_LIST.format(order=order, **{kind: f"AND (created_at, {key}) {border}" for kind, key in kinds.items()}))
+    same = {"order": order, "is_there": _IS_THERE, "ended": _ENDED, "has_output": _HAS_OUTPUT, "has_errors": _HAS_ERRORS}
+    first = _LIST.format(**same, **dict.fromkeys(kinds, ""))
+    return text(first), text(_LIST.format(**same, **{kind: f"AND (created_at, {key}) {border}" for kind, key in kinds.items()}))
 
 
 _LISTS: Final = {"desc": _list("DESC", "<"), "asc": _list("ASC", ">")}
 _UPLOADED_WITHIN: Final = text(
-    """
+    f"""
     SELECT CAST(:kind AS integer) AS kind, file_id AS id FROM files
-    WHERE tenant_id = :tenant AND file_id BETWEEN :first AND :last
-      AND state NOT IN ('deleted', 'error') AND (expires_at IS NULL OR expires_at > now()) LIMIT :limit
-    """
+    WHERE tenant_id = :tenant AND file_id BETWEEN :first AND :last AND {_IS_THERE} LIMIT :limit
+    """  # noqa: S608 - constants
 )
 _RESULTS_WITHIN: Final = text(
-    """
+    f"""
     SELECT CAST(:kind AS integer) AS kind, job_id AS id FROM jobs
-    WHERE tenant_id = :tenant AND job_id BETWEEN :first AND :last AND CASE CAST(:kind AS integer)
-        WHEN 1 THEN completed_count > 0 AND output_deleted_at IS NULL
-        ELSE (failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count))
-             AND errors_deleted_at IS NULL END LIMIT :limit
-    """
+    WHERE tenant_id = :tenant AND job_id BETWEEN :first AND :last
+      AND CASE CAST(:kind AS integer) WHEN 1 THEN {_HAS_OUTPUT} ELSE {_HAS_ERRORS} END LIMIT :limit
+    """  # noqa: S608 - constants
 )
 _FILE_AT: Final = text("SELECT created_at FROM files WHERE tenant_id = :tenant AND file_id = :id")
 _JOB_AT: Final = text("SELECT created_at FROM jobs WHERE tenant_id = :tenant AND job_id = :id")
@@ -152,6 +155,7 @@ def _select(
 ) -> list[ResultFile | tuple[Sealer, Row[Any]]]:
     """In the order of ``page``; what was uploaded is not opened yet."""
     of_files = [row.id for row in page if _KINDS[row.kind] is None]
+    store.keyring.load(conn, actor.tenant_id, [("file", file_id) for file_id in of_files])  # all in one query
     query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files))
     uploaded = {row.file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", row.file_id), row) for row in conn.execute(query).all()}
     record_digest(conn, actor.tenant_id, event_id, [uploaded[file_id][1].name_sealed for file_id in of_files])

@@ -363,8 +363,10 @@ def _prepare(conn: Connection, store: Store, actor: Actor, event_id: UUID, found
         for part in conn.execute(_COUNTED_BY_SHARDS, {"tenant": actor.tenant_id, "jobs": live}):
             counts.setdefault(part.job_id, []).append(part)
     sealed = [row for row in found if row.metadata_sealed is not None]
-    sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
     names = files.sealed_names(conn, actor.tenant_id, {row.file_id for row in found})
+    # All keys in one query, not in one each.
+    store.keyring.load(conn, actor.tenant_id, [*(("job", row.job_id) for row in sealed), *(("file", file_id) for file_id in names)])
+    sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
     of_files = {file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", file_id), name) for file_id, name in names.items()}
     record_digest(conn, actor.tenant_id, event_id, [*(row.metadata_sealed for row in sealed), *names.values()])
     return _Opened(counts, sealers, of_files)

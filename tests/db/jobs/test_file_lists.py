@@ -4,12 +4,13 @@ import uuid
 from typing import Literal
 
 import pytest
+from sqlalchemy import event
 
 from db.actors import Actor
 from db.errors import NotFound
 from db.files.files import FileRecord, create_file
 from db.jobs.file_lists import Named, ResultFile, list_files
-from db.jobs.jobs import cancel_job, delete_outputs
+from db.jobs.jobs import cancel_job, delete_outputs, list_jobs
 from db.queue.endings import cancel_shards, finalize_jobs
 from tests.db.flow import Flow, Stores
 
@@ -94,3 +95,16 @@ def test_a_result_file_that_was_deleted_is_not_listed(flow: Flow, tenant: Actor)
     assert len(list_files(flow.api, tenant, limit=5, purpose="batch_output")[0]) == 1
     delete_outputs(flow.api, tenant, job.job_id, "output")
     assert list_files(flow.api, tenant, limit=5, purpose="batch_output") == ([], False)
+
+
+def test_the_keys_of_a_page_are_found_in_one_query(flow: Flow, tenant: Actor) -> None:
+    for _ in range(5):
+        flow.job(tenant, 5)
+    asked: list[str] = []
+    event.listen(flow.api.engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_: asked.append(statement))
+    for read in (lambda: list_jobs(flow.api, tenant, limit=9), lambda: list_files(flow.api, tenant, limit=9)):
+        for file_id in flow.execute(tenant, "SELECT file_id FROM files"):
+            flow.api.keyring.forget(tenant.tenant_id, "file", file_id[0])  # type: ignore[arg-type]
+        asked.clear()
+        assert len(read()[0]) == 5
+        assert sum("FROM data_keys" in statement for statement in asked) == 1
