@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Row, Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.actors import Actor, Lease
@@ -71,39 +71,22 @@ def store_head(
 
 def list_heads(store: Store, actor: Actor) -> list[HeadRecord]:
     """All of the tenant's heads, newest first."""
-    columns = models.c
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "head.list")
-        found = conn.execute(
-            select(columns.model_id, columns.base, columns.version, columns.card_sealed, columns.created_at)
-            .where(columns.tenant_id == actor.tenant_id, columns.kind == "head")
-            .order_by(columns.created_at.desc(), columns.model_id.desc())
-        ).all()
+        found = conn.execute(_heads_of(actor).order_by(models.c.created_at.desc(), models.c.model_id.desc())).all()
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         record_digest(conn, actor.tenant_id, event_id, [row.card_sealed for row in found])
-    heads = []
-    for row in found:
-        card = _open_card(sealer, row.model_id, row.card_sealed)
-        heads.append(HeadRecord(row.model_id, card["name"], row.base, row.version, card, row.created_at))
-    return heads
+    return [_record(sealer, row) for row in found]
 
 
 def find_head(store: Store, actor: Actor, name: str) -> HeadRecord | None:
     """The tenant's head of this name; no other is opened."""
-    columns = models.c
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "head.read", object_kind="head")
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        found = conn.execute(
-            select(columns.model_id, columns.base, columns.version, columns.card_sealed, columns.created_at).where(
-                columns.tenant_id == actor.tenant_id, columns.kind == "head", columns.name_hmac == _hmac(sealer, name)
-            )
-        ).one_or_none()
+        found = conn.execute(_heads_of(actor).where(models.c.name_hmac == _hmac(sealer, name))).one_or_none()
         record_digest(conn, actor.tenant_id, event_id, [] if found is None else [found.card_sealed])
-    if found is None:
-        return None
-    card = _open_card(sealer, found.model_id, found.card_sealed)
-    return HeadRecord(found.model_id, card["name"], found.base, found.version, card, found.created_at)
+    return None if found is None else _record(sealer, found)
 
 
 def delete_head(store: Store, actor: Actor, name: str) -> None:
@@ -139,6 +122,18 @@ def load_head_for_worker(store: Store, lease: Lease, name: str) -> Head | None:
         record_digest(conn, lease.tenant_id, event_id, [row.card_sealed, row.weights_sealed])
     card = _open_card(sealer, row.model_id, row.card_sealed)
     return Head(row.model_id, row.base, row.version, card, sealer.open("models.weights", row.model_id, row.weights_sealed))
+
+
+def _heads_of(actor: Actor) -> Select[Any]:
+    columns = models.c
+    return select(columns.model_id, columns.base, columns.version, columns.card_sealed, columns.created_at).where(
+        columns.tenant_id == actor.tenant_id, columns.kind == "head"
+    )
+
+
+def _record(sealer: Sealer, row: Row[Any]) -> HeadRecord:
+    card = _open_card(sealer, row.model_id, row.card_sealed)
+    return HeadRecord(row.model_id, card["name"], row.base, row.version, card, row.created_at)
 
 
 def _hmac(sealer: Sealer, name: str) -> bytes:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.actors import Actor, Lease
@@ -62,11 +62,7 @@ def list_label_sets(store: Store, actor: Actor) -> list[LabelSetRecord]:
         ).all()
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         record_digest(conn, actor.tenant_id, event_id, [row.body_sealed for row in found])
-    records = []
-    for row in found:
-        body = _open(sealer, row.label_set_id, row.body_sealed)
-        records.append(LabelSetRecord(row.label_set_id, body["name"], body["labels"], body["templates"], row.created_at))
-    return records
+    return [_record(sealer, row) for row in found]
 
 
 def find_label_set(store: Store, actor: Actor, name: str) -> LabelSetRecord | None:
@@ -77,10 +73,7 @@ def find_label_set(store: Store, actor: Actor, name: str) -> LabelSetRecord | No
         own = (label_sets.c.tenant_id == actor.tenant_id, label_sets.c.name_hmac == _hmac(sealer, name))
         found = conn.execute(select(label_sets).where(*own)).one_or_none()
         record_digest(conn, actor.tenant_id, event_id, [] if found is None else [found.body_sealed])
-    if found is None:
-        return None
-    body = _open(sealer, found.label_set_id, found.body_sealed)
-    return LabelSetRecord(found.label_set_id, body["name"], body["labels"], body["templates"], found.created_at)
+    return None if found is None else _record(sealer, found)
 
 
 def delete_label_set(store: Store, actor: Actor, name: str) -> None:
@@ -115,6 +108,11 @@ def get_label_set_for_worker(store: Store, lease: Lease, name: str) -> dict[str,
             return None
         record_digest(conn, lease.tenant_id, event_id, [found.body_sealed])
     return _open(sealer, found.label_set_id, found.body_sealed)
+
+
+def _record(sealer: Sealer, row: Row[Any]) -> LabelSetRecord:
+    body = _open(sealer, row.label_set_id, row.body_sealed)
+    return LabelSetRecord(row.label_set_id, body["name"], body["labels"], body["templates"], row.created_at)
 
 
 def _hmac(sealer: Sealer, name: str) -> bytes:
