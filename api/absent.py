@@ -6,9 +6,8 @@ Pure. The address itself is what a caller sent and is not repeated; the names be
 from collections.abc import Mapping
 from typing import Final
 
-from api.endpoints import TASKS
+from api.endpoints import TASKS, command_for
 
-_COMMANDS: Final = {"classify": "label", "embed": "embed", "generate": "generate"}
 _HOW: Final = (
     'upload a file whose lines say "url": "{endpoint}" (POST /v1/files, purpose=batch), then make a batch of it (POST /v1/batches,'
     ' "endpoint": "{endpoint}"); or run `textmill {command} FILE`. /docs/jobs shows it.'
@@ -51,7 +50,7 @@ def told_at(path: str) -> tuple[str, str]:
     task = TASKS.get("/" + "/".join(words))
     if task is not None:
         endpoint = "/" + "/".join(words)
-        how = _HOW.format(endpoint=endpoint, command=_COMMANDS.get(task.name, "run"))
+        how = _HOW.format(endpoint=endpoint, command=command_for(task.name))
         return "batches_only", f"Nothing is answered at {endpoint} itself: textmill works in batches. Instead, {how}"
     if words[1] in _INSTEAD:
         return "not_supported", _INSTEAD[words[1]]

@@ -5,6 +5,7 @@ from typing import Final, Self
 from uuid import UUID
 
 LEAST_DIGITS: Final = 4  # fewer would name too many
+SHORT_DIGITS: Final = 8  # of an id where it is shown to people and not taken by a program
 _DIGITS: Final = 32
 
 

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
@@ -111,7 +110,7 @@ class Poller:
         last = self.got[self.got.rindex(b"\n", 0, -1) + 1 :] if self.got.count(b"\n") > 1 else self.got
         self.got += client.get(self._path, params={"after": json.loads(last)["id"]} if last else {}).raise_for_status().content
         self.polls += 1
-        time.sleep(0.02)
+        self.over.wait(0.02)
 
     def whole(self) -> bytes:
         with self._api.client() as client:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from db.actors import Lease
+from db.id_ranges import SHORT_DIGITS
 from workers.shard.life import End
 
 WAITING: Final = 1_000  # events: of a broker that is away, only the latest moments' are kept
-SHORT_ID_DIGITS: Final = 8  # as in the lists of the command line
 
 Event = tuple[str, dict[str, object]]
 
@@ -24,7 +24,7 @@ Event = tuple[str, dict[str, object]]
 def claimed(lease: Lease) -> list[Event]:
     """Of a shard that was just claimed. Rows are counted from 1, as a person does."""
     rows = f"rows {lease.first_idx + 1:,} to {lease.end_idx:,}"
-    told = {"name": lease.task, "args": "", "kwargs": f"job {lease.job_id.hex[:SHORT_ID_DIGITS]}, {rows}"}
+    told = {"name": lease.task, "args": "", "kwargs": f"job {lease.job_id.hex[:SHORT_DIGITS]}, {rows}"}
     return [("task-received", {**_name(lease), **told, "retries": lease.epoch - 1}), ("task-started", _name(lease))]
 
 

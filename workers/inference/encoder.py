@@ -101,10 +101,10 @@ class Encoder:
         sequences, truncated = self.engine.tokenize(texts)
         read = Answered(sequences, Pieces.singles(len(texts)), [len(one) for one in sequences], truncated)
         whole = {None, "truncate"}
-        unknown = self.engine.unknown_id
-        for index, ids in enumerate(sequences):
-            if unknown is not None and len(ids) > 2 and ids[1] == unknown and len(set(ids[1:-1].tolist())) == 1:
-                read.unknown.add(index)
+        if (unknown := self.engine.unknown_id) is not None:
+            for index, ids in enumerate(sequences):
+                if len(ids) > 2 and ids[1] == unknown and len(set(ids[1:-1].tolist())) == 1:
+                    read.unknown.add(index)
         cut = [index for index, was in enumerate(truncated) if was and long is not None and long[index].on_long not in whole]
         if cut and long is not None:
             split: dict[int, list[Ids]] = {}

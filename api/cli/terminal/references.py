@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.terminal import shown
+from db.id_ranges import LEAST_DIGITS, SHORT_DIGITS
 
 if TYPE_CHECKING:
     from api.client import Client
 
 LAST: Final = "last"
-SHORT_DIGITS: Final = 8
-LEAST_DIGITS: Final = 4  # as the server has it
 MOST_TOLD: Final = 5
 _WHOLE: Final = re.compile(r"(batch_|file-[oe]?)([0-9a-f]{32})")
 _PREFIX: Final = re.compile(r"(?:batch_|file-)?[oe]?[0-9a-f]{1,32}")

@@ -9,11 +9,11 @@ import msgspec
 
 from api.cli.terminal.exits import CommandError
 from api.cli.work.outcomes import task_of
+from api.endpoints import command_for
 from workers.tasks.task import Task
 
 HEAD_BYTES: Final = 1 << 20
 LOOKED_AT: Final = 100  # lines: of a file of rows none is a batch line, of a batch file most are
-_COMMANDS: Final = {"classify": "label", "embed": "embed", "generate": "generate"}
 
 
 class _BatchLine(msgspec.Struct):
@@ -33,8 +33,7 @@ def batch_endpoint(path: Path | None, task: Task[Any]) -> str | None:
         asked = task_of(url).name
     except CommandError:
         return None  # the rows say so, one by one
-    command = _COMMANDS.get(asked, f"run {asked}")
-    raise CommandError(f"The lines of this file ask for {url}: textmill {command} FILE.")
+    raise CommandError(f"The lines of this file ask for {url}: textmill {command_for(asked)} FILE.")
 
 
 def _url_of(line: bytes) -> str | None:
