@@ -1,8 +1,7 @@
 """What the owner of a job should know though its answers look well: how many rows something holds of, and the sentence that says so.
 
-The one door for that. A task counts such rows (:attr:`workers.tasks.task.Ran.noticed`, and what is in a batch's share), the sums come with
-the job once it has ended, and a line of the table below says from which share of the answers on they are told. Counts and fixed
-sentences: no content goes this way. Pure.
+The one door for that. Such rows are counted in their batch's share, the sums come with the job once it has ended, and a line of the table
+below tells of them. Counts and fixed sentences: no content goes this way. Pure.
 """
 
 from collections.abc import Mapping
@@ -14,12 +13,11 @@ from api.wire import JobWarning
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """``metric``: of the job's sums. ``least_share``: of its answers. ``message`` takes ``rows`` and ``answers``."""
+    """``metric``: of the job's sums. ``message`` takes ``rows`` and ``answers``."""
 
     code: str
     metric: str
     message: str
-    least_share: float = 0.0
 
 
 TOLD: Final = (
@@ -36,6 +34,6 @@ def warnings_of(metrics: Mapping[str, float] | None, answers: int) -> list[JobWa
     warned = []
     for told in TOLD:
         rows = min(answers, round((metrics or {}).get(told.metric, 0.0)))
-        if rows and rows >= told.least_share * answers:
+        if rows:
             warned.append(JobWarning(told.code, told.message.format(rows=rows, answers=answers), rows))
     return warned

@@ -226,7 +226,6 @@ class ShardLife:
             told = {
                 **chunk.ran.share.as_dict(),
                 **chunk.ran.stages.as_dict(),
-                **chunk.ran.noticed,
                 "seconds": seconds,
                 "chars": float(sum(len(row.body or b"") for row in chunk.rows)),
                 "held_seconds": held_seconds,  # in which lanes could have worked for the job

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
@@ -67,13 +67,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a call of a model took, its rows being answered or failed. ``noticed``: how many rows hold something that their owner should
-    know, by the name of the sum; ``api.job_warnings`` says which, and from when on."""
+    """What a call of a model took, its rows being answered or failed."""
 
     model_version: str
     share: "BatchShare"
     stages: "StageSeconds"
-    noticed: Mapping[str, int] = field(default_factory=dict)
 
 
 # Answers or fails every row of those handed in, which are some of the group's. Blocks. Raises what a model raises (Stopped, EngineBroken,
