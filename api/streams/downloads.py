@@ -88,9 +88,10 @@ def input_line(row: NewRow | StoredRow) -> bytes:
 
 def _result_line(job: bytes, result: ResultLine) -> bytes:
     """The line of an output or error file. ``line`` and ``row`` are ours: where the row begins in the file that was uploaded, and which of
-    its rows it is; both from 1, and not the same where a record has line breaks, or blank lines lie between."""
+    its rows it is; both from 1, and not the same where a record has line breaks, or blank lines lie between. They name a row without an id:
+    one made up could be another row's."""
     row = line_id(job, result.idx, result.run)
-    custom_id = _encode(result.custom_id if result.custom_id is not None else f"line-{result.line}")
+    custom_id = _encode(result.custom_id)
     if result.payload is not None:
         response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row, result.payload)
         error = b"null"

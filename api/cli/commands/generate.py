@@ -9,6 +9,7 @@ from api.cli.terminal.options import (
     Delimiter,
     Detach,
     Format,
+    FormulaGuard,
     IdColumn,
     Interactive,
     Json,
@@ -45,6 +46,7 @@ def generate(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    formula_guard: FormulaGuard = True,
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
@@ -83,6 +85,7 @@ def generate(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        guard=formula_guard,
     )
     if prompt is None:
         found = find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter)

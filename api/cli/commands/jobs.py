@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import Job, Json, Out, Quiet, Verbose
+from api.cli.terminal.options import FormulaGuard, Job, Json, Out, Quiet, Verbose
 from api.cli.terminal.references import find_job
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def results(
     out: Out = None,
     errors: Annotated[bool, typer.Option("--errors", help="Only the rows that failed.")] = False,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
+    formula_guard: FormulaGuard = True,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
@@ -211,7 +212,7 @@ def results(
         target = parse_target(out, task)
         if not batch.ended and not quiet:
             say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")
-        return deliver(client, batch, target, task, as_json=as_json, quiet=quiet, scores=scores, errors_only=errors)
+        return deliver(client, batch, target, task, as_json=as_json, quiet=quiet, scores=scores, guard=formula_guard, errors_only=errors)
 
 
 def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object]]:

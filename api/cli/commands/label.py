@@ -11,6 +11,7 @@ from api.cli.terminal.options import (
     Delimiter,
     Detach,
     Format,
+    FormulaGuard,
     IdColumn,
     Interactive,
     Json,
@@ -43,6 +44,7 @@ def label(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    formula_guard: FormulaGuard = True,
     template: Annotated[
         list[str] | None,
         typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
@@ -91,6 +93,7 @@ def label(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        guard=formula_guard,
         scores=scores,
     )
     return run(source, work)

@@ -9,6 +9,7 @@ from api.cli.terminal.options import (
     Delimiter,
     Detach,
     Format,
+    FormulaGuard,
     IdColumn,
     Interactive,
     Json,
@@ -36,6 +37,7 @@ def run(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    formula_guard: FormulaGuard = True,
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
@@ -64,6 +66,7 @@ def run(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        guard=formula_guard,
     )
     source = running.find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     return running.run(source, work)

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -36,6 +36,7 @@ SUFFIXES: Final[dict[str, Kind]] = {
 PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
 UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
 FORMULA: Final = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that starts so
+NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # and counts with one that is nothing but this
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +80,17 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
 
 
 @contextmanager
-def open_output(target: Target, task: Task[Any], *, scores: bool = True) -> Iterator[Writer]:
-    """Complete at the end of the block, or, if that raises, as if it had never been."""
+def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: bool = True) -> Iterator[Writer]:
+    """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: texts in a CSV, by :func:`guarded`."""
     if target.path is None:
-        writer = _writer(sys.stdout.buffer, target.kind, task, scores=scores, terminal=sys.stdout.isatty())
+        writer = _writer(sys.stdout.buffer, target.kind, task, scores=scores, guard=guard, terminal=sys.stdout.isatty())
         yield writer
         writer.finish()
         return
     path = target.path.resolve()  # through a link, so that the rename does not replace it
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
-            writer = _writer(device, target.kind, task, scores=scores)
+            writer = _writer(device, target.kind, task, scores=scores, guard=guard)
             yield writer
             writer.finish()
         return
@@ -98,7 +99,7 @@ def open_output(target: Target, task: Task[Any], *, scores: bool = True) -> Iter
         with draft.open("xb") as file:
             if path.exists():
                 os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-            writer = _writer(file, target.kind, task, scores=scores)
+            writer = _writer(file, target.kind, task, scores=scores, guard=guard)
             yield writer
             writer.finish()
             file.flush()
@@ -112,10 +113,9 @@ def open_output(target: Target, task: Task[Any], *, scores: bool = True) -> Iter
 
 
 def guarded(value: object) -> object:
-    """A CSV cell that no spreadsheet takes for a formula. A flag is true or false in small letters, as in JSON."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+    """A text that no spreadsheet takes for a formula; a plain number is none, whatever its sign."""
+    is_formula = isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 class JsonLines:
@@ -145,18 +145,19 @@ class JsonLines:
 
 
 class CsvRows:
-    """Columns row, line, id, the task's, error, message. Of vectors and of the scores of all labels it holds none."""
+    """Columns row, line, id, the task's, error, message. Of vectors and of the scores of all labels it holds none. Ids are written as they
+    came, so that they can be joined: the guard is on what a model or a label says."""
 
-    def __init__(self, file: BinaryIO, task: Task[Any]) -> None:
+    def __init__(self, file: BinaryIO, task: Task[Any], *, guard: bool) -> None:
         self._columns = [(name, UNSAID.get(kind)) for name, kind in task.columns.items() if kind not in {"scores", "vector"}]
+        self._guard: Callable[[object], object] = guarded if guard else _as_it_is
         self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
         self._csv = csv.writer(self._text)
         self._csv.writerow(("row", "line", "id", *(name for name, _ in self._columns), "error", "message"))
 
     def write(self, outcome: Outcome) -> None:
-        values = (_cell(outcome, name, unsaid) for name, unsaid in self._columns)
-        cells = (outcome.id, *values, outcome.code, outcome.message)
-        self._csv.writerow([outcome.row, outcome.line, *map(guarded, cells)])
+        values = (self._guard(_spelled(_cell(outcome, name, unsaid))) for name, unsaid in self._columns)
+        self._csv.writerow([outcome.row, outcome.line, outcome.id, *values, outcome.code, outcome.message])
 
     def finish(self) -> None:
         self._text.flush()
@@ -205,9 +206,18 @@ def _cell(outcome: Outcome, name: str, unsaid: object) -> object:
     return outcome.values.get(name, unsaid) if outcome.code is None else None
 
 
-def _writer(file: BinaryIO, kind: Kind, task: Task[Any], *, scores: bool, terminal: bool = False) -> Writer:
+def _spelled(value: object) -> object:
+    """A flag is true or false in small letters, as in JSON."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _writer(file: BinaryIO, kind: Kind, task: Task[Any], *, scores: bool, guard: bool, terminal: bool = False) -> Writer:
     if kind == "csv":
-        return CsvRows(file, task)
+        return CsvRows(file, task, guard=guard)
     if kind == "parquet":
         return ParquetRows(file, task, scores=scores)
     return JsonLines(file, scores=scores, terminal=terminal)

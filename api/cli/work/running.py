@@ -82,6 +82,7 @@ class Work:
     quiet: bool = False
     verbose: bool = False
     scores: bool = True
+    guard: bool = True
 
 
 def priority_of(number: int, *, interactive: bool) -> int | str:
@@ -174,7 +175,7 @@ def run(source: Source, work: Work) -> ExitCode:
         try:
             with show_progress(work.title, quiet=work.quiet) as progress:
                 batch = follow(client, batch, progress)
-            code = deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores)
+            code = deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores, guard=work.guard)
             if work.verbose and not work.as_json:
                 say_performance(performance(batch))
             return code
@@ -194,13 +195,14 @@ def deliver(
     as_json: bool,
     quiet: bool = False,
     scores: bool = True,
+    guard: bool = True,
     errors_only: bool = False,
 ) -> ExitCode:
     """Writes what the job has so far, and says what is missing or was cut. A job that failed before any row ran leaves no output behind."""
     tally = Tally()
     has_rows = batch.status != "failed" or batch.counts.done > 0
     if has_rows:
-        with open_output(target, task, scores=scores) as writer:
+        with open_output(target, task, scores=scores, guard=guard) as writer:
             for outcome in read_outcomes(client, batch, errors_only=errors_only):
                 writer.write(outcome)
                 tally.add(outcome)

@@ -191,11 +191,14 @@ def test_a_csv_file_and_defaults_make_a_labelled_csv(api: Served, mill: Mill) ->
     assert '"line":2' in line
 
 
-def test_rows_without_ids_are_told_by_their_line(api: Served, mill: Mill) -> None:
-    batch = create(api, uploaded(api, b'\n{"text":"a"}\n', purpose="rows"), defaults={"labels": ["x", "y"]}).json()
+def test_rows_without_ids_are_told_by_their_line_and_get_no_id_that_another_row_may_have(api: Served, mill: Mill) -> None:
+    data = b'{"id":"line-2","text":"a"}\n{"text":"b"}\n\n{"text":"c","id":null}\n{"id":"","text":"d"}\n{"text":5}\n'
+    batch = create(api, uploaded(api, data, purpose="rows"), defaults={"labels": ["x", "y"]}).json()
     mill.run_all()
-    output = api.http().get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content").json()
-    assert (output["custom_id"], output["line"]) == ("line-2", 2)
+    batch = api.http().get(f"/v1/batches/{batch['id']}").json()
+    files = [api.http().get(f"/v1/files/{batch[name]}/content").text for name in ("output_file_id", "error_file_id")]
+    lines = [json.loads(line) for line in "".join(files).splitlines()]
+    assert [(line["custom_id"], line["line"]) for line in lines] == [("line-2", 1), (None, 2), (None, 4), (None, 5), (None, 6)]
 
 
 def test_a_file_of_bad_rows_fails_with_their_lines(api: Served, mill: Mill) -> None:

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from api.cli.terminal.exits import CommandError
 from api.cli.work.outcomes import Outcome
-from api.cli.work.outputs import FORMULA, guarded, open_output, parse_target
+from api.cli.work.outputs import FORMULA, NUMBER, guarded, open_output, parse_target
 from workers.tasks import TASKS
 
 GOOD = Outcome(1, 1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
@@ -47,21 +47,50 @@ def test_csv_keeps_quotes_and_line_ends_inside_a_cell(tmp_path: Path) -> None:
     assert (row["id"], row["text"], row["finish_reason"]) == ("x", text, "stop")
 
 
-def test_a_csv_cell_is_never_a_formula(tmp_path: Path) -> None:
+def cells(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row[2:5] for row in csv.reader(file)][1:]
+
+
+def test_a_text_in_a_csv_is_never_a_formula(tmp_path: Path) -> None:
     write(
         tmp_path / "out.csv",
-        Outcome(1, 1, "=cmd|'/c calc'!A1", {"label": "+1", "score": 0.5}),
-        Outcome(2, 2, "@x", {"label": "-", "score": 0.5}),
+        Outcome(1, 1, "a", {"label": "=cmd|'/c calc'!A1", "score": 0.5}),
+        Outcome(2, 2, "b", {"label": "@x", "score": 0.5}),
+        Outcome(3, 3, "c", {"label": "-", "score": 0.5}),
+        Outcome(4, 4, "d", {"label": "-1+cmd|x", "score": 0.5}),
     )
-    with (tmp_path / "out.csv").open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    assert [row[2:5] for row in rows] == [["'=cmd|'/c calc'!A1", "'+1", "0.5"], ["'@x", "'-", "0.5"]]
+    assert cells(tmp_path / "out.csv") == [
+        ["a", "'=cmd|'/c calc'!A1", "0.5"],
+        ["b", "'@x", "0.5"],
+        ["c", "'-", "0.5"],
+        ["d", "'-1+cmd|x", "0.5"],
+    ]
+
+
+@pytest.mark.parametrize("row_id", ["a\nb", "=1+1", 'x"y,z', "-5", "+49 30 1", "@handle", "-1.5e3", "\tx", "'=x", " 7"])
+def test_an_id_comes_back_in_a_csv_as_it_was(row_id: str, tmp_path: Path) -> None:
+    write(tmp_path / "out.csv", Outcome(1, 1, row_id, {"label": "=x", "score": 0.5}))
+    assert cells(tmp_path / "out.csv") == [[row_id, "'=x", "0.5"]]
+
+
+@pytest.mark.parametrize("number", ["-1", "+1", "-0.5", "+.5", "-1.", "-2e10", "-2.5E-3"])
+def test_a_label_that_is_a_plain_number_is_no_formula(number: str, tmp_path: Path) -> None:
+    write(tmp_path / "out.csv", Outcome(1, 1, "a", {"label": number, "score": 0.5}))
+    assert cells(tmp_path / "out.csv") == [["a", number, "0.5"]]
+
+
+def test_the_guard_of_a_csv_can_be_switched_off(tmp_path: Path) -> None:
+    target = parse_target(str(tmp_path / "out.csv"), TASKS["generate"])
+    with open_output(target, TASKS["generate"], guard=False) as writer:
+        writer.write(Outcome(1, 1, "a", {"text": "=A1", "finish_reason": "stop"}))
+    assert cells(tmp_path / "out.csv") == [["a", "=A1", "stop"]]
 
 
 @given(st.text())
 def test_a_guarded_cell_ends_with_what_it_was(value: str) -> None:
     cell = str(guarded(value))
-    assert not FORMULA.match(cell)
+    assert not FORMULA.match(cell) or NUMBER.fullmatch(cell)
     assert cell.removeprefix("'") == value.removeprefix("'")
 
 
