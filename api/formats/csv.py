@@ -1,10 +1,12 @@
 """CSV as a stream: a header line, then records; quotes, line breaks inside quotes, UTF-8 with or without a byte order mark.
 
 A record that cannot be read (a stray quote, more cells than the header, bytes that are not UTF-8) becomes one failed row. The lines that a
-stray quote swallowed are read again, so that its neighbours are not lost; and each alone, once as much has been read twice as has come.
+stray quote swallowed are read again, so that its neighbours are not lost; and each alone, once as much has been read twice as has come. The
+record's id is kept where it stands before the fault.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -14,12 +16,15 @@ from api.errors import Refused
 from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
-from api.formats.plain import defective_row, plain_row
+from api.formats.plain import defective_row, is_custom_id, plain_row
 from db.files.rows import NewRow
 
 DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "\\t": "\t", "tab": "\t", "|": "|"}
 SNIFFED: Final = (",", ";", "\t", "|")
 AGAIN_BYTES: Final = 1 << 20  # may be read again in any case, however little has come
+
+_NO_HEADER: Final = b' \t\r,;|"'  # of nothing else is a line before the header
+_SEP_LINE: Final = re.compile(rb'"?sep=([,;\t|])"?[\s,;|]*', re.IGNORECASE)  # tells Excel the delimiter
 
 _Line = tuple[int, bytes | None]
 
@@ -73,6 +78,11 @@ class _Feed:
         """Where the record in hand began; 0 before the first line."""
         return self._taken[0][0] if self._taken else 0
 
+    @property
+    def first_line(self) -> bytes:
+        """Of the record in hand, as it came."""
+        return (self._taken[0][1] or b"") if self._taken else b""
+
     def next_record(self) -> None:
         self._taken.clear()
         self._taken_bytes = 0
@@ -121,16 +131,17 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
             code = "line_too_long" if str(error).startswith("field larger") else "stray_quote"
         if places is None:
             if record is None:
-                raise Refused("invalid_header", "The first line of the CSV file is not a readable header.", param="file")
+                raise _unreadable_header(feed.first_line)
             if record:
-                places = _find_columns(record, columns)
+                places = _find_columns(record, columns, dialect.delimiter)
         elif record is None:
-            yield defective_row(feed.record_line, code)
+            yield defective_row(feed.record_line, code, _legible_id(feed.first_line, places, dialect))
             feed.read_again()
         elif not record:
             continue  # a blank line
         elif len(record) <= places.text or (len(record) > places.cells and any(record[places.cells :])):
-            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}")
+            custom_id = _cell(record, places.id) if _is_before_text(places) else None
+            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}", _fit(custom_id))
         else:
             yield plain_row(
                 feed.record_line,
@@ -149,11 +160,14 @@ class _Dialect(NamedTuple):
 
 
 def _sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> tuple[Iterator[_Line], _Dialect]:
-    """By the header: the first delimiter with which the text's column is there, or else the one that makes most cells of it."""
+    """By the header: the first delimiter with which the text's column is there, or else the one that makes most cells of it. What stands
+    before the header is left out: lines of empty cells, and Excel's ``sep=;``."""
     seen: list[_Line] = []
     for number, line in lines:
-        seen.append((number, line))
-        if line is None or line.strip():
+        if line is not None and (told := _SEP_LINE.fullmatch(line)) is not None:
+            delimiter = delimiter or told[1].decode()
+        elif line is None or line.strip(_NO_HEADER) or line.count(b'"') % 2:  # an open quote: a name with a line break
+            seen.append((number, line))
             break
     header = (seen[-1][1] or b"").decode("utf-8", "replace") if seen else ""
     cells = {known: _cells(header, known) for known in ((delimiter,) if delimiter is not None else SNIFFED)}
@@ -175,11 +189,48 @@ def _has_text(header: Sequence[str], columns: Columns) -> bool:
         return True
 
 
-def _find_columns(header: list[str], columns: Columns) -> _Places:
-    text = find_column(header, "text_column", columns.text_names, required=True)
-    row_id = find_column(header, "id_column", columns.id_names, required=columns.id is not None)
-    label = find_column(header, "label_column", columns.label_names, required=columns.label is not None or columns.label_required)
+def _find_columns(header: list[str], columns: Columns, delimiter: str) -> _Places:
+    taken = "a tab" if delimiter == "\t" else delimiter
+    hint = f", or what separates the cells in the form field delimiter (“{taken}” was taken)"
+    text = find_column(header, "text_column", columns.text_names, required=True, hint=hint)
+    row_id = find_column(header, "id_column", columns.id_names, required=columns.id is not None, hint=hint)
+    label_required = columns.label is not None or columns.label_required
+    label = find_column(header, "label_column", columns.label_names, required=label_required, hint=hint)
     return _Places(text or 0, row_id, label, len(header))
+
+
+def _unreadable_header(line: bytes) -> Refused:
+    message = "The first line of the CSV file is not a readable header."
+    if b"\r" in line.rstrip(b"\r"):
+        message = "The file's lines end in a carriage return alone: `tr '\\r' '\\n' < FILE > FILE.csv` makes lines of it that can be read."
+    return Refused("invalid_header", message, param="file")
+
+
+def _legible_id(line: bytes, places: _Places, dialect: _Dialect) -> str | None:
+    """Of a record that cannot be read, from its first line: the id, where all up to it is in order."""
+    if places.id is None or not _is_before_text(places):
+        return None
+    cells = line.split(dialect.delimiter.encode(), places.id + 1)
+    if len(cells) < places.id + 2:
+        return None
+    for at, cell in enumerate(cells[:-1]):
+        cell = cell.strip() if dialect.spaced else cell
+        cells[at] = cell[1:-1] if len(cell) > 1 and cell[:1] == cell[-1:] == b'"' else cell
+    if any(b'"' in cell for cell in cells[:-1]):
+        return None
+    try:
+        return _fit(cells[places.id].decode())
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_before_text(places: _Places) -> bool:
+    """A delimiter in a text that nobody quoted puts what stands behind it out of step."""
+    return places.id is not None and places.id < places.text
+
+
+def _fit(custom_id: str | None) -> str | None:
+    return custom_id if custom_id is not None and is_custom_id(custom_id) else None
 
 
 def _cell(record: list[str], place: int | None) -> str | None:

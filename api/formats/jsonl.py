@@ -6,13 +6,15 @@ read, at about 2 µs a line.
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from api.endpoints import TASKS
-from api.errors import Refused
+from api.formats.beginning import check_beginning
+from api.formats.header import missing_column
 from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
@@ -36,7 +38,6 @@ PROMPTS: Final = frozenset({"prompt", "input"})
 _REAL: Final = re.compile(rb"-?\d{1,300}\.\d{1,300}")
 _KINDS: Final = {b'"': "text", b"[": "a list", b"{": "an object", b"t": "true or false", b"f": "true or false", b"n": "null"}
 _NULL: Final = Raw(b"null")
-_OPEN_ENDS: Final = (b"{", b"[", b",", b":")  # of a line with which no object can end
 
 
 def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
@@ -46,29 +47,40 @@ def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
 
 
 def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
-    """One row a line; fields that are not named by ``columns`` are left aside."""
+    """One row a line; fields that are not named by ``columns`` are left aside. Raises Refused at the end where a field that is needed, or
+    was named, is in none of the lines: they need not all have it, so that no earlier line can tell."""
+    unseen = _needed(columns)
+    first: list[str] | None = None
     for number, line in _text_lines(chunks, limits):
+        if unseen and line is not None and not isinstance(fields := _object_of(line), str):
+            first = first or list(fields)
+            unseen = {field: names for field, names in unseen.items() if not any(name in fields for name in names)}
         yield defective_row(number, "line_too_long") if line is None else _plain_row(number, line, columns)
+    if first is not None:
+        for field, names in unseen.items():
+            raise missing_column(field, names, first)
+
+
+def _needed(columns: Columns) -> dict[str, tuple[str, ...]]:
+    """What at least one line must have, by form field."""
+    needed = {"text_column": columns.text_names if columns.text is not None else (*columns.text_names, "messages")}
+    if columns.id is not None:
+        needed["id_column"] = columns.id_names
+    if columns.label is not None or columns.label_required:
+        needed["label_column"] = columns.label_names
+    return needed
 
 
 def _text_lines(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[tuple[int, bytes | None]]:
-    """Raises Refused for JSON that goes over lines: seen once, at the file's beginning, and not told line by line."""
-    first: bytes | None = b""
-    for number, line in split_lines(text_chunks(chunks), limits.max_line_bytes):
-        if line is None or (line := line.strip()):
-            _check_beginning(first, line)
-            first = line if first == b"" else None
+    """Raises Refused for what is not JSON lines: seen once, at the file's beginning, and not told line by line."""
+    lines = ((number, line and line.strip()) for number, line in split_lines(text_chunks(chunks), limits.max_line_bytes))
+    held = list(islice((pair for pair in lines if pair[1] != b""), 2))
+    if held and held[0][1]:
+        check_beginning(held[0][1], held[1][1] if len(held) > 1 else None)
+    yield from held
+    for number, line in lines:
+        if line != b"":
             yield number, line
-
-
-def _check_beginning(before: bytes | None, line: bytes | None) -> None:
-    """``before``: empty before the first line, that line before the second, then None."""
-    if before == b"" and line and line.startswith(b"["):
-        message = "The file is a JSON array, not JSON lines: `jq -c '.[]' FILE > FILE.jsonl` makes a line of each of its objects."
-        raise Refused("json_array", message, param="file")
-    if before and before.startswith(b"{") and before.endswith(_OPEN_ENDS):
-        message = "The file's first object goes over several lines; JSON lines have one object a line: `jq -c . FILE > FILE.jsonl`."
-        raise Refused("multiline_json", message, param="file")
 
 
 def _batch_row(number: int, line: bytes) -> NewRow:

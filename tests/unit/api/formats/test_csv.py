@@ -136,6 +136,17 @@ def test_what_a_csv_writer_wrote_is_read_back(texts: list[str], ending: str, chu
         b' ID , Text \n1,"rates, again"\n',
         b'note,TEXT,Id\nx,"rates, again",1\n',
         b"a,b;id;text\nx;1;rates, again\n",
+        b"sep=;\r\nid;text\r\n1;rates, again\r\n",
+        b'\xef\xbb\xbfsep=,\nid,text\n1,"rates, again"\n',
+        b"SEP=\t\nid\ttext\n1\trates, again\n",
+        b'"sep=|"\nid|text\n1|rates, again\n',
+        b'  \n\t\nid,text\n1,"rates, again"\n',
+        b',,\n,,\nid,text,\n1,"rates, again",\n',
+        b";\nid;text\n1;rates, again\n",
+        b'""\nid;text\n1;rates, again\n',
+        b'"\n",id,text\nx,1,"rates, again"\n',
+        b'\xef\xbb\xbf\xef\xbb\xbfid,text\n1,"rates, again"\n',
+        'id,\u00a0text\u200b\n1,"rates, again"\n'.encode(),
     ],
 )
 def test_delimiter_and_header_are_understood_as_people_write_them(data: bytes) -> None:
@@ -216,3 +227,47 @@ def test_a_header_of_many_long_names_is_told_in_part() -> None:
         read(",".join(names).encode() + b"\n1\n", chunk_bytes=999)
     assert refusal.value.message.count("“column-") == 20
     assert len(refusal.value.message) < 1_200
+
+
+def test_a_missing_column_may_be_the_delimiter_s_fault() -> None:
+    for data, delimiter in ((b"id:text\n1:a\n", ","), (b"id;body\n1;a\n", ";")):
+        with pytest.raises(Refused, match=f"cells in the form field delimiter \\(“{delimiter}” was taken\\)"):
+            read(data)
+    with pytest.raises(Refused, match="“a tab” was taken"):
+        read(b"id\tbody\n1\ta\n")
+
+
+@pytest.mark.parametrize("data", [b"id,text\r1,a\r2,b\r", b"\xef\xbb\xbfid;text\r1;a", b'"id"\t"text"\r"1"\t"a"\r'])
+def test_lines_that_end_in_carriage_returns_alone_are_named_as_such(data: bytes) -> None:
+    with pytest.raises(Refused, match="carriage return") as refusal:
+        read(data)
+    assert refusal.value.code == "invalid_header"
+
+
+@pytest.mark.parametrize(
+    ("record", "custom_id"),
+    [
+        (b"7,a,b", "7"),
+        (b"7", "7"),
+        (b'7,"a" b', "7"),
+        (b'"7","a" b', "7"),
+        (b'7,"open', "7"),
+        (b"7,caf\xe9", "7"),
+        (b'"7,"a" b', None),
+        (b'7"8,"a" b', None),
+        (b"\xe9,a", None),
+        (b"x" * 513 + b",a,b", None),
+        (b'a\x00,"a" b', None),
+        (b',"a" b', None),
+    ],
+)
+def test_a_fault_in_a_record_costs_no_id_that_stands_before_it(record: bytes, custom_id: str | None) -> None:
+    for delimiter in (b",", b";", b"\t"):
+        rows = read((b"id,text\n" + record + b"\n8,b\n").replace(b",", delimiter), chunk_bytes=999)
+        assert rows[0].defect is not None
+        assert (rows[0].custom_id, rows[-1].custom_id) == (custom_id, "8")
+
+
+def test_an_id_behind_the_text_is_not_guessed_where_the_cells_are_out_of_step() -> None:
+    rows = read(b'text,id\nhello, world,7\n"a" b,7\n')
+    assert [row.custom_id for row in rows] == [None, None]

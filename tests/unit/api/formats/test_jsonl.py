@@ -139,7 +139,7 @@ PLAIN = [
 
 @pytest.mark.parametrize(("line", "custom_id", "defect"), PLAIN)
 def test_a_fault_in_a_plain_row_costs_no_id_and_says_what_was_found(line: bytes, custom_id: str | None, defect: str | None) -> None:
-    [row] = plain_rows([line], Columns(), LIMITS)
+    row = plain(line + b'\n{"text":"another"}')[0]
     assert row.custom_id == custom_id
     assert row.defect == defect
 
@@ -167,8 +167,8 @@ def test_a_plain_row_keeps_what_it_asks_of_a_generation(fields: dict[str, object
 def test_a_named_column_is_the_text_and_the_rest_is_data() -> None:
     [row] = plain_rows([msgspec.json.encode({"prompt": "one", "temperature": 31.5})], Columns(text="prompt"), LIMITS)
     assert row.body == b'{"input":"one"}'
-    [row] = plain_rows([msgspec.json.encode({"messages": CHAT})], Columns(text="body"), LIMITS)
-    assert row.defect == "missing_text_column"
+    rows = plain_rows([msgspec.json.encode({"messages": CHAT}), b'\n{"body":"x"}'], Columns(text="body"), LIMITS)
+    assert [row.defect for row in rows] == ["missing_text_column", None]
 
 
 BAD_BODIES = [
@@ -354,13 +354,99 @@ def test_an_array_is_seen_once_with_the_command_that_makes_lines_of_it(data: byt
         assert refusal.value.code == "json_array"
 
 
-@pytest.mark.parametrize("data", [b'{\n  "id": 0,\n  "text": "a"\n}\n', b'{"id": 0,\n"text": "a"}\n', b'{"body": {\n}}', b'{"text":\n"a"}'])
-def test_objects_over_several_lines_are_seen_once(data: bytes) -> None:
-    with pytest.raises(Refused, match="one object a line") as refusal:
-        list(plain_rows([data], Columns(), FileLimits()))
-    assert refusal.value.code == "multiline_json"
+def refusal_of(data: bytes, columns: Columns | None = None) -> Refused:
+    with pytest.raises(Refused) as refusal:
+        plain(data, columns)
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{\n  "id": 0,\n  "text": "a"\n}\n',
+        b'\xef\xbb\xbf\r\n{\r\n\t"text": "a"\r\n}\r\n',
+        b'{"id": 0,\n"text": "a"}\n',
+        b'{ "id": 0\n, "text": "a" }\n',
+        b'{"body": {\n}}',
+        b'{"text":\n"a"}',
+        b'{"id": 0, "text": "a"\n}\n{"id": 1, "text": "b"\n}\n',
+        b'{"text":"a"}{"text":"b"}\n',
+        b'{"text":"a"} {"text":"b"}',
+    ],
+)
+def test_objects_over_several_lines_or_several_in_a_line_are_seen_once(data: bytes) -> None:
+    refusal = refusal_of(data)
+    assert refusal.code == "multiline_json"
+    assert "one object a line" in refusal.message
+    assert "`jq -c . FILE > FILE.jsonl`" in refusal.message
+
+
+@pytest.mark.parametrize("data", [b'{"text":"a"},\n{"text":"b"}\n', b'{"text":"a"} ,\r\n{"text":"b"},\r\n', b'\n{"text":"a"},\n'])
+def test_objects_with_commas_between_are_seen_once(data: bytes) -> None:
+    assert (refusal_of(data).code, "comma" in refusal_of(data).message) == ("json_commas", True)
+
+
+@pytest.mark.parametrize("data", [b"id,text\n1,a\n", b"id;text\n1;a\n", b"hello\nworld\n", b"\n\n1\n2\n", b'"a"\n"b"\n', b"---\nid: 1\n"])
+def test_what_is_no_json_at_all_is_seen_once(data: bytes) -> None:
+    refusal = refusal_of(data)
+    assert (refusal.code, refusal.param) == ("not_json_lines", "file")
+    assert "format" in refusal.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"text": "a",\n{"text": "b"}\n',
+        b'{"text": "a\n{"text": "b"}\n',
+        b'oops\n{"text": "b"}\n',
+        b'{"text": "a"}}\n{"text": "b"}\n',
+        b'{"text": NaN}\n{"text": "b"}\n',
+        b'{"id": 1, "text": "caf\xe9"}\n{"text": "b"}\n',
+    ],
+)
+def test_a_first_line_that_is_broken_fails_alone(data: bytes) -> None:
+    first, second = plain(data)
+    assert first.defect is not None
+    assert second.defect is None
+
+
+def test_a_first_line_that_is_broken_fails_alone_before_another_that_is() -> None:
+    assert [row.defect for row in plain(b'{"text": NaN}\noops\n{"text": "b"}\n')] == ["non_finite_number", "invalid_json", None]
 
 
 def test_a_broken_line_further_on_fails_alone() -> None:
     rows = list(plain_rows([b'{"text": "a"}\n[1]\n{\n{"text": "b"}\n'], Columns(), FileLimits()))
     assert [row.defect for row in rows] == [None, "not_an_object", "invalid_json", None]
+
+
+@pytest.mark.parametrize(
+    ("data", "columns", "param"),
+    [
+        (b'{"id":1,"text":"a"}\n{"id":2,"text":"b"}\n', Columns(id="nope"), "id_column"),
+        (b'{"id":1,"text":"a"}\n{"id":2,"text":"b"}\n', Columns(text="nope"), "text_column"),
+        (b'{"id":1,"text":"a"}\n{"id":2,"text":"b"}\n', Columns(label="nope"), "label_column"),
+        (b'{"id":1,"text":"a"}\n', Columns(label_required=True), "label_column"),
+        (b'{"id":1,"body":"a"}\n{"id":2,"body":"b"}\n', Columns(), "text_column"),
+        (b'\xef\xbb\xbf\r\n{"id":1,"body":"a"}\r\n{broken\r\n', Columns(), "text_column"),
+        (b'{"id":1,"messages":[]}\n', Columns(text="nope"), "text_column"),
+    ],
+)
+def test_a_column_that_no_line_has_is_refused_once_as_in_every_format(data: bytes, columns: Columns, param: str) -> None:
+    refusal = refusal_of(data, columns)
+    assert (refusal.param, refusal.status) == (param, 400)
+    assert refusal.code == ("missing_text_column" if param == "text_column" else "missing_column")
+    assert "it has “id”, “" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("data", "columns"),
+    [
+        (b'{"text":"a"}\n{"key":2,"text":"b"}\n', Columns(id="key")),
+        (b'{"text":"a"}\n{"text":"b","key":null}\n', Columns(id="key")),
+        (b'{"other":"a"}\n{"text":"b"}\n', Columns()),
+        (b'{"other":"a"}\n{"messages":[]}\n', Columns()),
+        (b"{broken\n{broken too\n", Columns(id="key")),
+    ],
+)
+def test_a_column_that_some_line_has_or_that_none_could_have_is_not_refused(data: bytes, columns: Columns) -> None:
+    assert len(plain(data, columns)) == 2
