@@ -125,8 +125,42 @@ def test_a_csv_with_quotes_and_line_ends_goes_in_and_out(textmill: Callable[...,
     done = textmill("label", str(source), "--labels", "x,y", "--text-column", "body", "--id-column", "key", "-o", str(out))
     assert done.exit_code == 0, done.err
     read = list(csv.DictReader(io.StringIO(out.read_text())))
-    assert [row["id"] for row in read] == ["'=a", "b", "c"]
+    assert [row["id"] for row in read] == ["=a", "b", "c"]
     assert [row["label"] for row in read] == [expected_label(text, ["x", "y"]) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options", "said"),
+    [
+        ("a.jsonl", b'{"id":1,"text":"a"}\n', ["--id-column", "nope"], "it has “id”, “text”. Name the right one with --id-column."),
+        ("a.jsonl", b'{"id":1,"body":"a"}\n' * 12, [], "it has “id”, “body”. Name the right one with --text-column."),
+        ("a.csv", b"id;body\n1;a\n", [], "with --text-column, or what separates the cells with --delimiter (“;” was taken)."),
+        ("a.csv", b"id,text,text\n1,a,b\n", [], "The column “text” is there twice"),
+        ("a.jsonl", b'[{"text":"a"}]', [], "`jq -c '.[]' FILE > FILE.jsonl`"),
+        ("a.jsonl", b"id,text\n1,a\n", [], "say so with --format: `csv`."),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_once_in_the_command_s_words(
+    textmill: Callable[..., Done], tmp_path: Path, name: str, data: bytes, options: list[str], said: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    done = textmill("label", str(tmp_path / name), *options, "--labels", "x,y", "-o", str(tmp_path / "out.csv"), "-q")
+    assert (done.exit_code, said in done.err, done.err.count("\n")) == (2, True, 1)
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("delimiter", ["\\t", "tab", "\t"])
+def test_ids_come_back_in_a_csv_as_they_went_in(textmill: Callable[..., Done], tmp_path: Path, delimiter: str) -> None:
+    ids = ["a\nb", "=1+1", 'x"y,z', "-5", "@me", "line-2", "-5", ""]
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows([("id", "text"), *((each, "a goal") for each in ids)])
+    done = textmill("label", str(tmp_path / "in.csv"), "--delimiter", delimiter, "--labels", "=x,-1", "-o", str(tmp_path / "out.csv"))
+    assert done.exit_code == 0
+    assert "1 row with an id that an earlier row has" in done.err
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ids
+    assert {row["label"] for row in rows} <= {"'=x", "-1"}
 
 
 def test_parquet_goes_in_and_out(textmill: Callable[..., Done], tmp_path: Path) -> None:
@@ -162,7 +196,7 @@ def test_rows_that_fail_stand_where_they_belong(textmill: Callable[..., Done]) -
 
 def test_a_job_that_fails_says_why_and_writes_nothing(textmill: Callable[..., Done], tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    done = textmill("label", "-", "--labels", "x,y", "-o", str(out), stdin=b"nonsense\nmore of it\n")
+    done = textmill("label", "-", "--labels", "x,y", "-o", str(out), stdin=b"{nonsense\n{more of it\n")
     assert done.exit_code == 5
     assert "lines 1, 2: The line is not valid JSON." in done.err
     assert not out.exists()
@@ -562,7 +596,7 @@ def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
     good, bad, unlabelled = tmp_path / "good.jsonl", tmp_path / "bad.jsonl", tmp_path / "unlabelled.jsonl"
     good.write_text("".join(json.dumps({"text": text, "label": LABELS[place % 2]}) + "\n" for place, text in enumerate(TEXTS)))
     bad.write_text('{"text": "one label makes no head", "label": "good"}\n')
-    unlabelled.write_text('{"text": "no label at all"}\n')
+    unlabelled.write_text('{"text": "no label at all", "label": null}\n')
     assert textmill("train", "head", "kept", str(good)).exit_code == 0
     again = textmill("train", "head", "kept", str(bad), *flags)
     assert again.exit_code == 5, again.err
