@@ -46,4 +46,5 @@ class ApiSettings(StoreSettings):
             max_line_bytes=self.max_line_bytes,
             max_parquet_bytes=self.max_parquet_bytes,
             max_unpacked_bytes=self.max_unpacked_bytes,
+            max_text_bytes=self.max_upload_bytes,
         )

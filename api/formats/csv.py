@@ -112,7 +112,7 @@ class _Places(NamedTuple):
 def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, delimiter: str | None = None) -> Iterator[NewRow]:
     """``delimiter`` None: the one of a comma, a semicolon, a tab and a bar with which the header has the wanted columns."""
     csv.field_size_limit(limits.max_line_bytes)  # of the process; the default of 131,072 characters is less than a long document
-    lines, dialect = _sniff(split_lines(text_chunks(chunks), limits.max_line_bytes), columns, delimiter)
+    lines, dialect = _sniff(split_lines(text_chunks(chunks, limits), limits.max_line_bytes), columns, delimiter)
     feed = _Feed(lines, limits.max_line_bytes)
     reader = csv.reader(feed, delimiter=dialect.delimiter, skipinitialspace=dialect.spaced, strict=True)
     places: _Places | None = None

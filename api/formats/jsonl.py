@@ -73,7 +73,7 @@ def _needed(columns: Columns) -> dict[str, tuple[str, ...]]:
 
 def _text_lines(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[tuple[int, bytes | None]]:
     """Raises Refused for what is not JSON lines: seen once, at the file's beginning, and not told line by line."""
-    lines = ((number, line and line.strip()) for number, line in split_lines(text_chunks(chunks), limits.max_line_bytes))
+    lines = ((number, line and line.strip()) for number, line in split_lines(text_chunks(chunks, limits), limits.max_line_bytes))
     held = list(islice((pair for pair in lines if pair[1] != b""), 2))
     if held and held[0][1]:
         check_beginning(held[0][1], held[1][1] if len(held) > 1 else None)

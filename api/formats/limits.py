@@ -12,11 +12,12 @@ LABEL_COLUMNS: Final = ("label",)
 @dataclass(frozen=True, slots=True)
 class FileLimits:
     """``max_line_bytes`` bounds one line or record; ``max_parquet_bytes`` what is held for random access;
-    ``max_unpacked_bytes`` what comes out of a Parquet file's columns."""
+    ``max_unpacked_bytes`` what comes out of a Parquet file's columns; ``max_text_bytes`` what comes out of a compressed file of text."""
 
     max_line_bytes: int = 8 << 20
     max_parquet_bytes: int = 256 << 20
     max_unpacked_bytes: int = 1 << 30
+    max_text_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,73 @@
 """Bytes to lines, with a cap: a line of 100 MB is counted, not held."""
 
+import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from api.errors import Refused
+from api.formats.compression import unpacked
+from api.formats.limits import FileLimits
+from api.formats.names import codec_of
 
 UTF8_BOM: Final = b"\xef\xbb\xbf"
-SNIFF_BYTES: Final = 4
+SNIFF_BYTES: Final = 264  # as far as the mark of a tar archive
+TAR_MARK_AT: Final = 257
+UTF16_BYTES: Final = 4  # of two letters
 
+_SPREADSHEET: Final = "The file is a spreadsheet, or an archive: save it as “CSV UTF-8” in its own program, or unpack it, and send that."
 _NOT_TEXT: Final = (
-    (b"\x1f\x8b", "compressed_file", "The file is gzip-compressed. Send it uncompressed."),
-    (b"PK\x03\x04", "compressed_file", "The file is a ZIP archive (or a spreadsheet). Send plain JSON lines, CSV or Parquet."),
-    (b"\x28\xb5\x2f\xfd", "compressed_file", "The file is zstd-compressed. Send it uncompressed."),
-    (b"PAR1", "wrong_format", "The file is Parquet. Send it with purpose=rows or purpose=train and format=parquet."),
+    (b"PK\x03\x04", "compressed_file", _SPREADSHEET),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "compressed_file", _SPREADSHEET),
+    (b"\xfd7zXZ\x00", "compressed_file", "The file is xz-compressed. Send it uncompressed, or with gzip or zstd."),
+    (b"%PDF-", "wrong_format", "The file is a PDF: `pdftotext FILE FILE.txt` makes plain lines of it."),
+    (
+        b"PAR1",
+        "wrong_format",
+        "The file is Parquet. Send it with purpose=rows or purpose=train and format=parquet, without gzip or zstd around it.",
+    ),
     (b"\xff\xfe", "not_utf8", "The file is UTF-16 or UTF-32. Save it as UTF-8."),
     (b"\xfe\xff", "not_utf8", "The file is UTF-16. Save it as UTF-8."),
     (b"\x00\x00\xfe\xff", "not_utf8", "The file is UTF-32. Save it as UTF-8."),
 )
+_BZIP2: Final = re.compile(rb"BZh[1-9]1AY&SY")
 
 
-def text_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes without a UTF-8 byte order mark. Raises Refused where the first bytes show that this is no UTF-8 text."""
+def text_chunks(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[bytes]:
+    """The same bytes, unpacked where they are compressed, without a UTF-8 byte order mark. Raises Refused where the first bytes show that
+    this is no UTF-8 text."""
+    head, stream = _begun(chunks)
+    if (codec := codec_of(head)) is not None:
+        head, stream = _begun(unpacked(chain([head], stream), codec, limits.max_text_bytes))
+        if codec_of(head) is not None:
+            raise Refused("compressed_file", "The file is compressed twice. Unpack it once, and send that.", param="file")
+    _check_is_text(head)
+    yield head.removeprefix(UTF8_BOM)
+    yield from stream
+
+
+def _begun(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first SNIFF_BYTES or more, and what follows them."""
     head = b""
     stream = iter(chunks)
     for chunk in stream:
         head += chunk
         if len(head) >= SNIFF_BYTES:
             break
+    return head, stream
+
+
+def _check_is_text(head: bytes) -> None:
     for magic, code, message in _NOT_TEXT:
         if head.startswith(magic):
             raise Refused(code, message, param="file")
+    if _BZIP2.match(head):
+        raise Refused("compressed_file", "The file is bzip2-compressed. Send it uncompressed, or with gzip or zstd.", param="file")
+    if head[TAR_MARK_AT:].startswith(b"ustar") and b"\x00" in head[:TAR_MARK_AT]:
+        raise Refused("compressed_file", "The file is a tar archive. Unpack it, and send the files in it.", param="file")
     # ASCII text in UTF-16 without a mark has a zero in every second byte.
-    if len(head) >= SNIFF_BYTES and ((head[0] == 0 and head[2] == 0) or (head[1] == 0 and head[3] == 0)):
+    if len(head) >= UTF16_BYTES and ((head[0] == 0 and head[2] == 0) or (head[1] == 0 and head[3] == 0)):
         raise Refused("not_utf8", "The file looks like UTF-16. Save it as UTF-8.", param="file")
-    yield head.removeprefix(UTF8_BOM)
-    yield from stream
 
 
 def split_lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int, bytes | None]]:

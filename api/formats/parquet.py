@@ -20,6 +20,7 @@ from api.errors import Refused
 from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type
 from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
+from api.formats.names import codec_of
 from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
 
@@ -43,6 +44,9 @@ def _held(chunks: Iterable[bytes], max_bytes: int) -> BinaryIO:
     size = 0
     try:
         for chunk in chunks:
+            if not size and codec_of(chunk) is not None:
+                message = "The file is compressed around its own compression. Send the Parquet file without gzip or zstd around it."
+                raise Refused("compressed_file", message, param="file")
             size += len(chunk)
             if size > max_bytes:
                 message = f"A Parquet file may have {max_bytes >> 20} MiB. Send the data in parts, or as JSON lines or CSV."

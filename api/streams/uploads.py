@@ -21,7 +21,9 @@ from api.formats.csv import DELIMITERS, csv_rows
 from api.formats.jsonl import batch_rows, plain_rows
 from api.formats.limits import Columns, FileLimits
 from api.formats.multipart import Form, Part
+from api.formats.names import FORMATS, format_of, is_tabbed
 from api.formats.parquet import parquet_rows
+from api.formats.text import text_rows
 from api.requests.front import front_of
 from api.requests.upload_slots import UploadSlots
 from api.settings import ApiSettings
@@ -36,18 +38,17 @@ BATCH_BYTES: Final = 4 << 20
 MAX_NAME_CHARS: Final = 512
 EXPIRES_SECONDS: Final = (3_600, 2_592_000)  # OpenAI's bounds
 PURPOSES: Final = ("batch", "rows", "train")
-FORMATS: Final = ("jsonl", "csv", "parquet")
 FORM_FIELDS: Final = {
     "purpose": "`batch`, `rows` or `train`.",
-    "format": "`jsonl`, `csv` or `parquet`; otherwise the file's name tells, else it is `jsonl`. A `batch` is always `jsonl`.",
+    "format": "`jsonl`, `csv`, `parquet` or `txt`; otherwise the file's name tells, else it is `jsonl`. A `batch` is always `jsonl`.",
     "text_column": "The column or field that holds the text; otherwise `text`, `input` or `prompt`.",
     "id_column": "The one that names a row in the results; otherwise `id` or `custom_id`, where there is one.",
     "label_column": "The one that holds the label; otherwise `label`. Needed for `train`.",
-    "delimiter": "Of a CSV: `,`, `;`, `|` or `tab`; otherwise the header tells; of a name that ends in `.tsv`, a tab.",
+    "delimiter": "Of a CSV: `,`, `;`, `|` or `tab`; otherwise the header tells; of a name that ends in `.tsv` or `.tab`, a tab.",
     "expires_after[anchor]": "`created_at`.",
     "expires_after[seconds]": "The file and its rows are deleted so long after the upload: 3,600 to 2,592,000 seconds.",
 }
-_FORMAT_OF_SUFFIX: Final = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_OF_COLUMNS: Final = ("text_column", "id_column", "label_column", "delimiter")
 
 
 async def receive_upload(request: Request, actor: Actor) -> FileRecord:
@@ -170,6 +171,8 @@ def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits) -> Iterator[
         return csv_rows(chunks, plan.columns, limits, plan.delimiter)
     if plan.format == "parquet":
         return parquet_rows(chunks, plan.columns, limits)
+    if plan.format == "txt":
+        return text_rows(chunks, limits)
     return plain_rows(chunks, plan.columns, limits)
 
 
@@ -192,14 +195,16 @@ def _plan(fields: dict[str, str], filename: str) -> _Plan:
     purpose = fields.get("purpose", "batch")
     if purpose not in PURPOSES:
         raise Refused("invalid_purpose", f"The purpose must be one of {', '.join(PURPOSES)}.", param="purpose")
-    suffix = PurePosixPath(filename).suffix.lower()
-    kind = fields.get("format", _FORMAT_OF_SUFFIX.get(suffix, "jsonl"))
+    told = format_of(filename) or "jsonl"
+    kind = fields.get("format", "jsonl" if purpose == "batch" and told == "txt" else told)
     if kind not in FORMATS:
         raise Refused("invalid_format", f"The format must be one of {', '.join(FORMATS)}.", param="format")
     if purpose == "batch" and kind != "jsonl":
         message = "A file with purpose=batch is JSON lines. Send CSV and Parquet with purpose=rows or purpose=train."
         raise Refused("invalid_format", message, param="format")
-    named = fields.get("delimiter", "\t" if suffix == ".tsv" else None)
+    if kind == "txt":
+        _check_plain_lines(purpose, fields)
+    named = fields.get("delimiter", "\t" if kind == "csv" and is_tabbed(filename) else None)
     delimiter = None if named is None else DELIMITERS.get(named)
     if named is not None and delimiter is None:
         raise Refused("invalid_delimiter", "The delimiter must be a comma, a semicolon, a tab or a vertical bar.", param="delimiter")
@@ -210,6 +215,15 @@ def _plan(fields: dict[str, str], filename: str) -> _Plan:
         label_required=purpose == "train",
     )
     return _Plan(purpose, kind, columns, delimiter, _expires_seconds(fields))
+
+
+def _check_plain_lines(purpose: str, fields: dict[str, str]) -> None:
+    if purpose == "train":
+        raise Refused("invalid_format", "Plain lines have no labels. Train on CSV, JSON lines or Parquet.", param="format")
+    for name in _OF_COLUMNS:
+        if name in fields:
+            message = f"Plain lines have no columns. Leave the form field {name} out, or say in the form field format what the file is."
+            raise Refused("invalid_field", message, param=name)
 
 
 def _expires_seconds(fields: dict[str, str]) -> int | None:

@@ -17,7 +17,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only er
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell how fast it was, and where the time went.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its id, and leave.")]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv or parquet; otherwise the name tells (stdin: jsonl).")
+    str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv, parquet or txt; otherwise the name tells (stdin: jsonl).")
 ]
 Delimiter = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 from api.cli.terminal.connection import connect
 from api.cli.terminal.exits import CommandError, ExitCode
@@ -17,9 +17,10 @@ from api.cli.terminal.terminal import answer, answer_json, say, shown
 from api.cli.work.figures import say_performance
 from api.cli.work.following import come_back, ended_well, follow, let_go, say_warnings, say_why
 from api.cli.work.outcomes import expected_rows, read_outcomes, task_of
-from api.cli.work.outputs import SUFFIXES, Target, open_output, parse_target
+from api.cli.work.outputs import Target, open_output, parse_target
 from api.cli.work.peeking import batch_endpoint
 from api.cli.work.tally import TOLD_BY_ROWS, Tally
+from api.formats.names import FORMATS, format_of, is_spreadsheet
 from api.performance import performance
 from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
@@ -28,9 +29,6 @@ from workers.tasks.task import Task
 if TYPE_CHECKING:
     from api.client import Client
     from api.wire import Batch, FileInfo
-
-FORMATS: Final = ("jsonl", "csv", "parquet")
-INPUT_SUFFIXES: Final = {**SUFFIXES, ".tsv": "csv"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +123,16 @@ def find_source(
         return Source(None, fields={"format": form or "jsonl", **sent})
     path = Path(file)
     if path.is_dir():
-        raise CommandError("The input is a folder; give one JSONL, CSV or Parquet file.")
+        raise CommandError("The input is a folder; give one file: JSONL, CSV, Parquet or plain lines.")
     if not path.exists():
         raise CommandError(f"There is no file {shown(file)}.")
     if path.is_file() and path.stat().st_size == 0:
         raise CommandError("The input is empty.")
-    form = form or INPUT_SUFFIXES.get(path.suffix.lower())
+    if is_spreadsheet(path.name):
+        raise CommandError("Spreadsheets are not read: save the sheet as “CSV UTF-8” in its own program, and give that file.")
+    form = form or format_of(path.name)
     if form is None:
-        raise CommandError("The input's name tells no format: give --format jsonl, csv or parquet.")
+        raise CommandError("The input's name tells no format: give --format jsonl, csv, parquet or txt (plain lines, a text each).")
     return Source(path, name=path.name, fields={"format": form, **sent})
 
 

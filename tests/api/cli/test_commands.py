@@ -1,6 +1,7 @@
 """The command line against a whole stack, started once: real Postgres and Valkey, dispatcher, worker, API. Only the model is not real."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -161,6 +162,51 @@ def test_ids_come_back_in_a_csv_as_they_went_in(textmill: Callable[..., Done], t
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ids
     assert {row["label"] for row in rows} <= {"'=x", "-1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("in.txt", b"A late goal.\r\n\r\nThe bank.\r\n"),
+        ("in.txt.gz", gzip.compress(b"A late goal.\n") + gzip.compress(b"\nThe bank.")),
+        ("in.tsv.zst", pa.compress(b"id\ttext\n1\tA late goal.\n\n2\tThe bank.\n", "zstd", asbytes=True)),
+        ("in.jsonl.gz", gzip.compress(b'{"text":"A late goal."}\n{"text":"The bank."}')),
+        ("named-wrongly.csv", gzip.compress(b"text;id\nA late goal.;1\nThe bank.;2\n")),
+    ],
+)
+def test_plain_lines_and_compressed_files_are_read(textmill: Callable[..., Done], tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    done = textmill("label", str(tmp_path / name), "--labels", "x,y", "-o", "-", "-q")
+    assert done.exit_code == 0, done.err
+    assert [row["label"] for row in done.lines] == [expected_label(text, ["x", "y"]) for text in ("A late goal.", "The bank.")]
+
+
+def test_the_lines_of_a_compressed_batch_file_are_known(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    line = b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"A late goal."}}\n'
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(line))
+    done = textmill("embed", str(tmp_path / "in.jsonl.gz"), "-o", "-", "-q")
+    assert [(row["id"], "embedding" in row) for row in done.lines] == [("a", True)], done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options", "said"),
+    [
+        ("sheet.xlsx", b"PK\x03\x04rest", [], "save the sheet as “CSV UTF-8”"),
+        ("sheet.xls.gz", b"any", [], "save the sheet as “CSV UTF-8”"),
+        ("sheet.csv", b"PK\x03\x04rest", [], "save it as “CSV UTF-8”"),
+        ("in.docx", b"PK\x03\x04rest", [], "give --format jsonl, csv, parquet or txt"),
+        ("in.txt", b"goal\n", ["--text-column", "body"], "Leave --text-column out, or say with --format what the file is."),
+        ("in.jsonl.gz", gzip.compress(b'{"text":"a"}')[:-9], [], "The gzip file is cut or damaged"),
+        ("in.parquet.gz", gzip.compress(b"PAR1"), [], "without gzip or zstd around it"),
+        ("in.txt.gz", gzip.compress(b"\n" * (64 << 20)), [], "Send it uncompressed, or in parts."),
+    ],
+)
+def test_what_is_not_read_is_told_in_one_line_with_what_to_do(
+    textmill: Callable[..., Done], tmp_path: Path, name: str, data: bytes, options: list[str], said: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    done = textmill("label", str(tmp_path / name), *options, "--labels", "x,y", "-o", str(tmp_path / "out.csv"), "-q")
+    assert (done.exit_code, said in done.err, done.err.count("\n")) == (2, True, 1), done.err
 
 
 def test_parquet_goes_in_and_out(textmill: Callable[..., Done], tmp_path: Path) -> None:

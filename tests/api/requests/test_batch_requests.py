@@ -1,5 +1,6 @@
 """Every kind of bad input, through the front door: a clear error for the line or the request, and the neighbours answered."""
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -113,12 +114,40 @@ def test_a_bad_file_is_refused_as_a_whole(api: Served) -> None:
         (b'{"text":"a"},\n{"text":"b"}\n', "a.jsonl", "json_commas"),
         (b'{\n"text":"a"\n}\n', "a.jsonl", "multiline_json"),
         (b"id,text\n1,a\n", "a.jsonl", "not_json_lines"),
+        (gzip.compress(b"")[:-4], "a.csv.gz", "compressed_file"),
+        (gzip.compress(b""), "a.txt.gz", "empty_file"),
+        (gzip.compress(gzip.compress(b"one")), "a.txt.gz.gz", "compressed_file"),
+        (gzip.compress(b"PAR1"), "a.parquet", "compressed_file"),
+        (b"one\rtwo", "a.txt", "wrong_line_ends"),
+        (b"%PDF-1.7", "a.txt", "wrong_format"),
         (b"", "a.csv", "empty_file"),
         (b"text\n", "a.csv", "empty_file"),
         (b"PAR1 not parquet PAR1", "a.parquet", "invalid_parquet"),
         (b"", "a.parquet", "invalid_parquet"),
     ):
         assert error_of(api.upload(data, name, purpose="rows"))[:2] == (400, code), name
+
+
+def test_plain_lines_and_compressed_files_are_read(api: Served, mill: Mill) -> None:
+    assert outcomes(api, mill, b"a\n\nb", purpose="rows", name="a.txt") == {1: "ok", 3: "ok"}
+    assert outcomes(api, mill, gzip.compress(b"id\ttext\n1\ta\n"), purpose="rows", name="a.tsv.gz") == {2: "ok"}
+    assert outcomes(api, mill, pa.compress(b"".join(GOOD), "zstd", asbytes=True), name="a.jsonl.zst") == {1: "ok", 2: "ok"}
+    assert outcomes(api, mill, b"".join(GOOD), name="batch.txt") == {1: "ok", 2: "ok"}  # a batch is JSON lines, whatever its name
+
+
+def test_a_bomb_is_refused_and_leaves_nothing(api: Served) -> None:
+    for data, name in (
+        (gzip.compress(b"\n" * (64 << 20)), "a.txt.gz"),
+        (pa.compress(b"id,text\n" + b'x","\n' * (16 << 20), "zstd", asbytes=True), "a.csv.zst"),
+    ):
+        before = api.http().get("/v1/files").json()["data"]
+        assert error_of(api.upload(data, name, purpose="rows"))[:2] == (413, "file_too_large")
+        assert api.http().get("/v1/files").json()["data"] == before
+
+
+def test_plain_lines_have_neither_columns_nor_labels(api: Served) -> None:
+    assert error_of(api.upload(b"a\n", "a.txt", purpose="rows", id_column="id")) == (400, "invalid_field", "id_column")
+    assert error_of(api.upload(b"a\n", "a.txt", purpose="train")) == (400, "invalid_format", "format")
 
 
 def test_a_parquet_file_of_the_wrong_type_is_refused(api: Served) -> None:
