@@ -30,7 +30,7 @@ def is_scalar(kind: DataType) -> bool:
 
 
 class Cells:
-    """One column of a batch. A value is turned into text where it is asked for: a repeated one is never held more than once."""
+    """One column of a batch, which is as small as its values are large."""
 
     def __init__(self, column: Array) -> None:
         self._uuid = False
@@ -42,22 +42,26 @@ class Cells:
             column = column.dictionary_decode()
         if types.is_float16(kind):
             column = column.cast(float32())
-        self._whole = column if types.is_floating(kind) else None
+        self._numbers = column.to_pylist() if types.is_floating(kind) else None
         if types.is_timestamp(kind):
             self._zone = "" if kind.tz is None else "Z"
             column = column.view(timestamp(kind.unit))
         self._timestamp = types.is_timestamp(kind)
         self._column = column.cast(string()) if is_scalar(kind) and not types.is_decimal(kind) else column
+        try:
+            self._values = self._column.to_pylist()
+        except UnicodeDecodeError:
+            self._values = None  # one by one, so that one bad value is one bad row
 
     def text(self, place: int) -> str | None:
         """None: a null, and no number (NaN: what pandas makes of a null). Raises UnicodeDecodeError."""
-        if self._whole is not None:
-            number = self._whole[place].as_py()
+        if self._numbers is not None:
+            number = self._numbers[place]
             if number is None or math.isnan(number):
                 return None
             if number.is_integer():
                 return str(int(number))
-        value = self._column[place].as_py()
+        value = self._values[place] if self._values is not None else self._column[place].as_py()
         if value is None:
             return None
         if isinstance(value, bytes):

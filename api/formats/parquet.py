@@ -1,20 +1,21 @@
 """Parquet. The footer is at the end of the file and columns lie apart, so this format needs random access.
 
 The file is held in an anonymous memory file (``memfd``: it has no name and no place on a disk) up to ``max_parquet_bytes``, and read row
-group by row group, in small batches. Columns of strings are read as dictionaries, so that a value which the file holds once is held once
-here, too. What comes out of the columns asked for is counted before the first row is made, and bounded by ``max_unpacked_bytes``. Where the
-system has no memfd, the bytes are held in the process.
+group by row group, in small batches. What comes out of the columns asked for is counted before the first row is made, and bounded: by
+``max_unpacked_bytes``, and by a multiple of the file's size. For that, columns of strings are read as dictionaries once, so that a value
+which the file holds once is held once here, too. Where the system has no memfd, the bytes are held in the process.
 """
 
 import io
 import os
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import BinaryIO, Final
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as types
-from pyarrow.lib import Array, ArrowException, RecordBatch
+from pyarrow.lib import Array, ArrowException, RecordBatch, array, int64
 
 from api.errors import Refused
 from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type
@@ -25,7 +26,10 @@ from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
 
 BATCH_ROWS: Final = 1024
-BATCH_BYTES: Final = 32 << 20  # aimed at, of one column
+BATCH_BYTES: Final = 32 << 20  # of their strings, beside one that is larger
+FREE_BYTES: Final = 8 << 20  # may come out of however little
+MAX_RATIO: Final = 1_000  # beyond that: texts that are often the same come to 100
+COUNTED_ROWS: Final = 1 << 20  # a dictionary grows over a row group and is copied for each batch: small ones would cost its square
 ROW_BYTES: Final = 12  # the least that a row takes, as a JSON line: a column of nulls is no way to a thousand million rows
 MAX_ROW_GROUP_BYTES: Final = 1 << 30  # decompressed size of a column in one row group, as the footer tells: a bomb stops here
 
@@ -66,15 +70,10 @@ def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewR
     label = _column(file, "label_column", columns.label_names, required=columns.label is not None or columns.label_required)
     wanted = [name for name in (text, row_id, label) if name is not None]
     _check_row_groups(file, wanted)
+    batch_rows = _batch_rows(held, file, wanted, limits.max_unpacked_bytes)
     held.seek(0)
-    file = _opened(held, [name for name in wanted if holds_bytes(file.schema_arrow.field(name).type)])
-    if (
-        _check_unpacked(file, wanted, limits.max_unpacked_bytes) <= BATCH_BYTES
-    ):  # nothing is repeated that is large: plain strings are faster
-        held.seek(0)
-        file = _opened(held)
     line = 0
-    for batch in _batches(file, wanted):
+    for batch in _batches(_opened(held), wanted, batch_rows):
         cells = [Cells(batch.column(name)) if name is not None else None for name in (text, row_id, label)]
         for place in range(batch.num_rows):
             line += 1
@@ -121,42 +120,50 @@ def _check_row_groups(file: pq.ParquetFile, wanted: list[str]) -> None:
                 raise Refused("file_too_large", message, status=413, param="file")
 
 
-def _check_unpacked(file: pq.ParquetFile, wanted: list[str], max_bytes: int) -> int:
-    """Counts what comes out of ``wanted`` before a row is made: lengths only, a value that is repeated is not repeated here. Returns the
-    bytes of the largest batch."""
-    schema = file.schema_arrow
-    widths = [kind.byte_width for kind in (stored_type(schema.field(name).type) for name in wanted) if types.is_fixed_size_binary(kind)]
-    size = file.metadata.num_rows * (ROW_BYTES + sum(widths))
-    strings = [name for name in wanted if types.is_dictionary(schema.field(name).type)]
-    batches = _batches(file, strings) if strings and size <= max_bytes else ()
-    largest = 0
-    for batch in batches:
-        length = sum(_length_bytes(batch.column(name)) for name in strings)
-        largest = max(largest, length)
-        size += length
+def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_bytes: int) -> int:
+    """How many rows to read at once, so that about BATCH_BYTES come of them at most. Counts what comes out of ``wanted`` before a row is
+    made:
+    lengths only, of dictionaries, so that a value that is repeated is not repeated here. Raises Refused where it is too much."""
+    kinds = {name: stored_type(file.schema_arrow.field(name).type) for name in wanted}
+    width = sum(kind.byte_width for kind in kinds.values() if types.is_fixed_size_binary(kind))
+    strings = [name for name, kind in kinds.items() if holds_bytes(kind)]
+    size = file.metadata.num_rows * (ROW_BYTES + width)
+    rows: int = max(1, min(BATCH_ROWS, BATCH_BYTES // max(width, 1)))
+    longest: int = 0
+    max_bytes = min(max_bytes, max(FREE_BYTES, MAX_RATIO * held.seek(0, os.SEEK_END)))
+    held.seek(0)
+    for batch in _batches(_opened(held, strings), strings, COUNTED_ROWS) if strings and size <= max_bytes else ():
+        lengths = _lengths(batch)
+        size += int(pc.sum(lengths).as_py() or 0)  # type: ignore[attr-defined]
         if size > max_bytes:
             break
+        longest = max(longest, pc.max(lengths).as_py() or 0)  # type: ignore[attr-defined]
+        while rows > 1 and _most(lengths, rows) > max(BATCH_BYTES, longest + BATCH_BYTES // 4):
+            rows //= 2
     if size > max_bytes:
-        message = f"What the file's columns hold is more than {max_bytes >> 20} MiB once it is unpacked. Send the data in parts."
+        held_most = f"What the file's columns hold is more than {max_bytes >> 20} MiB once it is unpacked."
+        message = f"{held_most} Send the data in parts, or as JSON lines or CSV."
         raise Refused("file_too_large", message, status=413, param="file")
-    return largest
+    return rows
 
 
-def _length_bytes(column: Array) -> int:
-    if not holds_bytes(column.type.value_type):
-        return 0
-    lengths = pc.binary_length(column.dictionary)  # type: ignore[attr-defined]
-    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)  # type: ignore[attr-defined]
+def _lengths(batch: RecordBatch) -> Array:
+    """Bytes of each row, of all columns together."""
+    of_rows: Array | None = None
+    for column in batch.columns:
+        lengths = pc.binary_length(column.dictionary).take(column.indices)  # type: ignore[attr-defined]
+        lengths = lengths.cast(int64()).fill_null(0)
+        of_rows = lengths if of_rows is None else pc.add(of_rows, lengths)  # type: ignore[attr-defined]
+    return of_rows
 
 
-def _batches(file: pq.ParquetFile, names: list[str]) -> Iterator[RecordBatch]:
-    metadata = file.metadata
-    largest = 1
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(metadata.num_columns)):
-            if chunk.path_in_schema in names and group.num_rows:
-                largest = max(largest, chunk.total_uncompressed_size // group.num_rows)
-    kinds = (stored_type(file.schema_arrow.field(name).type) for name in names)
-    widest = max((kind.byte_width for kind in kinds if types.is_fixed_size_binary(kind)), default=1)
-    rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(largest, widest, 1)))
+def _most(lengths: Array, rows: int) -> int:
+    """The sum of the largest of the pieces of ``rows`` each, which ``lengths`` is cut into; a batch may begin in the middle of one and end
+    in the next."""
+    ends = [*range(rows - 1, len(lengths) - 1, rows), len(lengths) - 1] if len(lengths) else []
+    sums = pc.cumulative_sum(lengths).take(array(ends, int64()))  # type: ignore[attr-defined]
+    return max((int(end - start) for start, end in pairwise([0, *sums.to_pylist()])), default=0)
+
+
+def _batches(file: pq.ParquetFile, names: list[str], rows: int) -> Iterator[RecordBatch]:
     return iter(file.iter_batches(batch_size=rows, columns=names))  # type: ignore[no-untyped-call]

@@ -1,16 +1,21 @@
 """Parquet: types, nulls, many row groups, and files that are none."""
 
 import datetime
+import gzip
 import io
 import resource
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.errors import Refused
+from api.formats import parquet
 from api.formats.limits import Columns, FileLimits
 from api.formats.parquet import parquet_rows
 from db.files.rows import NewRow
@@ -194,3 +199,67 @@ def test_bytes_of_a_fixed_size_and_rows_of_nothing_count_as_well() -> None:
 
 def test_a_text_is_measured_in_bytes() -> None:
     assert [row.defect for row in read(written(pa.table({"text": ["é" * 2048, "é" * 2049]})))] == [None, "line_too_long"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        written(pa.table({"text": pa.nulls(2_000_000)})),
+        written(pa.table({"text": pa.nulls(2_000_000, pa.string())})),
+        written(pa.table({"text": pa.nulls(2_000_000, pa.large_string())})),
+        unpacking(pa.array(["x"]), 2_000_000),
+        unpacking(pa.array(["x" * (8 << 20)]), 100),  # less than what may come out of a larger file
+    ],
+)
+def test_very_much_is_not_made_of_very_little(data: bytes) -> None:
+    assert len(data) < 8192
+    with pytest.raises(Refused) as refused:
+        next(parquet_rows([data], Columns(), FileLimits()))
+    assert (refused.value.code, refused.value.status) == ("file_too_large", 413)
+
+
+def test_texts_that_are_often_the_same_are_read() -> None:
+    texts = [f"Canned answer {number}, as it was sent." for number in range(40)]
+    rows = list(parquet_rows([written(pa.table({"text": [texts[at % 40] for at in range(200_000)]}))], Columns(), FileLimits()))
+    assert (len(rows), rows[-1].body) == (200_000, b'{"input":"Canned answer 39, as it was sent."}')
+
+
+@pytest.mark.parametrize("codec", [gzip.compress, lambda data: pa.compress(data, "zstd", asbytes=True)])
+def test_a_parquet_file_that_is_compressed_once_more_is_told_so(codec: Callable[[bytes], bytes]) -> None:
+    assert "without gzip or zstd" in str(refusal_of(codec(written(pa.table({"text": ["a"]})))))
+
+
+def batches_of(data: bytes) -> list[int]:
+    """How many rows were read at once."""
+    file = parquet._opened(io.BytesIO(data))
+    rows = parquet._batch_rows(io.BytesIO(data), file, ["text"], 1 << 30)
+    return [batch.num_rows for batch in parquet._batches(file, ["text"], rows)]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.string_view()])
+def test_few_large_values_are_read_at_once_and_many_small_ones(kind: pa.DataType) -> None:
+    small, large = ["x"] * 2048, [str(at) * (4 << 20) for at in range(9)]
+    often = pa.array(large[:1] * 64).cast(kind)  # a dictionary in the file
+    assert batches_of(written(pa.table({"text": pa.array(small).cast(kind)}))) == [1024, 1024]
+    for column in (pa.array(large).cast(kind), often):
+        assert max(batches_of(written(pa.table({"text": column}), compression="none"))) == 8
+
+
+def test_one_very_large_value_does_not_slow_the_others() -> None:
+    data = written(pa.table({"text": ["x" * (33 << 20), *["y"] * 4095]}), compression="none")
+    assert batches_of(data) == [1024] * 4
+
+
+def test_a_dictionary_is_counted_once_however_many_rows_a_row_group_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    lengths = parquet._lengths
+    monkeypatch.setattr(parquet, "_lengths", lambda batch: counted.append(len(batch.column(0).dictionary)) or lengths(batch))
+    data = written(pa.table({"text": [f"text {at}" for at in range(60_000)]}), row_group_size=60_000)
+    assert len(batches_of(data)) == 59
+    assert sum(counted) <= 2 * 60_000
+
+
+@given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 45))
+def test_the_largest_piece_is_found(lengths: list[int], rows: int) -> None:
+    pieces = [sum(lengths[start : start + rows]) for start in range(0, len(lengths), rows)]
+    assert parquet._most(pa.array(lengths, pa.int64()), rows) == max(pieces, default=0)
