@@ -111,13 +111,14 @@ def _store_form(store: Store, actor: Actor, content_type: str, body: Iterable[by
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How the file is to be read."""
+    """How the file is to be read. ``told_by_name``: its format, not by a form field."""
 
     purpose: str
     format: str
     columns: Columns
     delimiter: str | None
     expires_seconds: int | None
+    told_by_name: bool
 
 
 class _Upload:
@@ -172,7 +173,7 @@ def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits) -> Iterator[
     if plan.format == "parquet":
         return parquet_rows(chunks, plan.columns, limits)
     if plan.format == "txt":
-        return text_rows(chunks, limits)
+        return text_rows(chunks, limits, told_by_name=plan.told_by_name)
     return plain_rows(chunks, plan.columns, limits)
 
 
@@ -214,7 +215,7 @@ def _plan(fields: dict[str, str], filename: str) -> _Plan:
         label=fields.get("label_column"),
         label_required=purpose == "train",
     )
-    return _Plan(purpose, kind, columns, delimiter, _expires_seconds(fields))
+    return _Plan(purpose, kind, columns, delimiter, _expires_seconds(fields), "format" not in fields)
 
 
 def _check_plain_lines(purpose: str, fields: dict[str, str]) -> None:

@@ -130,10 +130,9 @@ def find_source(
         raise CommandError("The input is empty.")
     if is_spreadsheet(path.name):
         raise CommandError("Spreadsheets are not read: save the sheet as “CSV UTF-8” in its own program, and give that file.")
-    form = form or format_of(path.name)
-    if form is None:
+    if form is None and format_of(path.name) is None:
         raise CommandError("The input's name tells no format: give --format jsonl, csv, parquet or txt (plain lines, a text each).")
-    return Source(path, name=path.name, fields={"format": form, **sent})
+    return Source(path, name=path.name, fields=sent if form is None else {"format": form, **sent})  # otherwise the name tells the server
 
 
 def parse_metadata(pairs: list[str]) -> dict[str, str]:

@@ -183,9 +183,16 @@ def test_plain_lines_and_compressed_files_are_read(textmill: Callable[..., Done]
 
 def test_the_lines_of_a_compressed_batch_file_are_known(textmill: Callable[..., Done], tmp_path: Path) -> None:
     line = b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"A late goal."}}\n'
-    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(line))
-    done = textmill("embed", str(tmp_path / "in.jsonl.gz"), "-o", "-", "-q")
-    assert [(row["id"], "embedding" in row) for row in done.lines] == [("a", True)], done.err
+    for name, data in (("in.jsonl.gz", gzip.compress(line)), ("in.txt", line)):
+        (tmp_path / name).write_bytes(data)
+        done = textmill("embed", str(tmp_path / name), "-o", "-", "-q")
+        assert [(row["id"], "embedding" in row) for row in done.lines] == [("a", True)], done.err
+
+
+def test_json_lines_are_texts_where_that_is_asked_for(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b'{"text":"goal"}\n')
+    done = textmill("label", str(tmp_path / "in.txt"), "--format", "txt", "--labels", "x,y", "-o", "-", "-q")
+    assert [row["label"] for row in done.lines] == [expected_label('{"text":"goal"}', ["x", "y"])]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,7 @@ def test_the_lines_of_a_compressed_batch_file_are_known(textmill: Callable[..., 
         ("sheet.xls.gz", b"any", [], "save the sheet as “CSV UTF-8”"),
         ("sheet.csv", b"PK\x03\x04rest", [], "save it as “CSV UTF-8”"),
         ("in.docx", b"PK\x03\x04rest", [], "give --format jsonl, csv, parquet or txt"),
+        ("in.txt", b'{"text":"goal"}\n', [], "say so with --format: `jsonl`, or `txt`"),
         ("in.txt", b"goal\n", ["--text-column", "body"], "Leave --text-column out, or say with --format what the file is."),
         ("in.jsonl.gz", gzip.compress(b'{"text":"a"}')[:-9], [], "The gzip file is cut or damaged"),
         ("in.parquet.gz", gzip.compress(b"PAR1"), [], "without gzip or zstd around it"),

@@ -52,6 +52,18 @@ def test_a_carriage_return_in_a_line_is_content_where_others_end_in_line_feeds()
     assert [row.body for row in read(b"10 %\r20 %\nnext\n")] == [b'{"input":"10 %\\r20 %"}', b'{"input":"next"}']
 
 
+@pytest.mark.parametrize("first", [b'{"text":"a"}', b' {"id": 1, "text": "a"} ', b"{}"])
+def test_json_lines_under_a_name_of_plain_lines_are_asked_about(first: bytes) -> None:
+    with pytest.raises(Refused, match="form field format"):
+        list(text_rows([first + b"\nb"], LIMITS, told_by_name=True))
+    assert len(list(text_rows([first + b"\nb"], LIMITS))) == 2
+
+
+@pytest.mark.parametrize("first", [b"{x} is a set", b'{"text":', b"[1, 2] he said", b'"a"', b"{" * 60])
+def test_a_text_in_braces_is_a_text(first: bytes) -> None:
+    assert [row.defect for row in text_rows([first + b"\nb"], LIMITS, told_by_name=True)] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
