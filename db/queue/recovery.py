@@ -51,7 +51,7 @@ _STORED: Final = text(
 _FREE: Final = text(
     """
     UPDATE shards SET state = :state, epoch = :next_epoch, end_idx = :end, lease_expires_at = NULL, worker = NULL, dispatched_at = NULL,
-        not_before = to_timestamp(:not_before), crash_attempts = :crashes, last_error = :last_error,
+        not_before = to_timestamp(:not_before), crash_attempts = :crashes, last_error = :last_error, cost = :cost,
         completed_count = completed_count + :completed, failed_count = failed_count + :failed
     WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
     """
@@ -130,7 +130,7 @@ def _reap(store: Store, expired: Row[Any], *, dead: str | None = None) -> bool:
             case Split(first, second):
                 # Rows are stored in any order: what the second half has already is counted there.
                 stored = conn.execute(_STORED, {**where, "first": second.first_idx}).one()
-                _free(conn, row, first, completed=-stored.completed, failed=-stored.failed)
+                _free(conn, row, first, cost=row.cost / 2, completed=-stored.completed, failed=-stored.failed)
                 _insert(conn, row, second, stored)
                 _record(conn, store, row, "shard.split", row.first_idx, row.end_idx)
             case freed:
@@ -139,7 +139,7 @@ def _reap(store: Store, expired: Row[Any], *, dead: str | None = None) -> bool:
     return True
 
 
-def _free(conn: Connection, row: Row[Any], shard: Shard, *, completed: int = 0, failed: int = 0) -> None:
+def _free(conn: Connection, row: Row[Any], shard: Shard, *, cost: float | None = None, completed: int = 0, failed: int = 0) -> None:
     conn.execute(
         _FREE,
         {
@@ -152,6 +152,7 @@ def _free(conn: Connection, row: Row[Any], shard: Shard, *, completed: int = 0, 
             "not_before": shard.not_before,
             "crashes": shard.crash_attempts,
             "last_error": shard.last_error,
+            "cost": row.cost if cost is None else cost,
             "completed": completed,
             "failed": failed,
         },

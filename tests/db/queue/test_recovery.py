@@ -112,6 +112,15 @@ def test_only_open_rows_are_halved(flow: Flow, tenant: Actor) -> None:
     assert [shard[2] for shard in flow.shards(job)] == ["done", "done"]
 
 
+def test_both_halves_of_a_shard_cost_half_of_it(flow: Flow, tenant: Actor) -> None:
+    flow.job(tenant, 64, shard_chars=640)
+    flow.claim()
+    ((whole,),) = flow.execute(tenant, "SELECT cost FROM shards")
+    flow.change_shards("crash_attempts = :crashes", crashes=MAX_CRASHES)
+    _crash(flow)
+    assert flow.execute(tenant, "SELECT cost FROM shards") == [(whole / 2,), (whole / 2,)]
+
+
 def test_a_single_row_that_was_not_alone_in_its_worker_is_tried_again(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 11)
     first, second = sorted(claim_any(flow.worker, "host:1", limit=2), key=lambda lease: lease.first_idx)

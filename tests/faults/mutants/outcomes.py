@@ -180,6 +180,13 @@ MUTANTS: Final = (
         (f"{_RECOVERY_TEST}test_each_half_counts_its_own_rows",),
     ),
     Mutant(
+        "cost-of-halves",
+        "what is left of a shard that was halved costs half",
+        RECOVERY,
+        (("cost=row.cost / 2, ", ""),),
+        (f"{_RECOVERY_TEST}test_both_halves_of_a_shard_cost_half_of_it",),
+    ),
+    Mutant(
         "company-at-the-claim",
         "what a suspect was claimed beside is kept with the claim",
         "db/queue/shards.py",
