@@ -1,15 +1,10 @@
 """Shards that are never halved."""
 
-from pathlib import Path
-
-from alembic import op
+from db.migrations.from_sql import execute
 
 revision = "0012"
 down_revision = "0011"
 
-_SQL = Path(__file__).parent.parent / "sql"
-
 
 def upgrade() -> None:
-    connection = op.get_bind().execution_options(no_parameters=True)
-    connection.exec_driver_sql((_SQL / "0012_whole.sql").read_text())
+    execute("0012_whole.sql")
