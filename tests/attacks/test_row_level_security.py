@@ -94,7 +94,11 @@ SOME_COLUMNS = {
         "u",
     ): "state completed_count failed_count input_tokens output_tokens errors metrics in_progress_at turn_at finalizing_at"
     " completed_at failed_at expired_at cancelled_at",
-    ("dispatcher", "shards", "u"): "end_idx state epoch priority deadline not_before dispatched_at lease_expires_at worker crash_attempts"
+    (
+        "dispatcher",
+        "shards",
+        "u",
+    ): "end_idx cost state epoch priority deadline not_before dispatched_at lease_expires_at worker crash_attempts"
     " error_attempts last_error completed_count failed_count input_tokens output_tokens metrics",
     ("dispatcher", "results", "s"): "tenant_id job_id idx outcome code epoch",
     ("dispatcher", "results", "i"): "tenant_id job_id idx outcome code epoch",

@@ -56,9 +56,9 @@ def test_a_file_that_is_not_there_is_told_before_any_server_is_asked(capsys: pyt
 
 def test_an_empty_file_and_an_unknown_format_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.jsonl").touch()
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.log").write_text("hello")
     assert cli.run(["label", str(tmp_path / "empty.jsonl"), "--labels", "a,b", "-o", "-"]) == 2
-    assert cli.run(["label", str(tmp_path / "notes.txt"), "--labels", "a,b", "-o", "-"]) == 2
+    assert cli.run(["label", str(tmp_path / "notes.log"), "--labels", "a,b", "-o", "-"]) == 2
     assert cli.run(["label", str(tmp_path), "--labels", "a,b", "-o", "-"]) == 2
     first, second, third = capsys.readouterr().err.splitlines()
     assert "empty" in first
