@@ -223,7 +223,16 @@ shards = Table(
     PrimaryKeyConstraint("tenant_id", "shard_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
     Index("shards_of_job", "tenant_id", "job_id", "first_idx"),
-    Index("shards_ready_of_job", "tenant_id", "job_id", "first_idx", postgresql_where="state = 'ready'"),
+    Index("shards_open", "tenant_id", "job_id", "first_idx", postgresql_where="state <> 'done'"),
+    Index(
+        "shards_turn",
+        "tenant_id",
+        "job_id",
+        text("(crash_attempts >= 2)"),
+        text("coalesce(not_before, '-infinity')"),
+        "first_idx",
+        postgresql_where="state = 'ready'",
+    ),
     Index("shards_leased", "lease_expires_at", postgresql_where="state = 'leased'"),
     Index("shards_offered", "dispatched_at", postgresql_where="state = 'ready' AND dispatched_at IS NOT NULL"),
 )

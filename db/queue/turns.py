@@ -7,17 +7,18 @@ of it is in work.
 
 A tenant's own jobs go by priority and then by ``turn_at``: see :mod:`db.jobs.turn`.
 
-Only the head of each tenant's queue is read, by index: its jobs in their order, and of each the first ready shards. However long the queue
-is, and however much of it waits behind a pause, costs nothing.
+Only the head of each tenant's queue is read, by index: its jobs in their order, and of each the first ready shards: of those that were
+never put off, of those whose time has come, and of suspects (``crash_attempts`` of at least MAX_CRASHES, written out, for an index hangs on
+it). However long the queue is, and however much of it waits behind a pause or was put off, costs nothing.
 """
 
 from typing import Final
 
-from db.lifecycle import COMPANY_SECONDS, MAX_CRASHES
+from db.lifecycle import COMPANY_SECONDS
 
 # A common table expression, to stand first in a statement. Parameters: depth (rows per tenant), redispatch (seconds for which a shard that
 # was offered is left alone), idle (whether the worker holds nothing, so that it may take a suspect), only_newcomers, least_priority, and
-# those of the dictionary below.
+# those of the dictionary below. What a shard `waits` for is over between two moments.
 CANDIDATES: Final = """
     WITH busy AS (
         SELECT tenant_id, sum(cost) AS cost FROM (
@@ -34,12 +35,19 @@ CANDIDATES: Final = """
         CROSS JOIN LATERAL (
             SELECT j.tenant_id, first.shard_id, j.priority, j.turn_at, j.job_id, first.first_idx, first.cost FROM jobs j
             CROSS JOIN LATERAL (
-                SELECT s.shard_id, s.first_idx, s.cost FROM shards s
-                WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready'
-                  AND (s.dispatched_at IS NULL OR s.dispatched_at <= now() - make_interval(secs => :redispatch))
-                  AND (s.not_before IS NULL OR s.not_before <= now())
-                  AND (s.deadline IS NULL OR s.deadline > now())
-                  AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before <= now() - make_interval(secs => :company))
+                SELECT s.shard_id, s.first_idx, s.cost
+                FROM (VALUES (false, CAST('-infinity' AS timestamptz), CAST('-infinity' AS timestamptz)),
+                             (false, CAST('epoch' AS timestamptz), now()),
+                             (true, CASE WHEN :idle THEN CAST('-infinity' AS timestamptz) ELSE CAST('epoch' AS timestamptz) END,
+                                    CASE WHEN :idle THEN now() ELSE now() - make_interval(secs => :company) END)
+                     ) AS waits (suspect, since, until)
+                CROSS JOIN LATERAL (
+                    SELECT shard_id, first_idx, cost FROM shards
+                    WHERE tenant_id = j.tenant_id AND job_id = j.job_id AND state = 'ready'
+                      AND (crash_attempts >= 2) = waits.suspect AND coalesce(not_before, '-infinity') BETWEEN waits.since AND waits.until
+                      AND (dispatched_at IS NULL OR dispatched_at <= now() - make_interval(secs => :redispatch))
+                      AND (deadline IS NULL OR deadline > now())
+                    ORDER BY coalesce(not_before, '-infinity'), first_idx LIMIT :depth) AS s
                 ORDER BY s.first_idx LIMIT :depth) AS first
             WHERE j.tenant_id = active.tenant_id AND j.state = 'in_progress' AND j.paused_at IS NULL
               AND j.priority >= :least_priority AND (j.deadline IS NULL OR j.deadline > now())
@@ -48,4 +56,4 @@ CANDIDATES: Final = """
     )
 """
 ANY_PRIORITY: Final = -(2**15)  # the least smallint
-SUSPECTS: Final = {"max_crashes": MAX_CRASHES, "company": COMPANY_SECONDS}
+SUSPECTS: Final = {"company": COMPANY_SECONDS}

@@ -78,7 +78,7 @@ MUTANTS: Final = (
         "suspect-idle-turn",
         "a suspect goes to a worker that holds nothing: by turn",
         TURNS,
-        (("AND (s.crash_attempts < :max_crashes OR :idle OR s.not_before", "AND (true OR :idle OR s.not_before"),),
+        (("CASE WHEN :idle THEN now() ELSE now() - make_interval(secs => :company) END", "now()"),),
         (f"{_SHARDS_TEST}test_a_suspect_runs_alone_in_its_worker",),
     ),
     Mutant(
@@ -92,14 +92,14 @@ MUTANTS: Final = (
         "deadline-turn",
         "past its deadline nothing is offered or claimed: by turn",
         TURNS,
-        (("              AND (s.deadline IS NULL OR s.deadline > now())\n", ""),),
+        (("                      AND (deadline IS NULL OR deadline > now())\n", ""),),
         (f"{_SHARDS_TEST}test_a_shard_put_off_or_past_its_deadline_is_not_claimed",),
     ),
     Mutant(
         "put-off-turn",
         "what was put off is not offered or claimed before its time: by turn",
         TURNS,
-        (("              AND (s.not_before IS NULL OR s.not_before <= now())\n", ""),),
+        (("CAST('epoch' AS timestamptz), now()),", "CAST('epoch' AS timestamptz), CAST('infinity' AS timestamptz)),"),),
         (f"{_SHARDS_TEST}test_a_shard_put_off_or_past_its_deadline_is_not_claimed",),
     ),
     Mutant(
