@@ -1,7 +1,8 @@
 """`make gpu`: what only a GPU can show, in at most eight minutes.
 
-`python -m tests.gpu [--only PART…] [--device cpu] [--report FILE]`. Exit code 1 where there is a GPU and a part did not pass or could not
-run; 0 otherwise. Needs no network, no set-up and no package to say what is missing.
+`python -m tests.gpu [--only PART…] [--device cpu] [--report FILE]`. Exit code 1 where a part did not pass or could not run, on the GPU or,
+where there is none, on the CPU. Without a GPU the first and the last line say "not run on a GPU", and 0 means no more than that what a CPU
+can check is right. Needs no network, no set-up and no package to say what is missing.
 """
 
 import argparse
@@ -40,7 +41,9 @@ def main(arguments: list[str]) -> int:
     machine = report.describe([one.as_dict() for one in card.cards()], here, missing)
     markdown = report.write(asked.report, outcomes, machine, seconds, has_gpu=has_gpu)
     say(f"{report.headline(outcomes, has_gpu=has_gpu)} {seconds:.0f} s; {asked.report}, {markdown}")
-    return exit_code(outcomes, has_gpu=has_gpu)
+    if failed := report.failures(outcomes):
+        print(failed, file=sys.stderr)
+    return exit_code(outcomes)
 
 
 def say(line: str) -> None:

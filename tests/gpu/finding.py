@@ -9,7 +9,7 @@ Device = Literal["cuda", "cpu"]
 
 
 class CannotRun(Exception):
-    """A sentence: what this part needs and this machine has not. On a machine with a GPU that is a failure of the run."""
+    """A sentence: what this part needs and this machine has not. That is a failure of the run."""
 
 
 @dataclass(frozen=True, slots=True)

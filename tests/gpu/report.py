@@ -30,6 +30,12 @@ def headline(outcomes: Sequence[Outcome], *, has_gpu: bool) -> str:
     return f"On a GPU: {said}." if has_gpu else f"{NO_GPU[0].upper()}{NO_GPU[1:]}. What a CPU can check of it: {said}."
 
 
+def failures(outcomes: Sequence[Outcome]) -> str:
+    """Why the run failed, in a sentence; empty where it did not."""
+    failed = [f"{outcome.part} ({outcome.verdict})" for outcome in outcomes if outcome.verdict != "pass"]
+    return f"This run failed: {', '.join(failed)}." if failed else ""
+
+
 def write(path: Path, outcomes: Sequence[Outcome], machine: Mapping[str, Any], seconds: float, *, has_gpu: bool) -> Path:
     """The JSON report to ``path``, the markdown one beside it. Returns the latter's path."""
     whole = {

@@ -1,6 +1,7 @@
 """make gpu on a machine without a GPU, and how it would judge one with."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,18 +71,27 @@ def test_what_no_time_is_left_for_could_not_run(parts: dict[str, Part], setting:
 
 
 @pytest.mark.parametrize("name", ["raises", "missing"])
-def test_on_a_machine_with_a_gpu_a_part_that_did_not_pass_fails_the_run(name: str, parts: dict[str, Part], setting: Setting) -> None:
+def test_a_part_that_did_not_pass_fails_the_run_with_a_gpu_and_without(name: str, parts: dict[str, Part], setting: Setting) -> None:
     outcomes = run_suite([parts["good"], parts[name]], setting, say=lambda _: None)
-    assert exit_code(outcomes, has_gpu=True) == 1
-    assert exit_code(outcomes, has_gpu=False) == 0
-    assert exit_code(outcomes[:1], has_gpu=True) == 0
+    assert exit_code(outcomes) == 1
+    assert exit_code(outcomes[:1]) == 0
+
+
+def test_a_run_in_which_nothing_was_asked_has_shown_nothing() -> None:
+    assert exit_code([]) == 1
+
+
+def test_what_did_not_pass_is_named_at_the_end() -> None:
+    outcomes = [Outcome("good", "", "pass", 1.0), Outcome("slow", "", "miss", 1.0), Outcome("peers", "", "could not run", 0.1, why="why")]
+    assert report.failures(outcomes) == "This run failed: slow (miss), peers (could not run)."
+    assert report.failures(outcomes[:1]) == ""
 
 
 def test_a_gpu_that_torch_does_not_get_at_fails_every_part(parts: dict[str, Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "why_no_cuda", lambda: "torch 2.13.0 is built without CUDA")
     outcomes = run_suite([parts["good"]], Setting("cuda", False, tmp_path / "run"), say=lambda _: None)
     assert [one.why for one in outcomes] == ["torch 2.13.0 is built without CUDA"]
-    assert exit_code(outcomes, has_gpu=True) == 1
+    assert exit_code(outcomes) == 1
 
 
 def test_without_a_gpu_it_says_so_runs_what_a_cpu_can_and_exits_0(tmp_path: Path) -> None:
@@ -93,7 +103,16 @@ def test_without_a_gpu_it_says_so_runs_what_a_cpu_can_and_exits_0(tmp_path: Path
     whole = json.loads(written.read_text())
     assert whole["gpu"] is False
     assert {part["part"]: part["verdict"] for part in whole["parts"]} == {"pinning": "pass"}, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("No NVIDIA GPU here: not run on a GPU. What a CPU can check of it: 1 pass.")
     assert "No NVIDIA GPU here: not run on a GPU." in written.with_suffix(".md").read_text()
+
+
+def test_without_a_gpu_a_part_that_a_cpu_could_not_run_fails_the_run(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise RuntimeError('this torch is broken')\n")
+    command = [sys.executable, "-m", "tests.gpu", "--device", "cpu", "--only", "copies", "--report", str(tmp_path / "gpu-report.json")]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == "This run failed: copies (could not run)."
 
 
 # In this process, which has torch already. Whole stacks and the peer are left to `make gpu` itself.

