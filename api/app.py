@@ -20,6 +20,7 @@ from api.settings import ApiSettings
 from db.connect import open_store
 from db.queue.wakeups import Bell
 from db.settings import Role, StoreSettings, load
+from db.versions import ensure_current
 from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910
@@ -60,9 +61,10 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
 
 
 def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
-    """Runs until SIGTERM or SIGINT."""
+    """Runs until SIGTERM or SIGINT. Raises SettingsError where the database is at another version."""
     request_log.set_up()
     chosen = load(ApiSettings) if settings is None else ApiSettings.over(settings)
+    ensure_current(chosen.database_url_for(Role.API))
     request_log.log.info("serving", extra={"fields": {"host": host, "port": port}})
     calm_the_collector()
     uvicorn.run(

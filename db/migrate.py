@@ -105,13 +105,6 @@ def current_revision(url: URL) -> str | None:
         engine.dispose()
 
 
-def head_revision() -> str:
-    """The revision this version brings."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
-
-
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))

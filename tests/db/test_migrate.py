@@ -9,9 +9,10 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from db.errors import SettingsError
-from db.migrate import _LOCK, bootstrap, current_revision, head_revision, migrate
+from db.migrate import _LOCK, bootstrap, current_revision, migrate
 from db.schema import metadata
 from db.settings import Role
+from db.versions import head_revision
 from tests.conftest import Server
 from tests.waiting import wait_until
 

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import URL
 
 from db.connect import dsn
-from db.migrate import bootstrap, current_revision, head_revision
+from db.migrate import bootstrap, current_revision
 from db.settings import Role, StoreSettings
+from db.versions import head_revision
 from tests.conftest import Server
 
 

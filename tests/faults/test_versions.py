@@ -14,10 +14,11 @@ from db.files import files
 from db.files.rows import iter_rows
 from db.jobs import file_lists, jobs
 from db.jobs.results import iter_results
-from db.migrate import current_revision, head_revision, migrate
+from db.migrate import current_revision, migrate
 from db.queue import endings
 from db.queue.shards import claim_any, open_shard, release, renew
 from db.settings import Role, StoreSettings
+from db.versions import head_revision
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.faults.conftest import Verdict

@@ -20,6 +20,7 @@ from db.queue.leader import Leadership
 from db.queue.wakeups import Listener
 from db.settings import Role, load
 from db.sweeps import Place, Unfinished
+from db.versions import ensure_current
 from workers import app as messages
 from workers import logs, metrics
 from workers.dispatch.broker import BROKER_ERRORS, Broker, CeleryBroker
@@ -155,6 +156,7 @@ def run(settings: DispatcherSettings, stop: threading.Event) -> None:
 def main() -> int:
     logs.set_up()
     settings = load(DispatcherSettings)
+    ensure_current(settings.database_url_for(Role.DISPATCHER))
     stop = threading.Event()
 
     def on_signal(_signal: int, _frame: FrameType | None) -> None:

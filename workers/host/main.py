@@ -11,7 +11,8 @@ from typing import Final
 from celery import signals
 from celery.worker.control import Panel
 
-from db.settings import load
+from db.settings import Role, load
+from db.versions import ensure_current
 from workers import app as messages
 from workers import logs
 from workers.host.device import describe, pin
@@ -40,6 +41,7 @@ def main() -> int:
     logs.set_up()
     signal.signal(signal.SIGTERM, _end_at_once)  # until the process has something to drain
     settings = load(WorkerSettings)
+    ensure_current(settings.database_url_for(Role.WORKER))
     pinned = pin(settings.device, settings.lanes)
     log.info("device: %s", describe(pinned))
     settings = settings.model_copy(update={"device": pinned.device})

@@ -212,9 +212,9 @@ def db() -> None:
 def migrate() -> int:
     """Run the missing migrations, as the owner role."""
     from api.cli.terminal.terminal import say
-    from db.migrate import head_revision
     from db.migrate import migrate as run_migrations
     from db.settings import Role, StoreSettings
+    from db.versions import head_revision
 
     with database_answers():
         run_migrations(StoreSettings().database_url_for(Role.OWNER))

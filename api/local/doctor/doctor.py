@@ -185,8 +185,9 @@ def ports(home: Home) -> Iterator[Finding]:
 def database(home: Home) -> Iterator[Finding]:
     if not os.environ.get("TEXTMILL_DATABASE_URL") and find_running(home) is None:
         return  # the embedded one runs only with its stack
-    from db.migrate import current_revision, head_revision
+    from db.migrate import current_revision
     from db.operators.health import server
+    from db.versions import head_revision
 
     settings = StoreSettings()
     url = settings.database_url_for(Role.API)
