@@ -90,10 +90,10 @@ def _batch_row(number: int, line: bytes) -> NewRow:
         return defective_row(number, "too_deep", _legible_id(line), raw=line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _defective_line(number, line)
-    if (code := _value_fault(parsed)) is not None:
+    body = bytes(parsed.body)
+    if (code := _value_fault(parsed, body)) is not None:
         custom_id = parsed.custom_id if is_custom_id(parsed.custom_id) else None
         return defective_row(number, code, custom_id, raw=line)
-    body = bytes(parsed.body)
     try:
         size = len(body.decode())
     except UnicodeDecodeError:
@@ -104,14 +104,13 @@ def _batch_row(number: int, line: bytes) -> NewRow:
     return NewRow(line=number, endpoint=parsed.url, defect=None, custom_id=parsed.custom_id, body=body, size=size)
 
 
-def _value_fault(line: _Line) -> str | None:
+def _value_fault(line: _Line, body: bytes) -> str | None:
     if not is_custom_id(line.custom_id):
         return "invalid_custom_id"
     if line.method != "POST":
         return "wrong_method"
     if line.url not in TASKS:
         return "wrong_url"
-    body = bytes(line.body)
     if body == b"null":
         return "missing_body"
     return None if body.startswith(b"{") else "not_an_object:body"

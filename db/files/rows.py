@@ -165,19 +165,20 @@ class RowWriter:
     def _append_chunk(self, rows: Sequence[NewRow]) -> None:
         sealer = self._sealer or self._find_sealer()
         staged = _seal(sealer, self._next_idx, rows)
+        defects = staged[3]
         counted = {
             **self._key,
             "first": self._next_idx,
-            "rows": len(staged),
+            "rows": len(rows),
             "chars": sum(row.size for row in rows),
-            "defects": sum(row[3] is not None for row in staged),
+            "defects": len(rows) - defects.count(None),
         }
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
             if conn.execute(_COUNT, counted).rowcount != 1:  # also the lock that keeps deletion and purge out
                 raise _upload_gone()
             bulk.stage(conn, _STAGING, staged)
             conn.execute(_MOVE, self._key)
-        self._next_idx += len(staged)
+        self._next_idx += len(rows)
 
     def _find_sealer(self) -> Sealer:
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
@@ -235,24 +236,21 @@ def _read_page(store: Store, actor: Actor, file: FileRecord, first: int, end: in
     return found, sealer
 
 
-def _seal(sealer: Sealer, first_idx: int, rows: Sequence[NewRow]) -> list[tuple[bulk.Value, ...]]:
-    """In the order of the staging's columns."""
+def _seal(sealer: Sealer, first_idx: int, rows: Sequence[NewRow]) -> tuple[Sequence[bulk.Value], ...]:
+    """The staging's columns."""
+    idxs = range(first_idx, first_idx + len(rows))
     ids = [_encoded(row.custom_id) for row in rows]
-    sealed_ids = sealer.seal_all("rows.custom_id", list(enumerate((id for id, _ in ids), first_idx)))
-    bodies = sealer.seal_all("rows.body", list(enumerate((row.body for row in rows), first_idx)))
-    return [
-        (
-            idx,
-            row.line,
-            row.endpoint,
-            row.defect or defect,
-            row.size,
-            sealed_id,
-            None if custom_id is None else sealer.hmac("rows.custom_id", custom_id),
-            body,
-        )
-        for idx, (row, (custom_id, defect), sealed_id, body) in enumerate(zip(rows, ids, sealed_ids, bodies, strict=True), first_idx)
-    ]
+    custom_ids = [custom_id for custom_id, _ in ids]
+    return (
+        idxs,
+        [row.line for row in rows],
+        [row.endpoint for row in rows],
+        [row.defect or defect for row, (_, defect) in zip(rows, ids, strict=True)],
+        [row.size for row in rows],
+        sealer.seal_all("rows.custom_id", idxs, custom_ids),
+        sealer.hmac_all("rows.custom_id", custom_ids),
+        sealer.seal_all("rows.body", idxs, [row.body for row in rows]),
+    )
 
 
 def _encoded(custom_id: str | None) -> tuple[bytes | None, str | None]:

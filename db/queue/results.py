@@ -120,7 +120,7 @@ def write_results(
 
 
 def _store(
-    conn: Connection, store: Store, lease: Lease, results: Sequence[WorkRow], sealed: Sequence[tuple[bulk.Value, ...]], model_version: str
+    conn: Connection, store: Store, lease: Lease, results: Sequence[WorkRow], sealed: tuple[Sequence[bulk.Value], ...], model_version: str
 ) -> int:
     """How many rows were stored: all, or none where an earlier call of the same holder had stored them."""
     bulk.stage(conn, _STAGING, sealed)
@@ -153,10 +153,10 @@ def _count(conn: Connection, lease: Lease, row: Row[Any], counts: dict[str, int]
     conn.execute(_COUNT, {**at, **counts, "metrics": summed or None})
 
 
-def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> list[tuple[bulk.Value, ...]]:
-    """In the order of the staging's columns."""
+def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> tuple[Sequence[bulk.Value], ...]:
+    """The staging's columns."""
     if not results:
-        return []
+        return ()
     sealer = store.keyring.cached(lease.tenant_id, "job", lease.job_id)
     if sealer is None:
         with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
@@ -164,8 +164,12 @@ def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> list[tu
                 sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             except NotFound:
                 raise LeaseLost from None
-    payloads = sealer.seal_all("results.payload", [(result.idx, result.payload) for result in results])
-    return [
-        (result.idx, result.outcome, result.code, sealed, result.input_tokens, result.output_tokens)
-        for result, sealed in zip(results, payloads, strict=True)
-    ]
+    idxs = [result.idx for result in results]
+    return (
+        idxs,
+        [result.outcome for result in results],
+        [result.code for result in results],
+        sealer.seal_all("results.payload", idxs, [result.payload for result in results]),
+        [result.input_tokens for result in results],
+        [result.output_tokens for result in results],
+    )

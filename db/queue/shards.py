@@ -224,7 +224,7 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
             file_sealer = store.keyring.sealer(conn, lease.tenant_id, "file", lease.file_id)
         except NotFound:  # the lease ended between two statements, or the key was destroyed: the next holder will know
             raise LeaseLost from None
-    bodies = file_sealer.open_all("rows.body", [(idx, None if defect else sealed) for idx, _, defect, sealed in found])
+    bodies = file_sealer.open_all("rows.body", [idx for idx, *_ in found], [None if defect else sealed for _, _, defect, sealed in found])
     rows = [
         WorkRow(idx, endpoint, body, "seal_broken" if body is None and sealed is not None and defect is None else defect)
         for (idx, endpoint, defect, sealed), body in zip(found, bodies, strict=True)

@@ -16,11 +16,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
+from struct import iter_unpack
 from typing import Final
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from db.errors import SealError
 
@@ -38,9 +41,6 @@ _TAG_SIZE: Final = 16
 _FIRST_BLOCK: Final = b"\x01"
 _VALUE_INFO: Final = b"textmill value 1"
 _LOOKUP_INFO: Final = b"textmill lookup 1" + _FIRST_BLOCK
-_BLOCK_SIZE: Final = 128  # of SHA-512
-_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,11 @@ class Sealer:
     def __init__(self, owner: KeyOwner, key_id: UUID, key_epoch: int, data_key: bytes, *, sealing_off: bool = False) -> None:
         self.owner = owner
         self.key_id = key_id
-        self._derive = _Hmac(data_key)
-        self._lookup = _Hmac(self._derive.digest(_LOOKUP_INFO)[:32])
+        # Keyed once, and copied for each message: less than half of what keying anew takes. Never updated later, so safe in threads.
+        keyed = HMAC(data_key, SHA512())
+        self._lookup = HMAC(_digest(keyed, _LOOKUP_INFO)[:32], SHA512())
+        self._derive = keyed.copy()
+        self._derive.update(_VALUE_INFO)
         self._heads: dict[str, bytes] = {}  # by column, of which there are a handful
         self._off = sealing_off
         algorithm = ALGORITHM_NONE if sealing_off else ALGORITHM_AES_256_GCM
@@ -101,26 +104,25 @@ class Sealer:
         except InvalidTag:
             raise SealError from None
 
-    def seal_all(self, column: str, values: Sequence[tuple[int, bytes | None]]) -> list[bytes | None]:
-        """The sealed form of each (row, plaintext); None stays None. As :meth:`seal`, but what they share is done once."""
+    def seal_all(self, column: str, rows: Sequence[int], plaintexts: Sequence[bytes | None]) -> list[bytes | None]:
+        """The sealed form of each row's plaintext; None stays None. As :meth:`seal`, but what they share is done once."""
         if self._off:
-            return [None if plaintext is None else self._prefix + plaintext for _, plaintext in values]
-        salts, head, prefix, keys = os.urandom(_SALT_SIZE * len(values)), self._head(column), self._prefix, self._value_keys
+            return [None if plaintext is None else self._prefix + plaintext for plaintext in plaintexts]
+        head, prefix, keys = self._head(column), self._prefix, self._value_keys
+        salts = iter_unpack(f"{_SALT_SIZE}s", os.urandom(_SALT_SIZE * len(plaintexts)))
         sealed: list[bytes | None] = []
-        for at, (row, plaintext) in enumerate(values):
+        for row, plaintext, (salt,) in zip(rows, plaintexts, salts, strict=True):
             if plaintext is None:
                 sealed.append(None)
                 continue
-            salt = salts[at * _SALT_SIZE : (at + 1) * _SALT_SIZE]
             key, nonce, commitment = keys(salt)
-            cell = head + row.to_bytes(8, "big")
-            sealed.append(prefix + salt + commitment + AESGCM(key).encrypt(nonce, plaintext, cell))
+            sealed.append(prefix + salt + commitment + AESGCM(key).encrypt(nonce, plaintext, head + row.to_bytes(8, "big")))
         return sealed
 
-    def open_all(self, column: str, values: Sequence[tuple[int, bytes | None]]) -> list[bytes | None]:
-        """The plaintext of each (row, sealed value); None for None, and where anything is off: its neighbours are unharmed."""
+    def open_all(self, column: str, rows: Sequence[int], values: Sequence[bytes | None]) -> list[bytes | None]:
+        """The plaintext of each row's sealed value; None for None, and where anything is off: its neighbours are unharmed."""
         opened: list[bytes | None] = []
-        for row, sealed in values:
+        for row, sealed in zip(rows, values, strict=True):
             try:
                 opened.append(None if sealed is None else self.open(column, row, sealed))
             except SealError:
@@ -129,10 +131,16 @@ class Sealer:
 
     def hmac(self, purpose: str, value: bytes) -> bytes:
         """16 bytes by which equal values of one owner are found without being readable (keyed, one key per data key)."""
-        return self._lookup.digest(_counted(purpose.encode()) + value)[:16]
+        return _digest(self._lookup, _counted(purpose.encode()) + value)[:16]
+
+    def hmac_all(self, purpose: str, values: Sequence[bytes | None]) -> list[bytes | None]:
+        """As :meth:`hmac` for each value; None stays None."""
+        begun = self._lookup.copy()
+        begun.update(_counted(purpose.encode()))
+        return [None if value is None else _digest(begun, value)[:16] for value in values]
 
     def _value_keys(self, salt: bytes) -> tuple[bytes, bytes, bytes]:
-        material = self._derive.digest(_VALUE_INFO + salt + _FIRST_BLOCK)
+        material = _digest(self._derive, salt + _FIRST_BLOCK)
         return material[:32], material[32:44], material[44:60]
 
     def _cell(self, column: str, row: int | UUID) -> bytes:
@@ -148,21 +156,10 @@ class Sealer:
         return head
 
 
-class _Hmac:
-    """HMAC-SHA-512 (RFC 2104) under one key of at most 128 bytes. The two keyed states are made once and copied for each message: a third
-    of what ``hmac.digest`` takes, which sets up the key again each time. Thread-safe: the states themselves are never updated."""
-
-    def __init__(self, key: bytes) -> None:
-        padded = key.ljust(_BLOCK_SIZE, b"\0")
-        self._inner = hashlib.sha512(padded.translate(_INNER_PAD))
-        self._outer = hashlib.sha512(padded.translate(_OUTER_PAD))
-
-    def digest(self, message: bytes) -> bytes:
-        inner = self._inner.copy()
-        inner.update(message)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()
+def _digest(keyed: HMAC, message: bytes) -> bytes:
+    state = keyed.copy()
+    state.update(message)
+    return state.finalize()
 
 
 def _counted(part: bytes) -> bytes:

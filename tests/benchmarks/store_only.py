@@ -45,7 +45,7 @@ from workers.settings import DispatcherSettings
 
 DATABASE = "benchmark"
 APPEND_ROWS = 4_096
-SEALING = ("seal", "open", "hmac")
+SEALING = [name for name, member in vars(Sealer).items() if callable(member) and not name.startswith("_")]
 AUDIT = (acts.record_act, acts.record_work, events.record, events.record_digest)
 
 

@@ -20,8 +20,9 @@ def test_every_call_of_the_sealer_is_counted() -> None:
     one = sealer()
     with timed() as spent:
         assert one.open("rows.body", 1, one.seal("rows.body", 1, b"text")) == b"text"
-        one.hmac("rows.custom_id", b"id")
-    assert spent.sealing_calls == 3
+        assert one.open_all("rows.body", [1], one.seal_all("rows.body", [1], [b"text"])) == [b"text"]
+        assert one.hmac_all("rows.custom_id", [b"id"]) == [one.hmac("rows.custom_id", b"id")]
+    assert spent.sealing_calls == 6
     assert spent.sealing_seconds > 0
     assert spent.audit_calls == 0
 

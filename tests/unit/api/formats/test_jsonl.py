@@ -1,5 +1,6 @@
 """JSON lines: what a good line becomes, what a bad one becomes, and that neighbours do not notice."""
 
+import math
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def test_a_good_line_keeps_its_body_verbatim() -> None:
     assert row == NewRow(
         line=1, endpoint="/v1/classifications", defect=None, custom_id="a", body='{"input":"café"}'.encode(), size=len('{"input":"café"}')
     )
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,4})?", fullmatch=True))
+def test_a_number_that_no_double_can_hold_is_told_however_it_is_written(number: str) -> None:
+    [row] = read(b'{"custom_id":"e","method":"POST","url":"/v1/classifications","body":{"input":"1E+","n":[%b]}}' % number.encode())
+    assert row.defect == ("non_finite_number" if math.isinf(float(number)) else None)
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b""])
