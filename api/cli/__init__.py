@@ -21,12 +21,12 @@ def run(arguments: Sequence[str]) -> int:
     from api.cli.terminal.exits import CommandError, ExitCode, report
     from api.cli.terminal.option_words import in_options
     from api.cli.terminal.terminal import say, shown
-    from api.cli.tree import build, options_of, what_is_wrong
+    from api.cli.tree import command, options_of, what_is_wrong
     from db.errors import TextmillError
 
     as_json = "--json" in arguments
     try:
-        result = build()(args=list(arguments), prog_name="textmill", standalone_mode=False)
+        result = command()(args=list(arguments), prog_name="textmill", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         if not (told := what_is_wrong(error)):  # the help of a group was printed instead

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, run, stack, train, workers
+from api.cli.terminal.completion import Bash
 from api.cli.terminal.exits import EPILOG
 from api.cli.terminal.option_words import meant
 from api.cli.terminal.terminal import shown
@@ -41,6 +42,15 @@ def build() -> typer.Typer:
     return app
 
 
+def command() -> Any:
+    """The tree as it is run; typer has no public type for it."""
+    from typer._click.shell_completion import add_completion_class
+
+    made = typer.main.get_command(build())
+    add_completion_class(Bash, "bash")  # typer's own is put there when the tree is made
+    return made
+
+
 def what_is_wrong(error: typer.TyperException) -> str:
     """Of a command that cannot be read, in a sentence or two; nothing where its help was printed."""
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
@@ -52,15 +62,15 @@ def what_is_wrong(error: typer.TyperException) -> str:
 
 def options_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of the command in ``arguments``, and the options that it has."""
-    command: Any = typer.main.get_command(build())
+    found: Any = command()
     words: list[str] = []
     for word in arguments:
-        following = getattr(command, "commands", {}).get(word)
+        following = getattr(found, "commands", {}).get(word)
         if following is None:
             break
-        command = following
+        found = following
         words.append(word)
-    return words, [name for parameter in command.params for name in parameter.opts]
+    return words, [name for parameter in found.params for name in parameter.opts]
 
 
 def print_version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal import completion
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
@@ -12,7 +13,9 @@ MOST_COLUMNS = 110  # longer lines are hard to follow
 
 
 def docs(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="A page; without, the pages are listed.")] = None,
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="A page; without, the pages are listed.", autocompletion=completion.topics)
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Print a page of the reference, or list the pages."""

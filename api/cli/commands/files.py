@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.options import Json
@@ -40,7 +41,10 @@ def list_files(
 
 @app.command("delete")
 def delete_file(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file's id or its first digits, or `last`.")], as_json: Json = False
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file's id or its first digits, or `last`.", autocompletion=completion.files)
+    ],
+    as_json: Json = False,
 ) -> int:
     """Delete a file and its rows. Refused while a job still reads it."""
     return delete("/v1/files", file, "Deleted", as_json=as_json, find=find_file)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal import completion
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.options import (
     Delimiter,
@@ -36,8 +37,12 @@ def label(
         typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas; one that holds a comma in double quotes."),
     ] = None,
     labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
-    head: Annotated[str | None, typer.Option("--head", metavar="NAME", help="A head made by `textmill train head`.")] = None,
-    label_set: Annotated[str | None, typer.Option("--label-set", metavar="NAME", help="A stored set of labels.")] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="NAME", help="A head made by `textmill train head`.", autocompletion=completion.heads)
+    ] = None,
+    label_set: Annotated[
+        str | None, typer.Option("--label-set", metavar="NAME", help="A stored set of labels.", autocompletion=completion.label_sets)
+    ] = None,
     out: Out = None,
     model: Model = None,
     text_column: TextColumn = None,

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Store, list and delete named sets of labels.")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set calls it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set calls it.", autocompletion=completion.label_sets)]
 
 
 @app.command("put")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal import completion
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.options import (
     Delimiter,
@@ -25,7 +26,12 @@ from api.cli.terminal.options import (
 
 
 def run(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What to do with each row; a wrong name lists the right ones.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="What to do with each row; a wrong name lists the right ones.", autocompletion=completion.tasks
+        ),
+    ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
     fields: Annotated[
         list[str] | None,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn
@@ -22,7 +23,7 @@ def train() -> None:
 
 @app.command("head")
 def train_head(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What --head and head:NAME will call it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What --head and head:NAME will call it.", autocompletion=completion.heads)],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Examples: JSONL, CSV or Parquet with a text and a label each; - is stdin.")],
     text_column: TextColumn = None,
     label_column: Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="The column that holds the label.")] = None,
@@ -99,7 +100,8 @@ def list_heads(as_json: Json = False) -> int:
 
 @heads_app.command("delete")
 def delete_head(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `textmill heads list` shows it.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `textmill heads list` shows it.", autocompletion=completion.heads)],
+    as_json: Json = False,
 ) -> int:
     """Delete a head. Jobs that still name it fail row by row."""
     return delete("/v1/heads", name, "Deleted the head", as_json=as_json)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from api.cli.terminal import completion
+
 Out = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="OUT", help="Where results go: a .jsonl, .csv or .parquet file, or - for stdout."),
@@ -17,7 +19,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only er
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell how fast it was, and where the time went.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its id, and leave.")]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv, parquet or txt; otherwise the name tells (stdin: jsonl).")
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="jsonl, csv, parquet or txt; otherwise the name tells (stdin: jsonl).",
+        autocompletion=completion.words("jsonl", "csv", "parquet", "txt"),
+    ),
 ]
 Delimiter = Annotated[
     str | None,
@@ -33,17 +41,24 @@ OnLong = Annotated[
         "--on-long",
         metavar="truncate|refuse|chunk",
         help="A text longer than the model reads: cut it, fail it, or read it in windows and pool what they say.",
+        autocompletion=completion.words("truncate", "refuse", "chunk"),
     ),
 ]
 Pool = Annotated[
-    str | None, typer.Option("--pool", metavar="mean|max", help="How the windows of a text become one answer (with --on-long chunk).")
+    str | None,
+    typer.Option(
+        "--pool",
+        metavar="mean|max",
+        help="How the windows of a text become one answer (with --on-long chunk).",
+        autocompletion=completion.words("mean", "max"),
+    ),
 ]
 Stride = Annotated[
     int | None, typer.Option("--stride", min=0, max=8192, help="Tokens that a window shares with the one before it (with --on-long chunk).")
 ]
 Window = Annotated[str, typer.Option("--window", metavar="TIME", help="When it must be done: 30m, 24h, 7d, 2026-01-31, 2026-01-31T06:00Z.")]
 Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the job; may be repeated.")]
-Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.", autocompletion=completion.models)]
 
 
-Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id or its first digits, or `last`.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id or its first digits, or `last`.", autocompletion=completion.jobs)]

@@ -92,9 +92,11 @@ def _list_of(kind: str) -> str:
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:
     """Of each its first digits, as many as tell them apart; what is no terminal gets them whole."""
+    return first_digits(ids) if sys.stdout.isatty() else {each: each for each in ids}
+
+
+def first_digits(ids: Iterable[str]) -> dict[str, str]:
     whole = list(ids)
-    if not sys.stdout.isatty():
-        return {each: each for each in whole}
     digits = SHORT_DIGITS
     while len({_short(each, digits) for each in whole}) < len(set(whole)):
         digits += 1

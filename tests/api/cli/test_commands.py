@@ -118,6 +118,37 @@ def test_every_row_of_a_file_gets_its_label_in_order(textmill: Callable[..., Don
     assert done.out == ""
 
 
+def test_the_tab_key_offers_what_is_on_the_server(
+    textmill: Callable[..., Done], rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text("".join(json.dumps({"text": f"text {number}", "label": f"l{number % 2}"}) + "\n" for number in range(20)))
+    assert textmill("train", "head", "tab one", str(examples), "-q").exit_code == 0
+    assert textmill("label-sets", "put", "tab-set", "--labels", "a,b").exit_code == 0
+    job = textmill("label", str(rows), "--labels", "a,b", "--detach", "-q").out.strip()
+
+    def tab(*words: str) -> list[str]:
+        for name, value in {
+            "_TEXTMILL_COMPLETE": "complete_bash",
+            "COMP_WORDS": "\n".join(["textmill", *words]),
+            "COMP_CWORD": str(len(words)),
+        }.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            cli.run([])
+        return capfd.readouterr().out.split("\n")[:-1]
+
+    assert r"tab\ one" in tab("label", "x.csv", "--head", "ta")
+    assert r"tab\ one" in tab("label", "x.csv", "--model", "head", ":")
+    assert r"head:tab\ one" in tab("label", "x.csv", "--model", "he")
+    assert r"tab\ one" in tab("heads", "delete", "tab")
+    assert tab("label", "x.csv", "--label-set", "tab-") == ["tab-set"]
+    assert {"last", job[6:14]} <= set(tab("jobs", "show", ""))
+    assert tab("jobs", "show", job[:20]) == [job]
+    assert any(each.startswith("file-") for each in tab("files", "delete", "fi"))
+
+
 def test_a_csv_with_quotes_and_line_ends_goes_in_and_out(textmill: Callable[..., Done], tmp_path: Path) -> None:
     texts = ['He said "no",\nand left.', "=1+1", "plain"]
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
