@@ -321,6 +321,7 @@ audit_events = Table(  # append only
     Index("audit_events_by_time", "tenant_id", "at"),
     Index("audit_events_by_action", "tenant_id", "action", "at"),
     Index("audit_events_by_object", "tenant_id", "object_id", "at", postgresql_where="object_id IS NOT NULL"),
+    Index("audit_events_looks", "tenant_id", "object_id", "at", postgresql_where="action = 'job.read'"),
     Index("audit_events_by_job", "tenant_id", "job_id", "at", postgresql_where="job_id IS NOT NULL"),
 )
 

@@ -14,7 +14,7 @@ from api.requests.json_body import json_of
 from api.waiting import waiting_for
 from db.actors import Actor
 from db.connect import Store
-from db.jobs.jobs import JobRecord, NewJob, cancel_job, create_job, get_job, list_jobs
+from db.jobs.jobs import JobRecord, NewJob, cancel_job, create_job, list_jobs, watch_job
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255
@@ -46,7 +46,7 @@ def index(
 def show(request: Request, actor: Watcher, batch_id: str) -> Json:
     """One job, and what it waits for."""
     store = front_of(request).store
-    job = get_job(store, actor, parse_batch_id(batch_id))
+    job = watch_job(store, actor, parse_batch_id(batch_id))
     return batch_object(job, waiting_for(store, actor, job))
 
 

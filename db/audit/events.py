@@ -93,7 +93,7 @@ def record(
     """
     event_id = uuid4()
     who = {"tenant_id": tenant_id, "component": component, "principal_id": principal_id, "key_id": key_id}
-    whence = {"request_id": request_id, "origin": _address(origin)}
+    whence = {"request_id": request_id, "origin": address_of(origin)}
     conn.execute(_RECORD, {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about})
     return event_id
 
@@ -161,7 +161,7 @@ def list_events(
     ]
 
 
-def _address(origin: str | None) -> str | None:
+def address_of(origin: str | None) -> str | None:
     """As Postgres takes it. A link-local address names its interface (``fe80::1%eth0``), which Postgres does not take."""
     if origin is None:
         return None

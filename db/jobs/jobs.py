@@ -20,10 +20,11 @@ from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.id_ranges import IdRange
 from db.jobs.in_order import rows_in_order
+from db.jobs.looks import look_on_record
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.schema import job_specs, jobs
-from db.sealing.cells import Sealer
+from db.sealing.cells import Sealer, digest_of
 
 REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
 TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
@@ -159,10 +160,26 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
 
 def get_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     """Raises NotFound for a missing or foreign job."""
+    return _look(store, actor, job_id, watched=False)
+
+
+def watch_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """As :func:`get_job`, for who asks again and again: see :mod:`db.jobs.looks`."""
+    return _look(store, actor, job_id, watched=True)
+
+
+def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobRecord:
+    event_id: UUID | None = None
     with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
+        on_record = look_on_record(conn, actor, job_id) if watched else None
+        if on_record is None:
+            event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
         found = _fetch(conn, actor, jobs.c.job_id == job_id)
-        opened = _prepare(conn, store, actor, event_id, found)
+        opened = _prepare(conn, store, actor, found)
+        if event_id is None and digest_of(opened.ciphertexts) != on_record:
+            event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
+        if event_id is not None:
+            record_digest(conn, actor.tenant_id, event_id, opened.ciphertexts)
         in_order = rows_in_order(conn, actor.tenant_id, job_id) if found and found[0].state in LIVE_JOBS else None
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
@@ -190,7 +207,8 @@ def list_jobs(
             event_id = record_act(conn, store, actor, "job.list")
             page = list(conn.execute(query).scalars())
             found = _fetch(conn, actor, jobs.c.job_id.in_(page[:limit]))
-            opened = _prepare(conn, store, actor, event_id, found)
+            opened = _prepare(conn, store, actor, found)
+            record_digest(conn, actor.tenant_id, event_id, opened.ciphertexts)
     if after is not None and last is None:
         raise no_such_job(store, actor, "job.list", after)
     return opened.records(found), len(page) > limit
@@ -327,11 +345,13 @@ def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What a page of jobs needs besides its rows: shards' counts, the keys of those with metadata, and their files' sealed names."""
+    """What a page of jobs needs besides its rows: shards' counts, the keys of those with metadata, and their files' sealed names.
+    ``ciphertexts``: what was selected to be opened, for the record."""
 
     counts: dict[UUID, list[Row[Any]]]
     sealers: dict[UUID, Sealer]
     files: dict[UUID, tuple[Sealer, bytes]]
+    ciphertexts: list[bytes]
 
     def records(self, found: list[Row[Any]]) -> list[JobRecord]:
         return [self._record(row) for row in found]
@@ -356,7 +376,7 @@ class _Opened:
         return JobRecord(**values, metadata=metadata, file_name=file_name, shards={part.state: int(part.shards) for part in by_state})
 
 
-def _prepare(conn: Connection, store: Store, actor: Actor, event_id: UUID, found: list[Row[Any]]) -> _Opened:
+def _prepare(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]) -> _Opened:
     live = [row.job_id for row in found if row.state in LIVE_JOBS]
     counts: dict[UUID, list[Row[Any]]] = {}
     if live:
@@ -368,8 +388,7 @@ def _prepare(conn: Connection, store: Store, actor: Actor, event_id: UUID, found
     store.keyring.load(conn, actor.tenant_id, [*(("job", row.job_id) for row in sealed), *(("file", file_id) for file_id in names)])
     sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
     of_files = {file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", file_id), name) for file_id, name in names.items()}
-    record_digest(conn, actor.tenant_id, event_id, [*(row.metadata_sealed for row in sealed), *names.values()])
-    return _Opened(counts, sealers, of_files)
+    return _Opened(counts, sealers, of_files, [*(row.metadata_sealed for row in sealed), *names.values()])
 
 
 def _tidy(conn: Connection, tenant_id: UUID, job_id: UUID, file_id: UUID) -> None:

@@ -1,0 +1,110 @@
+"""Who watches a job is on record once an hour, with what the looks show; whatever else they show is recorded too."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from db.actors import Actor
+from db.errors import NotFound
+from db.files.files import delete_file
+from db.jobs.jobs import JobRecord, create_job, get_job, watch_job
+from db.jobs.results import iter_results
+from db.jobs.timeline import job_story
+from tests.db.conftest import AsSuperuser
+from tests.db.flow import Flow, Stores, new_job
+
+
+@pytest.fixture
+def flow(stores: Stores) -> Flow:
+    return Flow(stores)
+
+
+@pytest.fixture
+def watcher(tenant: Actor) -> Actor:
+    """Somebody else than who made the job, which is a look too."""
+    return replace(tenant, principal_id=uuid.uuid4(), key_id=uuid.uuid4(), origin="192.0.2.7")
+
+
+@pytest.fixture
+def job(flow: Flow, tenant: Actor) -> JobRecord:
+    job = create_job(flow.api, tenant, new_job(flow.upload(tenant, 20).file_id, metadata={"k": "v"}))
+    flow.cut()
+    return job
+
+
+def looks(flow: Flow, actor: Actor) -> int:
+    (found,) = flow.execute(
+        actor, "SELECT count(*) FROM audit_events WHERE action = 'job.read' AND principal_id = :who", who=actor.principal_id
+    )
+    return int(str(found[0]))
+
+
+def test_the_looks_of_an_hour_are_one_event(flow: Flow, watcher: Actor, job: JobRecord) -> None:
+    seen = [watch_job(flow.api, watcher, job.job_id) for _ in range(20)]
+    assert looks(flow, watcher) == 1
+    assert {str(one.metadata) for one in seen} == {"{'k': 'v'}"}
+
+
+def test_a_look_of_another_hour_is_another_event(flow: Flow, watcher: Actor, job: JobRecord, as_superuser: AsSuperuser) -> None:
+    watch_job(flow.api, watcher, job.job_id)
+    as_superuser("UPDATE audit_events SET at = at - interval '1 hour'")
+    watch_job(flow.api, watcher, job.job_id)
+    assert looks(flow, watcher) == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"principal_id": uuid.uuid4()}, {"key_id": uuid.uuid4()}, {"key_id": None}, {"origin": "192.0.2.8"}, {"origin": None}]
+)
+def test_whoever_else_looks_is_on_record(flow: Flow, watcher: Actor, job: JobRecord, other: dict[str, object]) -> None:
+    another = replace(watcher, **other)  # type: ignore[arg-type]
+    watch_job(flow.api, watcher, job.job_id)
+    before = looks(flow, another)
+    watch_job(flow.api, another, job.job_id)
+    assert looks(flow, another) == before + 1
+
+
+def test_what_a_look_shows_beyond_the_record_is_recorded(flow: Flow, watcher: Actor, job: JobRecord, as_superuser: AsSuperuser) -> None:
+    watch_job(flow.api, watcher, job.job_id)
+    as_superuser("UPDATE jobs SET state = 'cancelled'")
+    delete_file(flow.api, watcher, job.file_id)
+    watch_job(flow.api, watcher, job.job_id)
+    assert looks(flow, watcher) == 2
+    watch_job(flow.api, watcher, job.job_id)
+    assert looks(flow, watcher) == 2
+
+
+def test_looks_at_another_job_are_on_record(flow: Flow, watcher: Actor, job: JobRecord) -> None:
+    watch_job(flow.api, watcher, job.job_id)
+    watch_job(flow.api, watcher, flow.job(watcher, 10).job_id)
+    assert looks(flow, watcher) >= 2
+
+
+def test_a_timeline_stands_for_no_look(flow: Flow, watcher: Actor, job: JobRecord) -> None:
+    job_story(flow.api, watcher, job.job_id)
+    watch_job(flow.api, watcher, job.job_id)
+    assert looks(flow, watcher) == 2
+
+
+def test_every_other_read_is_on_record_each_time(flow: Flow, watcher: Actor, job: JobRecord) -> None:
+    watch_job(flow.api, watcher, job.job_id)
+    for _ in range(3):
+        get_job(flow.api, watcher, job.job_id)
+        list(iter_results(flow.api, watcher, job.job_id, which="output"))
+    read = flow.execute(watcher, "SELECT count(*) FROM audit_events WHERE action = 'results.read'")
+    assert (looks(flow, watcher), read) == (1 + 3 + 3, [(3,)])
+
+
+def test_a_missing_job_is_refused_on_record_each_time(flow: Flow, watcher: Actor) -> None:
+    nowhere = uuid.uuid4()
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            watch_job(flow.api, watcher, nowhere)
+    denied = flow.execute(watcher, "SELECT count(*) FROM audit_events WHERE outcome = 'denied' AND object_id = :at", at=nowhere)
+    assert denied == [(3,)]
+
+
+def test_without_its_event_a_first_look_shows_nothing(flow: Flow, watcher: Actor, job: JobRecord, as_superuser: AsSuperuser) -> None:
+    as_superuser("REVOKE INSERT ON audit_events FROM textmill_api")
+    with pytest.raises(Exception, match="permission denied"):
+        watch_job(flow.api, watcher, job.job_id)
