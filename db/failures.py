@@ -28,7 +28,11 @@ _TABLE: Final = (
     Failure("not_an_object", 400, "The line must be a JSON object."),
     Failure("non_finite_number", 400, "NaN and infinite numbers are not JSON."),
     Failure("missing_custom_id", 400, "The line has no `custom_id`."),
-    Failure("invalid_custom_id", 400, "`custom_id` must be a non-empty string of at most 512 characters."),
+    Failure(
+        "invalid_custom_id",
+        400,
+        "The id must be text of 1 to 512 characters, without NUL; in plain rows it may be a number or a truth value.",
+    ),
     Failure("duplicate_custom_id", 400, "An earlier line has the same `custom_id`; the first one was taken."),
     Failure("wrong_method", 400, "`method` must be POST."),
     Failure("wrong_url", 400, "`url` names no endpoint of this server."),
@@ -36,6 +40,7 @@ _TABLE: Final = (
     Failure("missing_body", 400, "The line has no `body` object."),
     Failure("invalid_record", 400, "The record does not have the shape of the file's header."),
     Failure("wrong_cell_count", 400, "The record has another number of cells than the header."),
+    Failure("stray_carriage_return", 400, "A carriage return stands inside a cell: quote the cell, or end each line with a line feed."),
     Failure("stray_quote", 400, "A quote ends a cell too early, or never: double the quotes inside a quoted text."),
     Failure("missing_text_column", 400, "The record has no value in the text column."),
     # the body asks for something that cannot be done
@@ -101,7 +106,9 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
         case "wrong_cell_count":
             found, _, wanted = detail.partition("|")
             cells = f"{found} cell{'' if found == '1' else 's'}"
-            return f"The record has {cells}, the header has {wanted}: quote a text that holds the delimiter."
+            more = int(found) > int(wanted)
+            hint = "quote a text that holds the delimiter" if more else "the text's is missing"
+            return f"The record has {cells}, the header has {wanted}: {hint}."
         case "invalid_field" if detail:
             expected, _, found = detail.partition("|")
             return f"The field `{field}` must be {expected}{f', and is {found}' if found else ''}."

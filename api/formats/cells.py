@@ -17,6 +17,11 @@ def stored_type(kind: DataType) -> DataType:
     return stored_type(kind.storage_type) if isinstance(kind, BaseExtensionType) else kind
 
 
+def without_wrapping(column: Array) -> Array:
+    """What a column of an extension type is stored as; another one as it is."""
+    return column.storage if isinstance(column, ExtensionArray) else column
+
+
 def holds_bytes(kind: DataType) -> bool:
     """Strings and binaries of any length."""
     kind = stored_type(kind)
@@ -30,13 +35,13 @@ def is_scalar(kind: DataType) -> bool:
 
 
 class Cells:
-    """One column of a batch, which is as small as its values are large."""
+    """One column of a batch, which is as small as its values are large. ``needed``: whether a value that cannot be read is told; in a
+    column that nobody asked for it is none."""
 
-    def __init__(self, column: Array) -> None:
-        self._uuid = False
-        if isinstance(column, ExtensionArray):
-            self._uuid = column.type.extension_name == "arrow.uuid"
-            column = column.storage
+    def __init__(self, column: Array, *, needed: bool) -> None:
+        self._needed = needed
+        self._uuid = isinstance(column, ExtensionArray) and column.type.extension_name == "arrow.uuid"
+        column = without_wrapping(column)
         kind = stored_type(column.type)
         if types.is_dictionary(column.type) and not holds_bytes(kind) and not types.is_fixed_size_binary(kind):
             column = column.dictionary_decode()
@@ -54,7 +59,15 @@ class Cells:
             self._values = None  # one by one, so that one bad value is one bad row
 
     def text(self, place: int) -> str | None:
-        """None: a null, and no number (NaN: what pandas makes of a null). Raises UnicodeDecodeError."""
+        """None: a null, and no number (NaN: what pandas makes of a null). Raises UnicodeDecodeError where the value is needed."""
+        try:
+            return self._text(place)
+        except UnicodeDecodeError:
+            if self._needed:
+                raise
+            return None
+
+    def _text(self, place: int) -> str | None:
         if self._numbers is not None:
             number = self._numbers[place]
             if number is None or math.isnan(number):

@@ -16,7 +16,7 @@ from api.errors import Refused
 from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
-from api.formats.plain import defective_row, is_custom_id, plain_row
+from api.formats.plain import defective_row, fit_id, plain_row
 from db.files.rows import NewRow
 
 DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "\\t": "\t", "tab": "\t", "|": "|"}
@@ -25,6 +25,9 @@ AGAIN_BYTES: Final = 1 << 20  # may be read again in any case, however little ha
 
 _NO_HEADER: Final = b' \t\r,;|"'  # of nothing else is a line before the header
 _SEP_LINE: Final = re.compile(rb'"?sep=([,;\t|])"?[\s,;|]*', re.IGNORECASE)  # tells Excel the delimiter
+
+# By what the csv module says; its messages are constants, and nothing of the record is in them.
+_FAULTS: Final = {"field larger": "line_too_long", "new-line character": "stray_carriage_return"}
 
 _Line = tuple[int, bytes | None]
 
@@ -127,8 +130,7 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
         except _BadLine as bad:
             code = bad.code
         except csv.Error as error:
-            # The message is a constant of the csv module; nothing of the record is in it.
-            code = "line_too_long" if str(error).startswith("field larger") else "stray_quote"
+            code = next((code for begin, code in _FAULTS.items() if str(error).startswith(begin)), "stray_quote")
         if places is None:
             if record is None:
                 raise _unreadable_header(feed.first_line)
@@ -141,7 +143,7 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
             continue  # a blank line
         elif len(record) <= places.text or (len(record) > places.cells and any(record[places.cells :])):
             custom_id = _cell(record, places.id) if _is_before_text(places) else None
-            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}", _fit(custom_id))
+            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}", fit_id(custom_id))
         else:
             yield plain_row(
                 feed.record_line,
@@ -219,7 +221,7 @@ def _legible_id(line: bytes, places: _Places, dialect: _Dialect) -> str | None:
     if any(b'"' in cell for cell in cells[:-1]):
         return None
     try:
-        return _fit(cells[places.id].decode())
+        return fit_id(cells[places.id].decode())
     except UnicodeDecodeError:
         return None
 
@@ -227,10 +229,6 @@ def _legible_id(line: bytes, places: _Places, dialect: _Dialect) -> str | None:
 def _is_before_text(places: _Places) -> bool:
     """A delimiter in a text that nobody quoted puts what stands behind it out of step."""
     return places.id is not None and places.id < places.text
-
-
-def _fit(custom_id: str | None) -> str | None:
-    return custom_id if custom_id is not None and is_custom_id(custom_id) else None
 
 
 def _cell(record: list[str], place: int | None) -> str | None:

@@ -32,6 +32,8 @@ def missing_column(field: str, names: tuple[str, ...], header: Sequence[str], hi
     looked_for = " or ".join(f"“{name}”" for name in names)
     there = ", ".join(f"“{_told(cell)}”" for cell in header[:MAX_TOLD]) + (", …" if len(header) > MAX_TOLD else "")
     code = "missing_text_column" if field == "text_column" else "missing_column"
+    if not header:
+        return Refused(code, f"The file has no column {looked_for}, nor any other.", param=field)
     message = f"The file has no column {looked_for}; it has {there}. Name the right one in the form field {field}{hint}."
     return Refused(code, message, param=field)
 

@@ -6,6 +6,7 @@ read, at about 2 µs a line.
 
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Final
 
@@ -18,7 +19,7 @@ from api.formats.header import missing_column
 from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import split_lines, text_chunks
-from api.formats.plain import defective_row, is_custom_id, plain_row
+from api.formats.plain import defective_row, fit_id, is_custom_id, plain_row
 from db.files.rows import NewRow
 from workers.tasks.public_fields import PLAIN_NAMES
 
@@ -35,7 +36,8 @@ _line: Final = msgspec.json.Decoder(_Line)
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _scalar: Final = msgspec.json.Decoder(str | int | bool | None)
 PROMPTS: Final = frozenset({"prompt", "input"})
-_REAL: Final = re.compile(rb"-?\d{1,300}\.\d{1,300}")
+_REAL: Final = re.compile(rb"-?\d{1,300}(?:\.\d{1,300})?(?:[eE][+-]?\d{1,9})?")
+MAX_EXPONENT: Final = 308  # of the largest double, in tens
 _KINDS: Final = {b'"': "text", b"[": "a list", b"{": "an object", b"t": "true or false", b"f": "true or false", b"n": "null"}
 _NULL: Final = Raw(b"null")
 
@@ -92,8 +94,7 @@ def _batch_row(number: int, line: bytes) -> NewRow:
         return _defective_line(number, line)
     body = bytes(parsed.body)
     if (code := _value_fault(parsed, body)) is not None:
-        custom_id = parsed.custom_id if is_custom_id(parsed.custom_id) else None
-        return defective_row(number, code, custom_id, raw=line)
+        return defective_row(number, code, fit_id(parsed.custom_id), raw=line)
     try:
         size = len(body.decode())
     except UnicodeDecodeError:
@@ -113,7 +114,7 @@ def _value_fault(line: _Line, body: bytes) -> str | None:
         return "wrong_url"
     if body == b"null":
         return "missing_body"
-    return None if body.startswith(b"{") else "not_an_object:body"
+    return None if body.startswith(b"{") else f"invalid_field:body:an object|{_kind_of(line.body)}"
 
 
 def _defective_line(number: int, line: bytes) -> NewRow:
@@ -122,7 +123,7 @@ def _defective_line(number: int, line: bytes) -> NewRow:
     if isinstance(fields, str):
         return defective_row(number, fields, _legible_id(line), raw=line)
     custom_id = _text_of(fields.get("custom_id", _NULL))
-    known = custom_id if custom_id is not None and is_custom_id(custom_id) else None
+    known = fit_id(custom_id)
     more = fields.keys() - set(_LINE_FIELDS)
     if not all(_is_null(fields[name]) for name in more):
         code = f"unknown_field::{', '.join(_LINE_FIELDS)}"
@@ -149,7 +150,7 @@ def _legible_id(line: bytes, names: tuple[str, ...] = ()) -> str | None:
         raw = legible_member(line, name)
         if raw is not None:
             custom_id = _name_of({name: raw}, (name,)) if names else _text_of(raw)
-            return custom_id if isinstance(custom_id, str) and is_custom_id(custom_id) else None
+            return fit_id(_str(custom_id))
     return None
 
 
@@ -158,7 +159,7 @@ def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:
     if isinstance(fields, str):
         return defective_row(number, fields, _legible_id(line, columns.id_names), raw=line)
     custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
-    known = custom_id if isinstance(custom_id, str) and is_custom_id(custom_id) else None
+    known = fit_id(_str(custom_id))
     field = next((name for name in columns.text_names if name in fields), None)
     asked = _asked(fields, field, columns)
     if "messages" in asked:
@@ -222,17 +223,23 @@ def _scalar_of(raw: Raw) -> str | int | bool | _Unfit | None:
 
 def _name_of(fields: dict[str, Raw], names: tuple[str, ...]) -> str | _Unfit | None:
     """An id or a label: numbers count as their digits, since data sets number their labels; a whole one that some languages write as 6.0
-    is 6."""
+    or 6e0 is 6."""
     raw = next((fields[name] for name in names if name in fields), None)
     if raw is None:
         return None
     value = _scalar_of(raw)
     if isinstance(value, _Unfit) and _REAL.fullmatch(raw):
-        whole, _, rest = bytes(raw).decode().partition(".")
-        return whole if not rest.strip("0") else bytes(raw).decode()
+        return _number(bytes(raw).decode())
     if value is None or isinstance(value, str | _Unfit):
         return value
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(written: str) -> str:
+    """A whole one as it is counted, another one as it is written; so is what no double holds."""
+    number = Decimal(written)
+    is_whole = number.adjusted() <= MAX_EXPONENT and number == number.to_integral_value()
+    return str(int(number)) if is_whole else written
 
 
 def _kind_of(raw: Raw) -> str:

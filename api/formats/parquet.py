@@ -18,11 +18,11 @@ import pyarrow.types as types
 from pyarrow.lib import Array, ArrowException, RecordBatch, array, int64
 
 from api.errors import Refused
-from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type
+from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type, without_wrapping
 from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.names import codec_of
-from api.formats.plain import defective_row, plain_row
+from api.formats.plain import defective_row, fit_id, plain_row
 from db.files.rows import NewRow
 
 BATCH_ROWS: Final = 1024
@@ -31,16 +31,43 @@ FREE_BYTES: Final = 8 << 20  # may come out of however little
 MAX_RATIO: Final = 1_000  # beyond that: texts that are often the same come to 100
 COUNTED_ROWS: Final = 1 << 20  # a dictionary grows over a row group and is copied for each batch: small ones would cost its square
 ROW_BYTES: Final = 12  # the least that a row takes, as a JSON line: a column of nulls is no way to a thousand million rows
+MAGIC: Final = b"PAR1"
+SEALED_MAGIC: Final = b"PARE"  # of a file whose footer is encrypted
+MIN_BYTES: Final = 12  # both marks, and the length of the footer
 MAX_ROW_GROUP_BYTES: Final = 1 << 30  # decompressed size of a column in one row group, as the footer tells: a bomb stops here
 
 
 def parquet_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
     """One row a record; ``line`` is the record's number, from 1."""
     with _held(chunks, limits.max_parquet_bytes) as held:
+        _check_ends(held)
         try:
             yield from _rows(held, columns, limits)
         except (ArrowException, OSError):  # their messages may quote the file
-            raise Refused("invalid_parquet", "The file is not a readable Parquet file.", param="file") from None
+            raise Refused(
+                "invalid_parquet", "The Parquet file is damaged, or written in a way that is not read here.", param="file"
+            ) from None
+
+
+def _check_ends(held: BinaryIO) -> None:
+    """What a file begins and ends with tells what it is, and whether it is whole."""
+    size = held.seek(0, os.SEEK_END)
+    held.seek(0)
+    begins = held.read(len(MAGIC))
+    held.seek(max(0, size - len(MAGIC)))
+    ends = held.read()
+    held.seek(0)
+    if SEALED_MAGIC in (begins, ends):
+        message = "The Parquet file is encrypted. Write it without encryption: it is sealed here before it is stored."
+    elif begins != MAGIC:
+        message = (
+            "The file is no Parquet file: say in the form field format what it is. Feather, ORC and Avro are to be written as Parquet."
+        )
+    elif ends != MAGIC or size < MIN_BYTES:
+        message = "The Parquet file is cut: its end is missing. Send it again."
+    else:
+        return
+    raise Refused("invalid_parquet", message, param="file")
 
 
 def _held(chunks: Iterable[bytes], max_bytes: int) -> BinaryIO:
@@ -67,25 +94,33 @@ def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewR
     file = _opened(held)
     text = _column(file, "text_column", columns.text_names, required=True)
     row_id = _column(file, "id_column", columns.id_names, required=columns.id is not None)
-    label = _column(file, "label_column", columns.label_names, required=columns.label is not None or columns.label_required)
+    label_needed = columns.label is not None or columns.label_required
+    label = _column(file, "label_column", columns.label_names, required=label_needed)
+    asked = ((text, True), (row_id, columns.id is not None), (label, label_needed))
     wanted = [name for name in (text, row_id, label) if name is not None]
     _check_row_groups(file, wanted)
     batch_rows = _batch_rows(held, file, wanted, limits.max_unpacked_bytes)
     held.seek(0)
     line = 0
     for batch in _batches(_opened(held), wanted, batch_rows):
-        cells = [Cells(batch.column(name)) if name is not None else None for name in (text, row_id, label)]
+        cells = [Cells(batch.column(name), needed=needed) if name is not None else None for name, needed in asked]
         for place in range(batch.num_rows):
             line += 1
-            try:
-                value, custom_id, name = (column.text(place) if column is not None else None for column in cells)
-            except UnicodeDecodeError:
-                yield defective_row(line, "invalid_utf8")
-                continue
-            if value is not None and len(value.encode()) > limits.max_line_bytes:
-                yield defective_row(line, "line_too_long", custom_id)
-            else:
-                yield plain_row(line, value, custom_id, name, label_required=columns.label_required)
+            yield _row(line, place, cells, columns, limits)
+
+
+def _row(line: int, place: int, cells: list[Cells | None], columns: Columns, limits: FileLimits) -> NewRow:
+    text, row_id, label = cells
+    custom_id: str | None = None
+    try:
+        custom_id = row_id.text(place) if row_id is not None else None  # first: a text that cannot be read does not cost it
+        name = label.text(place) if label is not None else None
+        value = text.text(place) if text is not None else None
+    except UnicodeDecodeError:
+        return defective_row(line, "invalid_utf8", fit_id(custom_id))
+    if value is not None and len(value.encode()) > limits.max_line_bytes:
+        return defective_row(line, "line_too_long", fit_id(custom_id))
+    return plain_row(line, value, custom_id, name, label_required=columns.label_required)
 
 
 def _opened(held: BinaryIO, dictionaries: list[str] | None = None) -> pq.ParquetFile:
@@ -105,8 +140,8 @@ def _column(file: pq.ParquetFile, field: str, names: tuple[str, ...], *, require
             return name
     if there and required:
         expected = "strings" if field == "text_column" else "strings, numbers, booleans, UUIDs or dates"
-        message = f"The column “{there[0]}” that {field} names must hold {expected}; it holds {schema.field(there[0]).type}."
-        raise Refused("wrong_column_type", message[:500], param=field)
+        message = f"The column “{there[0]}” must hold {expected}, and holds {schema.field(there[0]).type}"[:400]
+        raise Refused("wrong_column_type", f"{message}. Name another one in the form field {field}.", param=field)
     return None
 
 
@@ -150,9 +185,10 @@ def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_byt
 def _lengths(batch: RecordBatch) -> Array:
     """Bytes of each row, of all columns together."""
     of_rows: Array | None = None
-    for column in batch.columns:
-        lengths = pc.binary_length(column.dictionary).take(column.indices)  # type: ignore[attr-defined]
-        lengths = lengths.cast(int64()).fill_null(0)
+    for column in map(without_wrapping, batch.columns):
+        is_dictionary = types.is_dictionary(column.type)  # Arrow reads an extension type (JSON) plainly, although it was asked for one
+        lengths = pc.binary_length(column.dictionary if is_dictionary else column)  # type: ignore[attr-defined]
+        lengths = (lengths.take(column.indices) if is_dictionary else lengths).cast(int64()).fill_null(0)
         of_rows = lengths if of_rows is None else pc.add(of_rows, lengths)  # type: ignore[attr-defined]
     return of_rows
 

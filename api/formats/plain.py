@@ -50,5 +50,10 @@ def defective_row(line: int, code: str, custom_id: str | None = None, raw: bytes
     return NewRow(line=line, endpoint=None, defect=code, custom_id=custom_id, body=raw, size=0)
 
 
+def fit_id(custom_id: str | None) -> str | None:
+    """Of a row that has failed for another reason: its id, where it is one."""
+    return custom_id if custom_id is not None and is_custom_id(custom_id) else None
+
+
 def is_custom_id(value: str) -> bool:
     return 0 < len(value) <= MAX_ID_CHARS and "\x00" not in value

@@ -114,6 +114,7 @@ MESSAGE_FIELDS: Final[Mapping[str, tuple[object, ...]]] = {
     "tool_calls": ([],),
     "weight": (ANY,),
 }
+_KINDS: Final = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
 MESSAGE_NAMES: Final = frozenset({"role", "content", "name"})
 # Of a plain row, what it asks of a generation; other tasks over the same file leave it aside.
@@ -180,7 +181,7 @@ def _message(message: dict[str, Any], path: str) -> dict[str, Any] | list[object
             return f'unsupported_field:{where}.type:"text"'
         text = part.get("text") if isinstance(part, dict) else part
         if not isinstance(text, str):
-            return f"invalid_field:{where}.text:text"
+            return f"invalid_field:{where}.text:text|{_KINDS[type(text)]}"
         texts.append(text)
     kept["content"] = "\n".join(texts)
     return kept

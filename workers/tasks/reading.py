@@ -188,6 +188,7 @@ def unknown_field(kind: type[Body], named: str = "") -> str:
 _AT: Final = re.compile(r" - at `\$\.([\w\[\].]+)`$")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 _EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?:, got `([a-z]+)`| (of length )?(>=|<=|>|<) (-?[\d.e+]+))(?: - at |$)")
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _WORDS: Final = {
     "str": "text",
     "int": "a whole number",
@@ -212,13 +213,16 @@ def _validation_code(sentence: str, kind: type[Body]) -> str:
         return f"non_finite_number:{path}" if path else "non_finite_number"
     if not path:
         return "not_an_object"
+    if (missing := _MISSING.match(sentence)) is not None and missing[1] in MESSAGE_NAMES:
+        path = f"{path}.{missing[1]}"
     expected = _EXPECTED.match(sentence)
     if expected is None:
         return f"invalid_field:{path}{_choices(kind, path)}"
     kinds, got, of_length, sign, bound = expected.groups()
     wanted = " or ".join(_WORDS[word] for word in kinds.split(" | ") if word != "null")
     if got is not None:
-        return f"invalid_field:{path}:{wanted}|{'a number' if got == 'int' else _WORDS[got]}"
+        is_fraction = got == "float" and "int" in kinds
+        return f"invalid_field:{path}:{wanted}|{'a fraction' if is_fraction else 'a number' if got == 'int' else _WORDS[got]}"
     what = {"str": " characters", "array": " entries"}.get(kinds, "") if of_length else ""
     return f"invalid_field:{path}:{wanted} of {_BOUNDS[sign]} {bound.removesuffix('.0')}{what}"
 

@@ -82,32 +82,36 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
 @contextmanager
 def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: bool = True) -> Iterator[Writer]:
     """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: texts in a CSV, by :func:`guarded`."""
+    try:
+        with _opened(target) as file:
+            terminal = target.path is None and sys.stdout.isatty()
+            writer = _writer(file, target.kind, task, scores=scores, guard=guard, terminal=terminal)
+            yield writer
+            writer.finish()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"The results could not be written: {error.strerror or 'unknown error'}.", ExitCode.ROWS_FAILED) from None
+
+
+@contextmanager
+def _opened(target: Target) -> Iterator[BinaryIO]:
+    """Stdout, a device, or a draft that takes its name at the end."""
     if target.path is None:
-        writer = _writer(sys.stdout.buffer, target.kind, task, scores=scores, guard=guard, terminal=sys.stdout.isatty())
-        yield writer
-        writer.finish()
+        yield sys.stdout.buffer
         return
     path = target.path.resolve()  # through a link, so that the rename does not replace it
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
-            writer = _writer(device, target.kind, task, scores=scores, guard=guard)
-            yield writer
-            writer.finish()
+            yield device
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with draft.open("xb") as file:
             if path.exists():
                 os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-            writer = _writer(file, target.kind, task, scores=scores, guard=guard)
-            yield writer
-            writer.finish()
-            file.flush()
+            yield file
         draft.replace(path)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise CommandError(f"The results could not be written: {error.strerror or 'unknown error'}.", ExitCode.ROWS_FAILED) from None
     finally:
         draft.unlink(missing_ok=True)
 

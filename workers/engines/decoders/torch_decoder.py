@@ -142,7 +142,7 @@ class _Row:
 
     def __init__(self, item: GenerateRequest, tokenizer: Tokenizer) -> None:
         self.item = item
-        self.random = np.random.default_rng(item.seed)
+        self.random = np.random.default_rng(None if item.seed is None else item.seed % 2**64)  # one for each seed, below zero too
         self.ids: list[int] = []
         self.blank = True  # nothing but space so far
         self.ending: str | None = None  # stop | length | non_finite | abandoned

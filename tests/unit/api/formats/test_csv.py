@@ -271,3 +271,15 @@ def test_a_fault_in_a_record_costs_no_id_that_stands_before_it(record: bytes, cu
 def test_an_id_behind_the_text_is_not_guessed_where_the_cells_are_out_of_step() -> None:
     rows = read(b'text,id\nhello, world,7\n"a" b,7\n')
     assert [row.custom_id for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_carriage_return_inside_a_cell_without_quotes_is_told_as_what_it_is(end: bytes) -> None:
+    rows = read(end.join([b"id,text", b"1,a\r2,b", b"3,c", b'4,"d\re"', b""]))
+    assert [(row.custom_id, row.defect) for row in rows] == [("1", "stray_carriage_return"), ("3", None), ("4", None)]
+    assert "A carriage return stands inside a cell" in describe("stray_carriage_return").message
+
+
+def test_a_record_with_too_few_cells_is_not_told_to_quote_more() -> None:
+    assert describe("wrong_cell_count::1|2").message == "The record has 1 cell, the header has 2: the text's is missing."
+    assert describe("wrong_cell_count::3|2").message.endswith("quote a text that holds the delimiter.")

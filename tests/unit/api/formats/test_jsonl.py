@@ -99,8 +99,8 @@ DEFECTS: list[tuple[bytes, str]] = [
     (line(url="/v1/heads"), "wrong_url"),
     (line(body=...), "missing_body"),
     (line(body=None), "missing_body"),
-    (line(body=[1]), "not_an_object"),
-    (line(body="text"), "not_an_object"),
+    (line(body=[1]), "invalid_field"),
+    (line(body="text"), "invalid_field"),
     (line(extra=1), "unknown_field"),
 ]
 
@@ -137,11 +137,26 @@ PLAIN = [
     (b'{"text":"a,"b","id":"late"}', "late", "invalid_json"),
     (b'{"id":6.0,"text":"Parliament votes"}', "6", None),
     (b'{"id":-0.50,"text":"a"}', "-0.50", None),
+    (b'{"id":1e3,"text":"a"}', "1000", None),
+    (b'{"id":1.5E+1,"text":"a"}', "15", None),
+    (b'{"id":1e-5,"text":"a"}', "1e-5", None),
+    (b'{"id":-0.0,"text":"a"}', "0", None),
+    (b'{"id":1e400,"text":"a"}', "1e400", None),
+    (b'{"id":1e999999999,"text":"a"}', "1e999999999", None),
+    (b'{"id":12345678901234567890123456789.0,"text":"a"}', "12345678901234567890123456789", None),
     (b'{"id":true,"text":"a"}', "true", None),
     (b'{"id":9007199254740993,"text":"goal"}', "9007199254740993", None),
     (b'{"id":null,"text":"no id"}', None, None),
     (b'{"id":[1],"text":"no id"}', None, "invalid_custom_id"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"), [(b'"x"', "text"), (b"[1]", "a list"), (b"7", "a number"), (b"true", "true or false"), (b'"{}"', "text")]
+)
+def test_a_body_that_is_no_object_is_told_what_it_is(body: bytes, found: str) -> None:
+    [row] = read(b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":' + body + b"}")
+    assert (row.custom_id, row.defect) == ("a", f"invalid_field:body:an object|{found}")
 
 
 @pytest.mark.parametrize(("line", "custom_id", "defect"), PLAIN)

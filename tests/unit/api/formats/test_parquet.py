@@ -66,10 +66,60 @@ def test_text_that_is_not_utf8_fails_alone() -> None:
     assert [row.defect for row in read(written(pa.table({"text": bad})))] == [None, "invalid_utf8", None]
 
 
+def test_a_text_that_cannot_be_read_does_not_cost_its_id() -> None:
+    table = pa.table({"text": pa.array([b"a", b"\xff", b"c"]), "id": [7, 8, 9]})
+    assert [(row.custom_id, row.defect) for row in read(written(table))] == [("7", None), ("8", "invalid_utf8"), ("9", None)]
+
+
+def test_bytes_that_are_no_text_are_no_id_where_nobody_asked_and_a_fault_where_somebody_did() -> None:
+    data = written(pa.table({"text": ["a", "b"], "id": [b"\xff\xfe", b"ok"], "label": [b"\xff", b"x"]}))
+    assert [(row.custom_id, row.defect) for row in read(data)] == [(None, None), ("ok", None)]
+    assert [(row.custom_id, row.defect) for row in read(data, Columns(id="id"))] == [(None, "invalid_utf8"), ("ok", None)]
+    assert [row.defect for row in read(data, Columns(label_required=True))] == ["invalid_utf8", None]
+
+
+def test_an_id_that_is_too_long_is_not_kept_beside_another_fault() -> None:
+    [row] = read(written(pa.table({"text": ["a" * 5000], "id": ["x" * 600]})))
+    assert (row.custom_id, row.defect) == (None, "line_too_long")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_json_is_text_as_an_id_and_as_what_is_read(kind: pa.DataType) -> None:
+    values = pa.array(['{"a":1}', "2", None], pa.json_(kind))
+    assert [row.custom_id for row in read(written(pa.table({"id": values, "text": ["a", "b", "c"]})))] == ['{"a":1}', "2", None]
+    rows = read(written(pa.table({"text": values})))
+    assert [(row.body, row.defect) for row in rows] == [
+        (b'{"input":"{\\"a\\":1}"}', None),
+        (b'{"input":"2"}', None),
+        (None, "missing_input"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"PARE" + b"x" * 100 + b"PARE", "is encrypted"),
+        (b"id,text\n1,hello\n", "is no Parquet file"),
+        (b"ARROW1\0\0" + b"x" * 100 + b"ARROW1", "is no Parquet file"),
+        (written(pa.table({"text": ["a"]}))[:-9], "is cut"),
+        (b"PAR1", "is cut"),
+        (b"PAR1" + b"x" * 100 + b"PAR1", "is damaged"),
+    ],
+)
+def test_what_is_no_readable_parquet_is_told_why(data: bytes, told: str) -> None:
+    assert told in refusal_of(data).message
+
+
+def test_a_table_without_columns_is_told_so() -> None:
+    assert refusal_of(written(pa.table({}))).message == "The file has no column “text” or “input” or “prompt”, nor any other."
+
+
 @pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array([["a"], ["b"]]), pa.array([1.5, 2.5])])
 def test_a_text_column_of_another_type_is_refused(column: pa.Array) -> None:
     refusal = refusal_of(written(pa.table({"text": column})))
     assert (refusal.code, refusal.param, refusal.status) == ("wrong_column_type", "text_column", 400)
+    assert refusal.message.startswith("The column “text” must hold strings, and holds ")
+    assert refusal.message.endswith(". Name another one in the form field text_column.")
 
 
 def test_an_id_column_of_another_type_is_refused_where_it_was_asked_for_and_passed_over_where_not() -> None:

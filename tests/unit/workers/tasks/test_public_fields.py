@@ -77,7 +77,7 @@ def test_a_field_that_asks_for_nothing_is_taken(fields: dict[str, Any], endpoint
         ({"temperature": 3}, "invalid_field", "The field `temperature` must be a number of at most 2."),
         ({"max_tokens": 0}, "invalid_field", "The field `max_tokens` must be a whole number of at least 1."),
         ({"max_tokens": True}, "invalid_field", "The field `max_tokens` must be a whole number, and is true or false."),
-        ({"max_tokens": 6.5}, "invalid_field", "The field `max_tokens` must be a whole number, and is a number."),
+        ({"max_tokens": 6.5}, "invalid_field", "The field `max_tokens` must be a whole number, and is a fraction."),
         ({"stop": ["a"] * 5}, "invalid_field", "The field `stop` must be a list of at most 4 entries."),
         ({"stop": [7]}, "invalid_field", "The field `stop[0]` must be text, and is a number."),
     ],
@@ -122,8 +122,8 @@ def test_the_parts_of_a_text_are_joined(content: object, text: str) -> None:
     [
         ([{"type": "image_url", "image_url": {"url": "data:"}}], 'unsupported_field:messages[0].content[0].type:"text"'),
         ([{"type": "text", "text": "a"}, {"type": "input_audio"}], 'unsupported_field:messages[0].content[1].type:"text"'),
-        ([{"type": "text", "text": 3}], "invalid_field:messages[0].content[0].text:text"),
-        ([{"type": "text"}], "invalid_field:messages[0].content[0].text:text"),
+        ([{"type": "text", "text": 3}], "invalid_field:messages[0].content[0].text:text|a number"),
+        ([{"type": "text"}], "invalid_field:messages[0].content[0].text:text|null"),
         ([], "empty_input:messages"),
         (7, "invalid_field:messages[0].content:text|a number"),
         ({"text": "a"}, "invalid_field:messages[0].content:text|an object"),
@@ -161,6 +161,7 @@ def test_a_message_without_a_text_says_nothing() -> None:
         ({"role": "tool", "content": "a", "tool_call_id": "1"}, "unsupported_field:messages[0].tool_call_id:"),
         ({"role": "tool", "content": "a"}, 'invalid_field:messages[0].role:"system" or "developer" or "user" or "assistant"'),
         ({"role": "user", "content": "a", "zz": 1}, "unknown_field:messages[0]:content, name, role"),
+        ({"content": "a"}, 'invalid_field:messages[0].role:"system" or "developer" or "user" or "assistant"'),
         ("hello", "invalid_field:messages[0]:an object|text"),
     ],
 )

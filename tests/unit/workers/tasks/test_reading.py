@@ -214,6 +214,11 @@ def test_a_bad_chat_row_gets_its_code(body: Any, code: str) -> None:
     assert code.partition(":")[0] in FAILURES
 
 
+def test_a_fraction_is_told_from_a_whole_number() -> None:
+    stored = chat({"messages": [{"role": "user", "content": "x"}], "max_tokens": 4.5})
+    assert stored == "invalid_field:max_tokens:a whole number|a fraction"
+
+
 def test_an_endless_number_is_named_with_its_field() -> None:
     answer = reader("generate", "/v1/chat/completions").ask(b'{"temperature":1e999}')
     assert answer == "non_finite_number:temperature"

@@ -88,8 +88,10 @@ def test_a_seed_repeats_a_sample_whatever_runs_beside_it(decoder: TorchDecoder) 
     def item(seed: int) -> GenerateRequest:
         return GenerateRequest(ids, 8, temperature=1.0, top_p=0.95, seed=seed)
 
-    first, second, again = decoder.generate([item(1), item(2), item(1)])
+    first, second, again, below, least = decoder.generate([item(1), item(2), item(1), item(-1), item(-(2**63))])
     assert said(first).ids == said(again).ids != said(second).ids
+    assert said(decoder.generate([item(-1)])[0]).ids == said(below).ids != said(first).ids
+    assert len(said(least).ids) > 0
     assert said(decoder.generate([item(2)])[0]).ids == said(second).ids
 
 

@@ -68,6 +68,11 @@ def test_a_text_in_a_csv_is_never_a_formula(tmp_path: Path) -> None:
     ]
 
 
+def test_a_device_that_is_full_is_told_as_the_results_that_could_not_be_written() -> None:
+    with pytest.raises(CommandError, match="The results could not be written: No space left on device"):
+        write(Path("/dev/full"), GOOD)
+
+
 @pytest.mark.parametrize("row_id", ["a\nb", "=1+1", 'x"y,z', "-5", "+49 30 1", "@handle", "-1.5e3", "\tx", "'=x", " 7"])
 def test_an_id_comes_back_in_a_csv_as_it_was(row_id: str, tmp_path: Path) -> None:
     write(tmp_path / "out.csv", Outcome(1, 1, row_id, {"label": "=x", "score": 0.5}))
