@@ -6,6 +6,7 @@ lines and sent; a slow reader holds no thread and no transaction, and one that g
 
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from db.jobs.file_lists import Which
 from db.jobs.results import PAGE_ROWS, Place, ResultLine, iter_results
 
 PIECE_BYTES: Final = 64 << 10
+CODES_HELD: Final = 256  # in words: a file that does not fit fails with one or two codes in each of its rows
 NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
 LATE_DEFECTS: Final = frozenset({"duplicate_custom_id"})  # found over the whole file: the body is there, not the raw line
 
@@ -75,8 +77,7 @@ def input_line(row: NewRow | StoredRow) -> bytes:
     """A row of an uploaded file as it is read back."""
     defect, custom_id, body = row.defect, row.custom_id, row.body
     if body is None:
-        why = describe(defect or "invalid_record")
-        return _encode({"line": row.line, "error": {"code": why.code, "message": why.message}}) + b"\n"
+        return b'{"line":%d,"error":%b}\n' % (row.line, _told(defect or "invalid_record"))
     if defect is not None and defect not in LATE_DEFECTS:
         return body + b"\n"
     if row.endpoint is not None:
@@ -84,6 +85,12 @@ def input_line(row: NewRow | StoredRow) -> bytes:
     if custom_id is None:
         return body + b"\n"
     return b'{"id":%b,%b\n' % (_encode(custom_id), body.removeprefix(b"{"))
+
+
+@lru_cache(CODES_HELD)
+def _told(code: str) -> bytes:
+    why = describe(code)
+    return _encode({"code": why.code, "message": why.message})
 
 
 def _result_line(job: bytes, result: ResultLine) -> bytes:
