@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from fastapi import Response
 
 from api.errors import Refused
 from api.job_warnings import warnings_of
@@ -18,8 +19,9 @@ from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
 from db.id_ranges import LEAST_DIGITS, IdRange
+from db.jobs.erasing import Which
 from db.jobs.file_lists import PURPOSE as RESULTS_PURPOSE
-from db.jobs.file_lists import Named, ResultFile, Which
+from db.jobs.file_lists import Named, ResultFile
 from db.jobs.jobs import JobRecord
 from db.jobs.results import Place
 
@@ -143,6 +145,7 @@ def result_file_object(file: ResultFile, size_bytes: int, *, exact: bool) -> Jso
         id=file_id(file.job_id, file.which),
         bytes=size_bytes,
         created_at=int(file.created_at.timestamp()),
+        expires_at=seconds(file.expires_at),
         filename=f"{batch_id(file.job_id)}_{'output' if file.which == 'output' else 'error'}.jsonl",
         purpose=RESULTS_PURPOSE,
         status="processed",
@@ -153,6 +156,14 @@ def result_file_object(file: ResultFile, size_bytes: int, *, exact: bool) -> Jso
 
 def deleted_object(id: str, kind: str) -> Json:
     return {"id": id, "object": kind, "deleted": True}
+
+
+def erased_object(response: Response, id: str, kind: str, *, gone: bool) -> Json:
+    """The same of what has rows. Where these are not ``gone`` yet, but out of everybody's sight, it says so, with 202."""
+    if gone:
+        return deleted_object(id, kind)
+    response.status_code = 202
+    return {**deleted_object(id, kind), "state": "deleting"}
 
 
 def list_object(data: Sequence[Mapping[str, object]], *, has_more: bool) -> Json:
@@ -215,8 +226,8 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
 def result_files(job: JobRecord) -> tuple[str | None, str | None]:
     """Ids of the output and the error file, as far as there is a row for them; they can be read while the job runs."""
     never_ran = job.state in {"cancelled", "expired"} and job.row_count > job.completed_count + job.failed_count
-    output = file_id(job.job_id, "output") if job.completed_count and job.output_deleted_at is None else None
-    errors = file_id(job.job_id, "errors") if (job.failed_count or never_ran) and job.errors_deleted_at is None else None
+    output = file_id(job.job_id, "output") if job.completed_count and job.has("output") else None
+    errors = file_id(job.job_id, "errors") if (job.failed_count or never_ran) and job.has("errors") else None
     return output, errors
 
 

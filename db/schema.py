@@ -162,6 +162,10 @@ jobs = Table(
     Column("retry_count", SmallInteger, nullable=False, server_default="0"),  # how often its failed rows were run again
     Column("rerun_from_idx", Integer),  # the first row that any of these runs did again: rows before it are as they were at first
     _when("turn_at", nullable=False),  # orders a tenant's jobs of one priority: see db.queue.turns
+    _when("deleted_at"),  # nobody's any more: :mod:`db.jobs.purge` is at its rows
+    Column("erase_from_idx", Integer),  # of what was deleted of it: rows before this one are erased; NULL where nothing is left to erase
+    Column("results_expire_seconds", Integer),  # so long after its end its results are deleted; NULL: never
+    _when("results_expire_at"),
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),
@@ -176,6 +180,7 @@ jobs = Table(
         "job_id",
         postgresql_where="state = 'in_progress' AND paused_at IS NULL",
     ),
+    Index("jobs_erasing", "job_id", postgresql_where="erase_from_idx IS NOT NULL"),
     Index("jobs_live", "state", postgresql_where="state IN ('validating', 'in_progress', 'finalizing', 'cancelling')"),
 )
 

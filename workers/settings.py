@@ -111,6 +111,19 @@ class DispatcherSettings(StoreSettings):
     stale_upload_seconds: float = Field(
         default=24 * 3600.0, ge=60, description="An upload that stood still for so long will not be finished, and is removed."
     )
+    keep_files_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="Uploaded files are deleted so long after their upload, once no job reads them. Without it: none is.",
+    )
+    keep_results_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="The results of a job, and its shards, are deleted so long after its end; the job itself stays. Without it: never.",
+    )
+    keep_jobs_days: float | None = Field(
+        default=None, ge=1, description="A job is deleted so long after its end, with all that is left of it. Without it: never."
+    )
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
     )

@@ -64,7 +64,7 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     metadata: Metadata | None = None
     output_expires_after: Annotated[
         OutputExpiresAfter | None,
-        Meta(description="Taken and left aside: the outputs stay until they, the job or its results are deleted."),
+        Meta(description="The output and the error file are deleted so long after they are made, at the job's end. Without it they stay."),
     ] = None
     priority: Annotated[
         int | str, Meta(description="`interactive` (at most 256 rows, before all bulk), `bulk`, or -99 to 99: the order of your own jobs.")
@@ -106,6 +106,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         priority=_priority(request.priority),
         completion_window=_window(request.completion_window),
         request=_request_ref(actor, request, idempotency_key),
+        results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
     )
 
 

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.errors import Refused
 from api.objects import (
     MAX_LISTED,
     Json,
-    deleted_object,
+    erased_object,
     file_not_found,
     file_object,
     file_ranges,
@@ -97,13 +97,14 @@ async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(f
 
 
 @router.delete("/{file_id}")
-def delete(request: Request, actor: Manager, file_id: str) -> Json:
-    """Delete a file and its rows, or a job's output or error file. 409 while a job still reads it."""
+def delete(request: Request, response: Response, actor: Manager, file_id: str) -> Json:
+    """Delete a file and its rows, or a job's output or error file: gone for everybody at once, and answered with 202 where the rows of a
+    large one are still to be erased. 409 while a job still reads it."""
     store, ref = front_of(request).store, parse_file_id(file_id)
     if ref.which is None:
-        delete_file(store, actor, ref.id)
+        gone = delete_file(store, actor, ref.id)
     else:
         if file_id not in result_files(get_job(store, actor, ref.id)):
             raise file_not_found()
-        delete_outputs(store, actor, ref.id, ref.which)
-    return deleted_object(file_id, "file")
+        gone = delete_outputs(store, actor, ref.id, ref.which)
+    return erased_object(response, file_id, "file", gone=gone)

@@ -5,9 +5,9 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 
-from api.objects import Json, batch_object, deleted_object, parse_batch_id
+from api.objects import Json, batch_object, erased_object, parse_batch_id
 from api.requests.auth import Manager
 from api.requests.batch_requests import MAX_PRIORITY
 from api.requests.front import front_of
@@ -53,10 +53,11 @@ def put_in_order(
 
 
 @router.delete("/{batch_id}")
-def delete(request: Request, actor: Manager, batch_id: str) -> Json:
-    """Delete a job in whatever state, with its results. Its file stays."""
-    steering.delete_job(front_of(request).store, actor, parse_batch_id(batch_id))
-    return deleted_object(batch_id, "batch")
+def delete(request: Request, response: Response, actor: Manager, batch_id: str) -> Json:
+    """Delete a job in whatever state, with its results: gone for everybody at once, and answered with 202 where the rows of a large one are
+    still to be erased. Its file stays."""
+    gone = steering.delete_job(front_of(request).store, actor, parse_batch_id(batch_id))
+    return erased_object(response, batch_id, "batch", gone=gone)
 
 
 def _steer(request: Request, actor: Actor, batch_id: str, ask: Callable[[Store, Actor, UUID], JobRecord]) -> Json:

@@ -23,7 +23,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.failures import describe, parts_of
 from db.files.rows import NewRow, StoredRow, iter_rows
-from db.jobs.file_lists import Which
+from db.jobs.erasing import Which
 from db.jobs.results import PAGE_ROWS, Place, ResultLine, iter_results
 
 PIECE_BYTES: Final = 64 << 10

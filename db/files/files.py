@@ -19,11 +19,11 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.lifecycle import LIVE_JOBS
+from db.purging import ERASED_AT_ONCE
 from db.schema import data_keys, files, jobs, rows
 from db.sealing.cells import Sealer
 
 DELETED: Final = "deleted"
-ERASED_AT_ONCE: Final = 10_000  # rows; more of them go in pages, so that no statement is long and nobody waits for it
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
 
 _VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
@@ -84,8 +84,9 @@ def get_file(store: Store, actor: Actor, file_id: UUID) -> FileRecord:
     return open_file_record(sealer, found)
 
 
-def delete_file(store: Store, actor: Actor, file_id: UUID) -> None:
-    """Raises NotFound, or Conflict (``file_in_use``) while a job that has not ended reads it."""
+def delete_file(store: Store, actor: Actor, file_id: UUID) -> bool:
+    """False where it is out of sight, and its rows go page by page from now on. Raises NotFound, or Conflict (``file_in_use``) while a job
+    that has not ended reads it."""
     with store.transaction(tenant=actor.tenant_id) as conn:
         found = conn.execute(
             select(files.c.file_id).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id, _VISIBLE).with_for_update()
@@ -96,10 +97,11 @@ def delete_file(store: Store, actor: Actor, file_id: UUID) -> None:
                     code="file_in_use", message="A batch that has not ended reads this file: cancel the batch, or wait for its end."
                 )
             record_act(conn, store, actor, "file.delete", object_kind="file", object_id=file_id)
-            erase(conn, actor.tenant_id, file_id)
+            gone = erase(conn, actor.tenant_id, file_id)
     if found is None:
         raise no_such_file(store, actor, "file.delete", file_id)
     store.keyring.forget(actor.tenant_id, "file", file_id)
+    return gone
 
 
 # What other stages need of a file.

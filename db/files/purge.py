@@ -1,60 +1,49 @@
-"""The end of uploads that stood still, of files past their expiry and of large ones that were deleted, a page of rows at a time. Role
+"""The end of uploads that stood still, of files past their expiry or kept for long enough, and of large ones that were deleted. Role
 dispatcher.
 
 A small file goes in one transaction. A large one is first taken out of everybody's sight (state ``error``, without a name, and without its
-key where no output needs it), then its rows go in ranges of idx, one transaction each, and at last the file. So no transaction is long, a
-pass is bounded, and whoever comes after one that was cut off, in this process or in another, goes on with it.
+key where no output needs it), then its rows go in ranges of idx, and at last the file.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Unpack
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, bindparam, exists, select, text
 
 from db.audit.events import record
 from db.connect import Store
-from db.files.files import ERASED_AT_ONCE, ERASING, close, erase, erase_rows, needs_of
+from db.files.files import ERASING, close, erase, erase_rows, needs_of
 from db.lifecycle import LIVE_JOBS
+from db.purging import ITEMS_AT_ONCE, Lasting, Limits, Purge
 from db.schema import jobs
-from db.sweeps import Page, Place, paged, sweep
+from db.sweeps import Page, Place, paged
 
-FILES_AT_ONCE: Final = 100  # of a pass
-PAGES_AT_ONCE: Final = 50  # of a pass: some seconds
-
-_STALE: Final = paged(
+_DUE: Final = """
+    (f.state = 'error'
+     OR (f.state = 'uploading' AND f.created_at < now() - make_interval(secs => :stale_upload))
+     OR (f.state = 'processed'
+         AND (f.expires_at <= now() OR f.created_at < now() - make_interval(secs => CAST(:files AS float8)))))
     """
+_FIND: Final = paged(
+    f"""
     SELECT f.created_at AS at, f.file_id AS id, f.tenant_id, f.file_id FROM files f
-    WHERE f.state = 'error'
-       OR (f.state = 'uploading' AND f.created_at < now() - make_interval(secs => :seconds))
-       OR (f.state = 'processed' AND f.expires_at <= now() AND NOT EXISTS (
-               SELECT FROM jobs j WHERE j.tenant_id = f.tenant_id AND j.file_id = f.file_id
-               AND j.state IN ('validating', 'in_progress', 'finalizing', 'cancelling')))
-    """,
+    WHERE {_DUE} AND (f.state <> 'processed' OR NOT EXISTS (
+        SELECT FROM jobs j WHERE j.tenant_id = f.tenant_id AND j.file_id = f.file_id
+        AND j.state IN ('validating', 'in_progress', 'finalizing', 'cancelling')))
+    """,  # noqa: S608 - constants
     "timestamptz",
 )
-_LOCK_STALE: Final = text(
-    """
-    SELECT f.state, f.row_count FROM files f
-    WHERE f.tenant_id = :tenant AND f.file_id = :file
-      AND (f.state = 'error'
-           OR (f.state = 'uploading' AND f.created_at < now() - make_interval(secs => :seconds))
-           OR (f.state = 'processed' AND f.expires_at <= now()))
-    FOR UPDATE SKIP LOCKED
-    """
+_LOCK: Final = text(
+    f"""
+    SELECT f.state, f.row_count FROM files f WHERE f.tenant_id = :tenant AND f.file_id = :file AND {_DUE} FOR UPDATE SKIP LOCKED
+    """  # noqa: S608 - constants
 )
 _LIVE_JOB: Final = select(
     exists().where(jobs.c.tenant_id == bindparam("tenant"), jobs.c.file_id == bindparam("file"), jobs.c.state.in_(sorted(LIVE_JOBS)))
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """What a pass came to: files that are gone. ``more``: it ended at its limit, and the next one has something to do at once."""
-
-    files: int
-    more: bool
+# The dispatcher may erase what has expired, and nothing else of a processed file.
+_EXPIRE: Final = text("UPDATE files SET expires_at = least(expires_at, now()) WHERE tenant_id = :tenant AND file_id = :file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,64 +54,36 @@ class _Progress:
     ids_needed: bool
 
 
-class Purge:
-    """Parameters: ``store``, after how long an upload counts as stale, ``go_on``, asked before each page. Call it from one thread."""
+class FilePurge(Purge):
+    """See :class:`db.purging.Purge`."""
 
-    def __init__(
-        self,
-        store: Store,
-        older_than_seconds: float,
-        *,
-        go_on: Callable[[], bool] = lambda: True,
-        page_rows: int = ERASED_AT_ONCE,
-        pages: int = PAGES_AT_ONCE,
-    ) -> None:
-        self._store = store
-        self._older_than_seconds = older_than_seconds
-        self._go_on = go_on
-        self._page_rows = page_rows
-        self._pages = pages
-        self._pages_left = self._pages_done = 0
-        self._place = Place()
-        self._tried: Row[Any] | None = None
+    def __init__(self, store: Store, lasting: Lasting, **limits: Unpack[Limits]) -> None:
+        super().__init__(store, lasting, **limits)
         self._progress: dict[UUID, _Progress] = {}  # what is lost with the process costs the next one some empty pages
 
-    def run(self) -> Purged:
-        """One pass. Raises Unfinished after all others where some files could not be purged."""
-        self._pages_left, self._pages_done = self._pages, 0
-        found = stale(self._store, self._older_than_seconds, self._place)
-        self._tried, began = None, replace(self._place)
-        if len(self._progress) > FILES_AT_ONCE:
+    def _look(self, place: Place) -> Page:
+        found = due(self._store, self._lasting, place)
+        if len(self._progress) > ITEMS_AT_ONCE:
             self._progress = {row.file_id: self._progress[row.file_id] for row in found.items if row.file_id in self._progress}
-        try:
-            gone = sweep(self._store, found, self._purge)
-        finally:
-            if self._pages_left <= 0 and self._tried is not None:  # not all were tried
-                last = began if self._pages_done else Place(self._tried.at, self._tried.id)
-                self._place.at, self._place.id = last.at, last.id
-        limited = self._pages_left <= 0 or len(found.items) == FILES_AT_ONCE
-        return Purged(gone, more=limited and self._pages_done > 0)
+        return found
 
-    def _purge(self, store: Store, file: Row[Any]) -> int:
-        """1 once the file is gone."""
-        while self._pages_left > 0 and self._go_on():
-            self._pages_left -= 1
-            self._tried = file
-            with store.transaction(tenant=file.tenant_id) as conn:
-                locked = lock_stale(conn, file.tenant_id, file.file_id, self._older_than_seconds)
-                if locked is None:
-                    return 0
-                progress = self._erase_page(conn, file.tenant_id, file.file_id, locked)
-            self._pages_done += 1
-            if progress is None:
-                self._progress.pop(file.file_id, None)
-                return 1
-            self._progress[file.file_id] = progress  # only now, after the commit
-        return 0
+    def _erase_page(self, store: Store, item: Row[Any]) -> bool | None:
+        with store.transaction(tenant=item.tenant_id) as conn:
+            locked = lock_due(conn, item.tenant_id, item.file_id, self._lasting)
+            if locked is None:
+                return None
+            progress = self._erase_rows(conn, item.tenant_id, item.file_id, locked)
+        if progress is None:
+            self._progress.pop(item.file_id, None)
+            return True
+        self._progress[item.file_id] = progress  # only now, after the commit
+        return False
 
-    def _erase_page(self, conn: Connection, tenant_id: UUID, file_id: UUID, locked: Row[Any]) -> _Progress | None:
+    def _erase_rows(self, conn: Connection, tenant_id: UUID, file_id: UUID, locked: Row[Any]) -> _Progress | None:
         """Where the next page begins; None where the file is gone."""
         if locked.state != ERASING:
+            if locked.state == "processed":
+                conn.execute(_EXPIRE, {"tenant": tenant_id, "file": file_id})
             action = "file.purge" if locked.state == "uploading" else "file.expire"
             record(conn, tenant_id=tenant_id, component=self._store.role.value, action=action, object_kind="file", object_id=file_id)
             if erase(conn, tenant_id, file_id, at_once=self._page_rows):
@@ -139,13 +100,13 @@ class Purge:
         return _Progress(end_idx, needs.ids)
 
 
-def stale(store: Store, older_than_seconds: float, place: Place | None = None) -> Page:
+def due(store: Store, lasting: Lasting, place: Place | None = None) -> Page:
     """(tenant_id, file_id) of files whose time has come, the oldest first."""
-    return Page.look(store, _STALE, place, limit=FILES_AT_ONCE, seconds=older_than_seconds)
+    return Page.look(store, _FIND, place, limit=ITEMS_AT_ONCE, **asdict(lasting))
 
 
-def lock_stale(conn: Connection, tenant_id: UUID, file_id: UUID, older_than_seconds: float) -> Row[Any] | None:
+def lock_due(conn: Connection, tenant_id: UUID, file_id: UUID, lasting: Lasting) -> Row[Any] | None:
     """Asked again under the lock: an upload may have been finished, a job begun."""
     found = {"tenant": tenant_id, "file": file_id}
-    locked: Row[Any] | None = conn.execute(_LOCK_STALE, {**found, "seconds": older_than_seconds}).one_or_none()
+    locked: Row[Any] | None = conn.execute(_LOCK, {**found, **asdict(lasting)}).one_or_none()
     return None if locked is None or conn.execute(_LIVE_JOB, found).scalar_one() else locked

@@ -17,19 +17,21 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.files.files import FileRecord, no_such_file, open_file_record
 from db.id_ranges import IdRange
+from db.jobs.erasing import Which
 from db.jobs.jobs import no_such_job
 from db.schema import files
 from db.sealing.cells import Sealer
 
-Which = Literal["output", "errors"]
 PURPOSE: Final = "batch_output"
 _KINDS: Final[tuple[Which | None, ...]] = (None, "output", "errors")  # in this order, of one age and one id
 
 # What of a tenant is in the list: uploads that are not being erased, and of jobs the files that have a line.
 _IS_THERE: Final = "state NOT IN ('deleted', 'error') AND (expires_at IS NULL OR expires_at > now())"
-_HAS_OUTPUT: Final = "completed_count > 0 AND output_deleted_at IS NULL"
+_UNEXPIRED: Final = "(results_expire_at IS NULL OR results_expire_at > now())"
+_HAS_OUTPUT: Final = f"completed_count > 0 AND output_deleted_at IS NULL AND {_UNEXPIRED}"
 _HAS_ERRORS: Final = (
-    "(failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count)) AND errors_deleted_at IS NULL"
+    "(failed_count > 0 OR (state IN ('cancelled', 'expired') AND row_count > completed_count + failed_count))"
+    f" AND errors_deleted_at IS NULL AND {_UNEXPIRED}"
 )
 _ENDED: Final = "state IN ('completed', 'failed', 'cancelled', 'expired')"
 
@@ -80,7 +82,7 @@ _FILE_AT: Final = text("SELECT created_at FROM files WHERE tenant_id = :tenant A
 _JOB_AT: Final = text("SELECT created_at FROM jobs WHERE tenant_id = :tenant AND job_id = :id")
 _JOBS: Final = text(
     """
-    SELECT job_id, created_at, state, row_count, completed_count, failed_count, retry_count FROM jobs
+    SELECT job_id, created_at, state, row_count, completed_count, failed_count, retry_count, results_expire_at FROM jobs
     WHERE tenant_id = :tenant AND job_id = ANY(:jobs)
     """
 )
@@ -88,7 +90,8 @@ _JOBS: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """The output or error file of a job. ``row_count``: its lines. ``run``: how often the job was run again. ``complete``: it has ended."""
+    """The output or error file of a job. ``row_count``: its lines. ``run``: how often the job was run again. ``complete``: it has ended.
+    ``expires_at``: when it is deleted by itself, known once it is complete."""
 
     job_id: UUID
     which: Which
@@ -96,6 +99,7 @@ class ResultFile:
     row_count: int
     run: int
     complete: bool
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,4 +177,5 @@ def result_file(job: Any, which: Which) -> ResultFile:
     ended_early = job.state in ("cancelled", "expired")
     failures = job.row_count - job.completed_count if ended_early else job.failed_count
     complete = ended_early or job.state in ("completed", "failed")
-    return ResultFile(job.job_id, which, job.created_at, job.completed_count if which == "output" else failures, job.retry_count, complete)
+    row_count = job.completed_count if which == "output" else failures
+    return ResultFile(job.job_id, which, job.created_at, row_count, job.retry_count, complete, job.results_expire_at)

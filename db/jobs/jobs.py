@@ -6,8 +6,8 @@ What moves a job by itself is the dispatcher's: see :mod:`db.queue`.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
@@ -19,6 +19,7 @@ from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.id_ranges import IdRange
+from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import look_on_record
 from db.jobs.specs import open_spec
@@ -26,6 +27,8 @@ from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, 
 from db.schema import job_specs, jobs
 from db.sealing.cells import Sealer, digest_of
 
+IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
+RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
 REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
 TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
 
@@ -40,6 +43,7 @@ _TWIN: Final = text(
     """
     SELECT job_id, request_hmac FROM jobs
     WHERE tenant_id = :tenant AND request_hmac BETWEEN :first AND :last AND created_at > now() - make_interval(secs => :seconds)
+      AND deleted_at IS NULL
     ORDER BY created_at DESC LIMIT 1
     """
 )
@@ -59,7 +63,7 @@ class RequestRef:
 class NewJob:
     """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
     names none. ``completion_window``: how long it may take, or until when. ``request`` finds the job again when its request is
-    repeated. ``head_id``: of the head that the job makes."""
+    repeated. ``head_id``: of the head that the job makes. ``results_expire_seconds``: how long after its end its results are kept."""
 
     task: str
     endpoint: str
@@ -71,6 +75,7 @@ class NewJob:
     completion_window: timedelta | datetime
     request: RequestRef | None = None
     head_id: UUID | None = None
+    results_expire_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ class JobRecord:
     cancelled_at: datetime | None
     output_deleted_at: datetime | None
     errors_deleted_at: datetime | None
+    results_expire_at: datetime | None
     paused_at: datetime | None
     retry_count: int
     metadata: dict[str, str] | None
@@ -121,6 +127,11 @@ class JobRecord:
     @property
     def ended(self) -> bool:
         return self.state not in LIVE_JOBS
+
+    def has(self, which: Which) -> bool:
+        """Whether these results of it can still be there: not deleted, not past their expiry."""
+        deleted_at = self.output_deleted_at if which == "output" else self.errors_deleted_at
+        return deleted_at is None and (self.results_expire_at is None or self.results_expire_at > datetime.now(UTC))
 
     @property
     def paused(self) -> bool:
@@ -191,7 +202,7 @@ def list_jobs(
 ) -> tuple[list[JobRecord], bool]:
     """A page of the tenant's jobs, newest first, and whether there are more. ``after``: the last id of the page before; NotFound where
     unknown. ``within``: only jobs whose ids lie there."""
-    query = select(jobs.c.job_id).where(jobs.c.tenant_id == actor.tenant_id).limit(limit + 1)
+    query = select(jobs.c.job_id).where(jobs.c.tenant_id == actor.tenant_id, IS_THERE).limit(limit + 1)
     if within is not None:
         query = query.where(jobs.c.job_id.between(within.first, within.last))
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
@@ -219,7 +230,7 @@ def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     ended otherwise."""
     with store.transaction(tenant=actor.tenant_id) as conn:
         state = conn.execute(
-            select(jobs.c.state).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id).with_for_update()
+            select(jobs.c.state).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE).with_for_update()
         ).scalar_one_or_none()
         if state is not None:
             following = cancelled_job(JobState(state))
@@ -237,34 +248,28 @@ def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     return get_job(store, actor, job_id)
 
 
-def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"]) -> None:
-    """Deletes the answers of an ended job, or its failures. Raises Conflict (``job_not_ended``) before, NotFound where they are gone."""
+def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Which) -> bool:
+    """Deletes the answers of an ended job, or its failures; False where they are out of sight, and go page by page from now on. Raises
+    Conflict (``job_not_ended``) before, NotFound where they are gone."""
     column = jobs.c.output_deleted_at if which == "output" else jobs.c.errors_deleted_at
-    own = (jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id)
     with store.transaction(tenant=actor.tenant_id) as conn:
-        found = conn.execute(select(jobs.c.state, jobs.c.file_id).where(*own, column.is_(None)).with_for_update()).one_or_none()
-        if found is not None:
-            if found.state in LIVE_JOBS:
+        state = conn.execute(
+            select(jobs.c.state)
+            .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, column.is_(None), ~RESULTS_EXPIRED)
+            .with_for_update()
+        ).scalar_one_or_none()
+        if state is not None:
+            if state in LIVE_JOBS:
                 raise Conflict(code="job_not_ended", message="The batch is still running: cancel it, or wait for its end.")
-            conn.execute(update(jobs).where(*own).values({column: func.now()}))
-            # Of a job that ended early, a row without a result is one that never ran: there the answered ones must go on being known.
-            ended_early = found.state in {JobState.CANCELLED, JobState.EXPIRED} and which == "output"
-            conn.execute(
-                _EMPTY_RESULTS if ended_early else _DELETE_RESULTS,
-                {"tenant": actor.tenant_id, "job": job_id, "outcome": 1 if which == "output" else 2},
-            )
             record_act(conn, store, actor, f"results.delete.{which}", object_kind="job", object_id=job_id, job_id=job_id)
-            _tidy(conn, actor.tenant_id, job_id, found.file_id)
-    if found is None:
+            gone = erase_results(conn, actor.tenant_id, job_id, (which,))
+    if state is None:
         raise no_such_job(store, actor, f"results.delete.{which}", job_id)
+    return gone
 
 
 def no_such_job(store: Store, actor: Actor, action: str, job_id: UUID) -> NotFound:
     return not_found(store, actor, action, "job", job_id, "There is no batch with this id.")
-
-
-_DELETE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = :outcome")
-_EMPTY_RESULTS: Final = text("UPDATE results SET payload_sealed = NULL WHERE tenant_id = :tenant AND job_id = :job AND outcome = :outcome")
 
 
 def _find_twin(conn: Connection, actor: Actor, request_hmac: bytes) -> UUID | None:
@@ -309,6 +314,7 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             completion_window_seconds=func.greatest(1, func.ceil(func.extract("epoch", deadline - func.now()))),
             row_count=file.row_count,
             request_hmac=request_hmac,
+            results_expire_seconds=new.results_expire_seconds,
             deadline=deadline,
         )
     )
@@ -337,7 +343,7 @@ def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
         conn.execute(
             select(jobs, job_specs.c.metadata_sealed)
             .outerjoin(job_specs, (job_specs.c.tenant_id == jobs.c.tenant_id) & (job_specs.c.job_id == jobs.c.job_id))
-            .where(jobs.c.tenant_id == actor.tenant_id, which)
+            .where(jobs.c.tenant_id == actor.tenant_id, IS_THERE, which)
             .order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
         )
     )
@@ -360,7 +366,16 @@ class _Opened:
         values = {
             name: value
             for name, value in row._mapping.items()
-            if name not in {"metadata_sealed", "request_hmac", "rerun_from_idx", "turn_at"}
+            if name
+            not in {
+                "metadata_sealed",
+                "request_hmac",
+                "rerun_from_idx",
+                "turn_at",
+                "deleted_at",
+                "erase_from_idx",
+                "results_expire_seconds",
+            }
         }
         metadata: dict[str, str] | None = None
         if row.metadata_sealed is not None:
@@ -389,29 +404,6 @@ def _prepare(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]
     sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
     of_files = {file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", file_id), name) for file_id, name in names.items()}
     return _Opened(counts, sealers, of_files, [*(row.metadata_sealed for row in sealed), *names.values()])
-
-
-def _tidy(conn: Connection, tenant_id: UUID, job_id: UUID, file_id: UUID) -> None:
-    """After an output was deleted: what was kept for its sake goes too."""
-    job = conn.execute(
-        select(jobs.c.output_deleted_at.is_not(None) & jobs.c.errors_deleted_at.is_not(None)).where(
-            jobs.c.tenant_id == tenant_id, jobs.c.job_id == job_id
-        )
-    ).scalar_one()
-    if not job:
-        return
-    conn.execute(_DELETE_STUBS, {"tenant": tenant_id, "job": job_id})
-    tidy_file(conn, tenant_id, file_id)
-
-
-def tidy_file(conn: Connection, tenant_id: UUID, file_id: UUID) -> None:
-    """After a job or an output is gone: what a deleted file had kept for its sake goes too."""
-    if conn.execute(_LOCK_TOMBSTONE, {"tenant": tenant_id, "file": file_id}).one_or_none() is not None:
-        files.erase(conn, tenant_id, file_id)
-
-
-_DELETE_STUBS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
-_LOCK_TOMBSTONE: Final = text("SELECT FROM files WHERE tenant_id = :tenant AND file_id = :file AND state = 'deleted' FOR UPDATE")
 
 
 def read_spec(store: Store, actor: Actor, job_id: UUID) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import no_such_job
+from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, no_such_job
 from db.lifecycle import LIVE_JOBS, JobState
 from db.schema import jobs
 from db.sealing.cells import Sealer
@@ -126,16 +126,17 @@ def has_results(store: Store, actor: Actor, job_id: UUID) -> tuple[bool, bool]:
     if job is None:
         raise no_such_job(store, actor, "job.read", job_id)
     never_ran = job.state in _NEVER_RAN and job.row_count > job.completed_count + job.failed_count
-    return has.output and job.output_deleted_at is None, (has.errors or never_ran) and job.errors_deleted_at is None
+    return has.output and not _is_deleted(job, "output"), (has.errors or never_ran) and not _is_deleted(job, "errors")
 
 
 def _find(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any] | None:
-    found: Row[Any] | None = conn.execute(select(jobs).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id)).one_or_none()
+    of_job = (jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE)
+    found: Row[Any] | None = conn.execute(select(jobs, RESULTS_EXPIRED.label("results_expired")).where(*of_job)).one_or_none()
     return found
 
 
 def _is_deleted(job: Row[Any], which: str) -> bool:
-    return (job.output_deleted_at if which == "output" else job.errors_deleted_at) is not None
+    return job.results_expired or (job.output_deleted_at if which == "output" else job.errors_deleted_at) is not None
 
 
 def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"], after: Place | None) -> _Reading:

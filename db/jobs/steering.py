@@ -14,8 +14,9 @@ from db.audit.acts import record_act
 from db.connect import Store
 from db.errors import Conflict, StoreError
 from db.files import files
+from db.jobs.erasing import erase_job
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import JobRecord, get_job, no_such_job, tidy_file
+from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, JobRecord, get_job, no_such_job
 from db.jobs.turn import take_turn
 from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
 from db.schema import jobs
@@ -67,14 +68,13 @@ _RETRY: Final = text(
     UPDATE jobs SET state = :next, retry_count = retry_count + 1, deadline = now() + make_interval(secs => completion_window_seconds),
         in_progress_at = CASE WHEN :next = 'validating' THEN NULL ELSE in_progress_at END, paused_at = NULL, finalizing_at = NULL,
         completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, errors = NULL,
+        results_expire_at = NULL,
         head_id = CASE WHEN head_id IS NOT NULL THEN gen_random_uuid() END
     WHERE tenant_id = :tenant AND job_id = :job AND state = :state RETURNING deadline, priority, row_count
     """
 )
 _RERUN_FROM: Final = text("UPDATE jobs SET rerun_from_idx = least(rerun_from_idx, :first) WHERE tenant_id = :tenant AND job_id = :job")
 _ERASE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
-_ERASE_KEY: Final = text("DELETE FROM data_keys WHERE tenant_id = :tenant AND owner_kind = 'job' AND owner_id = :job")
-_ERASE_JOB: Final = text("DELETE FROM jobs WHERE tenant_id = :tenant AND job_id = :job")
 
 
 def pause_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
@@ -129,31 +129,30 @@ def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     return get_job(store, actor, job_id)
 
 
-def delete_job(store: Store, actor: Actor, job_id: UUID) -> None:
-    """Removes a job in whatever state, with its results, its settings and its key. Who is at work on it stores nothing more.
+def delete_job(store: Store, actor: Actor, job_id: UUID) -> bool:
+    """Removes a job in whatever state, with its results, its settings and its key. Who is at work on it stores nothing more. False where it
+    is out of sight, and its rows go page by page from now on.
 
     Raises NotFound. The record of what was done with it stays.
     """
-    key = {"tenant": actor.tenant_id, "job": job_id}
     with store.transaction(tenant=actor.tenant_id) as conn:
         job = _lock(conn, actor, job_id)
         if job is not None:
-            _lock_shards(conn, key)  # a write that is under way ends first, and no other begins
-            conn.execute(_ERASE_RESULTS, key)
-            conn.execute(_ERASE_KEY, key)
-            conn.execute(_ERASE_JOB, key)  # its shards and its settings go with it
             record_act(conn, store, actor, "job.delete", object_kind="job", object_id=job_id, job_id=job_id)
-            tidy_file(conn, actor.tenant_id, job.file_id)
+            gone = erase_job(conn, actor.tenant_id, job_id)
     if job is None:
         raise no_such_job(store, actor, "job.delete", job_id)
     store.keyring.forget(actor.tenant_id, "job", job_id)
+    return gone
 
 
 def _lock(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any] | None:
     """FOR NO KEY UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half, and the
     caller needs that shard. Each would wait for the other."""
     locked: Row[Any] | None = conn.execute(
-        select(jobs).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id).with_for_update(key_share=True)
+        select(jobs, RESULTS_EXPIRED.label("results_expired"))
+        .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE)
+        .with_for_update(key_share=True)
     ).one_or_none()
     return locked
 
@@ -189,7 +188,7 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
             message = "No row of the batch's file can be read, so that none of it ever ran: upload it corrected and make a new batch."
             raise Conflict(code="cannot_retry", message=message)
         raise Conflict(code="cannot_retry", message=f"The batch is {job.state}: only one that has ended can be run again where it failed.")
-    if job.output_deleted_at is not None or job.errors_deleted_at is not None:
+    if job.output_deleted_at is not None or job.errors_deleted_at is not None or job.results_expired:
         raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
     if not files.is_readable(conn, actor.tenant_id, job.file_id):
         raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")

@@ -15,7 +15,7 @@ from db.jobs.jobs import no_such_job
 TOLD: Final = 20
 NAMED: Final = 20  # workers
 
-_JOB: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job")
+_JOB: Final = text("SELECT FROM jobs WHERE tenant_id = :tenant AND job_id = :job AND deleted_at IS NULL")
 _TOTALS: Final = text(
     """
     SELECT state, count(*) AS shards, sum(completed_count + failed_count) AS rows, sum(crash_attempts) AS crashes,

@@ -73,6 +73,7 @@ _END: Final = text(
         cancelled_at = CASE WHEN :next = 'cancelled' THEN now() ELSE cancelled_at END,
         expired_at = CASE WHEN :next = 'expired' THEN now() ELSE expired_at END,
         failed_at = CASE WHEN :next = 'failed' THEN now() ELSE failed_at END, errors = :reasons,
+        results_expire_at = now() + make_interval(secs => results_expire_seconds),
         completed_count = sums.completed, failed_count = sums.failed,
         input_tokens = sums.input_tokens, output_tokens = sums.output_tokens, metrics = sums.metrics
     FROM (SELECT coalesce(sum(completed_count), 0) AS completed, coalesce(sum(failed_count), 0) AS failed,

@@ -12,6 +12,7 @@ from db.connect import Store
 from db.files.files import create_file
 from db.files.rows import NewRow, RowWriter
 from db.settings import Role
+from tests.db.flow import Flow
 
 Stores = Callable[[Role], Store]
 
@@ -38,6 +39,42 @@ def file_in_use(stores: Stores, tenant: Actor) -> None:
 def test_the_dispatcher_destroys_nothing_that_is_in_use(stores: Stores, statement: str) -> None:
     with stores(Role.DISPATCHER).transaction() as conn:
         assert conn.execute(text(statement)).rowcount == 0
+
+
+@pytest.fixture
+def job_in_work(stores: Stores, tenant: Actor) -> None:
+    flow = Flow(stores)
+    flow.job(tenant, 2)
+    flow.answer(flow.claim(), [0], finish=False)
+
+
+@pytest.mark.usefixtures("job_in_work")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM jobs",
+        "DELETE FROM shards",
+        "DELETE FROM results",
+        "DELETE FROM data_keys WHERE owner_kind = 'job'",
+        "UPDATE results SET payload_sealed = NULL",
+    ],
+)
+def test_the_dispatcher_erases_nothing_of_a_job_that_was_not_deleted(stores: Stores, statement: str) -> None:
+    with stores(Role.DISPATCHER).transaction() as conn:
+        assert conn.execute(text(statement)).rowcount == 0
+
+
+@pytest.mark.usefixtures("job_in_work")
+@pytest.mark.parametrize("mark", ["deleted_at = now()", "output_deleted_at = now()", "errors_deleted_at = now()", "erase_from_idx = 0"])
+def test_the_dispatcher_deletes_no_job_that_has_not_ended(stores: Stores, mark: str) -> None:
+    with pytest.raises(ProgrammingError, match="row-level security"), stores(Role.DISPATCHER).transaction() as conn:
+        conn.execute(text(f"UPDATE jobs SET {mark}"))
+
+
+@pytest.mark.usefixtures("file_in_use")
+def test_the_dispatcher_lets_no_file_expire_on_its_first_day(stores: Stores) -> None:
+    with stores(Role.DISPATCHER).transaction() as conn:
+        assert conn.execute(text("UPDATE files SET expires_at = now()")).rowcount == 0
 
 
 FORGED = text(

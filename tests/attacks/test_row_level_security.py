@@ -46,10 +46,10 @@ tenant_keys         SIu-   S---    ----        ----     ----
 data_keys           SI-D   S---    s--D        ----     ----
 files               SIUD   ----    s-uD        ----     ----
 rows                SIuD   S---    s-uD        ----     ----
-jobs                SIUD   S---    S-u-        ----     ----
+jobs                SIUD   S---    S-uD        ----     ----
 job_specs           SI--   S---    ----        ----     ----
-shards              S-u-   S-u-    SIu-        ----     ----
-results             S-uD   sI--    si--        ----     ----
+shards              S-uD   S-u-    SIuD        ----     ----
+results             S-uD   sI--    siuD        ----     ----
 label_sets          SIUD   S---    ----        ----     ----
 models              S--D   SIu-    ----        ----     ----
 schedules           SIUD   ----    ----        ----     ----
@@ -85,7 +85,7 @@ SOME_COLUMNS = {
         "files",
         "s",
     ): "tenant_id file_id purpose state error_code size_bytes size_chars row_count defect_count created_at expires_at",
-    ("dispatcher", "files", "u"): "state name_sealed",
+    ("dispatcher", "files", "u"): "state name_sealed expires_at",
     ("dispatcher", "rows", "s"): "tenant_id file_id idx line endpoint defect size",
     ("dispatcher", "rows", "u"): "body_sealed",
     (
@@ -93,7 +93,7 @@ SOME_COLUMNS = {
         "jobs",
         "u",
     ): "state completed_count failed_count input_tokens output_tokens errors metrics in_progress_at turn_at finalizing_at"
-    " completed_at failed_at expired_at cancelled_at",
+    " completed_at failed_at expired_at cancelled_at output_deleted_at errors_deleted_at deleted_at erase_from_idx results_expire_at",
     (
         "dispatcher",
         "shards",
@@ -101,6 +101,7 @@ SOME_COLUMNS = {
     ): "end_idx cost state epoch priority deadline not_before dispatched_at lease_expires_at worker crash_attempts"
     " error_attempts last_error completed_count failed_count input_tokens output_tokens metrics",
     ("dispatcher", "results", "s"): "tenant_id job_id idx outcome code epoch",
+    ("dispatcher", "results", "u"): "payload_sealed",
     ("dispatcher", "results", "i"): "tenant_id job_id idx outcome code epoch",
 }
 # Coordination, without ciphertext: these look across tenants. Everybody else, everywhere else, sees no row of another tenant.
@@ -185,6 +186,9 @@ def test_the_matrix_speaks_of_every_table_and_component() -> None:
 
 def test_each_component_can_do_what_the_matrix_says_and_no_more(scene: Scene, as_superuser: AsSuperuser) -> None:
     as_superuser("UPDATE files SET expires_at = now() - interval '1 hour'")  # the dispatcher removes no others: test_dispatcher_reach.py
+    as_superuser("UPDATE jobs SET state = 'failed', deleted_at = now(), erase_from_idx = 0")
+    for name in ("files", "jobs"):
+        scene.samples[name, scene.own.tenant_id] = sample(as_superuser, metadata.tables[name], scene.own.tenant_id)
     found: dict[tuple[str, str], str] = {}
     for role in Role:
         with scene.as_role(role) as conn:

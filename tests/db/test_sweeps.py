@@ -12,6 +12,7 @@ from db.connect import LOCK_TIMEOUT_MS, Store
 from db.files import purge
 from db.jobs.jobs import JobRecord, cancel_job, get_job
 from db.lifecycle import Shard
+from db.purging import Lasting
 from db.queue import endings, recovery
 from db.queue.endings import cancel_shards, expire_jobs
 from db.queue.recovery import reap_leases
@@ -124,16 +125,16 @@ def test_a_pass_begins_at_the_first_again_where_there_is_nothing_behind(flow: Fl
 
 
 def test_files_that_cannot_be_purged_do_not_use_up_every_pass(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purge, "FILES_AT_ONCE", 2)
+    monkeypatch.setattr(purge, "ITEMS_AT_ONCE", 2)
     files = [flow.upload(tenant, 5) for _ in range(3)]
     flow.execute(tenant, "UPDATE files SET expires_at = now() - interval '1 hour'")
-    passes = purge.Purge(flow.dispatcher, 3600)
+    passes = purge.FilePurge(flow.dispatcher, Lasting(3600))
     with flow.api.transaction(tenant=tenant.tenant_id) as frozen:
         frozen.execute(text("SELECT FROM rows WHERE file_id = ANY(:files) FOR UPDATE"), {"files": [file.file_id for file in files[:2]]})
         with pytest.raises(Unfinished):
             passes.run()
-        assert passes.run().files == 1
-    assert passes.run().files == 2
+        assert passes.run().gone == 1
+    assert passes.run().gone == 2
 
 
 def test_a_sweep_ends_where_its_connection_is_lost(flow: Flow) -> None:

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from db.connect import Store
-from db.files.purge import Purge
+from db.files.purge import FilePurge
 from db.jobs import jobs
+from db.purging import Lasting
 from db.settings import Role
 from tests.faults.conftest import Verdict
 from tests.faults.front import Front, lines_of, load_of, start_front
@@ -71,8 +72,8 @@ def test_an_upload_whose_api_was_killed_is_purged(house: House, stores: Stores, 
         killed.process.kill()
     left = staged(house)
     assert left[0] == 1
-    assert Purge(stores(Role.DISPATCHER), 3600).run().files == 0, "it may still be on its way"
-    assert Purge(stores(Role.DISPATCHER), 0).run().files == 1
+    assert FilePurge(stores(Role.DISPATCHER), Lasting(3600)).run().gone == 0, "it may still be on its way"
+    assert FilePurge(stores(Role.DISPATCHER), Lasting(0)).run().gone == 1
     assert staged(house) == (0, 0, 0)
     run_to_the_end(house, start_front(house), documents, verdict, rows_purged=left[1])
 

@@ -1,8 +1,8 @@
 """The reconciler: what became of work whose worker is gone. Two threads beside the dispatcher's loop, active while that leads.
 
 One looks after leases and nothing else: those that ran out make their shards ready again (or bisect a shard that keeps killing workers).
-The other keeps house, which may take long: uploads that stood still and files past their expiry are removed, and workers that fell silent
-long ago forgotten; how the work goes is measured for /metrics.
+The other keeps house, which may take long: uploads that stood still, what is past its expiry and what was deleted are erased, and workers
+that fell silent long ago forgotten; how the work goes is measured for /metrics.
 Lost messages need no duty of their own: the dispatcher offers a shard again when nobody claimed it. All of it is compare-and-set on state
 and epoch, by the database's clock, so two reconcilers do no harm.
 """
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from db.connect import Store
-from db.files.purge import Purge
+from db.files.purge import FilePurge
+from db.jobs.purge import JobPurge
 from db.operators import health
 from db.operators.fleet import forget_silent
+from db.purging import Lasting
 from db.queue import recovery
 from db.sweeps import Place, Unfinished
 from workers import metrics
@@ -59,14 +61,16 @@ class Reconciler:
         self._settings = settings
         self._active = threading.Event()
         self._closing = threading.Event()
-        self._purge = Purge(store, settings.stale_upload_seconds, go_on=self._may_go_on)
+        self._file_purge = FilePurge(store, _lasting(settings), go_on=self._may_go_on)
+        self._job_purge = JobPurge(store, _lasting(settings), go_on=self._may_go_on)
         self._reaping = Place()
         self._rotas = [
             Rota("reconciler", [Duty("reap", settings.reap_seconds, self.reap)]),
             Rota(
                 "upkeep",
                 [
-                    Duty("purge", PURGE_SECONDS, self.purge),
+                    Duty("purge_jobs", PURGE_SECONDS, self.purge_jobs),
+                    Duty("purge_files", PURGE_SECONDS, self.purge_files),
                     Duty("forget", PURGE_SECONDS, self.forget),
                     Duty("measure", MEASURE_SECONDS, self.measure),
                 ],
@@ -106,9 +110,13 @@ class Reconciler:
             log.warning("%d lease(s) ran out; their shards are offered again", reaped)
             metrics.reaped.inc(reaped)
 
-    def purge(self) -> bool:
-        """Uploads that were cut off, and files past their expiry, removed with their rows."""
-        return self._purge.run().more
+    def purge_jobs(self) -> bool:
+        """What is left of jobs and results that were deleted, are past their expiry, or were kept for long enough."""
+        return self._job_purge.run().more
+
+    def purge_files(self) -> bool:
+        """The same of files, and uploads that were cut off, removed with their rows."""
+        return self._file_purge.run().more
 
     def forget(self) -> int:
         """Workers that were not seen for a day."""
@@ -154,3 +162,11 @@ class Reconciler:
 
     def _may_go_on(self) -> bool:
         return self._active.is_set() and not self._closing.is_set()
+
+
+def _lasting(settings: DispatcherSettings) -> Lasting:
+    files, results, jobs = (
+        None if days is None else days * 86_400.0
+        for days in (settings.keep_files_days, settings.keep_results_days, settings.keep_jobs_days)
+    )
+    return Lasting(settings.stale_upload_seconds, files=files, results=results, jobs=jobs)

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from api.streams import sizes
 from db.connect import Store
-from db.files.purge import Purge
+from db.files.purge import FilePurge
+from db.purging import ERASED_AT_ONCE, Lasting
 from db.schema import files, rows
 from db.settings import Role
 from tests.api.conftest import Served
@@ -178,6 +179,30 @@ def test_a_deleted_file_is_gone_with_its_rows(api: Served, stores: Stores) -> No
     assert count_of(stores, api)[1] == 0
 
 
+def test_a_large_file_and_a_large_job_are_gone_at_once_and_answered_while_their_rows_are_erased(api: Served) -> None:
+    http = api.http()
+    file_id = api.upload(classify_file(ERASED_AT_ONCE + 1)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "completion_window": "1h"}).json()
+    for path, kind in ((f"/v1/batches/{batch['id']}", "batch"), (f"/v1/files/{file_id}", "file")):
+        response = http.delete(path)
+        expected = {"id": path.rpartition("/")[2], "object": kind, "deleted": True, "state": "deleting"}
+        assert (response.status_code, response.json()) == (202, expected)
+        assert error_of(http.get(path))[:2] == (404, "not_found")
+
+
+def test_a_jobs_files_expire_where_that_was_asked_for(api: Served, mill: Mill) -> None:
+    http = api.http()
+    request = {"input_file_id": api.upload(classify_file()).json()["id"], "endpoint": CLASSIFY, "completion_window": "1h"}
+    expiring = http.post("/v1/batches", json={**request, "output_expires_after": {"anchor": "created_at", "seconds": 7200}}).json()
+    lasting = http.post("/v1/batches", json=request).json()
+    mill.run_all()
+    ended, kept = (http.get(f"/v1/batches/{batch['id']}").json() for batch in (expiring, lasting))
+    shown = http.get(f"/v1/files/{ended['output_file_id']}").json()
+    assert shown["expires_at"] == ended["completed_at"] + 7200
+    assert shown in http.get("/v1/files", params={"purpose": "batch_output"}).json()["data"]
+    assert http.get(f"/v1/files/{kept['output_file_id']}").json()["expires_at"] is None
+
+
 def test_results_can_be_read_while_the_job_runs(api: Served, mill: Mill) -> None:
     file_id = api.upload(classify_file(ROWS)).json()["id"]
     http = api.http()
@@ -307,7 +332,7 @@ def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(serve: Callable[
     content = b"".join(body()) if length_known else body()
     response = api.http().post("/v1/files", content=content, headers={"content-type": "multipart/form-data; boundary=b"})
     assert error_of(response)[:2] == (413, "file_too_large")
-    Purge(stores(Role.DISPATCHER), 3600).run()  # what is left of a large one
+    FilePurge(stores(Role.DISPATCHER), Lasting(3600)).run()  # what is left of a large one
     assert count_of(stores, api) == (0, 0)
 
 

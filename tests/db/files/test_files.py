@@ -5,11 +5,12 @@ import pytest
 from db.actors import Actor
 from db.errors import Conflict, NotFound
 from db.files.files import create_file, delete_file, get_file
-from db.files.purge import Purge, Purged
+from db.files.purge import FilePurge
 from db.files.rows import RowWriter
 from db.jobs.file_lists import list_files
 from db.jobs.jobs import cancel_job, delete_outputs
 from db.jobs.results import iter_results
+from db.purging import Lasting, Purged
 from db.queue.endings import finalize_jobs
 from db.queue.shards import claim_any
 from tests.db.flow import Flow, Stores, plain
@@ -64,12 +65,12 @@ def test_a_large_file_is_gone_at_once_for_its_owner_and_its_rows_page_by_page(
         with pytest.raises(NotFound):
             act(flow.api, tenant, file.file_id)
     assert list_files(flow.api, tenant, limit=5)[0] == []
-    purge = Purge(flow.dispatcher, 3600, page_rows=10, pages=1)
+    purge = FilePurge(flow.dispatcher, Lasting(3600), page_rows=10, pages=1)
     assert purge.run() == Purged(0, more=True)
     assert flow.file_counts(tenant)[1] == 15
     purge.run()
     purge.run()
-    assert Purge(flow.dispatcher, 3600, page_rows=10).run().files <= 1
+    assert FilePurge(flow.dispatcher, Lasting(3600), page_rows=10).run().gone <= 1
     assert flow.file_counts(tenant) == (0, 0, 0)
 
 
@@ -84,13 +85,13 @@ def test_a_large_file_whose_outputs_are_needed_keeps_its_ids_and_loses_its_bodie
         flow.answer(lease)
     finalize_jobs(flow.dispatcher)
     delete_file(flow.api, tenant, file.file_id)
-    Purge(flow.dispatcher, 3600, page_rows=10).run()
+    FilePurge(flow.dispatcher, Lasting(3600), page_rows=10).run()
     assert flow.execute(tenant, "SELECT count(*), count(body_sealed) FROM rows") == [(25, 0)]
     read = [line.custom_id for line in iter_results(flow.api, tenant, job.job_id, which="output")]
     assert read == [f"id-{at}" for at in range(25)]
     delete_outputs(flow.api, tenant, job.job_id, "output")
     delete_outputs(flow.api, tenant, job.job_id, "errors")
-    Purge(flow.dispatcher, 3600, page_rows=10).run()
+    FilePurge(flow.dispatcher, Lasting(3600), page_rows=10).run()
     assert flow.file_counts(tenant)[1:] == (0, 0)
 
 
@@ -100,7 +101,7 @@ def test_a_large_upload_that_is_broken_off_is_left_to_the_purge(flow: Flow, tena
     writer.append([plain(at) for at in range(25)])
     writer.abort()
     assert flow.file_counts(tenant) == (1, 25, 0)
-    assert Purge(flow.dispatcher, 3600, page_rows=10).run().files == 1
+    assert FilePurge(flow.dispatcher, Lasting(3600), page_rows=10).run().gone == 1
     assert flow.file_counts(tenant) == (0, 0, 0)
 
 

@@ -7,11 +7,13 @@ from tests.faults.mutants.mutant import Mutant
 RESULTS: Final = "db/queue/results.py"
 RECOVERY: Final = "db/queue/recovery.py"
 ENDINGS: Final = "db/queue/endings.py"
+ERASING: Final = "db/jobs/erasing.py"
 LIFECYCLE: Final = "db/lifecycle.py"
 _RESULTS_TEST: Final = "tests/db/queue/test_results.py::"
 _RECOVERY_TEST: Final = "tests/db/queue/test_recovery.py::"
 _SHARDS_TEST: Final = "tests/db/queue/test_shards.py::"
 _LIFECYCLE_TEST: Final = "tests/unit/db/test_lifecycle.py::"
+_PURGE_TEST: Final = "tests/db/jobs/test_purge.py::"
 _READING_TEST: Final = "tests/db/jobs/test_results.py::"
 _NEW_EPOCH: Final = "tests/db/queue/test_endings.py::test_shards_that_a_cancel_or_a_deadline_ended_have_a_new_epoch"
 
@@ -423,6 +425,34 @@ MUTANTS: Final = (
         "db/files/files.py",
         (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
         ("tests/db/files/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
+    ),
+    Mutant(
+        "deleted-fenced-off",
+        "who is at work on a deleted job stores nothing more",
+        ERASING,
+        (("    conn.execute(_FENCE_OFF, key)\n", ""),),
+        (f"{_PURGE_TEST}test_nothing_of_a_large_job_that_is_deleted_while_it_runs_is_claimed_stored_or_ended",),
+    ),
+    Mutant(
+        "deleted-key",
+        "the key of a deleted job is gone before its rows are",
+        ERASING,
+        (("    conn.execute(_ERASE_KEY, key)\n", ""),),
+        (f"{_PURGE_TEST}test_a_large_job_is_gone_for_its_owner_at_once_and_its_key_too",),
+    ),
+    Mutant(
+        "deleted-to-the-last-shard",
+        "no result outlives its job, not even of a shard that was halved meanwhile",
+        ERASING,
+        (("    if conn.execute(_ERASE_SHARDS_LEFT, key).rowcount:", "    if False:"),),
+        (f"{_PURGE_TEST}test_what_is_written_under_a_shard_that_came_behind_the_pages_is_erased_too",),
+    ),
+    Mutant(
+        "expired-results-hidden",
+        "results are not read past their expiry",
+        "db/jobs/results.py",
+        (("return job.results_expired or (", "return ("),),
+        (f"{_PURGE_TEST}test_expired_results_are_gone_at_once_and_erased_by_the_purge",),
     ),
     Mutant(
         "twins-in-turn",

@@ -7,7 +7,8 @@ from sqlalchemy import select, text
 
 from db.actors import Actor
 from db.connect import Store
-from db.files.purge import Purge, Purged
+from db.files.purge import FilePurge
+from db.purging import Purged
 from db.queue import dispatch, recovery, shards
 from db.schema import shards as shards_table
 from db.settings import Role
@@ -45,7 +46,7 @@ def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(
         raise RuntimeError("something with content in it")
 
     monkeypatch.setattr(recovery, "reap_leases", fail)
-    monkeypatch.setattr(Purge, "run", lambda _self: purged.append(1) or Purged(0, more=False))
+    monkeypatch.setattr(FilePurge, "run", lambda _self: purged.append(1) or Purged(0, more=False))
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings())
     for now in (1000.0, 1001.5, 1003.0):
         reconciler.run_due(now)
@@ -74,7 +75,7 @@ def test_how_the_work_goes_is_measured_while_this_process_leads(stores: Stores, 
 def test_leases_are_looked_after_while_a_purge_takes_its_time(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     purging, reaped, over = threading.Event(), threading.Event(), threading.Event()
 
-    def purge(_self: Purge) -> Purged:
+    def purge(_self: FilePurge) -> Purged:
         purging.set()
         over.wait(10)
         return Purged(1, more=False)
@@ -84,7 +85,7 @@ def test_leases_are_looked_after_while_a_purge_takes_its_time(stores: Stores, mo
             reaped.set()
         return []
 
-    monkeypatch.setattr(Purge, "run", purge)
+    monkeypatch.setattr(FilePurge, "run", purge)
     monkeypatch.setattr(recovery, "reap_leases", reap)
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=0.5))
     reconciler.resume()
@@ -99,13 +100,13 @@ def test_leases_are_looked_after_while_a_purge_takes_its_time(stores: Stores, mo
 
 def test_a_purge_that_ended_at_its_limit_goes_on_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = iter([Purged(0, more=True), Purged(1, more=False)])
-    monkeypatch.setattr(Purge, "run", lambda _self: next(passes))
-    failures = sample("textmill_reconciler_duty_failures_total", duty="purge") or 0
+    monkeypatch.setattr(FilePurge, "run", lambda _self: next(passes))
+    failures = sample("textmill_reconciler_duty_failures_total", duty="purge_files") or 0
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings())
     for now in (1000.0, 1000.1, 1000.2):
         reconciler.run_due(now)
     assert next(passes, None) is None
-    assert (sample("textmill_reconciler_duty_failures_total", duty="purge") or 0) == failures
+    assert (sample("textmill_reconciler_duty_failures_total", duty="purge_files") or 0) == failures
 
 
 def test_nothing_is_purged_by_a_process_that_does_not_lead(stores: Stores, tenant: Actor) -> None:
@@ -114,11 +115,11 @@ def test_nothing_is_purged_by_a_process_that_does_not_lead(stores: Stores, tenan
         connection.execute(text("UPDATE jobs SET state = 'failed'"))
         connection.execute(text("UPDATE files SET expires_at = now()"))
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=60))
-    reconciler.purge()
+    reconciler.purge_files()
     assert file_states(stores(Role.DISPATCHER)) == ["processed"]
     reconciler.resume()
     try:
-        reconciler.purge()
+        reconciler.purge_files()
         assert file_states(stores(Role.DISPATCHER)) == ["deleted"]
     finally:
         reconciler.stop()
