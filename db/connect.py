@@ -16,7 +16,7 @@ from db.settings import Role, StoreSettings
 log = logging.getLogger("textmill.store")
 
 LOCK_TIMEOUT_MS: Final = 5_000  # a lock held by an admin must not outlast a lease silently
-STATEMENT_TIMEOUT_MS: Final = 300_000  # duplicates of a million-row file are found in one statement
+STATEMENT_TIMEOUT_MS: Final = 300_000  # a retry forgets the failures of a job in one statement
 # A worker that is stopped in the middle of a transaction keeps its locks, which the reconciler steps around. While it copies rows the
 # server waits in a statement, else between two: both end within about a lease. No transaction of ours waits for anything but the database.
 WORKER_STATEMENT_TIMEOUT_MS: Final = 30_000

@@ -1,8 +1,9 @@
-"""The rows of a file: written as a stream of sealed chunks, read back page by page. Memory stays flat with the file's size."""
+"""The rows of a file: written as a stream of sealed chunks, read back page by page. Memory stays flat with the file's size, but for eight
+bytes a row (:mod:`db.files.doubles`)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -14,11 +15,13 @@ from db.audit.acts import record_act
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
+from db.files.doubles import Doubles
 from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
 from db.sealing.cells import Sealer
 
 CHUNK_ROWS: Final = 4096
 CHUNK_BYTES: Final = 8 << 20  # sealed rows of a chunk are held in memory, once
+MARKED_AT_ONCE: Final = 10_000  # rows whose custom id came before, a transaction
 PAGE_BYTES: Final = 4 << 20  # a page ends after the row that passes this
 
 _STAGING: Final = bulk.Staging(
@@ -47,20 +50,11 @@ _MOVE: Final = text(
     """
 )
 _LOCK: Final = text("SELECT row_count FROM files WHERE tenant_id = :tenant AND file_id = :file AND state = 'uploading' FOR UPDATE")
-# The array makes it one index look-up for each double: without statistics, which a new file has none of, a join may be planned as
-# every row with every row.
-_MARK_DUPLICATES: Final = text(
+_MARK_DOUBLES: Final = text(
     """
     UPDATE rows SET defect = 'duplicate_custom_id'
-    WHERE tenant_id = :tenant AND file_id = :file AND defect IS NULL AND idx = ANY(ARRAY(
-        SELECT idx FROM (
-            SELECT idx, row_number() OVER (PARTITION BY custom_id_hmac ORDER BY idx) AS seen
-            FROM rows WHERE tenant_id = :tenant AND file_id = :file AND custom_id_hmac IS NOT NULL) AS known
-        WHERE seen > 1))
+    WHERE tenant_id = :tenant AND file_id = :file AND defect IS NULL AND idx = ANY(CAST(:idxs AS integer[]))
     """
-)
-_COUNT_DUPLICATES: Final = text(
-    "SELECT count(custom_id_hmac) - count(DISTINCT custom_id_hmac) FROM rows WHERE tenant_id = :tenant AND file_id = :file"
 )
 # Named one by one: a prepared statement whose columns became others, because a next version's migration added one, is refused.
 _FINISH: Final = text(
@@ -118,6 +112,7 @@ class RowWriter:
         self._key = {"tenant": actor.tenant_id, "file": file.file_id}
         self._next_idx = 0
         self._sealer: Sealer | None = None
+        self._doubles = Doubles()
 
     def append(self, rows: Sequence[NewRow]) -> None:
         """Seals and stores the next rows. Raises Conflict (``upload_gone``) where the file was deleted or finished in between."""
@@ -137,15 +132,15 @@ class RowWriter:
         Of a batch's rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
         ``empty_file``, 400) and removed.
         """
+        doubles = self._doubles.idxs()
+        # Of a batch the custom ids are the contract; of rows and examples they are their owner's business.
+        strict = self._file.purpose == "batch"
+        doubled = self._mark(doubles) if strict else 0
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
             row_count = conn.execute(_LOCK, self._key).scalar_one_or_none()
             if row_count is None:
                 raise _upload_gone()
             if row_count:
-                # Of a batch the custom ids are the contract; of rows and examples they are their owner's business.
-                strict = self._file.purpose == "batch"
-                doubled = conn.execute(_MARK_DUPLICATES, self._key).rowcount if strict else 0
-                told = 0 if strict else conn.execute(_COUNT_DUPLICATES, self._key).scalar_one()
                 finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "content": content_bytes, "defects": doubled}).one()
                 self._record(conn, "file.write", end_idx=row_count)
             else:
@@ -153,7 +148,7 @@ class RowWriter:
                 erase(conn, self._actor.tenant_id, self._file.file_id)
         if not row_count:
             raise StoreError(code="empty_file", message="The file has no rows.", status=400)
-        return replace(file_record(finished, self._file.name), doubled_ids=told)
+        return replace(file_record(finished, self._file.name), doubled_ids=0 if strict else len(doubles))
 
     def abort(self) -> None:
         """Removes an upload that will not be finished. Does nothing where it is gone or finished."""
@@ -162,10 +157,21 @@ class RowWriter:
                 self._record(conn, "file.abort")
                 erase(conn, self._actor.tenant_id, self._file.file_id)
 
+    def _mark(self, idxs: Sequence[int]) -> int:
+        """How many became defects, in pages: until the last is through nobody reads the file."""
+        marked = 0
+        for first in range(0, len(idxs), MARKED_AT_ONCE):
+            page = idxs[first : first + MARKED_AT_ONCE]
+            with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+                if conn.execute(_LOCK, self._key).one_or_none() is None:
+                    raise _upload_gone()
+                marked += conn.execute(_MARK_DOUBLES, {**self._key, "idxs": page}).rowcount
+        return marked
+
     def _append_chunk(self, rows: Sequence[NewRow]) -> None:
         sealer = self._sealer or self._find_sealer()
         staged = _seal(sealer, self._next_idx, rows)
-        defects = staged[3]
+        defects, digests = staged[3], cast(Sequence[bytes | None], staged[6])
         counted = {
             **self._key,
             "first": self._next_idx,
@@ -178,6 +184,7 @@ class RowWriter:
                 raise _upload_gone()
             bulk.stage(conn, _STAGING, staged)
             conn.execute(_MOVE, self._key)
+        self._doubles.add(digests)
         self._next_idx += len(rows)
 
     def _find_sealer(self) -> Sealer:

@@ -58,6 +58,23 @@ def test_of_equal_custom_ids_the_first_wins_and_the_others_become_defects(flow: 
     assert file.defect_count == 2
 
 
+def test_very_many_doubles_are_marked_in_pages_and_a_file_that_is_purged_meanwhile_is_not_finished(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "MARKED_AT_ONCE", 3)
+    doubled = [plain(at, custom_id="a", **({"defect": "invalid_json"} if at == 5 else {})) for at in range(9)]
+    file = flow.upload(tenant, doubled)
+    assert file.defect_count == 8
+    defects = [row.defect for row in iter_rows(flow.api, tenant, file.file_id)]
+    assert defects == [None, *["duplicate_custom_id"] * 4, "invalid_json", *["duplicate_custom_id"] * 3]
+    writer = RowWriter(flow.api, tenant, create_file(flow.api, tenant, name="n", purpose="batch"))
+    writer.append(doubled)
+    flow.execute(tenant, "UPDATE files SET state = 'error' WHERE state = 'uploading'")
+    with pytest.raises(Conflict, match="purged"):
+        writer.finish(1)
+    assert flow.execute(tenant, "SELECT count(*) FROM rows WHERE defect = 'duplicate_custom_id'") == [(7,)]
+
+
 @pytest.mark.parametrize("purpose", ["rows", "train"])
 def test_of_rows_and_examples_equal_ids_are_counted_and_no_defect(flow: Flow, tenant: Actor, purpose: str) -> None:
     ids = ["a", "b", "a", None, None, "a", "c"]
