@@ -83,7 +83,7 @@ _MISCOUNTED: Final = text(
 _LEFT_OVER: Final = text(
     """
     SELECT count(*) FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
-    WHERE s.state IN ('ready', 'leased') AND j.state IN ('completed', 'failed', 'cancelled', 'expired')
+    WHERE s.state IN ('ready', 'leased') AND j.state IN ('completed', 'failed', 'cancelled', 'expired') AND j.deleted_at IS NULL
     """
 )
 _READY_OF: Final = text(
