@@ -8,22 +8,28 @@ from sqlalchemy import text
 
 from db.actors import Actor
 from db.connect import Store
+from db.jobs.shard_counts import count_shards
 
 EARLY_SECONDS: Final = 10.0  # a job that began since tells nothing of its speed yet
 
-# In the order of db.queue.turns. A rate is that of the jobs that have begun, together; or that of the last one of its kind.
+# In the order of db.queue.turns.
+_BEFORE: Final = text(
+    """
+    SELECT j.job_id, j.retry_count FROM jobs mine
+    JOIN jobs j ON j.tenant_id = mine.tenant_id AND j.job_id <> mine.job_id AND j.state IN ('validating', 'in_progress')
+         AND j.paused_at IS NULL AND (-j.priority, j.turn_at, j.job_id) < (-mine.priority, mine.turn_at, mine.job_id)
+    WHERE mine.tenant_id = :tenant AND mine.job_id = :job
+    """
+)
+# A rate is that of the jobs that have begun, together; or that of the last one of its kind.
 _AHEAD: Final = text(
     """
     WITH before AS (
-        SELECT j.task, j.model, j.row_count - coalesce(done.rows, 0) AS rows_left,
-               CASE WHEN j.in_progress_at < clock_timestamp() - make_interval(secs => :early) THEN
+        SELECT j.task, j.model, j.row_count - done.rows AS rows_left,
+               CASE WHEN j.in_progress_at < clock_timestamp() - make_interval(secs => :early) AND done.rows > 0 THEN
                    done.rows / CAST(extract(epoch FROM clock_timestamp() - j.in_progress_at) AS float8) END AS speed
-        FROM jobs mine
-        JOIN jobs j ON j.tenant_id = mine.tenant_id AND j.job_id <> mine.job_id AND j.state IN ('validating', 'in_progress')
-             AND j.paused_at IS NULL AND (-j.priority, j.turn_at, j.job_id) < (-mine.priority, mine.turn_at, mine.job_id)
-        LEFT JOIN LATERAL (SELECT sum(s.completed_count + s.failed_count) AS rows FROM shards s
-                           WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id) AS done ON true
-        WHERE mine.tenant_id = :tenant AND mine.job_id = :job
+        FROM unnest(CAST(:jobs AS uuid[]), CAST(:rows AS bigint[])) AS done (job_id, rows)
+        JOIN jobs j ON j.tenant_id = :tenant AND j.job_id = done.job_id
     ), kinds AS (
         SELECT task, model, count(*) AS jobs, sum(rows_left) AS rows_left, nullif(sum(speed), 0) AS speed FROM before GROUP BY task, model
     )
@@ -46,6 +52,11 @@ class Ahead:
 
 def jobs_ahead(store: Store, actor: Actor, job_id: UUID) -> Ahead:
     with store.transaction(tenant=actor.tenant_id) as conn:
-        kinds = list(conn.execute(_AHEAD, {"tenant": actor.tenant_id, "job": job_id, "early": EARLY_SECONDS}))
+        before = {row.job_id: row.retry_count for row in conn.execute(_BEFORE, {"tenant": actor.tenant_id, "job": job_id})}
+        if not before:
+            return Ahead(0, None)
+        counts = count_shards(conn, actor.tenant_id, before)
+        rows = [sum(part.completed + part.failed for part in counts[each].values()) for each in before]
+        kinds = list(conn.execute(_AHEAD, {"tenant": actor.tenant_id, "jobs": list(before), "rows": rows, "early": EARLY_SECONDS}))
     seconds = [kind.seconds for kind in kinds]
     return Ahead(sum(kind.jobs for kind in kinds), None if not seconds or None in seconds else sum(seconds))

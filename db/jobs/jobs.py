@@ -22,6 +22,7 @@ from db.id_ranges import IdRange
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import look_on_record
+from db.jobs.shard_counts import Counts, count_shards
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.schema import job_specs, jobs
@@ -32,13 +33,6 @@ RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), F
 REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
 TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
 
-_COUNTED_BY_SHARDS: Final = text(
-    """
-    SELECT s.job_id, s.state, count(*) AS shards, sum(s.completed_count) AS completed, sum(s.failed_count) AS failed,
-           sum(s.input_tokens) AS input_tokens, sum(s.output_tokens) AS output_tokens
-    FROM shards s WHERE s.tenant_id = :tenant AND s.job_id = ANY(:jobs) GROUP BY s.job_id, s.state
-    """
-)
 _TWIN: Final = text(
     """
     SELECT job_id, request_hmac FROM jobs
@@ -354,7 +348,7 @@ class _Opened:
     """What a page of jobs needs besides its rows: shards' counts, the keys of those with metadata, and their files' sealed names.
     ``ciphertexts``: what was selected to be opened, for the record."""
 
-    counts: dict[UUID, list[Row[Any]]]
+    counts: dict[UUID, dict[str, Counts]]
     sealers: dict[UUID, Sealer]
     files: dict[UUID, tuple[Sealer, bytes]]
     ciphertexts: list[bytes]
@@ -380,23 +374,19 @@ class _Opened:
         metadata: dict[str, str] | None = None
         if row.metadata_sealed is not None:
             metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, row.metadata_sealed))
-        by_state = self.counts.get(row.job_id, [])
+        by_state = self.counts.get(row.job_id, {})
         if by_state:
-            values["completed_count"] = sum(int(part.completed) for part in by_state)
-            values["failed_count"] = sum(int(part.failed) for part in by_state)
-            values["input_tokens"] = sum(int(part.input_tokens) for part in by_state)
-            values["output_tokens"] = sum(int(part.output_tokens) for part in by_state)
+            whole = sum(by_state.values(), Counts())
+            values |= {"completed_count": whole.completed, "failed_count": whole.failed}
+            values |= {"input_tokens": whole.input_tokens, "output_tokens": whole.output_tokens}
         named = self.files.get(row.file_id)
         file_name = None if named is None else named[0].open("files.name", row.file_id, named[1]).decode()
-        return JobRecord(**values, metadata=metadata, file_name=file_name, shards={part.state: int(part.shards) for part in by_state})
+        return JobRecord(**values, metadata=metadata, file_name=file_name, shards={state: part.shards for state, part in by_state.items()})
 
 
 def _prepare(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]) -> _Opened:
-    live = [row.job_id for row in found if row.state in LIVE_JOBS]
-    counts: dict[UUID, list[Row[Any]]] = {}
-    if live:
-        for part in conn.execute(_COUNTED_BY_SHARDS, {"tenant": actor.tenant_id, "jobs": live}):
-            counts.setdefault(part.job_id, []).append(part)
+    live = {row.job_id: row.retry_count for row in found if row.state in LIVE_JOBS}
+    counts = count_shards(conn, actor.tenant_id, live) if live else {}
     sealed = [row for row in found if row.metadata_sealed is not None]
     names = files.sealed_names(conn, actor.tenant_id, {row.file_id for row in found})
     # All keys in one query, not in one each.
