@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         if not (told := what_is_wrong(error)):  # the help of a group was printed instead
             return ExitCode.USAGE
-        return report(CommandError(f"{told} See `textmill --help`."), as_json=as_json)
+        return report(CommandError(told), as_json=as_json)
     except TextmillError as error:
         words, options = options_of(arguments)
         return report(error, as_json=as_json, message=in_options(error.message, options, words))

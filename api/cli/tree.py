@@ -52,12 +52,18 @@ def command() -> Any:
 
 
 def what_is_wrong(error: typer.TyperException) -> str:
-    """Of a command that cannot be read, in a sentence or two; nothing where its help was printed."""
+    """Of a command that cannot be read, in sentences, with whose help to read; nothing where its help was printed."""
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if isinstance(option, str) and context is not None and type(error).__name__ == "NoSuchOption":
         found = meant(option, [name for parameter in context.command.params for name in parameter.opts])
-        return f"There is no option {shown(option)} here." + (f" Did you mean {' or '.join(found)}?" if found else "")
-    return error.format_message().strip()
+        told = f"There is no option {shown(option)} here." + (f" Did you mean {' or '.join(found)}?" if found else "")
+    else:
+        told = error.format_message().strip().replace("Input should be", "it must be")
+    if not told:
+        return ""
+    return (
+        f"{told if told.endswith(('.', '?')) else f'{told}.'} See `{context.command_path if context is not None else 'textmill'} --help`."
+    )
 
 
 def options_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -107,7 +107,7 @@ def print_one(source: "Source", work: "Work") -> ExitCode:
     import sys
 
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.progress import Silent
+    from api.cli.terminal.progress import show_progress
     from api.cli.terminal.terminal import answer, answer_json, say, shown_lines
     from api.cli.work.following import ended_well, follow, let_go, say_why
     from api.cli.work.outcomes import read_outcomes
@@ -117,7 +117,8 @@ def print_one(source: "Source", work: "Work") -> ExitCode:
         file = send(client, source, "rows", quiet=True)
         batch = client.create_batch(file.id, work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority)
         try:
-            batch = follow(client, batch, Silent())
+            with show_progress(work.title, quiet=work.quiet or not sys.stderr.isatty()) as progress:  # a model may take its time to load
+                batch = follow(client, batch, progress)
         except KeyboardInterrupt:
             return let_go(client, batch, work.out)
         say_why(batch)

@@ -221,11 +221,12 @@ def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object
     from api.cli.terminal.terminal import shown, when
     from api.cli.work.figures import SPEEDS, figures
     from api.cli.work.following import fault_texts, waits_for
+    from api.cli.work.outcomes import task_name
     from api.performance import performance
 
     rows: list[tuple[str, object]] = [
         ("id", batch.id),
-        ("endpoint", batch.endpoint),
+        ("task", task_name(batch.endpoint)),
         ("model", batch.model or ""),
         ("state", state_of(batch)),
         ("rows", f"{batch.counts.total:,}"),

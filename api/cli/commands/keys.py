@@ -1,6 +1,8 @@
 """`textmill keys`: who may do what. `textmill audit`: who did what."""
 
+import sys
 import time
+from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated
 
@@ -9,11 +11,13 @@ import typer
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
-from api.cli.terminal.references import find_either
+from api.cli.terminal.references import find_either, find_key, short_ids
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="Read the record of every access.")
 SCOPES = ("submit", "read", "manage", "audit", "admin")
+DATE = len("2026-11-27")
+YEAR = len("2026-")  # of what is listed newest first it says nothing at a terminal
 
 
 @app.command("create")
@@ -58,24 +62,28 @@ def list_keys(as_json: Json = False) -> int:
     if as_json:
         answer_json(keys)
         return ExitCode.OK
+    ids = short_ids(str(key.get("id")) for key in keys)
     rows = []
     for key in keys:
         scopes = key.get("scopes")
         expires_at = key.get("expires_at")
         expired = isinstance(expires_at, int) and expires_at <= time.time()
         state = "revoked" if key.get("revoked_at") else "expired" if expired else "active"
-        named = ", ".join(map(str, scopes)) if isinstance(scopes, list) else ""
-        rows.append((key.get("id", ""), key.get("name") or "", named, state, when(key.get("created_at")), when(key.get("expires_at"))))
-    table(("KEY", "NAME", "SCOPES", "STATE", "CREATED", "EXPIRES"), rows)
+        given = list(map(str, scopes)) if isinstance(scopes, list) else []
+        named = "all" if set(given) == set(SCOPES) else ", ".join(given)
+        made, ends = (when(key.get(name))[:DATE] for name in ("created_at", "expires_at"))
+        rows.append((ids[str(key.get("id"))], key.get("name") or "", named, state, made, ends))
+    table(("KEY", "NAME", "SCOPES", "STATE", "CREATED", "EXPIRES"), rows, cut="NAME")
     return ExitCode.OK
 
 
 @app.command("revoke")
 def revoke_key(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id, from `textmill keys list`.")], as_json: Json = False
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or its first digits, from `textmill keys list`.")],
+    as_json: Json = False,
 ) -> int:
     """Revoke a key. It is refused from the next request on."""
-    return delete("/v1/keys", key, "Revoked", as_json=as_json)
+    return delete("/v1/keys", key, "Revoked", as_json=as_json, find=find_key)
 
 
 @audit_app.callback()
@@ -106,20 +114,25 @@ def list_events(
     if as_json:
         answer_json(events)
     else:
-        table(("AT", "COMPONENT", "ACTION", "OUTCOME", "OBJECT", "ROWS", "BY"), (_event_row(event) for event in events))
+        ids = short_ids(str(event.get(name)) for event in events for name in ("object_id", "principal_id") if event.get(name))
+        columns = ("AT", "COMPONENT", "ACTION", "OUTCOME", "OBJECT", "ROWS", "BY")
+        table(columns, (_event_row(event, ids) for event in events), cut="COMPONENT")
     return ExitCode.OK
 
 
-def _event_row(event: dict[str, object]) -> tuple[object, ...]:
+def _event_row(event: Mapping[str, object], ids: Mapping[str, str]) -> tuple[object, ...]:
+    """``ids``: as they are shown."""
     from api.cli.terminal.terminal import when
+
+    at = when(event.get("created_at"))
 
     first, end = event.get("first_idx"), event.get("end_idx")
     return (
-        when(event.get("created_at")),
+        at[YEAR:] if sys.stdout.isatty() else at,
         event.get("component", ""),
         event.get("action", ""),
         event.get("outcome", ""),
-        event.get("object_id") or "",
+        ids.get(str(event.get("object_id")), ""),
         f"{first}–{end - 1 if isinstance(end, int) else ''}" if isinstance(first, int) else "",
-        event.get("principal_id") or "",
+        ids.get(str(event.get("principal_id")), ""),
     )

@@ -9,7 +9,7 @@ from api.cli.work.figures import STAGE_COLUMNS, explanation, figures, stage_rows
 def profile(job: Job, as_json: Json = False) -> int:
     """Show where a job's time went, and how much of the bare model's speed it reached. Of a job that has ended."""
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, say, table
+    from api.cli.terminal.terminal import answer, answer_json, say, table
     from api.performance import performance
 
     with connect() as client:
@@ -20,8 +20,9 @@ def profile(job: Job, as_json: Json = False) -> int:
         return ExitCode.OK
     table(("FIELD", "VALUE"), figures(used))
     if used.stages:
+        answer("")
         table(STAGE_COLUMNS, stage_rows(used))
-        say(*explanation(used))
+        say("", *explanation(used))
     else:
         say("The job has not ended yet." if not batch.ended else "No model ran for this job.")
     return ExitCode.OK

@@ -6,6 +6,7 @@ Exit codes of the first four: 0 done · 1 something needs mending · 2 the comma
 a newer textmill · 130 the stop was hurried by a second Ctrl-C.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -146,7 +147,7 @@ def status(as_json: Json = False) -> int:
             ],
             cut="LAST DEATH",
         )
-        say(*(f"{name}: {place}" for name, place in places_of(state)))
+        say("", *(f"{name}: {place}" for name, place in places_of(state)))
         say(*(jobs_now() if state.get("ready") else []))
     if running is None:
         return StackExit.FAILED
@@ -155,7 +156,7 @@ def status(as_json: Json = False) -> int:
 
 def doctor(as_json: Json = False) -> int:
     """Look at this machine, this home and its servers, and say what needs mending."""
-    from api.cli.terminal.terminal import answer, answer_json, shown
+    from api.cli.terminal.terminal import answer, answer_json, broken, shown
     from api.local.doctor.doctor import examine
 
     findings = examine(_home())
@@ -164,9 +165,10 @@ def doctor(as_json: Json = False) -> int:
     else:
         width = max(len(each.check) for each in findings)
         for each in findings:
-            answer(f"{'OK ' if each.ok else 'BAD'}  {each.check:<{width}}  {shown(each.found)}")
+            found = f"{'OK ' if each.ok else 'BAD'}  {each.check:<{width}}  {shown(each.found)}"
+            answer(broken(found, sys.stdout, indent=width + 7))
             if each.todo:
-                answer(f"{'':>{width + 7}}→ {shown(each.todo)}")
+                answer(broken(f"{'':>{width + 7}}→ {shown(each.todo)}", sys.stdout, indent=width + 9))
     return StackExit.OK if all(each.ok for each in findings) else StackExit.UNHEALTHY
 
 

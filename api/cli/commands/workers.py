@@ -33,7 +33,7 @@ def list_all(as_json: Json = False) -> int:
         return ExitCode.OK
     differ = len({each.version for each in found}) > 1  # as they do in the middle of an update
     table(
-        ("WORKER", "DEVICE", "STATE", "NOW", "SHARDS", "ROWS DONE", "SEEN", "PROGRESS", "MEMORY", *(["VERSION"] if differ else [])),
+        ("WORKER", "DEVICE", "STATE", "NOW", "SHARDS", "ROWS", "SEEN", "PROGRESS", "MEMORY", *(["VERSION"] if differ else [])),
         (
             (
                 each.worker,

@@ -25,8 +25,16 @@ _FIELD: Final = re.compile(
     r"(?P<name>(?:defaults\.)?[a-z]+(?:_[a-z]+)*)(?P<rest>(?:\[\d+\])*)(?P=tick)(?![\w.]*\w)",
     re.IGNORECASE,
 )
+# After "field" no name, but the sentence going on.
+_NO_NAME: Final = frozenset({"is", "are", "has", "have", "may", "must", "of", "that", "in"})
+_LISTED: Final = re.compile(r"(; known are [^.]*)")  # names of fields to choose from stay what they are
 _PHRASES: Final = (
     (re.compile(r"`?GET /v1/models`?"), "`textmill models list`"),
+    (re.compile(r"(There is no (?:such head|head of this name))\.$"), r"\1; `textmill heads list` shows what there is."),
+    (re.compile(r"(There is no label set of this name)\.$"), r"\1; `textmill label-sets list` shows what there is."),
+    (re.compile(r"(There is no such key)\.$"), r"\1; `textmill keys list` shows what there is."),
+    (re.compile(r"(The model cannot do this task)\.$"), r"\1; `textmill models list` tells what each can do."),
+    (re.compile(r"The body of this request may have (\d+ KiB)\."), r"What the options hold may have \1 in all."),
     (re.compile(r"(`textmill docs \w+`) and /docs/\w+ (tell|list)\b"), r"\1 \2s"),
     (re.compile(r"(?<![\w`])/docs/(\w+)"), r"`textmill docs \1`"),
     (re.compile(r"\b([Tt]he|[Nn]o|[Aa]|[Tt]his) batch\b(?!['’]?s? (?:file|line))"), r"\1 job"),
@@ -39,13 +47,14 @@ def in_options(message: str, options: Collection[str], command: Sequence[str] = 
     def said(found: re.Match[str]) -> str:
         name = found["name"].lower()
         field = name.removeprefix("defaults.")
-        is_named = bool(found["said"] or found["tick"]) or "_" in field or name != field
+        is_named = bool(found["tick"]) or "_" in field or name != field or (bool(found["said"]) and field not in _NO_NAME)
         option = _option(field, options, command) if is_named else None
         if option is None:
             return found[0]
         return f"{'with ' if found['in'] else ''}{option}"
 
-    told = _FIELD.sub(said, message)
+    before, listed, after = _LISTED.split(message, 1) if _LISTED.search(message) else (message, "", "")
+    told = f"{_FIELD.sub(said, before)}{listed}{_FIELD.sub(said, after)}"
     for phrase, instead in _PHRASES:
         told = phrase.sub(instead, told)
     return told

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 LAST: Final = "last"
 MOST_TOLD: Final = 5
-_WHOLE: Final = re.compile(r"(batch_|file-[oe]?)([0-9a-f]{32})")
-_PREFIX: Final = re.compile(r"(?:batch_|file-)?[oe]?[0-9a-f]{1,32}")
+_WHOLE: Final = re.compile(r"(batch_|file-[oe]?|key_)([0-9a-f]{32})")
+_BARE: Final = re.compile(r"[0-9a-f]{32}")  # of who acted
+_PREFIX: Final = re.compile(r"(?:batch_|file-|key_)?[oe]?[0-9a-f]{1,32}")
 
 
 def find_job(client: "Client", named: str) -> str:
@@ -26,6 +27,16 @@ def find_job(client: "Client", named: str) -> str:
 def find_file(client: "Client", named: str) -> str:
     """The same for a file; `last` is the one uploaded last."""
     return _find(named, "file", _newest_file(client), lambda prefix: _listed(client, "/v1/files", prefix))
+
+
+def find_key(client: "Client", named: str) -> str:
+    """The same for an API key; `last` is the one made last."""
+    ids = [str(key["id"]) for key in client.pages("/v1/keys")]
+
+    def beginning_so(prefix: str) -> list[str]:
+        return [each for each in ids if each.removeprefix("key_").startswith(prefix.removeprefix("key_"))]
+
+    return _find(named, "key", lambda: next(iter(ids), None), beginning_so)
 
 
 def find_either(client: "Client", named: str) -> str:
@@ -87,7 +98,7 @@ def _missing(message: str) -> CommandError:
 
 
 def _list_of(kind: str) -> str:
-    return "files list" if kind == "file" else "jobs list"
+    return f"{kind}s list" if kind in ("file", "key") else "jobs list"
 
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:
@@ -104,9 +115,9 @@ def first_digits(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _short(id: str, digits: int) -> str:
-    """A file keeps what its id begins with: it says what the file is."""
+    """A file and a key keep what their id begins with: it says what they are."""
     found = _WHOLE.fullmatch(id)
     if found is None:
-        return id
+        return id[:digits] if _BARE.fullmatch(id) else id
     kind, hexadecimal = found.groups()
     return ("" if kind == "batch_" else kind) + hexadecimal[:digits]

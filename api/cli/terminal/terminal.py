@@ -1,11 +1,13 @@
 """What a person sees. Text that came from data is shown with its control characters spelled out, so that a document cannot move the
 cursor, set the window title or turn a line around; answers go to stdout, everything said along the way to stderr."""
 
+import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 # C0 and C1 controls with DEL, line and paragraph separators, the marks that change the direction of text, lone surrogates.
 UNSHOWABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 PIPE_COLUMNS: Final = 120  # of what is read later, where no terminal can be asked for its width
+UNKNOWN_COLUMNS: Final = 80  # of a terminal that does not tell
+TO_COPY: Final = "  textmill "  # a line that begins so is a command that is copied: it stays whole
 
 
 def shown(value: object) -> str:
@@ -40,11 +44,30 @@ def shortened(value: object, width: int) -> str:
 def say(*lines: str) -> None:
     """To a person, on stderr. The caller passes data through shown()."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(broken(line, sys.stderr), file=sys.stderr, flush=True)
 
 
 def answer(line: str) -> None:
     print(line, flush=True)
+
+
+def broken(line: str, stream: TextIO, *, indent: int | None = None) -> str:
+    """On a terminal between words, so that it cuts none in two; what goes elsewhere stays as it is. ``indent``: of the lines after the
+    first; otherwise as far in as that."""
+    if not stream.isatty() or line.startswith(TO_COPY):
+        return line
+    further = " " * (len(line) - len(line.lstrip()) if indent is None else indent)
+    width = max(columns_of(stream), len(further) + 20)
+    return textwrap.fill(
+        line, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False, expand_tabs=False, replace_whitespace=False
+    )
+
+
+def columns_of(stream: TextIO) -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns) or UNKNOWN_COLUMNS
+    except (ValueError, OSError):
+        return UNKNOWN_COLUMNS
 
 
 def answer_json(value: object) -> None:
@@ -76,10 +99,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: b
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     gives_way = [cut is None or name == cut for name in columns]
     for name, gives in zip(columns, gives_way, strict=True):
-        drawn.add_column(name, overflow="fold", no_wrap=not gives)
+        drawn.add_column(Text(name, no_wrap=True, overflow="ellipsis"), overflow="fold", no_wrap=not gives)
     for row in rows:
         cells = [Text(shown(value), no_wrap=cut is not None, overflow="ellipsis" if cut is not None else "fold") for value in row]
         drawn.add_row(*cells)

@@ -45,7 +45,7 @@ def note_on(batch: "Batch", waited_seconds: float) -> str:
     paused = batch.textmill.paused and not batch.ended
     if paused:
         parts.append("paused")
-    elif batch.status not in ("in_progress", "completed"):
+    elif batch.status not in ("in_progress", "completed") and not (batch.status == "failed" and batch.counts.failed):
         parts.append(batch.status)
     if batch.counts.failed:
         parts.append(f"{batch.counts.failed:,} failed")

@@ -39,7 +39,8 @@ class Tally:
         lines = []
         if written_to is not None:
             failed = f", {self.failed:,} of them failed," if self.failed and not errors_only else ""
-            lines.append(f"{self.rows:,} rows{failed} written to {written_to} (job {batch.id}).")
+            rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+            lines.append(f"{rows}{failed} written to {written_to} (job {batch.id}).")
         if not batch.ended and not errors_only:
             lines.append(
                 "The job runs: these are its rows before the first that is not done yet; "

@@ -5,6 +5,7 @@ from api.cli.commands.keys import _event_row
 
 def test_an_event_names_the_rows_that_it_is_about() -> None:
     event = {"action": "rows.read", "object_id": "batch_1", "first_idx": 0, "end_idx": 300}
-    assert _event_row(event)[5] == "0–299"
-    assert _event_row({**event, "end_idx": None})[5] == "0–"
-    assert _event_row({"action": "file.list", "first_idx": None, "end_idx": None})[5] == ""
+    ids = {"batch_1": "1"}
+    assert _event_row(event, ids)[4:] == ("1", "0–299", "")
+    assert _event_row({**event, "end_idx": None}, ids)[5] == "0–"
+    assert _event_row({"action": "file.list", "first_idx": None, "end_idx": None}, ids)[4:] == ("", "", "")

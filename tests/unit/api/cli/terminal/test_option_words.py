@@ -30,12 +30,27 @@ NEVER_SENT = {"purpose", "expires_after", "expires_after[anchor]", "expires_afte
             "There is no such model here; `GET /v1/models` lists them.",
             "There is no such model here; `textmill models list` lists them.",
         ),
+        ("label", "There is no such head.", "There is no such head; `textmill heads list` shows what there is."),
+        ("heads delete", "There is no head of this name.", "There is no head of this name; `textmill heads list` shows what there is."),
+        (
+            "label",
+            "There is no label set of this name.",
+            "There is no label set of this name; `textmill label-sets list` shows what there is.",
+        ),
+        ("keys revoke", "There is no such key.", "There is no such key; `textmill keys list` shows what there is."),
+        ("generate", "The model cannot do this task.", "The model cannot do this task; `textmill models list` tells what each can do."),
+        ("label", "The body of this request may have 4096 KiB.", "What the options hold may have 4096 KiB in all."),
         ("jobs cancel", "The batch is completed and can no longer be cancelled.", "The job is completed and can no longer be cancelled."),
         ("jobs show", "There is no batch with this id.", "There is no job with this id."),
         ("label", "One upload takes one file. /docs/http tells more.", "One upload takes one file. `textmill docs http` tells more."),
         ("label", "The file has no column text, input or prompt.", "The file has no column text, input or prompt."),
         ("label", "The model wrote nothing in the format of this file.", "The model wrote nothing in the format of this file."),
         ("label", "The line has no `custom_id`.", "The line has no `custom_id`."),
+        (
+            "run",
+            "A field is not known here; known are model, on_long, label_set. `textmill docs tasks` and /docs/tasks tell more.",
+            "A field is not known here; known are model, on_long, label_set. `textmill docs tasks` tells more.",
+        ),
     ],
 )
 def test_a_field_is_told_as_the_option_of_the_command(command: str, said: str, told: str) -> None:
@@ -75,7 +90,7 @@ def test_an_option_that_is_not_there_suggests_what_it_abbreviates_or_resembles(g
 
 def test_a_mistyped_option_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["label", "x.csv", "--id", "key"]) == 2
-    assert capsys.readouterr().err == "textmill: There is no option --id here. Did you mean --id-column? See `textmill --help`.\n"
+    assert capsys.readouterr().err == "textmill: There is no option --id here. Did you mean --id-column? See `textmill label --help`.\n"
 
 
 def test_a_refusal_of_the_server_is_told_in_options_as_json_too(
@@ -87,3 +102,26 @@ def test_a_refusal_of_the_server_is_told_in_options_as_json_too(
     for more in ([], ["--json"]):
         assert cli.run(["generate", __file__, "--format", "csv", "-o", "/dev/null", "-q", *more]) == 2
         assert "Name it with --prompt-column." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["label", "x.csv", "--priority", "1000"],
+            "Invalid value for '--priority': it must be less than or equal to 99. See `textmill label --help`.",
+        ),
+        (
+            ["jobs", "priority", "last", "x"],
+            "it must be a valid integer, unable to parse string as an integer. See `textmill jobs priority --help`.",
+        ),
+        (["jobs", "shwo"], "See `textmill jobs --help`."),
+        (["lable"], "No such command 'lable'. Did you mean 'label'? See `textmill --help`."),
+        (["label"], "Missing argument 'FILE'. See `textmill label --help`."),
+    ],
+)
+def test_a_wrong_argument_is_told_in_a_sentence_with_the_help_of_its_own_command(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    assert capsys.readouterr().err.rstrip("\n").endswith(said)

@@ -7,11 +7,12 @@ import httpx
 import pytest
 
 from api.cli.terminal.exits import CommandError
-from api.cli.terminal.references import find_either, find_file, find_job, short_ids
+from api.cli.terminal.references import find_either, find_file, find_job, find_key, short_ids
 from api.client import Client
 
 JOBS = [f"batch_{digits.ljust(32, '0')}" for digits in ("abcd1", "abcd2", "e123f")]
 FILES = [f"file-{digits.ljust(32, '1')}" for digits in ("77aa", "e77aa")]
+KEYS = [f"key_{digits.ljust(32, '3')}" for digits in ("beef1", "beef2")]
 ERRORS = f"file-e{'77aa'.ljust(32, '2')}"
 
 
@@ -19,6 +20,8 @@ ERRORS = f"file-e{'77aa'.ljust(32, '2')}"
 def client() -> Iterator[Client]:
     def answer(request: httpx.Request) -> httpx.Response:
         path, prefix = request.url.path, request.url.params.get("prefix")
+        if path == "/v1/keys":
+            return httpx.Response(200, json={"data": [{"id": each} for each in KEYS], "has_more": False})
         listed = JOBS if path == "/v1/batches" else [ERRORS, *FILES]
         if prefix is not None:
             plain = prefix.removeprefix("batch_").removeprefix("file-")
@@ -76,3 +79,15 @@ def test_a_list_on_a_terminal_names_ids_by_as_many_digits_as_tell_them_apart(mon
     assert list(short_ids(twins).values()) == ["12345678a", "12345678b"]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     assert list(short_ids(twins).values()) == twins
+
+
+@pytest.mark.parametrize("named", [KEYS[1], "beef2", "key_beef2", "BEEF2"])
+def test_a_key_is_known_by_any_beginning_that_is_its_own(client: Client, named: str) -> None:
+    assert find_key(client, named) == KEYS[1]
+
+
+@pytest.mark.parametrize(("named", "part"), [("beef", "More than one key"), ("ffff", "textmill keys list"), ("nope", "first digits")])
+def test_what_names_no_key_or_two_is_told(client: Client, named: str, part: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        find_key(client, named)
+    assert part in caught.value.message

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.terminal.terminal import UNSHOWABLE, age, shortened, shown, shown_lines, table
+from api.cli.terminal.terminal import UNSHOWABLE, age, say, shortened, shown, shown_lines, table
 
 
 def test_escape_sequences_are_spelled_out() -> None:
@@ -62,3 +62,40 @@ def test_a_table_keeps_each_row_on_one_line_and_cuts_the_column_that_may_be_cut(
     assert all(len(line) <= columns for line in lines)
     assert lines[2].split()[:4] == ["12345678", "in_progress", "12", "min"]
     assert lines[2].rstrip().endswith("…")
+
+
+def test_a_column_that_gives_way_to_the_others_keeps_its_name_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    table(("WORKER", "NOW", "MEMORY"), [("host:12345", "", "2,386 MiB")], cut="NOW")
+    lines = re.sub("\x1b[^m]*m", "", capsys.readouterr().out).splitlines()
+    assert len(lines) == 3  # the header, a line, the row, and nothing around them
+    assert lines[0].startswith("WORKER")
+
+
+SENTENCE = "textmill: Say where the results go: -o OUT.jsonl, -o OUT.csv or -o OUT.parquet. Then look at --text-column."
+
+
+def test_on_a_terminal_a_sentence_breaks_between_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    say(SENTENCE, "  and one that is indented, which goes on below its own beginning")
+    lines = capsys.readouterr().err.splitlines()
+    assert all(len(line) <= 40 for line in lines)
+    assert " ".join(line for line in lines if not line.startswith("  ")) == SENTENCE
+    assert sum(line.startswith("  ") for line in lines) == 2
+
+
+def test_a_command_to_copy_and_what_is_read_by_a_program_stay_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    say(SENTENCE)
+    assert capsys.readouterr().err == f"{SENTENCE}\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    command = f"  textmill results batch_{'0' * 32} -o OUT.jsonl"
+    say(command)
+    assert capsys.readouterr().err == f"{command}\n"

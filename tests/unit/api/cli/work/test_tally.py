@@ -27,6 +27,7 @@ def told(counted: Tally, status: str = "completed", to: str | None = "out.csv", 
 
 def test_the_rows_that_were_written_are_counted() -> None:
     assert told(tally(GOOD, GOOD)) == "2 rows written to out.csv (job batch_1)."
+    assert told(tally(GOOD)) == "1 row written to out.csv (job batch_1)."
     assert told(tally(GOOD, BAD)) == "2 rows, 1 of them failed, written to out.csv (job batch_1)."
     assert told(tally(GOOD), to=None) == ""
 
