@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from api.docs.pages import TOPICS
+from api.endpoints import TASKS, command_for
 from api.local.processes.ports import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -43,10 +44,23 @@ def test_the_commands_of_the_readme_do_what_they_say(tmp_path: Path) -> None:
         assert (row["id"], row["label"]) == (promised["id"], promised["label"])
         assert row["score"] == pytest.approx(promised["score"], abs=0.02)  # as far as every engine agrees
     assert '"label":"sport"' in said.replace(" ", "")  # what the OpenAI client got
+    [listed] = [code for language, code in BLOCK.findall(README) if code.startswith("JOB ")]
+    assert "\t".join(listed.splitlines()[0].split()) in said  # the list of jobs, as it is piped
+    csv = (tmp_path / "labelled.csv").read_text().splitlines()[0].split(",")
+    assert csv == ["row", "line", "id", *(name for name in columns_told()["label"] if name != "scores"), "error", "message"]
 
 
 def rows_of(lines: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines.splitlines()]
+
+
+def columns_told() -> dict[str, list[str]]:
+    """Of each command, as the table has them."""
+    return {command: re.findall(r"`(\w+)`", named) for command, named in re.findall(r"^\| `(\w+)` \| (.+) \|$", README, re.MULTILINE)}
+
+
+def test_the_readme_tells_the_columns_of_every_task() -> None:
+    assert columns_told() == {command_for(task.name): list(task.columns) for task in TASKS.values()}
 
 
 def test_the_readme_is_two_screens() -> None:
