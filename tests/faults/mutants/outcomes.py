@@ -427,6 +427,13 @@ MUTANTS: Final = (
         ("tests/db/files/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
     ),
     Mutant(
+        "doubles-of-an-upload",
+        "doubles are marked in a file that is still uploading, and in no other",
+        "db/files/rows.py",
+        (("                if conn.execute(_LOCK, self._key).one_or_none() is None:\n                    raise _upload_gone()\n", ""),),
+        ("tests/db/files/test_rows.py::test_very_many_doubles_are_marked_in_pages_and_a_file_that_is_purged_meanwhile_is_not_finished",),
+    ),
+    Mutant(
         "deleted-fenced-off",
         "who is at work on a deleted job stores nothing more",
         ERASING,
