@@ -255,12 +255,11 @@ def _rows_per_second(job: JobRecord) -> float | None:
 
 
 def _eta_seconds(job: JobRecord) -> float | None:
-    """Until its last row, at the speed it has had so far; None where that is not known: before its first result, while it is paused, and
-    in a second run, which began with most rows done."""
-    speed = _rows_per_second(job)
-    if job.state != "in_progress" or job.paused or job.retry_count or not speed:
+    """Until its last row, at its pace; None where that is not known yet, while it is paused, and in a second run: most of its rows were
+    done when it began."""
+    if job.state != "in_progress" or job.paused or job.retry_count or not job.pace:
         return None
-    return round((job.row_count - job.completed_count - job.failed_count) / speed, 1)
+    return round((job.row_count - job.completed_count - job.failed_count) / job.pace, 1)
 
 
 def _run_seconds(job: JobRecord) -> float | None:

@@ -22,6 +22,7 @@ from db.id_ranges import IdRange
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import look_on_record
+from db.jobs.pace import first_writes, rows_per_second
 from db.jobs.shard_counts import Counts, count_shards
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
@@ -78,7 +79,8 @@ class JobRecord:
 
     ``errors``: [{"code", "line"}] of a job whose file has no row to run; where every row failed, [{"code", "line", "rows"}], by code, with
     the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
-    for by itself, how far its results can be read now. ``file_name``: of its input file, while that is there.
+    for by itself, how far its results can be read now, and ``pace``: its rows a second, see :mod:`db.jobs.pace`.
+    ``file_name``: of its input file, while that is there.
     """
 
     job_id: UUID
@@ -116,6 +118,7 @@ class JobRecord:
     metadata: dict[str, str] | None
     shards: dict[str, int]
     rows_in_order: int | None = None
+    pace: float | None = None
     file_name: str | None = None
 
     @property
@@ -185,10 +188,14 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
             event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
         if event_id is not None:
             record_digest(conn, actor.tenant_id, event_id, opened.ciphertexts)
-        in_order = rows_in_order(conn, actor.tenant_id, job_id) if found and found[0].state in LIVE_JOBS else None
+        alive = bool(found) and found[0].state in LIVE_JOBS
+        in_order = rows_in_order(conn, actor.tenant_id, job_id) if alive else None
+        writes = first_writes(conn, actor.tenant_id, job_id) if alive else []
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
-    return replace(opened.records(found)[0], rows_in_order=in_order)
+    (job,) = opened.records(found)
+    pace = rows_per_second(job.completed_count + job.failed_count, writes, datetime.now(UTC))
+    return replace(job, rows_in_order=in_order, pace=pace)
 
 
 def list_jobs(

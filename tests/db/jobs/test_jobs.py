@@ -10,6 +10,7 @@ from db.jobs.jobs import RequestRef, cancel_job, create_job, delete_outputs, get
 from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.queue.endings import cancel_shards, finalize_jobs
+from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores, new_job, plain
 
 
@@ -211,3 +212,16 @@ def test_what_is_done_to_a_job_is_on_record(flow: Flow, tenant: Actor) -> None:
         ("dispatcher", "job.completed"),
         ("api", "results.delete.output"),
     ]
+
+
+def test_the_pace_of_a_job_is_counted_from_its_first_stored_rows(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
+    """Its model loaded for ten minutes before."""
+    job = flow.job(tenant, 400)
+    assert get_job(flow.api, tenant, job.job_id).pace is None
+    for _ in range(6):
+        flow.answer(flow.claim())
+        as_superuser("UPDATE audit_events SET at = at - interval '2 seconds' WHERE action = 'results.write'")
+    as_superuser("UPDATE jobs SET in_progress_at = now() - interval '10 minutes'")
+    pace = get_job(flow.api, tenant, job.job_id).pace
+    assert pace is not None
+    assert 3 < pace < 6  # a shard of ten rows every two seconds

@@ -1,11 +1,12 @@
 """Speed and time left, and how they are told."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli.terminal.progress import Pace, amount, clock
-from api.cli.work.following import WAITING_SECONDS, fault_texts, note_on
+from api.cli.work.following import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, WAITING_SECONDS, fault_texts, note_on
 from api.wire import Batch, BatchFault, BatchFaults, Extras, RowCounts, WaitingFor
 
 
@@ -94,4 +95,20 @@ def test_the_time_before_the_first_rows_is_no_work_and_nothing_is_foretold_of_th
         if (left := pace.seconds_left(1_800)) is not None:
             told.append((seconds, left, (1_800 - done) / 20))
     assert told[0][0] < 20
-    assert all(0.6 < left / true < 1.7 for _, left, true in told)
+    assert all(1 / 1.5 < left / true < 1.5 for _, left, true in told)
+
+
+@pytest.mark.parametrize("loading", [0.0, 10.0, 90.0])
+@pytest.mark.parametrize(("every", "rows"), [(0.3, 64), (1.6, 32), (2.5, 300), (4.0, 1_000)])
+def test_the_first_time_that_is_told_is_true(loading: float, every: float, rows: int) -> None:
+    """Of bursts that are alike, at the CLI's own looks: a second apart, and closer at first."""
+    pace, seconds, pause, told = Pace(), 0.0, FIRST_POLL_SECONDS, []
+    total = round(rows / every * 120)
+    while seconds < loading + 100:
+        done = max(0, int((seconds - loading) // every)) * rows
+        pace.note(seconds, done)
+        if (left := pace.seconds_left(total)) is not None:
+            told.append((left, (total - done) * every / rows))
+        seconds, pause = seconds + pause, min(LAST_POLL_SECONDS, pause * 1.3)
+    assert told
+    assert all(1 / 1.5 < left / true < 1.5 for left, true in told)
