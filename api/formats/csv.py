@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Self
 from api.errors import Refused
 from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
-from api.formats.lines import split_lines, text_chunks
+from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, plain_row
 from db.files.rows import NewRow
 
@@ -29,7 +29,7 @@ _SEP_LINE: Final = re.compile(rb'"?sep=([,;\t|])"?[\s,;|]*', re.IGNORECASE)  # t
 # By what the csv module says; its messages are constants, and nothing of the record is in them.
 _FAULTS: Final = {"field larger": "line_too_long", "new-line character": "stray_carriage_return"}
 
-_Line = tuple[int, bytes | None]
+_Line = tuple[int, bytes]
 
 
 class _BadLine(Exception):
@@ -66,10 +66,10 @@ class _Feed:
                 self._ends = True
         else:
             number, line = next(self._lines)
-            self._again_bytes_left += len(line or b"") + 1
+            self._again_bytes_left += len(line) + 1
         self._taken.append((number, line))
-        self._taken_bytes += len(line or b"")
-        if line is None or self._taken_bytes > self._max_record_bytes:
+        self._taken_bytes += len(line)
+        if isinstance(line, LongLine) or self._taken_bytes > self._max_record_bytes:
             raise _BadLine("line_too_long")
         try:
             return line.decode() + "\n"
@@ -84,7 +84,7 @@ class _Feed:
     @property
     def first_line(self) -> bytes:
         """Of the record in hand, as it came."""
-        return (self._taken[0][1] or b"") if self._taken else b""
+        return self._taken[0][1] if self._taken else b""
 
     def next_record(self) -> None:
         self._taken.clear()
@@ -97,7 +97,7 @@ class _Feed:
         lines = self._taken[1:]
         if not lines:
             return
-        self._again_bytes_left -= sum(len(line or b"") + 1 for _, line in lines)
+        self._again_bytes_left -= sum(len(line) + 1 for _, line in lines)
         if self._again_bytes_left < 0:
             self._alone = len(lines)
         self._again.extendleft(reversed(lines))
@@ -166,15 +166,24 @@ def _sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> t
     before the header is left out: lines of empty cells, and Excel's ``sep=;``."""
     seen: list[_Line] = []
     for number, line in lines:
-        if line is not None and (told := _SEP_LINE.fullmatch(line)) is not None:
+        if (told := _SEP_LINE.fullmatch(line)) is not None:
             delimiter = delimiter or told[1].decode()
-        elif line is None or line.strip(_NO_HEADER) or line.count(b'"') % 2:  # an open quote: a name with a line break
+        elif line.strip(_NO_HEADER) or line.count(b'"') % 2:  # an open quote: a name with a line break
             seen.append((number, line))
             break
-    header = (seen[-1][1] or b"").decode("utf-8", "replace") if seen else ""
+    header = seen[-1][1].decode("utf-8", "replace") if seen else ""
     cells = {known: _cells(header, known) for known in ((delimiter,) if delimiter is not None else SNIFFED)}
     chosen = max(cells, key=lambda known: (_has_text(cells[known], columns), len(cells[known])))  # the first of equals
+    if header.startswith(("{", "[")) and not _has_text(cells[chosen], columns):
+        raise Refused("invalid_format", "The file begins as JSON does: set the form field format to `jsonl`.", param="format")
     return chain(seen, lines), _Dialect(chosen, any(cell.startswith(" ") for cell in cells[chosen][1:]))
+
+
+def looks_like_csv(first: bytes, second: bytes) -> bool:
+    """Whether two lines are a header, with a column that is usually the text, and a record."""
+    header = first.decode("utf-8", "replace")
+    tried = ((_cells(header, known), known.encode()) for known in SNIFFED)
+    return any(len(cells) > 1 and known in second and _has_text(cells, Columns()) for cells, known in tried)
 
 
 def _cells(header: str, delimiter: str) -> list[str]:
@@ -203,9 +212,21 @@ def _find_columns(header: list[str], columns: Columns, delimiter: str) -> _Place
 
 def _unreadable_header(line: bytes) -> Refused:
     message = "The first line of the CSV file is not a readable header."
-    if b"\r" in line.rstrip(b"\r"):
+    if not _is_utf8(line):
+        message = (
+            "The first line of the CSV file is not UTF-8: save it as “CSV UTF-8”, or `iconv -f WINDOWS-1252 -t UTF-8 FILE > FILE.csv`."
+        )
+    elif b"\r" in line.rstrip(b"\r"):
         message = "The file's lines end in a carriage return alone: `tr '\\r' '\\n' < FILE > FILE.csv` makes lines of it that can be read."
     return Refused("invalid_header", message, param="file")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _legible_id(line: bytes, places: _Places, dialect: _Dialect) -> str | None:

@@ -20,6 +20,14 @@ _DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _HUGE_EXPONENT: Final = re.compile(rb"0e\+?000")
 
 
+def is_object(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
 def is_deep(text: bytes) -> bool:
     """Whether valid JSON nests deeper than MAX_DEPTH. Almost every line is settled by two counts in C."""
     if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:

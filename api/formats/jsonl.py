@@ -5,7 +5,7 @@ read, at about 2 µs a line.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import islice
 from typing import Final
@@ -15,10 +15,10 @@ from msgspec import Raw
 
 from api.endpoints import TASKS
 from api.formats.beginning import check_beginning
-from api.formats.header import missing_column
+from api.formats.header import find_column, missing_column
 from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code
 from api.formats.limits import Columns, FileLimits
-from api.formats.lines import split_lines, text_chunks
+from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, is_custom_id, plain_row
 from db.files.rows import NewRow
 from workers.tasks.public_fields import PLAIN_NAMES
@@ -45,7 +45,7 @@ _NULL: Final = Raw(b"null")
 def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
     """One row a line of an OpenAI batch file; blank lines are skipped and still counted."""
     for number, line in _text_lines(chunks, limits):
-        yield defective_row(number, "line_too_long") if line is None else _batch_row(number, line)
+        yield _batch_row(number, line)
 
 
 def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
@@ -53,14 +53,36 @@ def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) ->
     was named, is in none of the lines: they need not all have it, so that no earlier line can tell."""
     unseen = _needed(columns)
     first: list[str] | None = None
+    spelled: dict[str, str] = {}
     for number, line in _text_lines(chunks, limits):
-        if unseen and line is not None and not isinstance(fields := _object_of(line), str):
-            first = first or list(fields)
+        if unseen and not isinstance(line, LongLine) and not isinstance(fields := _object_of(line), str):
+            if first is None:
+                first, spelled = list(fields), _spelled_otherwise(fields, columns)
+            fields = _as_usual(fields, spelled)
             unseen = {field: names for field, names in unseen.items() if not any(name in fields for name in names)}
-        yield defective_row(number, "line_too_long") if line is None else _plain_row(number, line, columns)
+        yield _plain_row(number, line, columns, spelled)
     if first is not None:
         for field, names in unseen.items():
             raise missing_column(field, names, first)
+
+
+def _spelled_otherwise(fields: Mapping[str, Raw], columns: Columns) -> dict[str, str]:
+    """Of the first object: its names that are those looked for but for their case and spaces, as in a CSV, each with the name meant."""
+    header = list(fields)
+    spelled = {}
+    for field, names in (("text_column", columns.text_names), ("id_column", columns.id_names), ("label_column", columns.label_names)):
+        if any(name in fields for name in names):
+            continue
+        for name in names:
+            if (place := find_column(header, field, (name,), required=False)) is not None:
+                spelled[header[place]] = name
+                break
+    return spelled
+
+
+def _as_usual(fields: dict[str, Raw], spelled: Mapping[str, str]) -> dict[str, Raw]:
+    """With the names that are looked for beside those of the file; one that is there as it is looked for stays."""
+    return {**{name: fields[own] for own, name in spelled.items() if own in fields}, **fields} if spelled else fields
 
 
 def _needed(columns: Columns) -> dict[str, tuple[str, ...]]:
@@ -73,19 +95,22 @@ def _needed(columns: Columns) -> dict[str, tuple[str, ...]]:
     return needed
 
 
-def _text_lines(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[tuple[int, bytes | None]]:
+def _text_lines(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[tuple[int, bytes]]:
     """Raises Refused for what is not JSON lines: seen once, at the file's beginning, and not told line by line."""
-    lines = ((number, line and line.strip()) for number, line in split_lines(text_chunks(chunks, limits), limits.max_line_bytes))
-    held = list(islice((pair for pair in lines if pair[1] != b""), 2))
-    if held and held[0][1]:
+    found = split_lines(text_chunks(chunks, limits), limits.max_line_bytes)
+    lines = ((number, line if isinstance(line, LongLine) else line.strip()) for number, line in found)
+    held = list(islice((pair for pair in lines if pair[1]), 2))
+    if held:
         check_beginning(held[0][1], held[1][1] if len(held) > 1 else None)
     yield from held
     for number, line in lines:
-        if line != b"":
+        if line:
             yield number, line
 
 
 def _batch_row(number: int, line: bytes) -> NewRow:
+    if isinstance(line, LongLine):
+        return defective_row(number, "line_too_long", _legible_id(line))
     try:
         parsed = _line.decode(line)
     except RecursionError:
@@ -154,10 +179,12 @@ def _legible_id(line: bytes, names: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _plain_row(number: int, line: bytes, columns: Columns) -> NewRow:
-    fields = _object_of(line)
+def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str, str]) -> NewRow:
+    fields = "line_too_long" if isinstance(line, LongLine) else _object_of(line)
     if isinstance(fields, str):
-        return defective_row(number, fields, _legible_id(line, columns.id_names), raw=line)
+        names = (*columns.id_names, *(own for own, name in spelled.items() if name in columns.id_names))
+        return defective_row(number, fields, _legible_id(line, names), raw=None if isinstance(line, LongLine) else line)
+    fields = _as_usual(fields, spelled)
     custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
     known = fit_id(_str(custom_id))
     field = next((name for name in columns.text_names if name in fields), None)

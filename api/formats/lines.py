@@ -14,17 +14,22 @@ UTF8_BOM: Final = b"\xef\xbb\xbf"
 SNIFF_BYTES: Final = 264  # as far as the mark of a tar archive
 TAR_MARK_AT: Final = 257
 UTF16_BYTES: Final = 4  # of two letters
+BEGINNING_BYTES: Final = 4096  # of a line that is too long: some columns, and an id
 
 _SPREADSHEET: Final = "The file is a spreadsheet, or an archive: save it as “CSV UTF-8” in its own program, or unpack it, and send that."
 _NOT_TEXT: Final = (
     (b"PK\x03\x04", "compressed_file", _SPREADSHEET),
+    (b"PK\x05\x06", "compressed_file", "The file is an empty archive."),
+    (b"7z\xbc\xaf\x27\x1c", "compressed_file", "The file is an archive. Unpack it, and send the files in it."),
+    (b"\x04\x22\x4d\x18", "compressed_file", "The file is lz4-compressed. Send it uncompressed, or with gzip or zstd."),
+    (b"ARROW1", "wrong_format", "The file is Feather. Write it as Parquet, and send that."),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "compressed_file", _SPREADSHEET),
     (b"\xfd7zXZ\x00", "compressed_file", "The file is xz-compressed. Send it uncompressed, or with gzip or zstd."),
     (b"%PDF-", "wrong_format", "The file is a PDF: `pdftotext FILE FILE.txt` makes plain lines of it."),
     (
         b"PAR1",
         "wrong_format",
-        "The file is Parquet. Send it with purpose=rows or purpose=train and format=parquet, without gzip or zstd around it.",
+        "The file is Parquet: set the form field format to `parquet`, and send it without gzip or zstd around it.",
     ),
     (b"\xff\xfe", "not_utf8", "The file is UTF-16 or UTF-32. Save it as UTF-8."),
     (b"\xfe\xff", "not_utf8", "The file is UTF-16. Save it as UTF-8."),
@@ -70,37 +75,48 @@ def _check_is_text(head: bytes) -> None:
         raise Refused("not_utf8", "The file looks like UTF-16. Save it as UTF-8.", param="file")
 
 
-def split_lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int, bytes | None]]:
-    """(1-based number, line without its line feed) for each line, blank ones too; None for a line longer than ``max_line_bytes``.
+class LongLine(bytes):
+    """The beginning of a line that is longer than a line may be: its id may stand there."""
+
+
+def split_lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """(1-based number, line without its line feed) for each line, blank ones too; a :class:`LongLine` of one that is longer than
+    ``max_line_bytes``.
 
     Only line feed ends a line: U+2028 and a lone carriage return are content. Holds one line and one chunk at most.
     """
     number = 0
     held: list[bytes] = []
     held_bytes = 0
-    overlong = False
+    overlong: LongLine | None = None
     for chunk in chunks:
         pieces = chunk.split(b"\n")
         rest = pieces.pop()
         for piece in pieces:
             number += 1
-            if overlong or held_bytes + len(piece) > max_line_bytes:
-                yield number, None
+            if overlong is not None:
+                yield number, overlong
+            elif held_bytes + len(piece) > max_line_bytes:
+                yield number, _beginning(held, piece)
             elif held:
                 held.append(piece)
                 yield number, b"".join(held)
             else:
                 yield number, piece
-            if held_bytes or overlong:
+            if held_bytes:
                 held.clear()
                 held_bytes = 0
-                overlong = False
-        if rest and not overlong:
+                overlong = None
+        if rest and overlong is None:
             held_bytes += len(rest)
             if held_bytes > max_line_bytes:
+                overlong = _beginning(held, rest)
                 held.clear()
-                overlong = True
             else:
                 held.append(rest)
     if held_bytes:
-        yield number + 1, None if overlong else b"".join(held)
+        yield number + 1, b"".join(held) if overlong is None else overlong
+
+
+def _beginning(held: Iterable[bytes], piece: bytes) -> LongLine:
+    return LongLine(b"".join(part[:BEGINNING_BYTES] for part in (*held, piece))[:BEGINNING_BYTES])

@@ -18,6 +18,7 @@ _OF_SUFFIX: Final = {
 _TABBED: Final = frozenset({".tsv", ".tab"})
 _COMPRESSED: Final = frozenset({".gz", ".gzip", ".zst", ".zstd"})
 _SPREADSHEETS: Final = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"})
+_ARCHIVES: Final = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz", ".br", ".lz4"})
 
 _CODECS: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\x50\x2a\x4d\x18": "zstd"}  # the last is what pzstd begins with
 COMPRESSED: Final = tuple(_CODECS)
@@ -34,6 +35,11 @@ def is_tabbed(name: str) -> bool:
 
 def is_spreadsheet(name: str) -> bool:
     return _suffix(name) in _SPREADSHEETS
+
+
+def is_archive(name: str) -> bool:
+    """An archive, or a compression that is not read."""
+    return _suffix(name) in _ARCHIVES
 
 
 def codec_of(head: bytes) -> str | None:

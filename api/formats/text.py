@@ -3,39 +3,37 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-import msgspec
-
 from api.errors import Refused
+from api.formats.csv import looks_like_csv
+from api.formats.json_text import is_object
 from api.formats.limits import FileLimits
-from api.formats.lines import split_lines, text_chunks
+from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
 
 
 def text_rows(chunks: Iterable[bytes], limits: FileLimits, *, told_by_name: bool = False) -> Iterator[NewRow]:
-    """One row a line; blank lines are skipped and still counted. ``told_by_name``: nobody said that these are plain lines, so that JSON is
-    refused: whoever names JSON lines so would have their braces labelled."""
+    """One row a line; blank lines are skipped and still counted. ``told_by_name``: nobody said that these are plain lines, so that JSON and
+    CSV are refused: whoever names them so would have their braces and their header labelled."""
     lines = split_lines(text_chunks(chunks, limits), limits.max_line_bytes)
     begun = list(islice(lines, 2))
-    if len(begun) == 1 and b"\r" in (begun[0][1] or b"").rstrip(b"\r"):
+    if len(begun) == 1 and b"\r" in begun[0][1].rstrip(b"\r"):
         message = "The file's lines end in a carriage return alone: `tr '\\r' '\\n' < FILE > FILE.txt` makes lines of it that can be read."
         raise Refused("wrong_line_ends", message, param="file")
-    if told_by_name and begun and _is_object(begun[0][1] or b""):
-        message = "The file's lines are JSON objects: say so in the form field format: `jsonl`, or `txt` to take each line as a text."
-        raise Refused("invalid_format", message, param="format")
+    if told_by_name and begun and is_object(begun[0][1]):
+        raise _other_format("JSON objects", "jsonl")
+    if told_by_name and len(begun) > 1 and looks_like_csv(begun[0][1], begun[1][1]):
+        raise _other_format("records of a CSV", "csv")
     for number, line in chain(begun, lines):
-        if line is None:
+        if isinstance(line, LongLine):
             yield defective_row(number, "line_too_long")
         elif line.strip():
             yield _row(number, line)
 
 
-def _is_object(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+def _other_format(what: str, told: str) -> Refused:
+    message = f"The file's lines are {what}: set the form field format to `{told}`, or to `txt` to take each line as a text."
+    return Refused("invalid_format", message, param="format")
 
 
 def _row(number: int, line: bytes) -> NewRow:

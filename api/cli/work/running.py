@@ -20,7 +20,7 @@ from api.cli.work.outcomes import expected_rows, read_outcomes, task_of
 from api.cli.work.outputs import Target, open_output, parse_target
 from api.cli.work.peeking import batch_endpoint
 from api.cli.work.tally import TOLD_BY_ROWS, Tally
-from api.formats.names import FORMATS, format_of, is_spreadsheet
+from api.formats.names import FORMATS, format_of, is_archive, is_spreadsheet
 from api.performance import performance
 from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
@@ -130,6 +130,8 @@ def find_source(
         raise CommandError("The input is empty.")
     if is_spreadsheet(path.name):
         raise CommandError("Spreadsheets are not read: save the sheet as “CSV UTF-8” in its own program, and give that file.")
+    if is_archive(path.name):
+        raise CommandError("Of what is compressed only gzip and zstd are read: unpack the file, and give what is in it.")
     if form is None and format_of(path.name) is None:
         raise CommandError("The input's name tells no format: give --format jsonl, csv, parquet or txt (plain lines, a text each).")
     return Source(path, name=path.name, fields=sent if form is None else {"format": form, **sent})  # otherwise the name tells the server

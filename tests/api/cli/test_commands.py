@@ -169,7 +169,7 @@ def test_a_csv_with_quotes_and_line_ends_goes_in_and_out(textmill: Callable[...,
         ("a.csv", b"id;body\n1;a\n", [], "with --text-column, or what separates the cells with --delimiter (“;” was taken)."),
         ("a.csv", b"id,text,text\n1,a,b\n", [], "The column “text” is there twice"),
         ("a.jsonl", b'[{"text":"a"}]', [], "`jq -c '.[]' FILE > FILE.jsonl`"),
-        ("a.jsonl", b"id,text\n1,a\n", [], "say so with --format: `csv`."),
+        ("a.jsonl", b"id,text\n1,a\n", [], "Set --format to what it is, `csv` or `txt`."),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_once_in_the_command_s_words(
@@ -229,11 +229,14 @@ def test_json_lines_are_texts_where_that_is_asked_for(textmill: Callable[..., Do
 @pytest.mark.parametrize(
     ("name", "data", "options", "said"),
     [
+        ("texts.zip", b"PK\x03\x04rest", [], "only gzip and zstd are read"),
+        ("texts.tar.gz", b"\x1f\x8brest", [], "only gzip and zstd are read"),
+        ("texts.csv", b"PAR1rest", [], "set --format to `parquet`"),
         ("sheet.xlsx", b"PK\x03\x04rest", [], "save the sheet as “CSV UTF-8”"),
         ("sheet.xls.gz", b"any", [], "save the sheet as “CSV UTF-8”"),
         ("sheet.csv", b"PK\x03\x04rest", [], "save it as “CSV UTF-8”"),
         ("in.docx", b"PK\x03\x04rest", [], "give --format jsonl, csv, parquet or txt"),
-        ("in.txt", b'{"text":"goal"}\n', [], "say so with --format: `jsonl`, or `txt`"),
+        ("in.txt", b'{"text":"goal"}\n', [], "set --format to `jsonl`, or to `txt`"),
         ("in.txt", b"goal\n", ["--text-column", "body"], "Leave --text-column out, or say with --format what the file is."),
         ("in.jsonl.gz", gzip.compress(b'{"text":"a"}')[:-9], [], "The gzip file is cut or damaged"),
         ("in.parquet.gz", gzip.compress(b"PAR1"), [], "without gzip or zstd around it"),

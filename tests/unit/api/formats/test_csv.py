@@ -283,3 +283,30 @@ def test_a_carriage_return_inside_a_cell_without_quotes_is_told_as_what_it_is(en
 def test_a_record_with_too_few_cells_is_not_told_to_quote_more() -> None:
     assert describe("wrong_cell_count::1|2").message == "The record has 1 cell, the header has 2: the text's is missing."
     assert describe("wrong_cell_count::3|2").message.endswith("quote a text that holds the delimiter.")
+
+
+def test_a_line_that_is_too_long_keeps_the_id_before_the_text() -> None:
+    rows = read(b"id,text\n7," + b"x" * 5000 + b'\n8,"' + b"y" * 5000 + b'"\n9,z\n', chunk_bytes=700)
+    assert [(row.custom_id, row.defect) for row in rows if row.custom_id] == [("7", "line_too_long"), ("8", "line_too_long"), ("9", None)]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("id,text,größe\n1,a,2\n".encode("latin-1"), "is not UTF-8"),
+        (b'{"id":1,"text":"goal"}\n', "begins as JSON does"),
+        (b'{"text":"goal"}\n', "begins as JSON does"),
+        (b'[\n  {"text": "goal"}\n]\n', "begins as JSON does"),
+        (b"PK\x05\x06" + bytes(18), "empty archive"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(18), "an archive"),
+        (b"ARROW1\0\0" + bytes(18), "Feather"),
+    ],
+)
+def test_what_is_no_csv_is_told_as_what_it_is(data: bytes, told: str) -> None:
+    with pytest.raises(Refused, match=told):
+        read(data)
+
+
+def test_a_header_may_begin_with_a_bracket() -> None:
+    [row] = read(b"[nr],text\n1,a\n")
+    assert row.body == b'{"input":"a"}'

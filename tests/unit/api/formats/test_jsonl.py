@@ -472,3 +472,69 @@ def test_a_column_that_no_line_has_is_refused_once_as_in_every_format(data: byte
 )
 def test_a_column_that_some_line_has_or_that_none_could_have_is_not_refused(data: bytes, columns: Columns) -> None:
     assert len(plain(data, columns)) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (b'{"ID":"a","Text":"x"}', "a"),
+        (b'{"id ":"a"," text":"x"}', "a"),
+        (b'{"Custom_ID":"a","PROMPT":"x"}', "a"),
+        (b'{"Input":"x"}', None),
+    ],
+)
+def test_names_are_found_whatever_their_case_and_spaces_as_in_a_csv(first: bytes, told: str | None) -> None:
+    broken = first.replace(b'"x"}', b'"x"') + b"\n"
+    rows = list(plain_rows([first + b"\n" + broken + first.replace(b'"x"', b'"y"')], Columns(), LIMITS))
+    assert [(row.custom_id, row.defect, row.body) for row in (rows[0], rows[2])] == [
+        (told, None, b'{"input":"x"}'),
+        (told, None, b'{"input":"y"}'),
+    ]
+    assert (rows[1].custom_id, rows[1].defect) == (told, "invalid_json")
+
+
+def test_a_name_as_it_is_looked_for_counts_before_one_of_another_case() -> None:
+    [first, second] = plain_rows([b'{"Text":"a","n":1}\n{"Text":"b","text":"c"}\n'], Columns(), LIMITS)
+    assert (first.body, second.body) == (b'{"input":"a"}', b'{"input":"c"}')
+
+
+def test_an_option_names_a_field_whatever_its_case() -> None:
+    [row] = plain_rows([b'{"Key":"k","Body":"a"}\n'], Columns(text="body", id="key"), LIMITS)
+    assert (row.custom_id, row.body) == ("k", b'{"input":"a"}')
+
+
+def test_a_line_that_is_too_long_keeps_its_id() -> None:
+    limits = FileLimits(max_line_bytes=100)
+    long = b"x" * 5000
+    [row] = plain_rows(cut(b'{"id":7,"text":"' + long + b'"}', 33), Columns(), limits)
+    assert (row.custom_id, row.defect, row.body) == ("7", "line_too_long", None)
+    [row] = batch_rows(cut(b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"' + long + b'"}}', 4096), limits)
+    assert (row.custom_id, row.defect) == ("a", "line_too_long")
+    [row] = plain_rows([b'{"text":"' + long + b'","id":7}'], Columns(), limits)
+    assert (row.custom_id, row.defect) == (None, "line_too_long")
+
+
+def test_an_array_in_one_line_is_told_however_long_it_is() -> None:
+    with pytest.raises(Refused) as refusal:
+        list(plain_rows([b'[{"id":7,"text":"' + b"x" * 5000 + b'"}]'], Columns(), FileLimits(max_line_bytes=100)))
+    assert refusal.value.code == "json_array"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"{'id': 1, 'text': 'goal'}\n{'id': 2, 'text': 'bank'}\n", "python_objects"),
+        (b'{"id":[1,2],"text":["goal","bank"]}', "json_columns"),
+        (b'{"id":{"0":1},"text":{"0":"goal"}}', "json_columns"),
+        (b'{"data":[{"id":1,"text":"goal"}]}', "json_columns"),
+    ],
+)
+def test_objects_that_are_no_rows_are_told_once(data: bytes, code: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        list(plain_rows([data], Columns(), LIMITS))
+    assert refusal.value.code == code
+
+
+def test_one_chat_is_a_row() -> None:
+    [row] = plain_rows([b'{"messages":[{"role":"user","content":"a"}]}'], Columns(), LIMITS)
+    assert row.defect is None

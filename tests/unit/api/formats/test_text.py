@@ -83,3 +83,15 @@ def test_what_is_no_text_is_refused_with_what_to_do(data: bytes, said: str) -> N
 
 def test_a_text_may_begin_with_what_only_looks_like_another_file() -> None:
     assert [row.defect for row in read(b"BZh is a prefix\nPK is another\n")] == [None, None]
+
+
+@pytest.mark.parametrize("data", [b"id,text\n1,goal\n", b"id\ttext\n1\tgoal\n", b"Text;Label\ngoal;sport\n"])
+def test_a_csv_under_a_name_of_plain_lines_is_asked_about(data: bytes) -> None:
+    with pytest.raises(Refused, match="set the form field format to `csv`"):
+        list(text_rows([data], LIMITS, told_by_name=True))
+    assert len(list(text_rows([data], LIMITS))) == 2
+
+
+@pytest.mark.parametrize("data", [b"Text, and more of it\nno comma\n", b"text\ngoal\n", b"goal, bank\nlaw, art\n"])
+def test_lines_with_commas_are_texts(data: bytes) -> None:
+    assert len(list(text_rows([data], LIMITS, told_by_name=True))) == 2
