@@ -209,6 +209,10 @@ class Client:
         for one in self.pages("/v1/heads"):
             yield msgspec.convert(one, Head)
 
+    def head(self, name: str) -> Head:
+        """With its versions; ``name`` may say which one."""
+        return _decode(self._send("GET", f"/v1/heads/{segment(name)}"), Head)
+
     def lines(self, file_id: str) -> Iterator[bytes]:
         """The lines of a file's content without their ends, as they arrive."""
         try:

@@ -15,6 +15,7 @@ from fastapi import Response
 from api.errors import Refused
 from api.job_warnings import warnings_of
 from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage, WaitingFor
+from db.catalogue.deleting import Deleted
 from db.errors import NotFound
 from db.failures import describe
 from db.files.files import FileRecord
@@ -164,6 +165,11 @@ def erased_object(response: Response, id: str, kind: str, *, gone: bool) -> Json
         return deleted_object(id, kind)
     response.status_code = 202
     return {**deleted_object(id, kind), "state": "deleting"}
+
+
+def deleted_versions(id: str, kind: str, deleted: Deleted) -> Json:
+    """``kept``: of the versions, those that running jobs began with: they go once these have ended."""
+    return {**deleted_object(id, kind), "versions": deleted.versions, "kept": deleted.kept}
 
 
 def list_object(data: Sequence[Mapping[str, object]], *, has_more: bool) -> Json:

@@ -146,18 +146,29 @@ class HeadMetrics(msgspec.Struct, frozen=True):
     macro_f1: float
 
 
+class Version(msgspec.Struct, frozen=True):
+    """Of a head or a label set: ``version`` is its number, ``id`` what it is called."""
+
+    id: str
+    version: int
+    created_at: int
+
+
 class Head(msgspec.Struct, frozen=True):
-    """A trained head. ``examples``: how many of each label."""
+    """A version of a trained head. ``examples``: how many of each label. ``digest``: of its weights. ``versions``: all that are there, the
+    newest first, of a head that was asked for by itself."""
 
     id: str
     name: str
+    version: int
     base: str
-    version: str
+    digest: str
     created_at: int
     object: str = "head"
     labels: list[str] = []
     examples: dict[str, int] = {}
     metrics: HeadMetrics | None = None
+    versions: list[Version] | None = None
 
 
 class ShardLine(msgspec.Struct, frozen=True):

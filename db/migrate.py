@@ -76,8 +76,8 @@ def grant_database(conn: psycopg.Connection[Any], database: str) -> None:
         conn.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(rights, name, sql.Identifier(role.login)))
 
 
-def migrate(url: URL) -> None:
-    """Runs the missing migrations as the owner. Safe to call from several processes at once."""
+def migrate(url: URL, revision: str = "head") -> None:
+    """Runs the missing migrations as the owner, up to ``revision``. Safe to call from several processes at once."""
     engine = create_engine(url, hide_parameters=True)
     try:
         with engine.begin() as conn:
@@ -90,7 +90,7 @@ def migrate(url: URL) -> None:
                 )
             config = _config()
             config.attributes["connection"] = conn
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         engine.dispose()
 

@@ -105,6 +105,7 @@ files = Table(
     _when("created_at", nullable=False),
     _when("expires_at"),
     Column("content_bytes", BigInteger),  # of its rows as they are read back, as JSON lines; size_bytes is what was uploaded
+    Column("stored_names_sealed", LargeBinary),  # heads and label sets that its rows name; NULL where that is not known
     PrimaryKeyConstraint("tenant_id", "file_id"),
     Index("files_by_age", "tenant_id", "created_at", "file_id"),
 )
@@ -268,8 +269,11 @@ label_sets = Table(
     Column("name_hmac", LargeBinary, nullable=False),
     Column("body_sealed", LargeBinary, nullable=False),  # {"name", "labels", "templates"?}
     _when("created_at", nullable=False),
+    Column("number", Integer, nullable=False, server_default="1"),  # the version: of one name, in the order they were made
+    Column("first_id", UUID(as_uuid=True)),  # the first version of the name; NULL of that itself
+    _when("deleted_at"),  # its owner's no more; kept while a job that began with it runs
     PrimaryKeyConstraint("tenant_id", "label_set_id"),
-    UniqueConstraint("tenant_id", "name_hmac"),
+    UniqueConstraint("tenant_id", "name_hmac", "number"),
 )
 
 models = Table(  # what a tenant trained: heads over a registry encoder
@@ -279,13 +283,27 @@ models = Table(  # what a tenant trained: heads over a registry encoder
     Column("model_id", UUID(as_uuid=True), nullable=False),
     Column("kind", Text, nullable=False),  # head
     Column("base", Text, nullable=False),  # registry id of the encoder below it
-    Column("version", Text, nullable=False),  # digest of the weights
+    Column("version", Text, nullable=False),  # digest of the weights; the version as people count it is `number`
     Column("name_hmac", LargeBinary, nullable=False),
     Column("card_sealed", LargeBinary, nullable=False),  # {"name", "labels", "examples", "metrics"}
     Column("weights_sealed", LargeBinary, nullable=False),  # a safetensors blob
     _when("created_at", nullable=False),
+    Column("number", Integer, nullable=False, server_default="1"),  # the version: of one name, in the order they were made
+    Column("first_id", UUID(as_uuid=True)),  # the first version of the name; NULL of that itself
+    _when("deleted_at"),  # its owner's no more; kept while a job that began with it runs
     PrimaryKeyConstraint("tenant_id", "model_id"),
-    UniqueConstraint("tenant_id", "name_hmac"),
+    UniqueConstraint("tenant_id", "name_hmac", "number"),
+)
+
+job_pins = Table(  # versions of heads and label sets that a job's rows may be answered with: which stay while it runs
+    "job_pins",
+    metadata,
+    _tenant(),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("version_id", UUID(as_uuid=True), nullable=False),  # of models or label_sets
+    PrimaryKeyConstraint("tenant_id", "job_id", "version_id"),
+    ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
+    Index("job_pins_of_version", "tenant_id", "version_id"),
 )
 
 schedules = Table(

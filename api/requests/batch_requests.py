@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid4
@@ -15,10 +16,13 @@ from api.objects import file_not_found, parse_file_id
 from db.actors import Actor
 from db.catalogue.heads import find_head
 from db.catalogue.label_sets import find_label_set
+from db.catalogue.names import names_for_job
 from db.connect import Store
 from db.errors import TextmillError
 from db.failures import describe, parts_of
+from db.files.stored_names import Names
 from db.jobs.jobs import NewJob, RequestRef
+from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry
 from workers.tasks import train
@@ -76,7 +80,7 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class HeadRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    name: Annotated[str, Meta(description="What `head:NAME` will call it; a head of that name is replaced.")]
+    name: Annotated[str, Meta(description="What `head:NAME` will call it; of a name that is there it becomes the next version.")]
     training_file: Annotated[str, Meta(description="A file whose rows have a text and a label each.")]
     model: Annotated[str | None, Meta(description="The encoder below; otherwise the first that classifies.")] = None
     completion_window: Window = "24h"
@@ -96,10 +100,11 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
     label_set = defaults.get("label_set")
     if isinstance(label_set, str) and find_label_set(store, actor, label_set) is None:
         raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
+    file_id = _input_file(request.input_file_id)
     return NewJob(
         task=task.name,
         endpoint=request.endpoint,
-        file_id=_input_file(request.input_file_id),
+        file_id=file_id,
         model=_model(store, actor, task, name if isinstance(name, str) else None, "defaults.model"),
         spec={"defaults": defaults},
         metadata=_metadata(request.metadata),
@@ -107,6 +112,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         completion_window=_window(request.completion_window),
         request=_request_ref(actor, request, idempotency_key),
         results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
+        names=names_for_job(store, actor, file_id, names_of(defaults)) if task.names_stored else None,
     )
 
 
@@ -129,10 +135,20 @@ def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: 
     )
 
 
+def names_of(defaults: Mapping[str, object]) -> Names:
+    """The head and the label set that a job's defaults name."""
+    model, label_set = defaults.get("model"), defaults.get("label_set")
+    heads = {model.removeprefix(HEAD_PREFIX)} if isinstance(model, str) and model.startswith(HEAD_PREFIX) else ()
+    return Names(frozenset(heads), frozenset({label_set} if isinstance(label_set, str) else ()))
+
+
 def check_name(name: str) -> None:
     """Of a head or a label set: it stands in addresses. Raises Refused."""
     if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip() or "/" in name:
         raise Refused("invalid_name", f"A name has 1 to {MAX_NAME_CHARS} printable characters and no slash.", param="name")
+    if is_address(name):
+        message = "A name does not end in @ and a number: NAME@2 is the second version of NAME."
+        raise Refused("invalid_name", message, param="name")
 
 
 def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param: str) -> str | None:

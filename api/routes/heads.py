@@ -1,51 +1,72 @@
 """``/v1/heads``: classifiers trained on a tenant's own examples. Training is a job; ``head:<name>`` then names a model."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from api.objects import Json, batch_object, deleted_object, list_object, to_json
+from api.objects import Json, batch_object, deleted_versions, list_object, to_json
 from api.requests.auth import Manager, Submitter, Watcher
 from api.requests.batch_requests import HeadRequest, head_job
 from api.requests.front import front_of
 from api.requests.json_body import json_of
 from api.routes.batches import create_once, idempotency_key_of
-from api.wire import Head
-from db.catalogue.heads import HeadRecord, delete_head, list_heads
+from api.wire import Head, Version
+from db.catalogue.heads import HeadRecord, delete_head, find_head, head_versions, list_heads
+from db.errors import NotFound
+from db.jobs.versions import address_of
+from workers.tasks.task import HEAD_PREFIX
 
 router = APIRouter(prefix="/v1/heads")
 
 
 @router.post("")
 def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depends(json_of(HeadRequest))]) -> Json:
-    """Train a head: a job, whose end makes it."""
+    """Train a head: a job, whose end makes it; of a name that is there, its next version."""
     store = front_of(request).store
     return batch_object(create_once(request, store, actor, head_job(store, actor, body, idempotency_key_of(request))))
 
 
 @router.get("")
 def index(request: Request, actor: Watcher) -> Json:
-    """All heads, with how well they did."""
+    """All heads, with how well they did: of each the newest version."""
     return list_object([head_object(head) for head in list_heads(front_of(request).store, actor)], has_more=False)
+
+
+@router.get("/{name}")
+def show(request: Request, actor: Watcher, name: str) -> Json:
+    """One head, as it is now or as `NAME@2` says, and its versions."""
+    store = front_of(request).store
+    head = find_head(store, actor, name.removeprefix(HEAD_PREFIX))
+    if head is None:
+        raise NotFound("There is no head of this name.")
+    return head_object(head, head_versions(store, actor, head.name))
 
 
 @router.delete("/{name}")
 def delete(request: Request, actor: Manager, name: str) -> Json:
-    """Delete a head. Jobs that still name it fail row by row."""
-    name = name.removeprefix("head:")
-    delete_head(front_of(request).store, actor, name)
-    return deleted_object(f"head:{name}", "head")
+    """Delete a head with all its versions, or one of `NAME@2`. Jobs that began with it go on with it."""
+    name = name.removeprefix(HEAD_PREFIX)
+    return deleted_versions(f"{HEAD_PREFIX}{name}", "head", delete_head(front_of(request).store, actor, name))
 
 
-def head_object(head: HeadRecord) -> Json:
+def head_object(head: HeadRecord, versions: Sequence[HeadRecord] | None = None) -> Json:
+    """``versions``: all of them, where they were asked about."""
     told = Head(
-        id=f"head:{head.name}",
+        id=f"{HEAD_PREFIX}{head.name}",
         name=head.name,
         base=head.base,
         version=head.version,
+        digest=head.digest,
         created_at=int(head.created_at.timestamp()),
         labels=head.card.get("labels", []),
         examples=head.card.get("examples", {}),
         metrics=head.card.get("metrics"),
+        versions=None if versions is None else [_version(one) for one in versions],
     )
     return to_json(told)
+
+
+def _version(head: HeadRecord) -> Version:
+    address = f"{HEAD_PREFIX}{address_of(head.name, head.version)}"
+    return Version(id=address, version=head.version, created_at=int(head.created_at.timestamp()))

@@ -7,14 +7,16 @@ from fastapi import APIRouter, Depends, Request
 from msgspec import Meta
 
 from api.errors import Refused
-from api.objects import Json, deleted_object, list_object, seconds
+from api.objects import Json, deleted_versions, list_object, seconds, to_json
 from api.requests.auth import Manager, Watcher
 from api.requests.batch_requests import check_name
 from api.requests.front import front_of
 from api.requests.json_body import json_of
-from db.catalogue.label_sets import LabelSetRecord, delete_label_set, find_label_set, list_label_sets, put_label_set
+from api.wire import Version
+from db.catalogue.label_sets import LabelSetRecord, delete_label_set, find_label_set, label_set_versions, list_label_sets, put_label_set
 from db.errors import NotFound
 from db.failures import describe, parts_of
+from db.jobs.versions import address_of
 from workers.tasks import classify
 from workers.tasks.reading import check_defaults
 
@@ -30,7 +32,7 @@ class LabelSetRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 @router.put("/{name}")
 def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetRequest, Depends(json_of(LabelSetRequest))]) -> Json:
-    """Make a set or replace it; jobs that run take the new one from their next shard on."""
+    """Make a set, or the next version of it; jobs that began with another go on with that."""
     check_name(name)
     code = check_defaults(classify.TASK, classify.TASK.endpoints[0], {"labels": body.labels, "templates": body.templates})
     if code is not None:
@@ -41,24 +43,29 @@ def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetReq
 
 @router.get("")
 def index(request: Request, actor: Watcher) -> Json:
-    """All label sets, with their labels."""
+    """All label sets, with their labels: of each the newest version."""
     return list_object([_object(found) for found in list_label_sets(front_of(request).store, actor)], has_more=False)
 
 
 @router.get("/{name}")
 def show(request: Request, actor: Watcher, name: str) -> Json:
-    """One label set."""
-    found = find_label_set(front_of(request).store, actor, name)
+    """One label set, as it is now or as `NAME@2` says, and its versions."""
+    store = front_of(request).store
+    found = find_label_set(store, actor, name)
     if found is None:
         raise NotFound("There is no label set of this name.")
-    return _object(found)
+    return {**_object(found), "versions": [_version(one) for one in label_set_versions(store, actor, found.name)]}
 
 
 @router.delete("/{name}")
 def delete(request: Request, actor: Manager, name: str) -> Json:
-    """Delete a set. Jobs that still name it fail row by row."""
-    delete_label_set(front_of(request).store, actor, name)
-    return deleted_object(name, "label_set")
+    """Delete a set with all its versions, or one of `NAME@2`. Jobs that began with it go on with it."""
+    return deleted_versions(name, "label_set", delete_label_set(front_of(request).store, actor, name))
+
+
+def _version(found: LabelSetRecord) -> Json:
+    told = Version(id=address_of(found.name, found.version), version=found.version, created_at=int(found.created_at.timestamp()))
+    return {**to_json(told), "labels": found.labels, "templates": found.templates}
 
 
 def _object(found: LabelSetRecord) -> Json:
@@ -66,6 +73,7 @@ def _object(found: LabelSetRecord) -> Json:
         "id": found.name,
         "object": "label_set",
         "name": found.name,
+        "version": found.version,
         "labels": found.labels,
         "templates": found.templates,
         "created_at": seconds(found.created_at),

@@ -56,5 +56,5 @@ def _head_model(head: HeadRecord) -> Json:
         "object": "model",
         "created": seconds(head.created_at),
         "owned_by": "tenant",
-        "textmill": {"tasks": ["classify"], "base": head.base, "version": head.version},
+        "textmill": {"tasks": ["classify"], "base": head.base, "version": head.version, "digest": head.digest},
     }

@@ -28,6 +28,7 @@ from api.requests.front import front_of
 from api.requests.upload_slots import UploadSlots
 from api.settings import ApiSettings
 from api.streams.downloads import input_line
+from api.streams.stored_names import NamesNoted
 from db.actors import Actor
 from db.connect import Store
 from db.files.files import FileRecord, create_file
@@ -132,6 +133,7 @@ class _Upload:
         expires_at = None if plan.expires_seconds is None else datetime.now(UTC) + timedelta(seconds=plan.expires_seconds)
         record = create_file(store, actor, name=shown, purpose=plan.purpose, expires_at=expires_at)
         self._writer = RowWriter(store, actor, record)
+        self._noted = NamesNoted()
 
     def write(self, chunks: Iterable[bytes], limits: FileLimits) -> None:
         batch: list[NewRow] = []
@@ -146,13 +148,14 @@ class _Upload:
             self._append(batch)
 
     def finish(self) -> FileRecord:
-        return self._writer.finish(self._size_bytes, self._content_bytes)
+        return self._writer.finish(self._size_bytes, self._content_bytes, self._noted.names)
 
     def abort(self) -> None:
         self._writer.abort()
 
     def _append(self, batch: list[NewRow]) -> None:
         self._writer.append(batch)
+        self._noted.note(batch)
         self._content_bytes += sum(map(_content_bytes, batch))
         defects = sum(row.defect is not None for row in batch)
         metrics.uploaded_rows.labels(self.plan.format, "yes").inc(len(batch) - defects)

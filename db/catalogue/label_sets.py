@@ -1,4 +1,5 @@
-"""Named sets of labels, so that a job can say ``label_set`` instead of listing them in every row. Sealed under the tenant's own key."""
+"""Named sets of labels, so that a job can say ``label_set`` instead of listing them in every row. Sealed under the tenant's own key, and
+never changed: the same name again makes the next version."""
 
 import json
 from collections.abc import Sequence
@@ -7,118 +8,136 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Row, Select, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.actors import Actor, Lease
-from db.audit.acts import not_found, record_act, record_work
+from db.audit.acts import record_act, record_work
 from db.audit.events import record_digest
+from db.catalogue.deleting import Deleted, delete_versions
 from db.connect import Store
-from db.errors import NotFound
+from db.errors import NotFound, SealError
+from db.jobs.versions import LABEL_SETS, Version, find_versions, next_version
 from db.schema import label_sets
 from db.sealing.cells import Sealer
 
-_PURPOSE: Final = "label_sets.name"
 _COLUMN: Final = "label_sets.body"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSetRecord:
-    """A label set as its owner sees it."""
+    """A version of a label set, as its owner sees it."""
 
     label_set_id: UUID
     name: str
+    version: int
     labels: list[str]
     templates: list[str] | None
     created_at: datetime
 
 
 def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], templates: Sequence[str] | None = None) -> LabelSetRecord:
-    """Makes the set, or replaces the one of this name."""
+    """Makes the next version of the set; none where the newest is the same already."""
+    newest = find_label_set(store, actor, name)
+    if newest is not None and newest.name == name and (newest.labels, newest.templates) == (list(labels), _listed(templates)):
+        return newest
     label_set_id = uuid4()
-    body = {"name": name, "labels": list(labels), "templates": None if templates is None else list(templates)}
     with store.transaction(tenant=actor.tenant_id) as conn:
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        # Replaced whole, the id too: a value is sealed for its row, and an old value must not open in the new one.
-        values = {"label_set_id": label_set_id, "body_sealed": sealer.seal(_COLUMN, label_set_id, json.dumps(body).encode())}
+        name_hmac = LABEL_SETS.hmac(sealer, name)
+        following = next_version(conn, LABEL_SETS, actor.tenant_id, name_hmac)
+        body = {"name": name, "version": following.number, "labels": list(labels), "templates": _listed(templates)}
         created_at = conn.execute(
             insert(label_sets)
-            .values(tenant_id=actor.tenant_id, name_hmac=_hmac(sealer, name), **values)
-            .on_conflict_do_update(index_elements=["tenant_id", "name_hmac"], set_={**values, "created_at": func.now()})
+            .values(
+                tenant_id=actor.tenant_id,
+                label_set_id=label_set_id,
+                name_hmac=name_hmac,
+                **following._asdict(),
+                body_sealed=sealer.seal(_COLUMN, label_set_id, json.dumps(body).encode()),
+            )
             .returning(label_sets.c.created_at)
         ).scalar_one()
         record_act(conn, store, actor, "label_set.put", object_kind="label_set", object_id=label_set_id)
-    return LabelSetRecord(label_set_id, name, list(labels), None if templates is None else list(templates), created_at)
+    return LabelSetRecord(label_set_id, name, following.number, list(labels), _listed(templates), created_at)
 
 
 def list_label_sets(store: Store, actor: Actor) -> list[LabelSetRecord]:
-    """All of the tenant's sets, newest first."""
+    """The newest version of each of the tenant's sets, the last made first."""
+    newest = _seen(actor).ext(distinct_on(label_sets.c.name_hmac)).order_by(label_sets.c.name_hmac, label_sets.c.number.desc())
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "label_set.list")
-        found = conn.execute(
-            select(label_sets)
-            .where(label_sets.c.tenant_id == actor.tenant_id)
-            .order_by(label_sets.c.created_at.desc(), label_sets.c.label_set_id.desc())
-        ).all()
+        found = conn.execute(newest).all()
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         record_digest(conn, actor.tenant_id, event_id, [row.body_sealed for row in found])
-    return [_record(sealer, row) for row in found]
+    return sorted((_record(sealer, row) for row in found), key=lambda one: (one.created_at, one.label_set_id), reverse=True)
 
 
-def find_label_set(store: Store, actor: Actor, name: str) -> LabelSetRecord | None:
-    """The tenant's set of this name; no other is opened."""
+def find_label_set(store: Store, actor: Actor, address: str) -> LabelSetRecord | None:
+    """What the address means: the newest of a name, or ``NAME@2``; no other is opened."""
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "label_set.read", object_kind="label_set")
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        own = (label_sets.c.tenant_id == actor.tenant_id, label_sets.c.name_hmac == _hmac(sealer, name))
-        found = conn.execute(select(label_sets).where(*own)).one_or_none()
+        meant = find_versions(conn, LABEL_SETS, actor.tenant_id, sealer, [address]).get(address)
+        found = None if meant is None else conn.execute(_seen(actor).where(label_sets.c.label_set_id == meant.id)).one_or_none()
         record_digest(conn, actor.tenant_id, event_id, [] if found is None else [found.body_sealed])
     return None if found is None else _record(sealer, found)
 
 
-def delete_label_set(store: Store, actor: Actor, name: str) -> None:
-    """Raises NotFound. Jobs that run go on with what their shards in work have read; the others' rows fail with ``unknown_label_set``."""
+def label_set_versions(store: Store, actor: Actor, name: str) -> list[LabelSetRecord]:
+    """All versions of the set that are there, the newest first."""
     with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "label_set.read", object_kind="label_set")
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        deleted = conn.execute(
-            delete(label_sets)
-            .where(label_sets.c.tenant_id == actor.tenant_id, label_sets.c.name_hmac == _hmac(sealer, name))
-            .returning(label_sets.c.label_set_id)
-        ).scalar_one_or_none()
-        if deleted is not None:
-            record_act(conn, store, actor, "label_set.delete", object_kind="label_set", object_id=deleted)
-    if deleted is None:
-        raise not_found(store, actor, "label_set.delete", "label_set", None, "There is no label set of this name.")
+        of_name = _seen(actor).where(label_sets.c.name_hmac == LABEL_SETS.hmac(sealer, name))
+        found = conn.execute(of_name.order_by(label_sets.c.number.desc())).all()
+        record_digest(conn, actor.tenant_id, event_id, [row.body_sealed for row in found])
+    return [_record(sealer, row) for row in found]
 
 
-def get_label_set_for_worker(store: Store, lease: Lease, name: str) -> dict[str, Any] | None:
-    """{"name", "labels", "templates"} of the tenant whose shard is held, or None where there is none of this name or the lease is lost."""
+def delete_label_set(store: Store, actor: Actor, address: str) -> Deleted:
+    """All versions of a name, or one of ``NAME@2``. Raises NotFound. Jobs that began with one go on with it."""
+    return delete_versions(store, actor, LABEL_SETS, address)
+
+
+def get_label_set_for_worker(store: Store, lease: Lease, name: str, pinned: Version | None) -> dict[str, Any] | None:
+    """{"name", "version", "labels", "templates"} of the tenant whose shard is held: the version that its job pins, or, of a job that was
+    made before there were versions, the first of this name. None where there is none or the lease is lost."""
+    which = LABEL_SETS.id == pinned.id if pinned is not None else label_sets.c.number == 1
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
         try:
             sealer = store.keyring.sealer(conn, lease.tenant_id, "tenant", lease.tenant_id)
         except NotFound:
             return None
-        event_id = record_work(conn, store, lease, "label_set.read", object_kind="label_set")
+        event_id = record_work(conn, store, lease, "label_set.read", object_kind="label_set", object_id=pinned and pinned.id)
+        of_name = () if pinned is not None else (label_sets.c.name_hmac == LABEL_SETS.hmac(sealer, name),)
         found = conn.execute(
-            select(label_sets.c.label_set_id, label_sets.c.body_sealed).where(
-                label_sets.c.tenant_id == lease.tenant_id, label_sets.c.name_hmac == _hmac(sealer, name)
+            select(label_sets.c.label_set_id, label_sets.c.number, label_sets.c.body_sealed).where(
+                label_sets.c.tenant_id == lease.tenant_id, which, *of_name
             )
         ).one_or_none()
         if found is None:
             return None
         record_digest(conn, lease.tenant_id, event_id, [found.body_sealed])
-    return _open(sealer, found.label_set_id, found.body_sealed)
+    return _open(sealer, found)
+
+
+def _seen(actor: Actor) -> Select[Any]:
+    return select(label_sets).where(label_sets.c.tenant_id == actor.tenant_id, label_sets.c.deleted_at.is_(None))
+
+
+def _listed(templates: Sequence[str] | None) -> list[str] | None:
+    return None if templates is None else list(templates)
 
 
 def _record(sealer: Sealer, row: Row[Any]) -> LabelSetRecord:
-    body = _open(sealer, row.label_set_id, row.body_sealed)
-    return LabelSetRecord(row.label_set_id, body["name"], body["labels"], body["templates"], row.created_at)
+    body = _open(sealer, row)
+    return LabelSetRecord(row.label_set_id, body["name"], body["version"], body["labels"], body["templates"], row.created_at)
 
 
-def _hmac(sealer: Sealer, name: str) -> bytes:
-    return sealer.hmac(_PURPOSE, name.encode("utf-8", "surrogatepass"))
-
-
-def _open(sealer: Sealer, label_set_id: UUID, sealed: bytes) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(sealer.open(_COLUMN, label_set_id, sealed))
+def _open(sealer: Sealer, row: Any) -> dict[str, Any]:
+    """Raises SealError where it is not the version that the table says."""
+    body: dict[str, Any] = {"version": 1, **json.loads(sealer.open(_COLUMN, row.label_set_id, row.body_sealed))}
+    if body["version"] != row.number:
+        raise SealError
     return body

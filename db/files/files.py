@@ -26,6 +26,7 @@ from db.sealing.cells import Sealer
 DELETED: Final = "deleted"
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
 
+_NAMELESS: Final[dict[str, Any]] = {"name_sealed": b"", "stored_names_sealed": None}
 _VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
 
 
@@ -136,7 +137,7 @@ def erase(conn: Connection, tenant_id: UUID, file_id: UUID, *, at_once: int | No
         close(conn, tenant_id, file_id, needs)
         return True
     _erase_key(conn, tenant_id, file_id, needs)
-    conn.execute(update(files).where(*own).values(state=ERASING, name_sealed=b""))
+    conn.execute(update(files).where(*own).values(state=ERASING, **_NAMELESS))
     return False
 
 
@@ -157,7 +158,7 @@ def close(conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs) -> Non
     _erase_key(conn, tenant_id, file_id, needs)
     own = (files.c.tenant_id == tenant_id, files.c.file_id == file_id)
     if needs.name:
-        conn.execute(update(files).where(*own).values(state=DELETED, name_sealed=b""))
+        conn.execute(update(files).where(*own).values(state=DELETED, **_NAMELESS))
     else:
         conn.execute(delete(files).where(*own))
 

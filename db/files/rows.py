@@ -17,6 +17,7 @@ from db.connect import Store
 from db.errors import Conflict, StoreError
 from db.files.doubles import Doubles
 from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
+from db.files.stored_names import Names, seal_names
 from db.sealing.cells import Sealer
 
 CHUNK_ROWS: Final = 4096
@@ -59,7 +60,8 @@ _MARK_DOUBLES: Final = text(
 # Named one by one: a prepared statement whose columns became others, because a next version's migration added one, is refused.
 _FINISH: Final = text(
     """
-    UPDATE files SET state = 'processed', size_bytes = :size, content_bytes = :content, defect_count = defect_count + :defects
+    UPDATE files SET state = 'processed', size_bytes = :size, content_bytes = :content, stored_names_sealed = :names,
+        defect_count = defect_count + :defects
     WHERE tenant_id = :tenant AND file_id = :file
     RETURNING tenant_id, file_id, purpose, state, size_bytes, size_chars, row_count, defect_count, created_at, expires_at,
               content_bytes
@@ -126,8 +128,9 @@ class RowWriter:
         if first < len(rows):
             self._append_chunk(rows[first:])
 
-    def finish(self, size_bytes: int, content_bytes: int | None = None) -> FileRecord:
-        """Makes the file usable. ``size_bytes``: of the upload as it came; ``content_bytes``: of its rows as they are read back.
+    def finish(self, size_bytes: int, content_bytes: int | None = None, names: Names | None = None) -> FileRecord:
+        """Makes the file usable. ``size_bytes``: of the upload as it came; ``content_bytes``: of its rows as they are read back; ``names``:
+        heads and label sets that they name, None where that is not known.
 
         Of a batch's rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
         ``empty_file``, 400) and removed.
@@ -141,7 +144,9 @@ class RowWriter:
             if row_count is None:
                 raise _upload_gone()
             if row_count:
-                finished = conn.execute(_FINISH, {**self._key, "size": size_bytes, "content": content_bytes, "defects": doubled}).one()
+                sealed = seal_names(self._sealer or self._find_sealer(), self._file.file_id, names)
+                told_now = {"size": size_bytes, "content": content_bytes, "names": sealed, "defects": doubled}
+                finished = conn.execute(_FINISH, {**self._key, **told_now}).one()
                 self._record(conn, "file.write", end_idx=row_count)
             else:
                 self._record(conn, "file.refuse")

@@ -18,11 +18,13 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
+from db.files.stored_names import Names
 from db.id_ranges import IdRange
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import look_on_record
 from db.jobs.pace import first_writes, rows_per_second
+from db.jobs.pins import pin
 from db.jobs.shard_counts import Counts, count_shards
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
@@ -58,7 +60,9 @@ class RequestRef:
 class NewJob:
     """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
     names none. ``completion_window``: how long it may take, or until when. ``request`` finds the job again when its request is
-    repeated. ``head_id``: of the head that the job makes. ``results_expire_seconds``: how long after its end its results are kept."""
+    repeated. ``head_id``: of the head that the job makes. ``results_expire_seconds``: how long after its end its results are kept.
+    ``names``: heads and label sets that its rows and defaults may name, None of a task whose rows name none: the spec pins the versions
+    that they mean now."""
 
     task: str
     endpoint: str
@@ -71,6 +75,7 @@ class NewJob:
     request: RequestRef | None = None
     head_id: UUID | None = None
     results_expire_seconds: int | None = None
+    names: Names | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,11 +324,15 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             deadline=deadline,
         )
     )
+    spec = dict(new.spec)
+    if new.names is not None:
+        own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        spec["pins"] = pin(conn, own, actor.tenant_id, job_id, new.names).as_spec()
     conn.execute(
         insert(job_specs).values(
             tenant_id=actor.tenant_id,
             job_id=job_id,
-            spec_sealed=sealer.seal("job_specs.spec", job_id, _json(new.spec)),
+            spec_sealed=sealer.seal("job_specs.spec", job_id, _json(spec)),
             metadata_sealed=None if new.metadata is None else sealer.seal("job_specs.metadata", job_id, _json(new.metadata)),
         )
     )

@@ -1,4 +1,5 @@
-"""A job's spec: the sealed half of it, which says what runs over its rows (defaults laid under every body, a head's name)."""
+"""A job's spec: the sealed half of it, which says what runs over its rows: defaults laid under every body, a head's name, and the
+versions that it began with."""
 
 import json
 from typing import Any

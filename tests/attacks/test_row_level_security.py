@@ -16,11 +16,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 import db
 from db.actors import Actor, Lease
-from db.catalogue.heads import find_head, list_heads, load_head_for_worker, store_head
-from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, list_label_sets, put_label_set
+from db.catalogue.heads import find_head, head_versions, list_heads, load_head_for_worker, store_head
+from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, label_set_versions, list_label_sets, put_label_set
 from db.connect import Store
 from db.files.files import get_file
 from db.files.rows import iter_rows
+from db.files.stored_names import names_of_file
 from db.jobs.file_lists import list_files
 from db.jobs.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
 from db.jobs.results import iter_results
@@ -50,8 +51,9 @@ jobs                SIUD   S---    S-uD        ----     ----
 job_specs           SI--   S---    ----        ----     ----
 shards              S-uD   S-u-    SIuD        ----     ----
 results             S-uD   sI--    siuD        ----     ----
-label_sets          SIUD   S---    ----        ----     ----
-models              S--D   SIu-    ----        ----     ----
+label_sets          SIuD   S---    s--D        ----     ----
+models              S-uD   SI--    s--D        ----     ----
+job_pins            SI--   ----    S---        ----     ----
 schedules           SIUD   ----    ----        ----     ----
 audit_events        SI--   -I--    -I--        S---     ----
 audit_digests       SI--   -I--    -I--        S---     ----
@@ -78,14 +80,17 @@ SOME_COLUMNS = {
     ("api", "workers", "s"): "state seen_at models loading loading_since calibrating",
     ("dispatcher", "workers", "u"): "asked",
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
-    ("worker", "models", "u"): "model_id base version card_sealed weights_sealed created_at",
+    ("api", "label_sets", "u"): "deleted_at",
+    ("api", "models", "u"): "deleted_at",
+    ("dispatcher", "label_sets", "s"): "tenant_id label_set_id number first_id created_at deleted_at",
+    ("dispatcher", "models", "s"): "tenant_id model_id number first_id created_at deleted_at",
     ("dispatcher", "data_keys", "s"): "tenant_id key_id owner_kind owner_id",
     (
         "dispatcher",
         "files",
         "s",
     ): "tenant_id file_id purpose state error_code size_bytes size_chars row_count defect_count created_at expires_at",
-    ("dispatcher", "files", "u"): "state name_sealed expires_at",
+    ("dispatcher", "files", "u"): "state name_sealed stored_names_sealed expires_at",
     ("dispatcher", "rows", "s"): "tenant_id file_id idx line endpoint defect size",
     ("dispatcher", "rows", "u"): "body_sealed",
     (
@@ -107,7 +112,10 @@ SOME_COLUMNS = {
 # Coordination, without ciphertext: these look across tenants. Everybody else, everywhere else, sees no row of another tenant.
 ACROSS_TENANTS = {("worker", "jobs"), ("worker", "shards")} | {
     ("dispatcher", name)
-    for name in ("files", "rows", "jobs", "shards", "results", "data_keys", "audit_events", "audit_digests", "audit_unsealed")
+    for name in (
+        *("files", "rows", "jobs", "shards", "results", "data_keys", "label_sets", "models", "job_pins"),
+        *("audit_events", "audit_digests", "audit_unsealed"),
+    )
 }
 HEADS = [line.split() for line in MATRIX.strip().splitlines()]
 CELLS = {(role, table): rights for table, *cells in HEADS[1:] for role, rights in zip(HEADS[0], cells, strict=True)}
@@ -154,6 +162,11 @@ def scene(stores: Stores, tenant: Actor, as_superuser: AsSuperuser) -> Scene:
         as_superuser(
             "INSERT INTO models (tenant_id, model_id, kind, base, version, name_hmac, card_sealed, weights_sealed)"
             " VALUES (%s, gen_random_uuid(), 'head', 'b', 'v', 'n', 'c', 'w')",
+            own,
+        )
+        as_superuser(
+            "INSERT INTO job_pins (tenant_id, job_id, version_id)"
+            " SELECT tenant_id, job_id, gen_random_uuid() FROM jobs WHERE tenant_id = %s",
             own,
         )
         as_superuser(
@@ -286,8 +299,7 @@ def can_select(conn: Connection, _scene: Scene, role: Role, table: Table) -> str
 def can_update(conn: Connection, scene: Scene, role: Role, table: Table) -> str:
     """To a value given, without a condition: naming a column in either would need the right to read it."""
     row = scene.samples[table.name, scene.own.tenant_id]
-    checked = {"model_id": scene.job.head_id} if (role, table.name) == (Role.WORKER, "models") else {}
-    allowed = {column.name for column in table.c if attempt(conn, update(table).values({column.name: row[column.name], **checked}))}
+    allowed = {column.name for column in table.c if attempt(conn, update(table).values({column.name: row[column.name]}))}
     return listed(role, table, "U", allowed)
 
 
@@ -339,6 +351,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "results": {"idx": 5, "job_id": scene.job.job_id, "outcome": 2},
         "label_sets": {"label_set_id": uuid.uuid4(), "name_hmac": os.urandom(16)},
         "models": {"model_id": scene.job.head_id, "name_hmac": os.urandom(16)},
+        "job_pins": {"version_id": uuid.uuid4()},
         "schedules": {"schedule_id": uuid.uuid4()},
         "audit_events": {"event_id": uuid.uuid4()},
         "audit_digests": {"event_id": uuid.uuid4()},
@@ -467,16 +480,19 @@ READERS: dict[str, Callable[[Scene], object]] = {
     "files/files.get_file": lambda on: get_file(on.flow.api, on.own, on.lease.file_id),
     "files/files.open_file_record of a list": lambda on: list_files(on.flow.api, on.own, limit=10),
     "catalogue/heads.find_head": lambda on: find_head(on.flow.api, on.own, "a head"),
+    "catalogue/heads.head_versions": lambda on: head_versions(on.flow.api, on.own, "a head"),
     "catalogue/heads.list_heads": lambda on: list_heads(on.flow.api, on.own),
-    "catalogue/heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head"),
+    "catalogue/heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head", None),
     "jobs/jobs.get_job": lambda on: get_job(on.flow.api, on.own, on.job.job_id),
     "jobs/jobs.list_jobs": lambda on: list_jobs(on.flow.api, on.own, limit=10),
     "jobs/specs.read_spec": lambda on: read_spec(on.flow.api, on.own, on.job.job_id),
     "catalogue/label_sets.find_label_set": lambda on: find_label_set(on.flow.api, on.own, "a set"),
-    "catalogue/label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set"),
+    "catalogue/label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set", None),
+    "catalogue/label_sets.label_set_versions": lambda on: label_set_versions(on.flow.api, on.own, "a set"),
     "catalogue/label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
     "jobs/results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),
     "jobs/results.iter_results of errors": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="errors")),
+    "files/stored_names.names_of_file": lambda on: names_of_file(on.flow.api, on.own, on.lease.file_id),
     "files/rows.iter_rows": lambda on: list(iter_rows(on.flow.api, on.own, on.lease.file_id)),
     "queue/shards.open_shard": lambda on: open_shard(on.flow.worker, on.lease),
     "operators/tenants.list_api_keys": lambda on: list_api_keys(on.flow.api, on.own),
@@ -508,7 +524,7 @@ def readable(scene: Scene, as_superuser: AsSuperuser) -> Scene:
     as_superuser("DELETE FROM models")  # which hold no real ciphertext
     flow, lease = scene.flow, scene.lease
     assert scene.job.head_id is not None
-    store_head(flow.worker, lease, head_id=scene.job.head_id, name="a head", base="b", version="v", card={"labels": []}, weights=b"w")
+    store_head(flow.worker, lease, head_id=scene.job.head_id, name="a head", base="b", digest="v", card={"labels": []}, weights=b"w")
     write_results(flow.worker, lease, [WorkRow(2, code="engine_error")], finish=False, model_version="m", metrics=None)
     return scene
 

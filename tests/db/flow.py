@@ -11,6 +11,7 @@ from db.actors import Actor, Lease
 from db.connect import Store
 from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
+from db.files.stored_names import Names
 from db.jobs.jobs import JobRecord, NewJob, RequestRef, create_job, get_job
 from db.operators.tenants import SCOPES, create_tenant
 from db.queue.dispatch import cut_validating_jobs
@@ -46,7 +47,7 @@ class Flow:
     def upload(self, actor: Actor, rows: int | Iterable[NewRow], *, name: str = "a file", purpose: str = "batch") -> FileRecord:
         writer = RowWriter(self.api, actor, create_file(self.api, actor, name=name, purpose=purpose))
         writer.append([plain(at) for at in range(rows)] if isinstance(rows, int) else list(rows))
-        return writer.finish(1000)
+        return writer.finish(1000, names=Names())
 
     def submit(self, actor: Actor, file: FileRecord, *, priority: int = 0, window_seconds: int = 3600, task: str = "classify") -> JobRecord:
         return create_job(self.api, actor, new_job(file.file_id, priority=priority, window_seconds=window_seconds, task=task))

@@ -1,6 +1,7 @@
 """Bringing a database up: twice changes nothing, two at once wait for each other, a later version's database is left alone."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 
 import psycopg
@@ -99,6 +100,35 @@ def wait_for_two(conn: psycopg.Connection) -> None:
         " WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
     )
     wait_until(lambda: conn.execute(query).fetchone() == (2,), "both wait", 60)
+
+
+def test_jobs_that_run_when_versions_come_keep_all_that_their_tenant_has(server: Server, empty: str) -> None:
+    """The owner, under forced row-level security, sees no row of theirs."""
+    owner = as_role(server, empty, Role.OWNER)
+    migrate(owner, "0020")
+    with as_superuser(server, empty) as conn:
+        conn.execute("SET session_replication_role = replica")  # without the files that the jobs are over
+        for tenant, state in (("a", "in_progress"), ("b", "completed")):
+            ids = {"tenant": str(uuid.uuid5(uuid.NAMESPACE_DNS, tenant)), "state": state}
+            conn.execute(
+                "INSERT INTO jobs (tenant_id, job_id, file_id, principal_id, task, endpoint, state, completion_window_seconds, deadline)"
+                " VALUES (%(tenant)s, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'classify', 'e', %(state)s, 60, now())",
+                ids,
+            )
+            conn.execute(
+                "INSERT INTO label_sets (tenant_id, label_set_id, name_hmac, body_sealed) VALUES (%(tenant)s, gen_random_uuid(), 'n', 'b')",
+                ids,
+            )
+    migrate(owner)
+    with as_superuser(server, empty) as conn:
+        pinned = conn.execute(
+            "SELECT j.state, count(*) FROM job_pins JOIN jobs j USING (tenant_id, job_id) JOIN label_sets ON label_set_id = version_id"
+            " GROUP BY 1"
+        ).fetchall()
+        forced = conn.execute(
+            "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname IN ('jobs', 'label_sets', 'models')"
+        ).fetchone()
+    assert (pinned, forced) == ([("in_progress", 1)], (True,))
 
 
 def test_a_migration_that_fails_leaves_nothing(server: Server, empty: str) -> None:

@@ -6,9 +6,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from db.actors import Actor
+from db.catalogue.names import names_for_job
 from db.connect import Store
 from db.files import files
 from db.files.rows import NewRow, RowWriter
+from db.files.stored_names import Names
 from db.jobs import jobs
 from db.jobs.jobs import NewJob
 
@@ -43,7 +45,9 @@ def submit(
     head_id: UUID | None = None,
     head_name: str | None = None,
     priority: int = 0,
+    names: Names | None = None,
 ) -> UUID:
+    """``names``: heads and label sets that the job may name; by default all, for nobody noted which its rows name."""
     file_id = upload(api, actor, new_rows)
     spec: dict[str, object] = {"defaults": dict(DEFAULTS.get(task, {}) if defaults is None else defaults)}
     if head_name is not None:
@@ -58,5 +62,6 @@ def submit(
         priority=priority,
         completion_window=timedelta(seconds=3600),
         head_id=head_id,
+        names=names if names is not None or task != "classify" else names_for_job(api, actor, file_id, Names()),
     )
     return jobs.create_job(api, actor, new).job_id

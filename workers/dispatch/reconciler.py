@@ -1,8 +1,8 @@
 """The reconciler: what became of work whose worker is gone. Two threads beside the dispatcher's loop, active while that leads.
 
 One looks after leases and nothing else: those that ran out make their shards ready again (or bisect a shard that keeps killing workers).
-The other keeps house, which may take long: uploads that stood still, what is past its expiry and what was deleted are erased, and workers
-that fell silent long ago forgotten; how the work goes is measured for /metrics.
+The other keeps house, which may take long: uploads that stood still, what is past its expiry, what was deleted and old versions of heads
+and label sets are erased, and workers that fell silent long ago forgotten; how the work goes is measured for /metrics.
 Lost messages need no duty of their own: the dispatcher offers a shard again when nobody claimed it. All of it is compare-and-set on state
 and epoch, by the database's clock, so two reconcilers do no harm.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from db.catalogue.purge import purge_versions
 from db.connect import Store
 from db.files.purge import FilePurge
 from db.jobs.purge import JobPurge
@@ -71,6 +72,7 @@ class Reconciler:
                 [
                     Duty("purge_jobs", PURGE_SECONDS, self.purge_jobs),
                     Duty("purge_files", PURGE_SECONDS, self.purge_files),
+                    Duty("purge_versions", PURGE_SECONDS, self.purge_versions),
                     Duty("forget", PURGE_SECONDS, self.forget),
                     Duty("measure", MEASURE_SECONDS, self.measure),
                 ],
@@ -117,6 +119,10 @@ class Reconciler:
     def purge_files(self) -> bool:
         """The same of files, and uploads that were cut off, removed with their rows."""
         return self._file_purge.run().more
+
+    def purge_versions(self) -> int:
+        """Versions of heads and label sets that no job needs, but the last ones."""
+        return purge_versions(self._store)
 
     def forget(self) -> int:
         """Workers that were not seen for a day."""

@@ -144,7 +144,7 @@ class ShardLife:
         if task is None:
             raise TextmillError("This worker does not know the job's task; it is older than the API.", code="engine_error")
         spec, rows = shards.open_shard(self._store, lease, whole=task.whole)
-        names = StoredNames(self._store, lease, task, max_labels=self._settings.max_labels)
+        names = StoredNames(self._store, lease, task, spec, max_labels=self._settings.max_labels)
         groups = read_rows(task, lease, spec, rows, names, max_labels=self._settings.max_labels)
         work = Work(self._store, lease, held.ticket, spec, self._runtime)
         failed = [row for row in rows if row.code is not None]

@@ -1,25 +1,30 @@
-"""What the names in a shard's rows stand for: a model, a head, a set of labels; each asked of the store once, under the lease."""
+"""What the names in a shard's rows stand for: a model, a head, a set of labels; each asked of the store once, under the lease.
 
+Heads and sets are the versions that the job's spec pins, whatever has been made of their names since.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from db.actors import Lease
 from db.catalogue import heads, label_sets
 from db.connect import Store
 from db.errors import TextmillError
+from db.jobs.pins import Pins
+from db.jobs.versions import Version, address_of
 from workers.models import registry
 from workers.tasks.reading import check_labels
-from workers.tasks.task import HEAD_PREFIX, Group, Task
-
-LabelSet = tuple[list[str], list[str] | None]
+from workers.tasks.task import HEAD_PREFIX, Group, LabelSet, Task
 
 
 class StoredNames:
     """:class:`workers.tasks.task.Names`, of one shard."""
 
-    def __init__(self, store: Store, lease: Lease, task: Task[Any], *, max_labels: int) -> None:
+    def __init__(self, store: Store, lease: Lease, task: Task[Any], spec: Mapping[str, Any], *, max_labels: int) -> None:
         self._store = store
         self._lease = lease
         self._models = task.models
+        self._pins = Pins.of(spec)
         self._max_labels = max_labels
         self._groups: dict[str, Group | str] = {}
         self._sets: dict[str, LabelSet | str] = {}
@@ -44,19 +49,33 @@ class StoredNames:
         if name.startswith(HEAD_PREFIX):
             if task != "classify":
                 return "model_task_mismatch"
-            head = heads.load_head_for_worker(self._store, self._lease, name.removeprefix(HEAD_PREFIX))
-            if head is None:
-                return "unknown_model"
-            base = head.base
+            found = self._find_head(name.removeprefix(HEAD_PREFIX))
+            if isinstance(found, str):
+                return found
+            head, base = found, found.base
         try:
             card = registry.get(base)
         except TextmillError:
             return "unknown_model"
         return Group(name, card, head) if task in card.tasks else "model_task_mismatch"
 
+    def _find_head(self, name: str) -> heads.Head | str:
+        pinned = None if self._pins is None else self._pins.heads.get(name)
+        if self._names_nothing(pinned):
+            return "unknown_model"
+        return heads.load_head_for_worker(self._store, self._lease, name, pinned) or ("unknown_model" if pinned is None else "version_gone")
+
     def _find_label_set(self, name: str) -> LabelSet | str:
-        body = label_sets.get_label_set_for_worker(self._store, self._lease, name)
-        if body is None:
+        pinned = None if self._pins is None else self._pins.label_sets.get(name)
+        if self._names_nothing(pinned):
             return "unknown_label_set"
+        body = label_sets.get_label_set_for_worker(self._store, self._lease, name, pinned)
+        if body is None:
+            return "unknown_label_set" if pinned is None else "version_gone"
         labels, templates = list(body["labels"]), body.get("templates")
-        return check_labels(labels, self._max_labels) or (labels, list(templates) if templates else None)
+        found = LabelSet(labels, list(templates) if templates else None, address_of(body["name"], body["version"]))
+        return check_labels(labels, self._max_labels) or found
+
+    def _names_nothing(self, pinned: Version | None) -> bool:
+        """Whether a name meant nothing when the job was made, of a job that pins what its names mean."""
+        return self._pins is not None and pinned is None

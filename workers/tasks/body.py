@@ -15,7 +15,10 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: Annotated[
         Name | None,
-        Meta(description="A model of `GET /v1/models`, heads too; otherwise the first that does the task. In training the job names it."),
+        Meta(
+            description="A model of `GET /v1/models`, heads too (`head:NAME@2` for the second version); otherwise the first that does the"
+            " task. In training the job names it."
+        ),
     ] = None
     input: Annotated[str | None, Meta(description="The text; in generation the user's turn behind the messages, or the prompt.")] = None
     label: Annotated[

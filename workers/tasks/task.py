@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -43,6 +43,14 @@ class Group:
         return self.card.id if self.card is not None else ""
 
 
+class LabelSet(NamedTuple):
+    """A stored set. ``address``: what its version is called, ``NAME@2``."""
+
+    labels: list[str]
+    templates: list[str] | None
+    address: str
+
+
 class Names(Protocol):
     """What the names in a shard's rows stand for, asked of the store once each, under its lease. A failure code where there is no such
     thing, or where it does not do this task."""
@@ -50,8 +58,8 @@ class Names(Protocol):
     def group(self, name: str | None) -> Group | str:
         """That of the rows which go to this model, or to ``head:NAME``."""
 
-    def label_set(self, name: str) -> tuple[list[str], list[str] | None] | str:
-        """Labels and templates."""
+    def label_set(self, name: str) -> LabelSet | str:
+        """That of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,8 @@ class Task(ABC, Generic[BodyT]):
     ``endpoints``: what a job of it may name. ``in_batches``: whether a batch and a line of its file may name them, or a route of their own
     makes such jobs. ``whole``: all rows of a job are one shard and one call. ``models``: the task that a card must list to run this one;
     None where no model is needed. ``columns``: what a row's answer is in a table, in order, and of what kind.
-    ``laid``: the fields under which a job's defaults are laid one by one.
+    ``laid``: the fields under which a job's defaults are laid one by one. ``names_stored``: whether rows may name heads and label sets,
+    whose versions the job then pins.
     """
 
     name: ClassVar[str]
@@ -95,6 +104,7 @@ class Task(ABC, Generic[BodyT]):
     laid: ClassVar[tuple[str, ...]] = ("model", "input")
     in_batches: ClassVar[bool] = True
     whole: ClassVar[bool] = False
+    names_stored: ClassVar[bool] = False
 
     @property
     def models(self) -> str | None:

@@ -9,7 +9,7 @@ from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
-app = typer.Typer(no_args_is_help=True, help="Store, list and delete named sets of labels.")
+app = typer.Typer(no_args_is_help=True, help="Store, show, list and delete named sets of labels.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set calls it.", autocompletion=completion.label_sets)]
 
 
@@ -27,10 +27,11 @@ def put_label_set(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Store labels under NAME; a set of that name is replaced."""
+    """Store labels under NAME; of a name that is there it becomes the next version."""
     from api.cli.commands.label import read_labels, split_labels
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, say, shown
+    from api.cli.terminal.versions import what_stays
     from api.client import segment
 
     if bool(labels) == bool(labels_file):
@@ -44,7 +45,7 @@ def put_label_set(
     if as_json:
         answer_json(stored)
     else:
-        say(f"Stored {len(names):,} labels as {shown(name)}.")
+        say(f"Stored {len(names):,} labels as {shown(name)}.", *what_stays(stored.get("version")))
     return ExitCode.OK
 
 
@@ -63,12 +64,32 @@ def list_label_sets(as_json: Json = False) -> int:
     for one in sets:
         labels = one.get("labels")
         names = [str(label) for label in labels] if isinstance(labels, list) else []
-        rows.append((one.get("name", ""), len(names), shortened(", ".join(names), 60), when(one.get("created_at"))))
-    table(("NAME", "COUNT", "LABELS", "CREATED"), rows)
+        rows.append((one.get("name", ""), one.get("version", ""), len(names), shortened(", ".join(names), 60), when(one.get("created_at"))))
+    table(("NAME", "VERSION", "COUNT", "LABELS", "CREATED"), rows)
+    return ExitCode.OK
+
+
+@app.command("show")
+def show_label_set(name: Name, as_json: Json = False) -> int:
+    """Show the labels of a set, and its versions."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, shortened, table, when
+    from api.client import segment
+
+    with connect() as client:
+        found = client.get(f"/v1/label_sets/{segment(name)}")
+    if as_json:
+        answer_json(found)
+        return ExitCode.OK
+    versions = found.get("versions")
+    rows = []
+    for one in versions if isinstance(versions, list) else []:
+        rows.append((one["id"], len(one["labels"]), shortened(", ".join(one["labels"]), 60), when(one["created_at"])))
+    table(("LABEL SET", "COUNT", "LABELS", "CREATED"), rows)
     return ExitCode.OK
 
 
 @app.command("delete")
 def delete_label_set(name: Name, as_json: Json = False) -> int:
-    """Delete a set. Jobs that still name it fail row by row."""
+    """Delete a set with all its versions, or one of NAME@2. Jobs that began with it go on with it."""
     return delete("/v1/label_sets", name, "Deleted", as_json=as_json)

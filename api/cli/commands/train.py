@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from api.wire import Head
 
 app = typer.Typer(no_args_is_help=True, help="Train on your own examples.")
-heads_app = typer.Typer(no_args_is_help=True, help="List and delete trained heads.")
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="As `textmill heads list` shows it; NAME@2 for its second version.", autocompletion=completion.heads
+    ),
+]
+heads_app = typer.Typer(no_args_is_help=True, help="List, show and delete trained heads.")
 
 
 @app.callback()
@@ -23,7 +29,14 @@ def train() -> None:
 
 @app.command("head")
 def train_head(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What --head and head:NAME will call it.", autocompletion=completion.heads)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="What --head and head:NAME will call it; of a name that is there it becomes the next version.",
+            autocompletion=completion.heads,
+        ),
+    ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="Examples: JSONL, CSV or Parquet with a text and a label each; - is stdin.")],
     text_column: TextColumn = None,
     label_column: Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="The column that holds the label.")] = None,
@@ -37,6 +50,7 @@ def train_head(
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import show_progress
     from api.cli.terminal.terminal import answer_json, say
+    from api.cli.terminal.versions import what_stays
     from api.cli.work.following import follow, let_go, say_why
     from api.cli.work.running import find_source, send
 
@@ -55,8 +69,7 @@ def train_head(
                 answer_json({"job": batch.id, "status": batch.status, "head": None})
             return ExitCode.JOB_ENDED_BADLY
         # Where no example was good, a head of this name is the one from before.
-        made = batch.counts.failed < batch.counts.total
-        head = next((one for one in client.heads() if one.name == name), None) if made else None
+        head = client.head(name) if batch.counts.failed < batch.counts.total else None
     if head is None:
         raise CommandError(
             f"The head was not made: all of its {batch.counts.total:,} examples failed. See why: textmill results {batch.id} --errors -o -",
@@ -66,7 +79,7 @@ def train_head(
     if as_json:
         answer_json({"job": batch.id, "head": head})
     else:
-        say(*describe(head), f"Use it: textmill label FILE --head {_quoted(name)} -o OUT.jsonl")
+        say(*describe(head), *what_stays(head.version), f"Use it: textmill label FILE --head {_quoted(name)} -o OUT.jsonl")
     return ExitCode.ROWS_FAILED if batch.counts.failed else ExitCode.OK
 
 
@@ -82,10 +95,11 @@ def list_heads(as_json: Json = False) -> int:
         answer_json(heads)
         return ExitCode.OK
     table(
-        ("HEAD", "OVER", "LABELS", "EXAMPLES", "ACCURACY", "CREATED"),
+        ("HEAD", "VERSION", "OVER", "LABELS", "EXAMPLES", "ACCURACY", "CREATED"),
         (
             (
                 head.name,
+                head.version,
                 head.base,
                 ", ".join(head.labels),
                 sum(head.examples.values()),
@@ -98,12 +112,26 @@ def list_heads(as_json: Json = False) -> int:
     return ExitCode.OK
 
 
+@heads_app.command("show")
+def show_head(name: Name, as_json: Json = False) -> int:
+    """Tell what is known of a head, and its versions."""
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer, answer_json, table, when
+
+    with connect() as client:
+        head = client.head(name)
+    if as_json:
+        answer_json(head)
+        return ExitCode.OK
+    for line in describe(head):
+        answer(line)
+    table(("NAME", "VERSION", "CREATED"), ((one.id, one.version, when(one.created_at)) for one in head.versions or []))
+    return ExitCode.OK
+
+
 @heads_app.command("delete")
-def delete_head(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `textmill heads list` shows it.", autocompletion=completion.heads)],
-    as_json: Json = False,
-) -> int:
-    """Delete a head. Jobs that still name it fail row by row."""
+def delete_head(name: Name, as_json: Json = False) -> int:
+    """Delete a head with all its versions, or one of NAME@2. Jobs that began with it go on with it."""
     return delete("/v1/heads", name, "Deleted the head", as_json=as_json)
 
 

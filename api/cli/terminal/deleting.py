@@ -23,4 +23,6 @@ def delete(path: str, name: str, said: str, *, as_json: bool, find: "Find | None
         answer_json(deleted)
     else:
         say(f"{said} {shown(name)}.")
+        if deleted.get("kept"):
+            say("Jobs that began with it go on with it; it is erased once they have ended.")
     return ExitCode.OK

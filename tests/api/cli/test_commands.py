@@ -696,9 +696,38 @@ def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
     assert textmill("heads", "delete", "kept").exit_code == 0
 
 
+def test_a_head_trained_anew_while_a_job_is_paused_answers_none_of_its_rows(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    def train(labels: tuple[str, str]) -> str:
+        examples = tmp_path / "examples.jsonl"
+        examples.write_text("".join(json.dumps({"text": f"Text {at}.", "label": labels[at % 2]}) + "\n" for at in range(20)))
+        trained = textmill("train", "head", "anew", str(examples))
+        assert trained.exit_code == 0, trained.err
+        return trained.err
+
+    assert "version" not in train(("old", "older"))
+    many = tmp_path / "many.jsonl"
+    many.write_text("".join(json.dumps({"id": f"r{at}", "text": f"Text {at}."}) + "\n" for at in range(MANY)))
+    job = textmill("label", str(many), "--head", "anew", "--detach", "-q").out.strip()
+    wait_until(lambda: int(str(textmill("jobs", "show", job, "--json").json["request_counts"]["completed"])) > 0, "a row is done", 60)  # type: ignore[index]
+    assert textmill("jobs", "pause", job).exit_code == 0
+    assert "It is version 2. Version 1 stays: jobs that began with it go on with it.\n" in train(("new", "newer"))
+    assert [one["version"] for one in textmill("heads", "list", "--json").items if one["name"] == "anew"] == [2]
+    assert "head:anew@2\t2\t" in textmill("heads", "show", "anew").out
+    deleted = textmill("heads", "delete", "anew")
+    assert deleted.exit_code == 0
+    assert "Jobs that began with it go on with it; it is erased once they have ended." in deleted.err
+    assert textmill("jobs", "resume", job).exit_code == 0
+    assert textmill("jobs", "watch", job, "-q").exit_code == 0
+    lines = textmill("results", job, "-o", "-").lines
+    assert [set(line["scores"]) for line in lines] == [{"old", "older"}] * MANY  # type: ignore[call-overload]
+
+
 def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\ufeffgood\nbad\n\nugly\n")
-    assert textmill("label-sets", "put", "mood", "--labels-file", str(tmp_path / "labels.txt")).exit_code == 0
+    assert textmill("label-sets", "put", "mood", "--labels", "fine,poor").exit_code == 0
+    again = textmill("label-sets", "put", "mood", "--labels-file", str(tmp_path / "labels.txt"))
+    assert "It is version 2. Version 1 stays" in again.err
+    assert "mood@2\t3\tgood, bad, ugly\t" in textmill("label-sets", "show", "mood").out
     assert [one["labels"] for one in textmill("label-sets", "list", "--json").items if one["name"] == "mood"] == [LABELS]
     labelled = textmill("label", str(rows), "--label-set", "mood", "-o", "-")
     assert [row["label"] for row in labelled.lines] == [expected_label(text, LABELS) for text in TEXTS]

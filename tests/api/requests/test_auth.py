@@ -34,6 +34,7 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("DELETE", f"/v1/batches/batch_{NONE}", {"manage"}),
     ("GET", "/v1/models", {"submit", "read"}),
     ("GET", "/v1/models/minilm-l6-v2", {"submit", "read"}),
+    ("GET", "/v1/heads/none", {"submit", "read"}),
     ("GET", "/v1/label_sets", {"submit", "read"}),
     ("GET", "/v1/label_sets/none", {"submit", "read"}),
     ("PUT", "/v1/label_sets/none", {"manage"}),

@@ -15,11 +15,13 @@ def test_a_label_set_is_made_replaced_listed_and_deleted(api: Served) -> None:
         ["sport", "politics"],
         ["news about {}"],
     )
-    assert http.get("/v1/label_sets/news%20desk").json() == made
+    shown = http.get("/v1/label_sets/news%20desk").json()
+    assert {name: value for name, value in shown.items() if name != "versions"} == made
     http.put("/v1/label_sets/news desk", json={"labels": ["a", "b", "c"]}).raise_for_status()
     [listed] = http.get("/v1/label_sets").json()["data"]
     assert (listed["labels"], listed["templates"]) == (["a", "b", "c"], None)
-    assert http.delete("/v1/label_sets/news desk").json() == {"id": "news desk", "object": "label_set", "deleted": True}
+    deleted = {"id": "news desk", "object": "label_set", "deleted": True, "versions": 2, "kept": 0}
+    assert http.delete("/v1/label_sets/news desk").json() == deleted
     assert error_of(http.get("/v1/label_sets/news desk"))[0] == 404
     assert error_of(http.delete("/v1/label_sets/news desk"))[0] == 404
 

@@ -82,7 +82,8 @@ def test_a_trained_head_is_a_model_that_labels(api: Served, mill: Mill) -> None:
     answers = [json.loads(line) for line in http.get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()]
     assert [answer["response"]["body"]["label"] in {"a", "b"} for answer in answers] == [True, True]
 
-    assert http.delete("/v1/heads/my head").json() == {"id": "head:my head", "object": "head", "deleted": True}
+    deleted = {"id": "head:my head", "object": "head", "deleted": True, "versions": 1, "kept": 0}
+    assert http.delete("/v1/heads/my head").json() == deleted
     assert http.get("/v1/heads").json()["data"] == []
     assert error_of(http.post("/v1/batches", json=request)) == (400, "unknown_model", "defaults.model")
 

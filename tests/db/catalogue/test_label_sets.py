@@ -1,7 +1,14 @@
 import pytest
 
 from db.actors import Actor
-from db.catalogue.label_sets import delete_label_set, find_label_set, get_label_set_for_worker, list_label_sets, put_label_set
+from db.catalogue.label_sets import (
+    delete_label_set,
+    find_label_set,
+    get_label_set_for_worker,
+    label_set_versions,
+    list_label_sets,
+    put_label_set,
+)
 from db.errors import NotFound
 from tests.db.flow import Flow, Stores
 
@@ -19,10 +26,32 @@ def test_a_label_set_comes_back_as_it_was(flow: Flow, tenant: Actor) -> None:
     assert list_label_sets(flow.api, tenant) == [plain, put]
 
 
-def test_the_same_name_again_replaces_the_set(flow: Flow, tenant: Actor) -> None:
+def test_the_same_name_again_makes_the_next_version_and_keeps_the_old_one(flow: Flow, tenant: Actor) -> None:
     put_label_set(flow.api, tenant, "colours", ["red", "green"])
     put_label_set(flow.api, tenant, "colours", ["blue", "black"])
     assert [found.labels for found in list_label_sets(flow.api, tenant)] == [["blue", "black"]]
+    versions = label_set_versions(flow.api, tenant, "colours")
+    assert [(one.version, one.labels) for one in versions] == [(2, ["blue", "black"]), (1, ["red", "green"])]
+    assert find_label_set(flow.api, tenant, "colours@1") == versions[1]
+
+
+def test_the_same_labels_again_make_no_version(flow: Flow, tenant: Actor) -> None:
+    first = put_label_set(flow.api, tenant, "colours", ["red", "green"], ["{}"])
+    assert put_label_set(flow.api, tenant, "colours", ["red", "green"], ["{}"]) == first
+    assert put_label_set(flow.api, tenant, "colours", ["green", "red"], ["{}"]).version == 2
+    assert put_label_set(flow.api, tenant, "colours", ["green", "red"]).version == 3
+
+
+def test_a_name_that_ends_like_a_version_is_itself(flow: Flow, tenant: Actor) -> None:
+    """None is made any more; those from before versions are there."""
+    put_label_set(flow.api, tenant, "colours", ["red", "green"])
+    put_label_set(flow.api, tenant, "colours", ["blue", "black"])
+    old = put_label_set(flow.api, tenant, "colours@2", ["x", "y"])
+    assert find_label_set(flow.api, tenant, "colours@2") == old
+    delete_label_set(flow.api, tenant, "colours@2")
+    found = find_label_set(flow.api, tenant, "colours@2")
+    assert found is not None
+    assert found.labels == ["blue", "black"]
 
 
 def test_a_deleted_set_is_gone_and_a_foreign_one_was_never_there(flow: Flow, tenant: Actor) -> None:
@@ -42,7 +71,7 @@ def test_one_set_is_found_by_its_name_and_no_other_is_opened(flow: Flow, tenant:
     assert find_label_set(flow.api, tenant, "colours") == put
     assert find_label_set(flow.api, tenant, "foreign") is None
     reads = "SELECT row_count FROM audit_events JOIN audit_digests USING (tenant_id, event_id) WHERE action = 'label_set.read' ORDER BY at"
-    assert flow.execute(tenant, reads) == [(1,), (0,)]
+    assert flow.execute(tenant, reads)[-2:] == [(1,), (0,)]
 
 
 def test_a_worker_finds_the_sets_of_the_tenant_whose_shard_it_holds(flow: Flow, tenant: Actor) -> None:
@@ -50,18 +79,20 @@ def test_a_worker_finds_the_sets_of_the_tenant_whose_shard_it_holds(flow: Flow, 
     put_label_set(flow.api, tenant, "colours", ["red", "green"], ["{} it is"])
     flow.job(tenant, 3)
     lease = flow.claim()
-    assert get_label_set_for_worker(flow.worker, lease, "colours") == {
+    assert get_label_set_for_worker(flow.worker, lease, "colours", None) == {
         "name": "colours",
+        "version": 1,
         "labels": ["red", "green"],
         "templates": ["{} it is"],
     }
-    assert get_label_set_for_worker(flow.worker, lease, "foreign") is None
+    assert get_label_set_for_worker(flow.worker, lease, "foreign", None) is None
     reads = (
         "SELECT component, job_id, row_count FROM audit_events LEFT JOIN audit_digests USING (tenant_id, event_id) WHERE action = :action"
     )
-    assert set(flow.execute(tenant, reads, action="label_set.read")) == {("worker", lease.job_id, 1), ("worker", lease.job_id, None)}
+    found = {row for row in flow.execute(tenant, reads, action="label_set.read") if row[0] == "worker"}
+    assert found == {("worker", lease.job_id, 1), ("worker", lease.job_id, None)}
     flow.end_leases()
-    assert get_label_set_for_worker(flow.worker, lease, "colours") is None
+    assert get_label_set_for_worker(flow.worker, lease, "colours", None) is None
 
 
 def test_names_and_labels_are_not_readable_in_the_table(flow: Flow, tenant: Actor) -> None:

@@ -423,7 +423,7 @@ MUTANTS: Final = (
         "erased-out-of-sight",
         "an upload whose rows are being erased takes no more",
         "db/files/files.py",
-        (('.values(state=ERASING, name_sealed=b"")', '.values(name_sealed=b"")'),),
+        ((".values(state=ERASING, **_NAMELESS)", ".values(**_NAMELESS)"),),
         ("tests/db/files/test_purge.py::test_an_upload_that_is_being_erased_takes_no_more_rows_and_is_not_finished",),
     ),
     Mutant(

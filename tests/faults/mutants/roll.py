@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.faults.mutants import leases, machine_room, outcomes, secrecy
+from tests.faults.mutants import leases, machine_room, outcomes, secrecy, versions
 from tests.faults.mutants.mutant import Mutant
 
-ALL: Final[tuple[Mutant, ...]] = (*leases.MUTANTS, *outcomes.MUTANTS, *secrecy.MUTANTS, *machine_room.MUTANTS)
+ALL: Final[tuple[Mutant, ...]] = (*leases.MUTANTS, *outcomes.MUTANTS, *secrecy.MUTANTS, *machine_room.MUTANTS, *versions.MUTANTS)

@@ -24,7 +24,10 @@ from workers.training.head import LoadedHead, load_head
 
 SCORE_DIGITS: Final = 6
 
-Asked = tuple[Sequence[int], tuple[str, ...], Callable[[Vectors], Vectors]]  # texts, their labels, and the logits of their vectors
+Asked = tuple[
+    Sequence[int], tuple[str, ...], Callable[[Vectors], Vectors], str | None
+]  # texts, labels, logits of their vectors, the label set
+ByLabels = tuple[tuple[str, ...], tuple[str, ...], str | None]  # labels, templates, the label set
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -39,20 +42,20 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     if group.head is not None:
         if group.head.base != group.model:
             raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
-        version = f"{version}+head@{group.head.version[:12]}"
-        head = _loaded_head(group.head.version, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
-        asked: list[Asked] = [(good, head.labels, head.logits)]
+        version = f"{version}+head@{group.head.version}:{group.head.digest[:12]}"
+        head = _loaded_head(group.head.digest, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
+        asked: list[Asked] = [(good, head.labels, head.logits, None)]
     elif encoder.engine.labels:
-        asked = [(good, encoder.engine.labels, _as_they_are)]
+        asked = [(good, encoder.engine.labels, _as_they_are, None)]
     else:
         asked = [
-            (members, names, logits_of(encoder, names, templates, work.ticket))
-            for (names, templates), members in _by_labels(rows, good).items()
+            (members, names, logits_of(encoder, names, templates, work.ticket), label_set)
+            for (names, templates, label_set), members in _by_labels(rows, good).items()
         ]
     began = time.perf_counter()
-    for members, names, logits in asked:
+    for members, names, logits, label_set in asked:
         scores = scored(answered, members, logits)
-        form = Form(work.lease.job_id, model=group.named, model_version=version, labels=names)
+        form = Form(work.lease.job_id, model=group.named, model_version=version, labels=names, label_set=label_set)
         for place, own, winner in zip(members, scores.tolist(), scores.argmax(axis=1).tolist(), strict=True):
             form.fill(rows[place], answered, place, own, winner)
     answered.stages.seal = time.perf_counter() - began
@@ -80,12 +83,13 @@ def logits_of(encoder: Encoder, labels: Sequence[str], templates: Sequence[str],
 class Form:
     """What the answers of one model over one list of labels have in common, written once; a row's own numbers are put in.
 
-    Half the time of encoding each row's dictionary, at five labels. ``labels`` are distinct.
+    Half the time of encoding each row's dictionary, at five labels. ``labels`` are distinct; ``label_set``: the version they come from.
     """
 
-    def __init__(self, job_id: UUID, *, model: str, model_version: str, labels: Sequence[str]) -> None:
+    def __init__(self, job_id: UUID, *, model: str, model_version: str, labels: Sequence[str], label_set: str | None = None) -> None:
         self._labels = [_encode(label).decode() for label in labels]
-        head = f',"object":"classification","model":{_quoted(model)},"model_version":{_quoted(model_version)},"label":'
+        head = f',"object":"classification","model":{_quoted(model)},"model_version":{_quoted(model_version)},'
+        head += f'"label_set":{_quoted(label_set)},"label":' if label_set is not None else '"label":'
         scores = ",".join(f"{_escaped(label)}:%.{SCORE_DIGITS}f" for label in self._labels)
         usage = '"usage":{"input_tokens":%d,"output_tokens":0,"total_tokens":%d}'
         self._form = f'{{"id":"cls_{job_id.hex}%08x"' + head + '%s,"scores":{' + scores + '},"truncated":%s,' + usage + "}"
@@ -104,15 +108,15 @@ class Form:
         row.complete((self._form % (row.idx, self._labels[winner], *scores, cut, tokens, tokens)).encode(), tokens)
 
 
-def _by_labels(rows: Sequence[WorkRow], places: Sequence[int]) -> dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]]:
-    """Rows under each distinct (labels, templates). Rows that share the list object are not compared string by string."""
-    seen: dict[tuple[int, int], tuple[tuple[str, ...], tuple[str, ...]]] = {}
-    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+def _by_labels(rows: Sequence[WorkRow], places: Sequence[int]) -> dict[ByLabels, list[int]]:
+    """Rows under each distinct (labels, templates, label set). Rows that share the list object are not compared string by string."""
+    seen: dict[tuple[int, int, str | None], ByLabels] = {}
+    groups: dict[ByLabels, list[int]] = {}
     for place in places:
         ask = rows[place].ask
-        same = (id(ask.labels), id(ask.templates))
+        same = (id(ask.labels), id(ask.templates), ask.label_set)
         if same not in seen:
-            seen[same] = (tuple(ask.labels), tuple(ask.templates) if ask.templates else zero_shot.TEMPLATES)
+            seen[same] = (tuple(ask.labels), tuple(ask.templates) if ask.templates else zero_shot.TEMPLATES, ask.label_set)
         groups.setdefault(seen[same], []).append(place)
     return groups
 

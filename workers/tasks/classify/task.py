@@ -22,7 +22,9 @@ class ClassifyBody(LongBody, forbid_unknown_fields=True, kw_only=True):
         list[str] | None,
         Meta(description="At least two, each once, of at most 1,000 characters; at most `TEXTMILL_MAX_LABELS`. Not with a head."),
     ] = None
-    label_set: Annotated[Name | None, Meta(description="The name of a stored set, in place of `labels`.")] = None
+    label_set: Annotated[
+        Name | None, Meta(description="The name of a stored set, or `NAME@2` for its second version, in place of `labels`.")
+    ] = None
     templates: Annotated[
         list[str] | None, Meta(description="1 to 32 sentences with `{}` where the label goes, such as `news about {}`.")
     ] = None
@@ -41,6 +43,7 @@ class Classify(Task[ClassifyBody]):
     endpoints = ("/v1/classifications",)
     body = ClassifyBody
     laid = ("model", "input", "templates", "on_long", "pool", "stride")
+    names_stored = True
     columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores", **LONG_TEXT}
 
     def fault(self, body: ClassifyBody, endpoint: str, max_labels: int) -> str | None:
@@ -71,7 +74,7 @@ class Classify(Task[ClassifyBody]):
             found = names.label_set(ask.label_set)
             if isinstance(found, str):
                 return found
-            ask.labels, ask.templates = found[0], ask.templates or found[1]
+            ask.labels, ask.templates, ask.label_set = found.labels, ask.templates or found.templates, found.address
         return group if ask.labels is not None else "missing_labels"
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:

@@ -7,6 +7,7 @@ import msgspec
 
 from db.catalogue import heads
 from db.errors import TextmillError
+from db.jobs.versions import address_of
 from db.queue.row import WorkRow
 from workers.batches.outcomes import BatchShare
 from workers.batches.ticket import Ticket
@@ -40,35 +41,35 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
             row.fail(error.code)
         return Ran(version, answered.share, answered.stages)
     trained.card.update(base=group.model, base_version=version, skipped=len(answered.failed))
-    _store(work, group.model, trained)
+    stored = _store(work, group.model, trained)
     for row in rows:
-        row.complete(_payload(work, trained, row, len(rows)), 0)
-    return Ran(trained.version, answered.share, answered.stages)
+        row.complete(_payload(work, trained, stored, row, len(rows)), 0)
+    return Ran(stored.digest, answered.share, answered.stages)
 
 
-def _store(work: Work, base: str, trained: TrainedHead) -> None:
+def _store(work: Work, base: str, trained: TrainedHead) -> heads.StoredHead:
     if work.lease.head_id is None:
         raise TextmillError("This training job names no head to store; create it again.", code="engine_error")
-    heads.store_head(
+    return heads.store_head(
         work.store,
         work.lease,
         head_id=work.lease.head_id,
         name=_name(work),
         base=base,
-        version=trained.version,
+        digest=trained.version,
         card=trained.card,
         weights=trained.weights,
     )
 
 
-def _payload(work: Work, trained: TrainedHead, row: WorkRow, examples: int) -> bytes:
+def _payload(work: Work, trained: TrainedHead, stored: heads.StoredHead, row: WorkRow, examples: int) -> bytes:
     labels = trained.card["labels"]
     return _encode(
         {
             "id": f"trn_{work.lease.job_id.hex}{row.idx:08x}",
             "object": "training_row",
-            "model": f"{HEAD_PREFIX}{_name(work)}",
-            "model_version": trained.version,
+            "model": f"{HEAD_PREFIX}{address_of(_name(work), stored.version)}",
+            "model_version": stored.digest,
             "label_count": len(labels) if isinstance(labels, list) else 0,
             "example_count": examples,
         }

@@ -1,0 +1,52 @@
+"""Which heads and label sets the rows of a file name: noted while it is uploaded, so that a job can be bound to their versions without
+opening its rows again."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import select
+
+from db.actors import Actor
+from db.audit.acts import record_act
+from db.audit.events import record_digest
+from db.connect import Store
+from db.schema import files
+from db.sealing.cells import Sealer
+
+_COLUMN: Final = "files.stored_names"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Of heads (without ``head:``) and label sets, each maybe with its version: ``news@2``."""
+
+    heads: frozenset[str] = frozenset()
+    label_sets: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Names") -> "Names":
+        return Names(self.heads | other.heads, self.label_sets | other.label_sets)
+
+
+def seal_names(sealer: Sealer, file_id: UUID, names: Names | None) -> bytes | None:
+    if names is None:
+        return None
+    body = {"heads": sorted(names.heads), "label_sets": sorted(names.label_sets)}
+    return sealer.seal(_COLUMN, file_id, json.dumps(body).encode())
+
+
+def names_of_file(store: Store, actor: Actor, file_id: UUID) -> Names | None:
+    """None where that is not known: of a file that was uploaded before it was noted, or names too many; or is not there."""
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "names.read", object_kind="file", object_id=file_id)
+        sealed = conn.execute(
+            select(files.c.stored_names_sealed).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id)
+        ).scalar_one_or_none()
+        if sealed:
+            sealer = store.keyring.sealer(conn, actor.tenant_id, "file", file_id)
+            record_digest(conn, actor.tenant_id, event_id, [sealed])
+    if not sealed:
+        return None
+    found = json.loads(sealer.open(_COLUMN, file_id, sealed))
+    return Names(frozenset(found["heads"]), frozenset(found["label_sets"]))

@@ -1,0 +1,48 @@
+"""The versions of heads and label sets that a job began with, pinned by its sealed spec: its rows are answered with no others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, insert
+
+from db.files.stored_names import Names
+from db.jobs.versions import HEADS, LABEL_SETS, Version, find_versions, lock_versions
+from db.schema import job_pins
+from db.sealing.cells import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """By the names that the job's rows and defaults use; a name that is not there named nothing when the job was made."""
+
+    heads: dict[str, Version]
+    label_sets: dict[str, Version]
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> "Pins | None":
+        """None of a job that was made before there were versions: all that its names can mean is version 1."""
+        pinned = spec.get("pins")
+        return None if pinned is None else cls(_read(pinned["heads"]), _read(pinned["label_sets"]))
+
+    def as_spec(self) -> dict[str, object]:
+        return {"heads": _written(self.heads), "label_sets": _written(self.label_sets)}
+
+
+def pin(conn: Connection, own: Sealer, tenant_id: UUID, job_id: UUID, names: Names) -> Pins:
+    """What the names mean now, which stays while the job runs. ``own``: the tenant's key."""
+    lock_versions(conn, tenant_id, shared=True)
+    pins = Pins(find_versions(conn, HEADS, tenant_id, own, names.heads), find_versions(conn, LABEL_SETS, tenant_id, own, names.label_sets))
+    ids = {version.id for version in (*pins.heads.values(), *pins.label_sets.values())}
+    if ids:
+        conn.execute(insert(job_pins), [{"tenant_id": tenant_id, "job_id": job_id, "version_id": id} for id in sorted(ids)])
+    return pins
+
+
+def _written(versions: dict[str, Version]) -> dict[str, list[object]]:
+    return {name: [version.id.hex, version.number] for name, version in versions.items()}
+
+
+def _read(versions: Mapping[str, Any]) -> dict[str, Version]:
+    return {name: Version(UUID(id), number) for name, (id, number) in versions.items()}

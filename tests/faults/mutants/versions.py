@@ -1,0 +1,49 @@
+"""Guards of versions: a job is answered by what it began with."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+MUTANTS: Final = (
+    Mutant(
+        "pinned",
+        "a job is answered by the label set that it began with",
+        "db/catalogue/label_sets.py",
+        (
+            ("which = LABEL_SETS.id == pinned.id if pinned is not None else label_sets.c.number == 1", "which = label_sets.c.number > 0"),
+            (
+                "of_name = () if pinned is not None else (label_sets.c.name_hmac == LABEL_SETS.hmac(sealer, name),)",
+                "of_name = (LABEL_SETS.id == find_versions(conn, LABEL_SETS, lease.tenant_id, sealer, [name])[name].id,)",
+            ),
+        ),
+        ("tests/workers/shard/test_versions.py::test_what_is_made_anew_while_a_job_is_paused_answers_none_of_its_rows",),
+    ),
+    Mutant(
+        "kept-for-jobs",
+        "what a running job began with outlives its deletion",
+        "db/catalogue/deleting.py",
+        (("delete(kind.table).where(*own, ~in_use(kind))", "delete(kind.table).where(*own)"),),
+        ("tests/workers/shard/test_versions.py::test_what_is_deleted_while_a_job_is_paused_answers_the_rest_of_it_and_is_erased_then",),
+    ),
+    Mutant(
+        "sealed-number",
+        "a version put in the place of another does not open",
+        "db/catalogue/heads.py",
+        (('if card["version"] != row.number:', "if False:"),),
+        ("tests/workers/shard/test_versions.py::test_a_version_that_somebody_put_in_the_place_of_another_answers_nothing",),
+    ),
+    Mutant(
+        "versions-in-turn",
+        "two versions that are made at once have two numbers",
+        "db/jobs/versions.py",
+        (("SELECT pg_advisory_xact_lock(hashtextextended('catalogue", "SELECT (hashtextextended('catalogue"),),
+        ("tests/db/catalogue/test_heads.py::test_trainings_of_one_name_at_once_make_a_version_each",),
+    ),
+    Mutant(
+        "names-noted",
+        "what a file's rows name is noted while it is uploaded",
+        "api/streams/uploads.py",
+        (("        self._noted.note(batch)\n", ""),),
+        ("tests/api/routes/test_versions.py::test_a_batch_whose_rows_name_sets_and_heads_is_answered_by_those_it_began_with",),
+    ),
+)
