@@ -1,6 +1,7 @@
 """What a job waits for, told to its owner: no worker, a model, its turn. Nothing of another tenant's shows in it."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from api.wire import WaitingFor
 from db.actors import Actor
@@ -9,9 +10,11 @@ from db.jobs.ahead import Ahead, jobs_ahead
 from db.jobs.jobs import JobRecord
 from db.operators.fleet import Readiness, WorkerState, ready_workers
 
+IN_WORK: Final = WaitingFor("in_work", "a worker has it: its first rows wait for the batches before them")
+
 
 def waiting_for(store: Store, actor: Actor, job: JobRecord) -> WaitingFor | None:
-    """None where its rows are being worked on, or it has ended or is paused."""
+    """None where rows of it are done and others are being worked on, or it has ended or is paused."""
     if not _may_wait(job):
         return None
     ahead = Ahead(0, None) if _leased(job) else jobs_ahead(store, actor, job.job_id)
@@ -35,7 +38,7 @@ def reason(job: JobRecord, workers: Sequence[tuple[WorkerState, Readiness]], ahe
     loading = [one.loading_seconds or 0.0 for one in ready if one.loading is not None and one.loading == job.model]
     if loading:
         return WaitingFor("loading", f"loading {job.model} ({max(loading):.0f} s)")
-    return None if _leased(job) else WaitingFor("turn", "waiting for its turn")
+    return IN_WORK if _leased(job) else WaitingFor("turn", "waiting for its turn")
 
 
 def _may_wait(job: JobRecord) -> bool:

@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 
 from api.objects import parse_batch_id
-from api.waiting import reason
+from api.waiting import IN_WORK, reason
 from api.wire import WaitingFor
 from db.connect import Store
 from db.jobs.ahead import Ahead
 from db.jobs.jobs import get_job
 from db.operators import fleet
 from db.operators.fleet import Beat, Readiness, WorkerState
+from db.queue.shards import claim_any, release
 from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.mill import Mill
@@ -79,6 +80,17 @@ def test_a_job_waits_behind_ones_own_and_then_not_at_all(work: Work) -> None:
     work.mill.run_all()
     assert work.waits_for(first) is None
     assert work.waits_for(second) is None
+
+
+def test_a_job_that_a_worker_has_says_so_until_its_first_row_is_done(work: Work) -> None:
+    """Behind the batches of a large job these were seconds of "0 of 3" and no word."""
+    batch_id = work.submit()
+    work.says(models=[work.model])
+    work.mill.settle()
+    (lease,) = claim_any(work.worker, "host:1", limit=1)
+    assert work.waits_for(batch_id) == ("in_work", IN_WORK.message)
+    release(work.worker, lease, code=None, kind="drain")
+    assert work.waits_for(batch_id) == ("turn", "waiting for its turn")
 
 
 def test_a_paused_job_waits_for_nobody_but_its_owner(work: Work) -> None:
