@@ -82,7 +82,7 @@ def _spelled_otherwise(fields: Mapping[str, Raw], columns: Columns) -> dict[str,
 
 def _as_usual(fields: dict[str, Raw], spelled: Mapping[str, str]) -> dict[str, Raw]:
     """With the names that are looked for beside those of the file; one that is there as it is looked for stays."""
-    return {**{name: fields[own] for own, name in spelled.items() if own in fields}, **fields} if spelled else fields
+    return {**{name: fields[own] for own, name in spelled.items() if own in fields}, **fields}
 
 
 def _needed(columns: Columns) -> dict[str, tuple[str, ...]]:
@@ -184,7 +184,8 @@ def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str,
     if isinstance(fields, str):
         names = (*columns.id_names, *(own for own, name in spelled.items() if name in columns.id_names))
         return defective_row(number, fields, _legible_id(line, names), raw=None if isinstance(line, LongLine) else line)
-    fields = _as_usual(fields, spelled)
+    if spelled:  # of few files: the call would cost every row
+        fields = _as_usual(fields, spelled)
     custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
     known = fit_id(_str(custom_id))
     field = next((name for name in columns.text_names if name in fields), None)
