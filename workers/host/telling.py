@@ -16,6 +16,7 @@ from db.actors import Lease
 from db.id_ranges import SHORT_DIGITS
 from workers.shard.life import End
 
+SLOW: Final = 10.0  # rows a second: below it a whole number says too little
 WAITING: Final = 1_000  # events: of a broker that is away, only the latest moments' are kept
 
 Event = tuple[str, dict[str, object]]
@@ -23,15 +24,17 @@ Event = tuple[str, dict[str, object]]
 
 def claimed(lease: Lease) -> list[Event]:
     """Of a shard that was just claimed. Rows are counted from 1, as a person does."""
-    rows = f"rows {lease.first_idx + 1:,} to {lease.end_idx:,}"
+    first = lease.first_idx + 1
+    rows = f"row {first:,}" if first == lease.end_idx else f"rows {first:,} to {lease.end_idx:,}"
     told = {"name": lease.task, "args": "", "kwargs": f"job {lease.job_id.hex[:SHORT_DIGITS]}, {rows}"}
     return [("task-received", {**_name(lease), **told, "retries": lease.epoch - 1}), ("task-started", _name(lease))]
 
 
 def let_go(lease: Lease, end: End, rows: int, seconds: float) -> Event:
     """Of one that is done, or was given back or lost. ``rows``: how many were stored."""
-    rate = f", {rows / seconds:,.0f} rows/s" if rows and seconds > 0 else ""
-    result = f"{rows:,} rows{rate}"
+    rate = rows / seconds if seconds > 0 else 0.0
+    told = f", {rate:,.0f} rows/s" if rate >= SLOW else f", {rate:.2g} rows/s" if rate else ""
+    result = f"{rows:,} {'row' if rows == 1 else 'rows'}{told}"
     if end is End.DONE:
         return "task-succeeded", {**_name(lease), "result": result, "runtime": seconds}
     if end in {End.DRAINED, End.PAUSED, End.CANCELLED}:

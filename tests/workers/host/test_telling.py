@@ -1,6 +1,7 @@
 """What Flower is told of a shard: its task, its job's short id, its rows and their rate, and nothing else."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,13 @@ def test_a_claimed_shard_is_told_by_its_task_its_jobs_short_id_and_its_rows() ->
 def test_the_end_of_a_shard_is_told_with_its_rate(end: End, kind: str, result: str) -> None:
     told, fields = let_go(LEASE, end, 2_000, 4.0)
     assert (told, fields["uuid"], fields["result"]) == (kind, CLAIM, result)
+
+
+def test_a_single_row_is_told_as_one_and_a_slow_rate_is_not_nought() -> None:
+    one = replace(LEASE, first_idx=0, end_idx=1)
+    assert claimed(one)[0][1]["kwargs"] == "job 33333333, row 1"
+    assert let_go(one, End.DONE, 1, 25.0)[1]["result"] == "1 row, 0.04 rows/s"
+    assert let_go(LEASE, End.DONE, 5, 2.0)[1]["result"] == "5 rows, 2.5 rows/s"
 
 
 def test_a_shard_without_a_row_has_no_rate() -> None:
