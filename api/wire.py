@@ -138,12 +138,36 @@ class FileInfo(msgspec.Struct, frozen=True):
     textmill: dict[str, int | bool] = {}
 
 
+class LabelMetrics(msgspec.Struct, frozen=True):
+    """Of the answers with the label, how many have it; of those that have it, how many were answered so; their harmonic mean."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class Confusion(msgspec.Struct, frozen=True):
+    """``share``: of the examples of ``label`` that were taken for another."""
+
+    label: str
+    taken_for: str
+    share: float
+
+
 class HeadMetrics(msgspec.Struct, frozen=True):
-    """Of a cross-validation, from 0 to 1."""
+    """What heads that had not seen an example said to it, from 0 to 1: ``repeats`` times ``folds`` heads, each fitted without a fold.
+    ``accuracy_low`` to ``accuracy_high``: the accuracy, 95 % sure. ``mean_score``: of the answers, about the accuracy where scores are
+    true. ``confusions``: the most frequent ones. What a head of before says less of is None or empty."""
 
     folds: int
     accuracy: float
     macro_f1: float
+    repeats: int = 1
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    mean_score: float | None = None
+    per_label: dict[str, LabelMetrics] = {}
+    confusions: list[Confusion] = []
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -155,8 +179,8 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """A version of a trained head. ``examples``: how many of each label. ``digest``: of its weights. ``versions``: all that are there, the
-    newest first, of a head that was asked for by itself."""
+    """A version of a trained head. ``examples``: how many of each label; ``left_out``: of labels with too few, which it does not know.
+    ``digest``: of its weights. ``versions``: all that are there, the newest first, of a head that was asked for by itself."""
 
     id: str
     name: str
@@ -167,6 +191,7 @@ class Head(msgspec.Struct, frozen=True):
     object: str = "head"
     labels: list[str] = []
     examples: dict[str, int] = {}
+    left_out: dict[str, int] = {}
     metrics: HeadMetrics | None = None
     versions: list[Version] | None = None
 

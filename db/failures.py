@@ -61,6 +61,7 @@ _TABLE: Final = (
     Failure("unknown_label_set", 404, "There is no label set of this name."),
     Failure("version_gone", 404, "The version of the head or label set that the batch began with was deleted: make a new batch."),
     Failure("missing_label", 400, "A training row has no label."),
+    Failure("rare_label", 400, "Its label has one example only and was left out of the head: give at least two of each label."),
     Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
     Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
     # the model or the machine

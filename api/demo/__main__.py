@@ -228,7 +228,7 @@ def train_and_label(client: Client, articles: list[Article], checks: Checks) -> 
     show_table(
         [
             ("examples", f"{len(examples):,}"),
-            ("accuracy, cross-validated on them", f"{head.metrics.accuracy:.4f}" if head.metrics is not None else "unknown"),
+            ("accuracy on them, each held out in turn", f"{head.metrics.accuracy:.4f}" if head.metrics is not None else "unknown"),
             (f"accuracy on the other {len(rest):,}", f"{judged.accuracy:.4f}"),
             *((f"F1 {label}", f"{f1:.4f}") for label, f1 in judged.f1.items()),
         ]

@@ -23,8 +23,10 @@ router = APIRouter(prefix="/v1/heads")
 @router.post("")
 def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depends(json_of(HeadRequest))]) -> Json:
     """Train a head: a job, whose end makes it; of a name that is there, its next version."""
-    store = front_of(request).store
-    return batch_object(create_once(request, store, actor, head_job(store, actor, body, idempotency_key_of(request))))
+    front, idempotency_key = front_of(request), idempotency_key_of(request)
+    made = create_once(request, front.store, actor, head_job(front.store, actor, body, idempotency_key))
+    front.bell.ring()
+    return batch_object(made)
 
 
 @router.get("")
@@ -61,6 +63,7 @@ def head_object(head: HeadRecord, versions: Sequence[HeadRecord] | None = None) 
         created_at=int(head.created_at.timestamp()),
         labels=head.card.get("labels", []),
         examples=head.card.get("examples", {}),
+        left_out=head.card.get("left_out", {}),
         metrics=head.card.get("metrics"),
         versions=None if versions is None else [_version(one) for one in versions],
     )

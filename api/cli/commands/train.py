@@ -1,6 +1,6 @@
 """`textmill train head` and `textmill heads`: a classifier of your own labels over a registry encoder."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,6 +11,9 @@ from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, Text
 
 if TYPE_CHECKING:
     from api.wire import Head
+
+MOST_TOLD: Final = 20  # labels of one kind
+MOST_CONFUSED: Final = 3  # pairs
 
 app = typer.Typer(no_args_is_help=True, help="Train on your own examples.")
 Name = Annotated[
@@ -49,7 +52,7 @@ def train_head(
     """Train a head on the examples of FILE, and tell how well it does on examples it did not see."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import show_progress
-    from api.cli.terminal.terminal import answer_json, say
+    from api.cli.terminal.terminal import answer_json, say, table
     from api.cli.terminal.versions import what_stays
     from api.cli.work.following import follow, let_go, say_why
     from api.cli.work.running import find_source, send
@@ -79,7 +82,12 @@ def train_head(
     if as_json:
         answer_json({"job": batch.id, "head": head})
     else:
-        say(*describe(head), *what_stays(head.version), f"Use it: textmill label FILE --head {_quoted(name)} -o OUT.jsonl")
+        say(*describe(head))
+        if labels := label_table(head):
+            table(("LABEL", "EXAMPLES", "FOUND", "RIGHT"), labels[:MOST_TOLD], stderr=True)
+            if len(labels) > MOST_TOLD:
+                say(f"… and {len(labels) - MOST_TOLD:,} labels that do better: textmill heads list --json")
+        say(*what_stays(head.version), f"Use it: textmill label FILE --head {_quoted(name)} -o OUT.jsonl")
     return ExitCode.ROWS_FAILED if batch.counts.failed else ExitCode.OK
 
 
@@ -103,7 +111,7 @@ def list_heads(as_json: Json = False) -> int:
                 head.base,
                 ", ".join(head.labels),
                 sum(head.examples.values()),
-                f"{head.metrics.accuracy:.1%}" if head.metrics is not None else "",
+                _accuracy(head),
                 when(head.created_at),
             )
             for head in heads
@@ -141,9 +149,39 @@ def describe(head: "Head") -> list[str]:
 
     examples = sum(head.examples.values())
     lines = [f"Head {shown(head.name)}: {len(head.labels)} labels, {examples:,} examples, over {shown(head.base)}."]
-    if (found := head.metrics) is not None:
-        lines.append(f"Cross-validated ({found.folds} folds): accuracy {found.accuracy:.1%}, macro-F1 {found.macro_f1:.1%}.")
+    if head.left_out:
+        rare = ", ".join(f"{shown(label)} ({count})" for label, count in sorted(head.left_out.items())[:MOST_TOLD])
+        more = f" and {len(head.left_out) - MOST_TOLD:,} more" if len(head.left_out) > MOST_TOLD else ""
+        lines.append(f"Left out for too few examples, at least 2 of a label are needed: {rare}{more}.")
+    if (found := head.metrics) is None:
+        return lines
+    sure = ""
+    if found.accuracy_low is not None and found.accuracy_high is not None:
+        sure = f" (95 % sure: {found.accuracy_low:.0%} to {found.accuracy_high:.0%})"
+    lines.append(
+        f"On examples held out from it: accuracy {found.accuracy:.1%}{sure}, macro-F1 {found.macro_f1:.1%}"
+        f" ({found.repeats} × {found.folds} folds)."
+    )
+    if found.confusions:
+        pairs = [f"{shown(one.label)} for {shown(one.taken_for)} ({one.share:.0%})" for one in found.confusions[:MOST_CONFUSED]]
+        lines.append(f"Most often taken: {', '.join(pairs)}.")
     return lines
+
+
+def label_table(head: "Head") -> list[tuple[str, int, str, str]]:
+    """Label by label, those that are found least first; empty where that is not known."""
+    found = {} if head.metrics is None else head.metrics.per_label
+    worst = sorted(found.items(), key=lambda one: (one[1].recall, one[0]))
+    return [(label, head.examples.get(label, 0), f"{one.recall:.0%}", f"{one.precision:.0%}") for label, one in worst]
+
+
+def _accuracy(head: "Head") -> str:
+    """With its interval, so that few examples do not look like many."""
+    if (found := head.metrics) is None:
+        return ""
+    if found.accuracy_low is None or found.accuracy_high is None:
+        return f"{found.accuracy:.0%}"
+    return f"{found.accuracy:.0%} ({found.accuracy_low:.0%}–{found.accuracy_high:.0%})"
 
 
 def _quoted(name: str) -> str:

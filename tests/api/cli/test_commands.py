@@ -677,6 +677,39 @@ def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., D
     assert textmill("label", str(rows), "--head", "my head", "-o", "-").exit_code == 2
 
 
+def test_a_label_with_one_example_is_left_out_and_named_with_its_count(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    """An empty label fails its own row, and labels that differ by blanks are one."""
+    examples = tmp_path / "rare.csv"
+    labelled = [*((text, ("sport", "business", "sport ")[place % 3]) for place, text in enumerate(TEXTS)), ("alone", "opera"), ("none", "")]
+    with examples.open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "label"], *labelled])
+    trained = textmill("train", "head", "rare", str(examples))
+    assert trained.exit_code == 1, trained.err
+    assert "2 labels, 40 examples" in trained.err
+    assert "opera (1)" in trained.err
+    (head,) = (head for head in textmill("heads", "list", "--json").items if head["name"] == "rare")
+    assert (head["labels"], head["left_out"]) == (["business", "sport"], {"opera": 1})
+    assert textmill("heads", "delete", "rare").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "exit_code", "said"),
+    [
+        ("text,label\na,x\nb,y\nc,z\n", 5, "3 rows, the first in line 2: There are too few examples to train on"),
+        ("text,label\na,x\nb,x\nc,y\n", 5, "3 rows, the first in line 2: There are too few examples to train on"),
+        ("text,label\na,x\nb,x\n", 5, "2 rows, the first in line 2: At least two labels are needed."),
+        ("text,label\na,\nb, \n", 5, "1 row: A label is empty."),
+        ("text,kind\na,x\nb,y\n", 2, "--label-column"),
+    ],
+    ids=["all rare", "one left", "one label", "empty labels", "no such column"],
+)
+def test_examples_that_make_no_head_say_why(textmill: Callable[..., Done], tmp_path: Path, table: str, exit_code: int, said: str) -> None:
+    examples = tmp_path / "examples.csv"
+    examples.write_text(table)
+    trained = textmill("train", "head", "none", str(examples))
+    assert (trained.exit_code, said in trained.err) == (exit_code, True), trained.err
+
+
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
     textmill: Callable[..., Done], tmp_path: Path, flags: tuple[str, ...]

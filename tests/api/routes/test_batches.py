@@ -1,6 +1,7 @@
 """`/v1/batches`: what a batch may ask for, how it ends, and what a client that asks twice gets."""
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import uuid4
@@ -12,6 +13,7 @@ import pytest
 from db.connect import Store
 from db.files.files import create_file
 from db.operators.tenants import SCOPES, create_api_key, create_tenant
+from db.queue.wakeups import Listener
 from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.lines import CHAT, CLASSIFY, LABELS, ROWS, classify_file, classify_line
@@ -69,6 +71,25 @@ IMPOSSIBLE: list[tuple[dict[str, object], str, str | None]] = [
     ({"defaults": {"model": "head:no-such-head"}}, "unknown_model", "defaults.model"),
     ({"defaults": {"label_set": "no-such-set"}}, "unknown_label_set", "defaults.label_set"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/batches", {"endpoint": CLASSIFY, "defaults": {"labels": ["a", "b"]}}), ("/v1/heads", {"name": "h"})],
+    ids=["batch", "head"],
+)
+def test_whoever_makes_a_job_wakes_the_dispatcher(api: Served, stores: Stores, path: str, body: dict[str, object]) -> None:
+    file_id = api.upload(b'{"text":"a","label":"a"}\n{"text":"b","label":"b"}', purpose="train").json()["id"]
+    woken = threading.Event()
+    listener = Listener(stores(Role.DISPATCHER), woken)
+    try:
+        assert listener.ready.wait(10)
+        woken.clear()
+        name = "training_file" if path == "/v1/heads" else "input_file_id"
+        api.http().post(path, json={name: file_id, **body}).raise_for_status()
+        assert woken.wait(10)
+    finally:
+        listener.close()
 
 
 def test_a_request_that_cannot_be_done_names_its_field(api: Served) -> None:

@@ -272,6 +272,15 @@ def test_too_few_examples_fail_every_row_and_the_job_goes_on_to_its_end(bench: B
     assert heads.list_heads(bench.api, bench.actor) == []
 
 
+def test_an_example_of_a_rare_label_fails_and_the_head_is_made_of_the_others(bench: Bench) -> None:
+    job_id = train(bench, [*((f"document {at}", "even" if at % 2 == 0 else "odd") for at in range(20)), ("alone", "rare")])
+    assert bench.run() is End.DONE
+    assert bench.failures(job_id) == {20: "rare_label"}
+    assert body_of(bench.answers(job_id)[0])["example_count"] == 20
+    (head,) = heads.list_heads(bench.api, bench.actor)
+    assert (head.card["labels"], head.card["left_out"]) == (["even", "odd"], {"rare": 1})
+
+
 @pytest.mark.parametrize(("how", "end"), [("draining", End.DRAINED), ("paused", End.PAUSED), ("cancelled", End.CANCELLED)])
 def test_a_training_that_must_be_let_go_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, end: End) -> None:
     """Claimed just before the slots close: a training may take many minutes, and cannot be cut."""

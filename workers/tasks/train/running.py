@@ -23,7 +23,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
-    """A text that the model could not embed is left out of the fit, and counted in the head's card."""
+    """A text that the model could not embed, and an example of a label that is left out, fails; the head is fitted to the others."""
     encoder = work.runtime.encoder(group.model)
     version = encoder.engine.model_version
     if encoder.engine.labels:  # it is a classifier itself
@@ -42,8 +42,15 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         return Ran(version, answered.share, answered.stages)
     trained.card.update(base=group.model, base_version=version, skipped=len(answered.failed))
     stored = _store(work, group.model, trained)
-    for row in rows:
-        row.complete(_payload(work, trained, stored, row, len(rows)), 0)
+    left_out = trained.left_out
+    examples = sum(rows[place].ask.label not in left_out for place in good)
+    for place, row in enumerate(rows):
+        if place in answered.failed:
+            row.fail(answered.failed[place])
+        elif row.ask.label in left_out:
+            row.fail("rare_label")
+        else:
+            row.complete(_payload(work, trained, stored, row, examples), 0)
     return Ran(stored.digest, answered.share, answered.stages)
 
 
