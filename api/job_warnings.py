@@ -13,11 +13,13 @@ from api.wire import JobWarning
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """``metric``: of the job's sums. ``message`` takes ``rows`` and ``answers``."""
+    """``metric``: of the job's sums. ``message`` takes ``rows`` and ``answers``. ``least_share``: of the answers, below which nothing is
+    said, since some such rows are usual."""
 
     code: str
     metric: str
     message: str
+    least_share: float = 0.0
 
 
 TOLD: Final = (
@@ -25,6 +27,13 @@ TOLD: Final = (
         "truncated",
         "truncated_rows",
         "{rows:,} of {answers:,} texts are longer than the model reads and were cut: only their beginning counted (see on_long).",
+    ),
+    Told(
+        "unlike_labels",
+        "unlike_rows",
+        "{rows:,} of {answers:,} texts are near none of the labels: each got the nearest one, maybe with a high score."
+        " A score only compares the labels with each other. Name labels that say what these texts are about, or add one for the rest.",
+        least_share=0.25,
     ),
 )
 
@@ -34,6 +43,6 @@ def warnings_of(metrics: Mapping[str, float] | None, answers: int) -> list[JobWa
     warned = []
     for told in TOLD:
         rows = min(answers, round((metrics or {}).get(told.metric, 0.0)))
-        if rows:
+        if rows and rows >= told.least_share * answers:
             warned.append(JobWarning(told.code, told.message.format(rows=rows, answers=answers), rows))
     return warned

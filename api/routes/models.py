@@ -46,7 +46,7 @@ def _registry_model(card: ModelCard) -> Json:
         "object": "model",
         "created": 0,
         "owned_by": card.upstream.partition("/")[0] or "textmill",
-        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens},
+        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens, "languages": card.languages},
     }
 
 

@@ -33,9 +33,9 @@ def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, Work
 def scores_of(runtime: Any, texts: Sequence[str], labels: Sequence[str], *, interactive: bool = False) -> tuple["Answered", Any]:
     """What the model says of these texts, and their scores under these labels [texts, labels]: no answer is written, no row kept."""
     from workers.batches.ticket import Ticket
-    from workers.models.zero_shot import TEMPLATES
-    from workers.tasks.classify.running import logits_of, scored
+    from workers.models.zero_shot import TEMPLATES, softmax
+    from workers.tasks.classify.running import logits_of, pooled_logits
 
     encoder, ticket = runtime.encoder(ENCODER), Ticket(interactive=interactive)
     answered = encoder.answer(texts, None, ticket)
-    return answered, scored(answered, answered.good(), logits_of(encoder, labels, TEMPLATES, ticket))
+    return answered, softmax(pooled_logits(answered, answered.good(), logits_of(encoder, labels, TEMPLATES, ticket)))

@@ -45,6 +45,7 @@ class BatchShare:
     model_seconds: float = 0.0  # of the lane; over all calls the time in which lanes were busy
     duplicate_rows: float = 0.0  # answered without a batch, because the same text of the same job had been
     truncated_rows: float = 0.0  # answered by their beginning: the text is longer than the model reads
+    unlike_rows: float = 0.0  # answered though the text is near none of its labels
 
     def add(self, other: "BatchShare") -> None:
         self.tokens += other.tokens
@@ -54,6 +55,7 @@ class BatchShare:
         self.model_seconds += other.model_seconds
         self.duplicate_rows += other.duplicate_rows
         self.truncated_rows += other.truncated_rows
+        self.unlike_rows += other.unlike_rows
 
     def as_dict(self) -> dict[str, float]:
         return {
@@ -63,4 +65,5 @@ class BatchShare:
             "batches": self.batches,
             "duplicate_rows": self.duplicate_rows,
             "truncated_rows": self.truncated_rows,
+            "unlike_rows": self.unlike_rows,
         }

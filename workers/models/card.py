@@ -11,7 +11,8 @@ Kind = Literal["encoder", "decoder"]
 class ModelCard:
     """One model. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256.
 
-    `own_labels`: a sequence classifier, which answers with the labels it was trained on. `folder`: where an operator's own model lies.
+    `own_labels`: a sequence classifier, which answers with the labels it was trained on. `languages`: those it was trained on, as BCP 47
+    tags; empty where that is not known. `folder`: where an operator's own model lies.
     """
 
     id: str
@@ -28,6 +29,7 @@ class ModelCard:
     source_sha256: str = ""
     files: dict[str, str] = field(default_factory=dict)
     own_labels: bool = False
+    languages: tuple[str, ...] = ()
     folder: Path | None = None
 
     @property

@@ -45,4 +45,7 @@ def default_model(task: str) -> ModelCard:
 @cache
 def _real_models() -> tuple[ModelCard, ...]:
     entries = tomllib.loads(Path(__file__).with_name("registry.toml").read_text())
-    return tuple(ModelCard(id=model_id, **{**entry, "tasks": tuple(entry["tasks"])}) for model_id, entry in entries.items())
+    return tuple(
+        ModelCard(id=model_id, **{**entry, "tasks": tuple(entry["tasks"]), "languages": tuple(entry["languages"])})
+        for model_id, entry in entries.items()
+    )

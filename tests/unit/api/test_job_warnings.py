@@ -2,6 +2,8 @@
 
 from dataclasses import fields
 
+import pytest
+
 from api.job_warnings import TOLD, warnings_of
 from workers.batches.outcomes import BatchShare
 
@@ -22,6 +24,11 @@ def test_a_job_that_ran_twice_warns_of_no_more_rows_than_it_has() -> None:
     assert warned.rows == 9
 
 
+@pytest.mark.parametrize(("unlike", "codes"), [(24.0, []), (25.0, ["unlike_labels"]), (100.0, ["unlike_labels"])])
+def test_labels_that_do_not_fit_are_warned_of_from_a_quarter_of_the_texts_on(unlike: float, codes: list[str]) -> None:
+    assert [warned.code for warned in warnings_of({"unlike_rows": unlike}, 100)] == codes
+
+
 def test_each_code_and_each_sum_is_told_once() -> None:
     assert len({told.code for told in TOLD}) == len({told.metric for told in TOLD}) == len(TOLD)
-    assert "truncated_rows" in {each.name for each in fields(BatchShare)}
+    assert {told.metric for told in TOLD} <= {each.name for each in fields(BatchShare)}

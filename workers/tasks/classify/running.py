@@ -24,9 +24,8 @@ from workers.training.head import LoadedHead, load_head
 
 SCORE_DIGITS: Final = 6
 
-Asked = tuple[
-    Sequence[int], tuple[str, ...], Callable[[Vectors], Vectors], str | None
-]  # texts, labels, logits of their vectors, the label set
+# Texts, labels, logits of their vectors, the label set, and whether a logit tells how near the label is.
+Asked = tuple[Sequence[int], tuple[str, ...], Callable[[Vectors], Vectors], str | None, bool]
 ByLabels = tuple[tuple[str, ...], tuple[str, ...], str | None]  # labels, templates, the label set
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -44,17 +43,20 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
             raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
         version = f"{version}+head@{group.head.version}:{group.head.digest[:12]}"
         head = _loaded_head(group.head.digest, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
-        asked: list[Asked] = [(good, head.labels, head.logits, None)]
+        asked: list[Asked] = [(good, head.labels, head.logits, None, False)]
     elif encoder.engine.labels:
-        asked = [(good, encoder.engine.labels, _as_they_are, None)]
+        asked = [(good, encoder.engine.labels, _as_they_are, None, False)]
     else:
         asked = [
-            (members, names, logits_of(encoder, names, templates, work.ticket), label_set)
+            (members, names, logits_of(encoder, names, templates, work.ticket), label_set, _tells_nearness(group.model, templates))
             for (names, templates, label_set), members in _by_labels(rows, good).items()
         ]
     began = time.perf_counter()
-    for members, names, logits, label_set in asked:
-        scores = scored(answered, members, logits)
+    for members, names, logits, label_set, tells_nearness in asked:
+        pooled = pooled_logits(answered, members, logits)
+        if tells_nearness:
+            answered.share.unlike_rows += zero_shot.unlike(pooled)
+        scores = zero_shot.softmax(pooled)
         form = Form(work.lease.job_id, model=group.named, model_version=version, labels=names, label_set=label_set)
         for place, own, winner in zip(members, scores.tolist(), scores.argmax(axis=1).tolist(), strict=True):
             form.fill(rows[place], answered, place, own, winner)
@@ -62,10 +64,15 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     return Ran(version, answered.share, answered.stages)
 
 
-def scored(answered: Answered, members: Sequence[int], logits: Callable[[Vectors], Vectors]) -> Vectors:
-    """[members, labels]: each row sums to 1. Of a text in windows, the windows' logits are pooled."""
+def pooled_logits(answered: Answered, members: Sequence[int], logits: Callable[[Vectors], Vectors]) -> Vectors:
+    """[members, labels]. Of a text in windows, the windows' logits are pooled."""
     of_sequences = logits(answered.vectors[answered.pieces.of_all(members)])
-    return zero_shot.softmax(answered.pieces.pool(of_sequences, members))
+    return answered.pieces.pool(of_sequences, members)
+
+
+def _tells_nearness(model: str, templates: tuple[str, ...]) -> bool:
+    """Whether the bound of `zero_shot.unlike` was measured with this model and these sentences."""
+    return model == zero_shot.MEASURED_MODEL and templates == zero_shot.TEMPLATES
 
 
 def logits_of(encoder: Encoder, labels: Sequence[str], templates: Sequence[str], ticket: Ticket) -> Callable[[Vectors], Vectors]:

@@ -19,7 +19,7 @@ from workers.engines.encoders.windows import Pieces
 from workers.engines.fake import vector_of
 from workers.inference.encoder import Answered
 from workers.inference.runtime import Runtime
-from workers.tasks.classify.running import SCORE_DIGITS, Form, scored
+from workers.tasks.classify.running import SCORE_DIGITS, Form, pooled_logits
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.embed.task import EmbedBody
 
@@ -83,7 +83,7 @@ def test_a_score_that_is_no_number_is_never_an_answer(score: float) -> None:
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
-def test_scores_of_windows_are_those_of_their_pooled_logits(pool: str) -> None:
+def test_scores_of_windows_are_of_their_pooled_logits(pool: str) -> None:
     about = answered(windows=2, pool=pool)
     about.vectors = np.array([[1.0, 3.0], [2.0, 0.0]], np.float32)
 
@@ -91,7 +91,7 @@ def test_scores_of_windows_are_those_of_their_pooled_logits(pool: str) -> None:
         return vectors * 2
 
     pooled = np.array([3.0, 3.0]) if pool == "mean" else np.array([4.0, 6.0])
-    assert scored(about, [0], doubled)[0] == pytest.approx(np.exp(pooled) / np.exp(pooled).sum())
+    assert pooled_logits(about, [0], doubled)[0] == pytest.approx(pooled)
 
 
 def test_an_embedding_as_base64_is_little_endian_float32(fake_runtime: Runtime) -> None:
