@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, select, text
 
+from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
 
@@ -73,6 +74,13 @@ class Store:
             else:
                 connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"})
             yield connection
+
+    def authority(self) -> Authority:
+        """What vouches for API keys; made where the store has none yet. Raises SettingsError where the key file is another one."""
+        if (known := self.keyring.authority) is not None:
+            return known
+        with self.transaction() as conn:
+            return self.keyring.load_authority(conn)
 
     def hurried(self, lock_timeout_ms: int) -> "Store":
         """The same pool and key ring; its transactions wait so long for a lock that somebody holds."""

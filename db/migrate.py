@@ -3,6 +3,7 @@
 ``python -m db.migrate`` migrates the database of the settings.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from sqlalchemy import URL, create_engine, text
 
 from db.connect import dsn
 from db.errors import SettingsError
+from db.sealing.keys import KekProvider, LocalKeyFile
 from db.settings import Role, StoreSettings
 
 DATABASE: Final = "textmill"
@@ -76,8 +78,12 @@ def grant_database(conn: psycopg.Connection[Any], database: str) -> None:
         conn.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(rights, name, sql.Identifier(role.login)))
 
 
-def migrate(url: URL, revision: str = "head") -> None:
-    """Runs the missing migrations as the owner, up to ``revision``. Safe to call from several processes at once."""
+def migrate(url: URL, kek: Callable[[], KekProvider] | None = None, *, revision: str = "head") -> None:
+    """Runs the missing migrations as the owner, up to ``revision``. Safe to call from several processes at once.
+
+    ``kek``: asked for what wraps the store's keys where a migration must seal or vouch for what is there. Raises SettingsError where it is
+    needed and missing, or where the database is newer.
+    """
     engine = create_engine(url, hide_parameters=True)
     try:
         with engine.begin() as conn:
@@ -89,7 +95,7 @@ def migrate(url: URL, revision: str = "head") -> None:
                     "This database was made by a newer textmill: upgrade textmill, or restore an older backup.", code="newer_home"
                 )
             config = _config()
-            config.attributes["connection"] = conn
+            config.attributes.update(connection=conn, kek=kek or _no_key_file)
             command.upgrade(config, revision)
     finally:
         engine.dispose()
@@ -105,6 +111,10 @@ def current_revision(url: URL) -> str | None:
         engine.dispose()
 
 
+def _no_key_file() -> KekProvider:
+    raise SettingsError("A migration of what is stored here needs the key file: run `textmill db migrate` where it is.")
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
@@ -112,4 +122,5 @@ def _config() -> Config:
 
 
 if __name__ == "__main__":
-    migrate(StoreSettings().database_url_for(Role.OWNER))
+    settings = StoreSettings()
+    migrate(settings.database_url_for(Role.OWNER), lambda: LocalKeyFile.load(settings.kek_path))

@@ -55,12 +55,21 @@ api_keys = Table(
     Column("key_id", UUID(as_uuid=True), nullable=False),
     Column("principal_id", UUID(as_uuid=True), nullable=False),
     Column("name_sealed", LargeBinary),
-    Column("key_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of a 256-bit random secret
+    Column("key_hash", LargeBinary, nullable=False, unique=True),  # keyed, of a 256-bit random secret: db/sealing/authority.py
     Column("scopes", ARRAY(Text), nullable=False),
     _when("created_at", nullable=False),
     _when("expires_at"),
     _when("revoked_at"),
+    Column("mac", LargeBinary),  # over all of the above but the name and the moment of its making; a row without one is no key
     PrimaryKeyConstraint("tenant_id", "key_id"),
+)
+
+store_keys = Table(  # of no tenant: the one that vouches for API keys, wrapped by the KEK
+    "store_keys",
+    metadata,
+    Column("purpose", Text, primary_key=True),  # authority
+    Column("kek_id", Text, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
 )
 
 tenant_keys = Table(  # one row per tenant key epoch, wrapped by the KEK

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from db.connect import open_store
 from db.files.rows import sealed_body
-from db.operators.tenants import authenticate
+from db.operators.api_keys import authenticate
 from db.settings import Role, StoreSettings
 
 if TYPE_CHECKING:

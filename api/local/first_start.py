@@ -17,7 +17,8 @@ from api.local.home.secret_files import read_or_make, write_private
 from db.connect import open_store
 from db.errors import Denied, NotFound, SettingsError
 from db.migrate import bootstrap, current_revision, migrate
-from db.operators.tenants import SCOPES, authenticate, create_api_key, create_tenant
+from db.operators.api_keys import SCOPES, authenticate, create_api_key
+from db.operators.tenants import create_tenant
 from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
 
@@ -43,7 +44,7 @@ def make_tables(settings: StoreSettings) -> None:
     try:
         made_before = current_revision(url) is not None
         _make_key_file(settings.kek_path, made_before)
-        migrate(url)
+        migrate(url, lambda: LocalKeyFile.load(settings.kek_path))
     except OperationalError:
         raise StackError(
             f"The database at {url.render_as_string()} does not let its owner in: make the login roles with `textmill db bootstrap`, and "

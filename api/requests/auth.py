@@ -15,7 +15,7 @@ from api.requests.front import Front, front_of
 from db.actors import Actor
 from db.audit.acts import record_denied
 from db.errors import Denied
-from db.operators.tenants import authenticate
+from db.operators.api_keys import authenticate
 
 _KEY_IN_URL: Final = re.compile(rb"tm_[A-Za-z0-9_-]{20,}|(?:^|&)(?:api[-_]?key|key|token|access[-_]?token|authorization)=", re.IGNORECASE)
 

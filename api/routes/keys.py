@@ -16,7 +16,7 @@ from api.requests.auth import Administrator
 from api.requests.front import front_of
 from api.requests.json_body import json_of
 from db.errors import NotFound
-from db.operators.tenants import SCOPES, ApiKeyRecord, create_api_key, list_api_keys, revoke_api_key
+from db.operators.api_keys import SCOPES, ApiKeyRecord, create_api_key, list_api_keys, revoke_api_key
 
 MAX_NAME_CHARS: Final = 256
 MAX_LIFE_SECONDS: Final = 10 * 366 * 86_400
@@ -33,7 +33,7 @@ class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 @router.get("")
 def index(request: Request, actor: Administrator) -> Json:
-    """All keys, never their secret."""
+    """All keys, never their secret. `damaged`: its record was altered in the database; it is refused, and can be revoked."""
     return list_object([_object(key) for key in list_api_keys(front_of(request).store, actor)], has_more=False)
 
 
@@ -80,4 +80,5 @@ def _object(key: ApiKeyRecord) -> Json:
         "created_at": seconds(key.created_at),
         "expires_at": seconds(key.expires_at),
         "revoked_at": seconds(key.revoked_at),
+        "damaged": key.damaged,
     }

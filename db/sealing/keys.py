@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, insert, select, text
 
 from db.errors import NotFound, SealError, SettingsError
-from db.schema import data_keys, tenant_keys
+from db.schema import data_keys, store_keys, tenant_keys
+from db.sealing.authority import Authority
 from db.sealing.cells import KeyOwner, Sealer
 
 OwnerKind = Literal["tenant", "file", "job"]
@@ -108,6 +109,11 @@ _LOAD: Final = text(
     """
 )
 
+_MAKE_AUTHORITY: Final = text(
+    "INSERT INTO store_keys (purpose, kek_id, wrapped) VALUES ('authority', :kek, :wrapped) ON CONFLICT DO NOTHING"
+)
+_AUTHORITY_BOUND: Final = b"textmill authority key 1"
+
 
 class KeyRing:
     """Makes and finds data keys. Thread-safe. With no provider it holds no keys and opens nothing (dispatcher, auditor)."""
@@ -117,6 +123,17 @@ class KeyRing:
         self._sealing_off = sealing_off
         self._lock = threading.Lock()
         self._sealers: LRUCache[KeyOwner, Sealer] = LRUCache(CACHED_KEYS)
+        self.authority: Authority | None = None  # once it was loaded
+
+    def load_authority(self, conn: Connection) -> Authority:
+        """Unwraps the store's authority key, and makes it where there is none: of several that make one at once, the first counts."""
+        provider = self._kek()
+        made = provider.wrap(AESGCM.generate_key(bit_length=256), _AUTHORITY_BOUND)
+        conn.execute(_MAKE_AUTHORITY, {"kek": provider.kek_id, "wrapped": made})
+        found = conn.execute(select(store_keys.c.kek_id, store_keys.c.wrapped)).one()
+        _check_kek(found.kek_id, provider)
+        self.authority = Authority(provider.unwrap(found.wrapped, _AUTHORITY_BOUND))
+        return self.authority
 
     def new_tenant_key(self, conn: Connection, tenant_id: UUID) -> int:
         """Adds the next key epoch of a tenant and returns its number. The transaction must be the tenant's."""
@@ -196,16 +213,18 @@ class KeyRing:
         provider = self._kek()
         if kek_id is None or wrapped is None:
             raise NotFound("The tenant's key does not exist any more.", code="key_destroyed")
-        if kek_id != provider.kek_id:
-            raise SettingsError(
-                "The tenant's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one."
-            )
+        _check_kek(kek_id, provider)
         return provider.unwrap(wrapped, _tenant_bound(tenant_id, epoch))
 
     def _kek(self) -> KekProvider:
         if self._provider is None:
             raise SettingsError("This component holds no keys and opens nothing.")
         return self._provider
+
+
+def _check_kek(kek_id: str, provider: KekProvider) -> None:
+    if kek_id != provider.kek_id:
+        raise SettingsError("The store's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one.")
 
 
 def _unwrap(aead: AESGCM, wrapped: bytes, bound: bytes) -> bytes:

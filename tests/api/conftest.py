@@ -14,7 +14,7 @@ from api.app import create_app
 from api.settings import ApiSettings
 from db.actors import Actor
 from db.connect import Store
-from db.operators.tenants import SCOPES, create_api_key
+from db.operators.api_keys import SCOPES, create_api_key
 from db.settings import Role, StoreSettings
 from tests.api.mill import Mill
 from tests.waiting import wait_until

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from db.actors import Actor
 from db.connect import Store
-from db.operators.tenants import SCOPES, create_api_key
+from db.operators.api_keys import SCOPES, create_api_key
 from db.schema import files
 from db.settings import Role, StoreSettings
 from tests.api.lines import classify_line

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from db.connect import Store
-from db.operators.tenants import SCOPES, create_api_key, create_tenant
+from db.operators.api_keys import SCOPES, create_api_key
+from db.operators.tenants import create_tenant
 from db.settings import Role
 from tests.api.conftest import Served, api, mill, serve  # noqa: F401
 from tests.api.lines import CLASSIFY, classify_file, classify_line

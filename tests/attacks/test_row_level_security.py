@@ -25,7 +25,7 @@ from db.files.stored_names import names_of_file
 from db.jobs.file_lists import list_files
 from db.jobs.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
 from db.jobs.results import iter_results
-from db.operators.tenants import create_api_key, list_api_keys
+from db.operators.api_keys import create_api_key, list_api_keys
 from db.queue.results import write_results
 from db.queue.row import WorkRow
 from db.queue.shards import open_shard
@@ -43,6 +43,7 @@ MATRIX = """
                     api    worker  dispatcher  auditor  owner
 tenants             SIu-   ----    ----        ----     ----
 api_keys            SIu-   ----    ----        ----     ----
+store_keys          SI--   S---    ----        ----     ----
 tenant_keys         SIu-   S---    ----        ----     ----
 data_keys           SI-D   S---    s--D        ----     ----
 files               SIUD   ----    s-uD        ----     ----
@@ -64,7 +65,7 @@ workers             s---   SIuD    S-uD        ----     ----
 """
 SOME_COLUMNS = {
     ("api", "tenants", "u"): "name_sealed",
-    ("api", "api_keys", "u"): "revoked_at",
+    ("api", "api_keys", "u"): "revoked_at mac",
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed",
     ("api", "results", "u"): "payload_sealed",
@@ -241,6 +242,7 @@ def test_without_a_context_nothing_is_seen(scene: Scene) -> None:
         with scene.flow.stores(role).engine.begin() as conn:  # past Store.transaction, as a bug would
             seen |= {(role.value, table.name) for table in TABLES if attempt(conn, select(func.count(next(iter(table.c)))))}
     everybodys = {("api", "audit_checkpoints"), ("auditor", "audit_checkpoints"), ("worker", "workers"), ("dispatcher", "workers")}
+    everybodys |= {("api", "store_keys"), ("worker", "store_keys")}
     assert seen == everybodys | {cell for cell in ACROSS_TENANTS if CELLS[cell][0] in "Ss"}
 
 
@@ -340,6 +342,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
     """So that it is another row, and one that the worker's lease covers where that counts."""
     keys: dict[str, dict[str, Any]] = {
         "tenants": {"tenant_id": uuid.uuid4()},
+        "store_keys": {},
         "api_keys": {"key_id": uuid.uuid4(), "key_hash": os.urandom(32)},
         "tenant_keys": {"key_epoch": 99},
         "data_keys": {"key_id": uuid.uuid4(), "owner_kind": "job", "owner_id": uuid.uuid4()},
@@ -495,7 +498,7 @@ READERS: dict[str, Callable[[Scene], object]] = {
     "files/stored_names.names_of_file": lambda on: names_of_file(on.flow.api, on.own, on.lease.file_id),
     "files/rows.iter_rows": lambda on: list(iter_rows(on.flow.api, on.own, on.lease.file_id)),
     "queue/shards.open_shard": lambda on: open_shard(on.flow.worker, on.lease),
-    "operators/tenants.list_api_keys": lambda on: list_api_keys(on.flow.api, on.own),
+    "operators/api_keys.list_api_keys": lambda on: list_api_keys(on.flow.api, on.own),
 }
 
 

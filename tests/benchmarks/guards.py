@@ -31,7 +31,8 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.audit import acts, events
 from db.connect import Store
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.queue import results, shards
 from db.queue.dispatch import cut_validating_jobs
 from db.settings import Role

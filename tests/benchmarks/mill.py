@@ -21,7 +21,8 @@ from api.local.home.home import Home
 from api.local.up import UpOptions
 from api.wire import Batch
 from db.connect import open_store
-from db.operators.tenants import create_api_key, create_tenant
+from db.operators.api_keys import create_api_key
+from db.operators.tenants import create_tenant
 from db.settings import Role, StoreSettings
 from tests.benchmarks.watching import cpu_seconds
 

@@ -30,7 +30,8 @@ from db.files.rows import NewRow, RowWriter
 from db.jobs.jobs import NewJob, create_job
 from db.jobs.results import iter_results
 from db.migrate import bootstrap, migrate
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.queue.dispatch import cut_validating_jobs
 from db.queue.results import write_results
 from db.queue.row import WorkRow

@@ -13,7 +13,8 @@ from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
 from db.files.stored_names import Names
 from db.jobs.jobs import JobRecord, NewJob, RequestRef, create_job, get_job
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.queue.dispatch import cut_validating_jobs
 from db.queue.results import write_results
 from db.queue.row import WorkRow

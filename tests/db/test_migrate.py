@@ -1,17 +1,25 @@
 """Bringing a database up: twice changes nothing, two at once wait for each other, a later version's database is left alone."""
 
+import base64
+import hashlib
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from uuid import uuid4
 
 import psycopg
 import pytest
+from alembic import command
 from psycopg import sql
-from sqlalchemy import URL
+from sqlalchemy import URL, create_engine
 
-from db.errors import SettingsError
-from db.migrate import _LOCK, bootstrap, current_revision, migrate
+from db.connect import Store
+from db.errors import Denied, SettingsError
+from db.migrate import _LOCK, _config, bootstrap, current_revision, migrate
+from db.operators.api_keys import authenticate
 from db.schema import metadata
+from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role
 from db.versions import head_revision
 from tests.conftest import Server
@@ -192,3 +200,37 @@ def test_bootstrap_takes_away_what_was_given_too_much(server: Server, empty: str
             [Role.AUDITOR.login],
         ).fetchone()
     assert found == (False, False)
+
+
+def test_the_keys_of_an_older_version_go_on_working_and_only_with_the_key_file(server: Server, empty: str) -> None:
+    """Their plain hashes are vouched for once, by whoever migrates."""
+    owner, kek = as_role(server, empty, Role.OWNER), LocalKeyFile("one", bytes(range(32)))
+    secret, tenant_id, key_id = bytes(range(32)), uuid4(), uuid4()
+    migrate_to(owner, "0018")
+    with as_superuser(server, empty) as conn:
+        conn.execute(
+            "INSERT INTO api_keys (tenant_id, key_id, principal_id, key_hash, scopes) VALUES (%s, %s, gen_random_uuid(), %s, '{read}')",
+            [tenant_id, key_id, hashlib.sha256(secret).digest()],
+        )
+    with pytest.raises(SettingsError, match="needs the key file"):
+        migrate(owner)
+    migrate(owner, lambda: kek)
+    with closing(Store(as_role(server, empty, Role.API), Role.API, KeyRing(kek))) as store:
+        presented = "tm_" + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+        assert authenticate(store, presented).key_id == key_id
+        with as_superuser(server, empty) as conn:
+            conn.execute("UPDATE api_keys SET scopes = '{admin}'")
+        with pytest.raises(Denied, match="altered"):
+            authenticate(store, presented)
+    with as_superuser(server, empty) as conn:
+        assert conn.execute(
+            "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname IN ('api_keys', 'store_keys')"
+        ).fetchone() == (True,)
+
+
+def migrate_to(url: URL, revision: str) -> None:
+    engine, config = create_engine(url), _config()
+    with engine.begin() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, revision)
+    engine.dispose()

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from api.objects import batch_id, file_id
-from db.operators.tenants import SCOPES, create_api_key
+from db.operators.api_keys import SCOPES, create_api_key
 from tests.faults.house import ROOT, House, Process
 
 MIB = 1 << 20

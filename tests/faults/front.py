@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 
-from db.operators.tenants import SCOPES, create_api_key
+from db.operators.api_keys import SCOPES, create_api_key
 from tests.faults.counters import Load
 from tests.faults.house import FAST, ROOT, House, Process
 from tests.workers.submitting import ENDPOINTS, LABELS

@@ -23,7 +23,8 @@ from db.audit.events import list_events
 from db.connect import Store
 from db.jobs import jobs
 from db.jobs.results import iter_results
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.schema import results, shards
 from db.settings import StoreSettings
 from tests.faults.counters import Counters, Load, count

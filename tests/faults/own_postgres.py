@@ -19,7 +19,8 @@ from api.local.servers.postgres import EmbeddedPostgres
 from db.actors import Actor
 from db.connect import open_store
 from db.migrate import DATABASE, bootstrap, migrate
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
 from tests.conftest import PREFIX

@@ -68,7 +68,7 @@ def list_keys(as_json: Json = False) -> int:
         scopes = key.get("scopes")
         expires_at = key.get("expires_at")
         expired = isinstance(expires_at, int) and expires_at <= time.time()
-        state = "revoked" if key.get("revoked_at") else "expired" if expired else "active"
+        state = "damaged" if key.get("damaged") else "revoked" if key.get("revoked_at") else "expired" if expired else "active"
         given = list(map(str, scopes)) if isinstance(scopes, list) else []
         named = "all" if set(given) == set(SCOPES) else ", ".join(given)
         made, ends = (when(key.get(name))[:DATE] for name in ("created_at", "expires_at"))

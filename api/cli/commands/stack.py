@@ -215,11 +215,13 @@ def migrate() -> int:
     """Run the missing migrations, as the owner role."""
     from api.cli.terminal.terminal import say
     from db.migrate import migrate as run_migrations
+    from db.sealing.keys import LocalKeyFile
     from db.settings import Role, StoreSettings
     from db.versions import head_revision
 
+    settings = StoreSettings()
     with database_answers():
-        run_migrations(StoreSettings().database_url_for(Role.OWNER))
+        run_migrations(settings.database_url_for(Role.OWNER), lambda: LocalKeyFile.load(settings.kek_path))
     say(f"The database is at revision {head_revision()}.")
     return StackExit.OK
 
@@ -261,7 +263,8 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
 
     from api.cli.terminal.terminal import answer, say
     from db.connect import open_store
-    from db.operators.tenants import SCOPES, create_api_key, create_tenant
+    from db.operators.api_keys import SCOPES, create_api_key
+    from db.operators.tenants import create_tenant
     from db.settings import Role, StoreSettings
 
     with database_answers(), closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:

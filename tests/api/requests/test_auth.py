@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from api.app import RESOURCES
 from db.connect import Store
-from db.operators.tenants import SCOPES, create_api_key, revoke_api_key
+from db.operators.api_keys import SCOPES, create_api_key, revoke_api_key
 from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.routes.test_files import error_of

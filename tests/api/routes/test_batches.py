@@ -12,7 +12,8 @@ import pytest
 
 from db.connect import Store
 from db.files.files import create_file
-from db.operators.tenants import SCOPES, create_api_key, create_tenant
+from db.operators.api_keys import SCOPES, create_api_key
+from db.operators.tenants import create_tenant
 from db.queue.wakeups import Listener
 from db.settings import Role
 from tests.api.conftest import Served

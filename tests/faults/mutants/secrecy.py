@@ -98,6 +98,27 @@ MUTANTS: Final = (
         ("tests/db/queue/test_results.py::test_each_page_of_results_is_on_record_before_it_is_opened",),
     ),
     Mutant(
+        "authority-mac",
+        "an API key allows what it was made with",
+        "db/operators/api_keys.py",
+        (("return grant if authority.vouches_for(grant.parts(), row.mac) else None", "return grant"),),
+        ("tests/attacks/test_authority.py::test_a_key_whose_row_was_altered_is_refused_on_record_and_shown_as_damaged",),
+    ),
+    Mutant(
+        "authority-hash",
+        "an API key is looked up by a keyed hash",
+        "db/sealing/authority.py",
+        (("return hmac.digest(self._hash_key, digest, hashlib.sha256)", "return digest"),),
+        ("tests/attacks/test_authority.py::test_the_hash_of_a_secret_of_ones_own_is_found_by_nobody",),
+    ),
+    Mutant(
+        "authority-revoked",
+        "a revocation that is on record is not taken back",
+        "db/operators/api_keys.py",
+        (("grant.revoked_at is not None or _revocation_is_on_record(store, grant)", "grant.revoked_at is not None"),),
+        ("tests/attacks/test_authority.py::test_a_revocation_cannot_be_taken_back",),
+    ),
+    Mutant(
         "audit-unsealed",
         "every event waits to be sealed",
         "db/audit/events.py",

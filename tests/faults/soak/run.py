@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 from db.actors import Actor
 from db.connect import Store, open_store
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.settings import Role
 from tests.benchmarks.machine import describe_machine
 from tests.faults.house import FAST, House

@@ -10,7 +10,8 @@ from sqlalchemy import text
 from db.actors import Actor, Lease
 from db.connect import Store
 from db.lifecycle import INTERACTIVE_PRIORITY
-from db.operators.tenants import SCOPES, create_tenant
+from db.operators.api_keys import SCOPES
+from db.operators.tenants import create_tenant
 from db.queue import dispatch
 from db.queue.shards import Kept
 from db.settings import Role

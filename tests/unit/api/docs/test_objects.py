@@ -19,10 +19,10 @@ from db.catalogue.label_sets import LabelSetRecord
 from db.files.files import FileRecord
 from db.jobs.file_lists import result_file
 from db.jobs.jobs import JobRecord
-from db.operators.tenants import ApiKeyRecord
+from db.operators.api_keys import ApiKeyRecord
 from workers.models import registry
 
-VALUES: dict[object, object] = {UUID: UUID(int=7), datetime: datetime(2026, 1, 31, tzinfo=UTC), int: 3, str: "x"}
+VALUES: dict[object, object] = {UUID: UUID(int=7), datetime: datetime(2026, 1, 31, tzinfo=UTC), bool: True, int: 3, str: "x"}
 OPENAI_S = {
     *("id", "object", "bytes", "created_at", "expires_at", "filename", "purpose", "status", "status_details", "created", "owned_by"),
     *("endpoint", "errors", "input_file_id", "completion_window", "output_file_id", "error_file_id", "request_counts", "usage", "metadata"),
