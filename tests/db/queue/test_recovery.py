@@ -167,7 +167,7 @@ def test_a_reconciler_steps_around_a_shard_that_is_being_written(flow: Flow, ten
     job = flow.job(tenant, 10)
     lease = flow.claim()
     flow.end_leases()
-    with flow.worker.transaction() as holder:  # a heartbeat on its way, which came in time
+    with flow.dispatcher.transaction() as holder:  # as a heartbeat would that came in time and is on its way
         holder.execute(
             text("UPDATE shards SET lease_expires_at = now() + interval '1 minute' WHERE shard_id = :shard"), {"shard": lease.shard_id}
         )
