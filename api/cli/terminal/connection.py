@@ -2,14 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from api.cli.terminal.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from api.client import Client
-
-DEFAULT_URL: Final = "http://127.0.0.1:8910"
 
 
 def home() -> Path:
@@ -17,27 +16,44 @@ def home() -> Path:
 
 
 def server_url(where: Path) -> str:
+    """The address in TEXTMILL_API_URL, else that of the stack of this home.
+
+    Raises CommandError where no stack of this home listens there: somebody else who does gets no key and no text.
+    """
     if url := os.environ.get("TEXTMILL_API_URL"):
         return url
-    import msgspec
+    from api.local.home.home import Home
+    from api.local.home.instance import read_state
+    from api.local.processes.ports import listens
 
-    try:
-        state = msgspec.json.decode((where / "run" / "state.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return DEFAULT_URL
-    url = state.get("api") if isinstance(state, dict) else None
-    return url if isinstance(url, str) else DEFAULT_URL
+    state = read_state(Home(where))
+    told, children = state.get("api"), state.get("children")
+    pid = children.get("api") if isinstance(children, dict) else None
+    if isinstance(told, str) and isinstance(pid, int) and listens(pid, urlsplit(told).port or 0, _owners(where)):
+        return told
+    raise CommandError(
+        f"No stack runs in {where}: start it with `textmill up`, or name another server in TEXTMILL_API_URL.",
+        ExitCode.UNREACHABLE,
+        code="unreachable",
+    )
 
 
 def api_key(where: Path, url: str) -> str:
-    """Raises CommandError. The local key is never sent to a server that is not on this machine."""
+    """Raises CommandError. The local key is never sent to a server that is not on this machine, nor to another user's."""
     from api.client import is_loopback
+    from api.local.processes.ports import is_anothers
 
     if key := os.environ.get("TEXTMILL_API_KEY", "").strip():
         return key
     if not is_loopback(url):
         raise CommandError(
             "TEXTMILL_API_URL names another machine: set TEXTMILL_API_KEY to a key of that server.",
+            ExitCode.REFUSED,
+            code="missing_api_key",
+        )
+    if os.environ.get("TEXTMILL_API_URL") and is_anothers(urlsplit(url).port or 80, _owners(where)):
+        raise CommandError(
+            f"Another user's program listens at {url} and does not get the key of this home: set TEXTMILL_API_KEY to a key of its own.",
             ExitCode.REFUSED,
             code="missing_api_key",
         )
@@ -52,6 +68,14 @@ def api_key(where: Path, url: str) -> str:
         ) from None
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.", ExitCode.REFUSED, code="missing_api_key") from None
+
+
+def _owners(where: Path) -> set[int]:
+    """Whose programs may have what lies in the home."""
+    try:
+        return {os.geteuid(), where.stat().st_uid}
+    except OSError:
+        return {os.geteuid()}
 
 
 def connect() -> "Client":

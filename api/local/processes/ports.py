@@ -1,8 +1,9 @@
 """TCP ports of this machine's loopback address."""
 
 import socket
+from collections.abc import Collection
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -30,9 +31,42 @@ def holder_of(port: int) -> str | None:
     import psutil
 
     try:
-        found = [
-            c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
-        ]
+        found = [pid for pid in _listeners(port) if pid]
         return f"{psutil.Process(found[0]).name()} (pid {found[0]})" if found else None
     except psutil.Error:
         return None
+
+
+def is_anothers(port: int, owners: Collection[int]) -> bool:
+    """Whether a process of a user that is not among ``owners``, or may not be looked into, listens on ``port``."""
+    return any(pid is None or not _is_of(pid, owners) for pid in _listeners(port))
+
+
+def listens(pid: int, port: int, owners: Collection[int]) -> bool:
+    """Whether process ``pid``, of a user among ``owners``, listens on ``port``."""
+    import psutil
+
+    try:
+        return _is_of(pid, owners) and any(_is_at(each, port) for each in psutil.Process(pid).net_connections("tcp"))
+    except psutil.Error:
+        return False
+
+
+def _is_of(pid: int, owners: Collection[int]) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).uids().effective in owners
+    except psutil.Error:
+        return False
+
+
+def _listeners(port: int) -> list[int | None]:
+    """The processes that listen on ``port``; None for one of another user, who alone may know."""
+    import psutil
+
+    return [each.pid for each in psutil.net_connections("tcp") if _is_at(each, port)]
+
+
+def _is_at(connection: Any, port: int) -> bool:
+    return connection.status == "LISTEN" and bool(connection.laddr) and connection.laddr.port == port

@@ -1,0 +1,124 @@
+"""To whom a command gives the key of this home, and a text: to the stack of this home alone, or to the server that its user named."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from api import cli
+from tests.waiting import wait_until
+
+KEY = "tm_" + "k" * 43
+# Answers any request with an empty list, and writes down what it got.
+LISTENER = """
+import os, pathlib, socket, sys
+os.setuid(int(sys.argv[2]))
+server = socket.create_server(("127.0.0.1", 0))
+pathlib.Path(sys.argv[1], "port").write_text(str(server.getsockname()[1]))
+while True:
+    connection, _ = server.accept()
+    with connection, open(sys.argv[1] + "/got", "ab") as got:
+        got.write(connection.recv(65536))
+        got.flush()
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 27\\r\\n\\r\\n" + b'{"data":[],"has_more":false}'[:27])
+"""
+NOBODY = 65534
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("TEXTMILL_API_URL", "TEXTMILL_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TEXTMILL_HOME", str(tmp_path / "home"))
+    for folder in ("run", "secrets"):
+        (tmp_path / "home" / folder).mkdir(parents=True)
+    (tmp_path / "home" / "secrets" / "api-key").write_text(KEY)
+    return tmp_path / "home"
+
+
+class Listener:
+    """Somebody at a port: ``got`` is all that was ever sent to them."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+        self._folder = folder
+        self.pid = process.pid
+        wait_until(lambda: (folder / "port").exists() and (folder / "port").read_text(), "it listens")
+        self.url = f"http://127.0.0.1:{(folder / 'port').read_text()}"
+
+    @property
+    def got(self) -> bytes:
+        return (self._folder / "got").read_bytes() if (self._folder / "got").exists() else b""
+
+
+@pytest.fixture
+def listen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Listener]]:
+    with ExitStack() as running:
+
+        def start(user: int = os.geteuid()) -> Listener:
+            folder = tmp_path_factory.mktemp("listener")
+            folder.chmod(0o777)
+            for parent in (folder.parent, folder.parent.parent):
+                parent.chmod(0o755)
+            process = running.enter_context(subprocess.Popen([sys.executable, "-c", LISTENER, str(folder), str(user)]))
+            running.callback(process.kill)
+            return Listener(folder, process)
+
+        yield start
+
+
+def publish(home: Path, url: str, pid: int) -> None:
+    (home / "run" / "state.json").write_text(json.dumps({"api": url, "children": {"api": pid}}))
+
+
+def test_a_stack_of_this_home_gets_the_key(home: Path, listen: Callable[..., Listener]) -> None:
+    """The control: what the others are kept from does reach who may have it."""
+    ours = listen()
+    publish(home, ours.url, ours.pid)
+    cli.run(["jobs", "list"])
+    assert KEY.encode() in ours.got
+
+
+@pytest.mark.parametrize("key_in_environment", [False, True])
+def test_with_the_stack_down_whoever_listens_at_its_port_gets_nothing(
+    home: Path,
+    listen: Callable[..., Listener],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    key_in_environment: bool,
+) -> None:
+    """A crash leaves the state file behind, and the port to anybody."""
+    if key_in_environment:
+        monkeypatch.setenv("TEXTMILL_API_KEY", KEY)
+    stranger = listen()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (home / "text.jsonl").write_text('{"text": "a secret"}\n')
+    for pid in (dead.pid, os.getpid()):
+        publish(home, stranger.url, pid)
+        assert cli.run(["jobs", "list"]) == 3
+        assert cli.run(["label", str(home / "text.jsonl"), "--labels", "a,b", "-o", "-"]) == 3
+    (home / "run" / "state.json").unlink()
+    assert cli.run(["jobs", "list"]) == 3
+    assert stranger.got == b""
+    assert "textmill up" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_users_program_gets_the_key_neither_by_the_state_file_nor_by_the_address(
+    home: Path, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = listen(NOBODY)
+    publish(home, stranger.url, stranger.pid)
+    assert cli.run(["jobs", "list"]) == 3
+    monkeypatch.setenv("TEXTMILL_API_URL", stranger.url)
+    assert cli.run(["jobs", "list"]) == 4
+    assert stranger.got == b""
+    assert "Another user's program" in capsys.readouterr().err
+    monkeypatch.setenv("TEXTMILL_API_KEY", KEY)  # whoever names both means it
+    cli.run(["jobs", "list"])
+    assert KEY.encode() in stranger.got
