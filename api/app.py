@@ -17,7 +17,7 @@ from api.requests.size_cache import SizeCache
 from api.requests.upload_slots import UploadSlots
 from api.routes import audit, batches, docs, files, heads, health, keys, label_sets, metrics, models, steering, timelines
 from api.settings import ApiSettings
-from db.connect import open_store
+from db.connect import ensure_key, open_store
 from db.queue.wakeups import Bell
 from db.settings import Role, StoreSettings, load
 from db.versions import ensure_current
@@ -61,10 +61,11 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
 
 
 def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
-    """Runs until SIGTERM or SIGINT. Raises SettingsError where the database is at another version."""
+    """Runs until SIGTERM or SIGINT. Raises SettingsError where the database is at another version, or under another key."""
     request_log.set_up()
     chosen = load(ApiSettings) if settings is None else ApiSettings.over(settings)
     ensure_current(chosen.database_url_for(Role.API))
+    ensure_key(chosen, Role.API)
     request_log.log.info("serving", extra={"fields": {"host": host, "port": port}})
     calm_the_collector()
     uvicorn.run(

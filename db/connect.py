@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, select, text
+from sqlalchemy.exc import OperationalError
 
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
@@ -107,6 +108,19 @@ def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8) -> St
     else:
         keyring = KeyRing(None)
     return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size)
+
+
+def ensure_key(settings: StoreSettings, role: Role) -> None:
+    """Raises AnotherKeyFile where the key file is not the one that the store's keys were wrapped with. A database that is away is no reason
+    to stay away too."""
+    store = open_store(settings, role, pool_size=1)
+    try:
+        with store.transaction() as conn:
+            store.keyring.check(conn)
+    except OperationalError:
+        return
+    finally:
+        store.close()
 
 
 def dsn(url: URL) -> str:

@@ -26,6 +26,15 @@ class SettingsError(TextmillError):
     default_code = "bad_settings"
 
 
+class AnotherKeyFile(SettingsError):
+    """What is stored was sealed under another KEK than this process has: no fault of what is stored, nor of who asks."""
+
+    default_code = "another_key_file"
+
+    def __init__(self) -> None:
+        super().__init__("The store's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one.")
+
+
 class StoreError(TextmillError):
     """The store refused or could not do it."""
 
@@ -51,6 +60,16 @@ class Denied(StoreError):
 
     default_code = "denied"
     default_status = 403
+
+
+class AuditUnavailable(StoreError):
+    """An access could not be put on record, so that it did not take place. The next one may."""
+
+    default_code = "audit_unavailable"
+    default_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("The audit record cannot be written, and nothing is read or changed without it: try again later.")
 
 
 class LeaseLost(StoreError):

@@ -6,6 +6,8 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from db.errors import AuditUnavailable
+
 # https://www.postgresql.org/docs/18/errcodes-appendix.html: lost connections, rollbacks to be tried again, a full disk or too many clients,
 # shutdowns, the operating system; a lock that somebody holds, a session that stood still, a server that is no primary (any more).
 _PASSING: Final = ("08", "40", "53", "57P", "58", "55P03", "25P03", "25006")
@@ -20,7 +22,7 @@ def what_it_said(error: Exception) -> str:
 
 def passes(error: Exception) -> bool:
     """Whether the same may well succeed later. Not so a statement that took too long or was too large: that would go on for ever."""
-    if isinstance(error, PoolTimeout):
+    if isinstance(error, PoolTimeout | AuditUnavailable):
         return True
     if not isinstance(error, DBAPIError):
         return False

@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, and_, or_, select, text, tuple_
+from sqlalchemy import Connection, TextClause, and_, or_, select, text, tuple_
+from sqlalchemy.exc import DBAPIError
 
-from db.errors import NotFound
+from db.errors import AuditUnavailable, NotFound
+from db.outages import passes
 from db.schema import audit_digests, audit_events
 from db.sealing.cells import digest_of
 
@@ -87,21 +89,23 @@ def record(
     origin: str | None = None,
     **about: Unpack[About],
 ) -> UUID:
-    """Appends an event in the caller's transaction and returns its id. It fails where the record cannot be written: no event, no data.
+    """Appends an event in the caller's transaction and returns its id.
+
+    Raises AuditUnavailable where the record cannot be written (no event, no data), or the driver's error where no statement could be.
 
     ``origin``: the address the request came from; what is no address (a socket's peer has none) is left out.
     """
     event_id = uuid4()
     who = {"tenant_id": tenant_id, "component": component, "principal_id": principal_id, "key_id": key_id}
     whence = {"request_id": request_id, "origin": address_of(origin)}
-    conn.execute(_RECORD, {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about})
+    _append(conn, _RECORD, {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about})
     return event_id
 
 
 def record_digest(conn: Connection, tenant_id: UUID, event_id: UUID, ciphertexts: Iterable[bytes]) -> None:
     """Appends what the read of ``event_id`` brought out: how many ciphertexts, and SHA-256 over them in order."""
     values = list(ciphertexts)
-    conn.execute(_DIGEST, {"tenant": tenant_id, "event": event_id, "count": len(values), "digest": digest_of(values)})
+    _append(conn, _DIGEST, {"tenant": tenant_id, "event": event_id, "count": len(values), "digest": digest_of(values)})
 
 
 def list_events(
@@ -159,6 +163,15 @@ def list_events(
         )
         for row in found
     ]
+
+
+def _append(conn: Connection, statement: TextClause, values: dict[str, object]) -> None:
+    try:
+        conn.execute(statement, values)
+    except DBAPIError as error:
+        if passes(error):
+            raise
+        raise AuditUnavailable from error
 
 
 def address_of(origin: str | None) -> str | None:

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, insert, select, text
 
-from db.errors import NotFound, SealError, SettingsError
+from db.errors import AnotherKeyFile, NotFound, SealError, SettingsError
 from db.schema import data_keys, store_keys, tenant_keys
 from db.sealing.authority import Authority
 from db.sealing.cells import KeyOwner, Sealer
@@ -135,6 +135,17 @@ class KeyRing:
         self.authority = Authority(provider.unwrap(found.wrapped, _AUTHORITY_BOUND))
         return self.authority
 
+    def check(self, conn: Connection) -> None:
+        """Raises AnotherKeyFile where the store's keys were wrapped by that. Where there are none yet, any will do."""
+        provider = self._kek()
+        if (found := conn.execute(select(store_keys.c.kek_id, store_keys.c.wrapped)).one_or_none()) is None:
+            return
+        _check_kek(found.kek_id, provider)
+        try:
+            provider.unwrap(found.wrapped, _AUTHORITY_BOUND)
+        except SealError:
+            raise AnotherKeyFile from None
+
     def new_tenant_key(self, conn: Connection, tenant_id: UUID) -> int:
         """Adds the next key epoch of a tenant and returns its number. The transaction must be the tenant's."""
         provider = self._kek()
@@ -224,7 +235,7 @@ class KeyRing:
 
 def _check_kek(kek_id: str, provider: KekProvider) -> None:
     if kek_id != provider.kek_id:
-        raise SettingsError("The store's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one.")
+        raise AnotherKeyFile
 
 
 def _unwrap(aead: AESGCM, wrapped: bytes, bound: bytes) -> bytes:

@@ -1,8 +1,11 @@
-"""A process that starts on a database of another version says so in a sentence, and ends."""
+"""A process that starts on a database of another version, or with another key file, says so in a sentence, and ends."""
 
+import base64
+import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -10,8 +13,10 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from api.local.home.secret_files import write_private
 from db import migrations
-from db.connect import dsn
+from db.actors import Actor
+from db.connect import dsn, open_store
 from db.errors import SettingsError
 from db.settings import Role, StoreSettings
 from db.versions import ensure_current, head_revision
@@ -67,13 +72,34 @@ def test_nobody_changes_the_revision(settings: StoreSettings, role: Role) -> Non
 @components
 def test_each_part_ends_with_one_sentence(settings: StoreSettings, as_superuser: AsSuperuser, role: Role) -> None:
     as_superuser("UPDATE alembic_version SET version_num = '0001'")
+    ended = run_part(settings, role)
+    assert ended.returncode == 3
+    assert "The database is older than this textmill: run `textmill db migrate` first." in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER])
+@pytest.mark.parametrize("kek_id", ["another", None], ids=["another id", "another key under the same id"])
+def test_a_part_with_another_key_file_ends_with_one_sentence(
+    settings: StoreSettings, as_superuser: AsSuperuser, tenant: Actor, role: Role, kek_id: str | None
+) -> None:
+    made = json.loads(settings.kek_path.read_text())
+    with closing(open_store(settings, Role.API)) as store:
+        store.authority()
+    other = {**made, "kek_id": kek_id or made["kek_id"], "key": base64.b64encode(bytes(32)).decode()}
+    write_private(settings.home / "other.json", json.dumps(other))
+    ended = run_part(settings, role, TEXTMILL_KEK_FILE=str(settings.home / "other.json"))
+    assert ended.returncode == 3
+    assert "wrapped by another key file" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def run_part(settings: StoreSettings, role: Role, **more: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         "TEXTMILL_HOME": str(settings.home),
         "TEXTMILL_DATABASE_URL": settings.database_url or "",
         "TEXTMILL_REDIS_URL": "redis://127.0.0.1:1/0",
+        **more,
     }
-    ended = subprocess.run([sys.executable, "-m", "api.cli", *PARTS[role]], env=environment, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 3
-    assert "The database is older than this textmill: run `textmill db migrate` first." in ended.stderr.splitlines()[-1]
-    assert "Traceback" not in ended.stderr
+    return subprocess.run([sys.executable, "-m", "api.cli", *PARTS[role]], env=environment, capture_output=True, text=True, timeout=60)

@@ -11,6 +11,7 @@ from typing import Final
 from celery import signals
 from celery.worker.control import Panel
 
+from db.connect import ensure_key
 from db.settings import Role, load
 from db.versions import ensure_current
 from workers import app as messages
@@ -42,6 +43,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end_at_once)  # until the process has something to drain
     settings = load(WorkerSettings)
     ensure_current(settings.database_url_for(Role.WORKER))
+    ensure_key(settings, Role.WORKER)
     pinned = pin(settings.device, settings.lanes)
     log.info("device: %s", describe(pinned))
     settings = settings.model_copy(update={"device": pinned.device})

@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.actors import Lease
 from db.connect import Store
-from db.errors import LeaseLost, TextmillError
+from db.errors import AnotherKeyFile, AuditUnavailable, LeaseLost, TextmillError
 from db.failures import FAILURES
 from db.outages import passes
 from db.queue import results, shards
@@ -130,7 +130,7 @@ class ShardLife:
             log.error("shard %s: the device is lost", lease.shard_id)
             return End.BROKEN
         except Exception as error:
-            if passes(error):  # the store's trouble and not the rows': no attempt is counted
+            if passes(error) or isinstance(error, AnotherKeyFile):  # the store's trouble, or this process's, and not the rows': no attempt
                 log.warning("shard %s: %s at %s; given back untouched", lease.shard_id, type(error).__name__, place_of(error))
                 time.sleep(STORE_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
                 return self._give_back(lease, End.RELEASED)
@@ -242,7 +242,7 @@ class ShardLife:
                     metrics=told,
                 )
                 break
-            except (DBAPIError, PoolTimeout) as error:
+            except (DBAPIError, PoolTimeout, AuditUnavailable) as error:
                 if held.is_set() or (attempt >= WRITE_ATTEMPTS - 1 and not passes(error)):
                     raise
                 log.warning("shard %s: a write failed (%s); trying again", lease.shard_id, type(error).__name__)

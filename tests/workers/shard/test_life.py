@@ -29,7 +29,9 @@ from db.queue import dispatch, endings, results, shards
 from db.queue.row import WorkRow
 from db.schema import results as results_table
 from db.schema import shards as shards_table
+from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
+from tests.db.conftest import AsSuperuser
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
 from workers.batches.outcomes import Stopped
@@ -53,10 +55,11 @@ Stores = Callable[[Role], Store]
 class Bench:
     """One worker's parts, without its process."""
 
-    def __init__(self, stores: Stores, actor: Actor, settings: WorkerSettings) -> None:
+    def __init__(self, stores: Stores, actor: Actor, settings: WorkerSettings, kek_path: Path) -> None:
         self.api, self.worker, self.dispatcher = stores(Role.API), stores(Role.WORKER), stores(Role.DISPATCHER)
         self.actor = actor
         self.settings = settings
+        self.kek_path = kek_path
         self.draining = False
         self.keeper = LeaseKeeper(self.worker, lease_seconds=30, heartbeat_seconds=5, margin_seconds=5)
         self.runtime = Runtime(settings)
@@ -90,7 +93,7 @@ class Bench:
 @pytest.fixture
 def bench(stores: Stores, tenant: Actor, settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
-    made = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu"))
+    made = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu"), settings.kek_path)
     yield made
     made.runtime.close(drain=False)
 
@@ -433,6 +436,37 @@ def test_trouble_of_the_store_costs_a_shard_no_attempt(bench: Bench, monkeypatch
     assert bench.run() is End.RELEASED
     shard = bench.shard(job_id)
     assert (shard.state, shard.error_attempts, shard.crash_attempts) == ("ready", 0, 0)
+
+
+def untouched(bench: Bench, job_id: UUID) -> bool:
+    shard = bench.shard(job_id)
+    return (shard.state, shard.error_attempts, shard.crash_attempts, shard.failed_count) == ("ready", 0, 0, 0)
+
+
+def test_a_worker_with_another_key_file_costs_a_shard_no_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One such worker failed fifty rows of fifty, as if their model had."""
+    job_id = bench.submit([row(0, {"input": "x"})])
+    monkeypatch.setattr(life, "STORE_PAUSE_SECONDS", 0.0)
+    ours = bench.worker.keyring
+    for theirs in (LocalKeyFile("another", bytes(32)), LocalKeyFile.load(bench.kek_path)):
+        bench.worker.keyring = KeyRing(theirs)
+        assert bench.run() is (End.RELEASED if theirs.kek_id == "another" else End.DONE)
+        assert untouched(bench, job_id) == (theirs.kek_id == "another")
+    assert ours is not bench.worker.keyring
+
+
+@pytest.mark.parametrize("table", ["audit_events", "audit_unsealed", "audit_digests"])
+def test_a_record_that_cannot_be_written_costs_a_shard_no_attempt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, as_superuser: AsSuperuser, table: str
+) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+    monkeypatch.setattr(life, "STORE_PAUSE_SECONDS", 0.0)
+    as_superuser(f"REVOKE INSERT ON {table} FROM textmill_worker")
+    for _ in range(5):  # more than a shard's attempts
+        assert bench.run() is End.RELEASED
+        assert untouched(bench, job_id)
+    as_superuser(f"GRANT INSERT ON {table} TO textmill_worker")
+    assert bench.run() is End.DONE
 
 
 def test_a_shard_tells_where_its_time_went(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
