@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, select, text
 from sqlalchemy.exc import OperationalError
 
+from db.errors import KeyEnded
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
@@ -63,6 +64,15 @@ class Store:
         self, *, tenant: UUID | None = None, shard: UUID | None = None, epoch: int | None = None, key_hash: bytes | None = None
     ) -> Iterator[Connection]:
         """One transaction under the row-level security of ``tenant`` (and of the lease on ``shard`` at ``epoch``); commits on exit."""
+        try:
+            with self._begun(tenant, shard, epoch, key_hash) as connection:
+                yield connection
+        except KeyEnded as ended:  # its record must outlast what was undone
+            ended.put_on_record()
+            raise
+
+    @contextmanager
+    def _begun(self, tenant: UUID | None, shard: UUID | None, epoch: int | None, key_hash: bytes | None) -> Iterator[Connection]:
         with self.engine.begin() as connection:
             context = {
                 "tenant": str(tenant) if tenant else "",

@@ -1,5 +1,6 @@
 """The family of errors that people meet: a code, a sentence, and what to do. Content never enters them."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -60,6 +61,17 @@ class Denied(StoreError):
 
     default_code = "denied"
     default_status = 403
+
+
+class KeyEnded(Denied):
+    """The key that an act was begun with was revoked, or ran out, in its course. ``put_on_record``, once the act is undone, says so."""
+
+    default_code = "revoked_api_key"
+    default_status = 401
+
+    def __init__(self, put_on_record: Callable[[], object]) -> None:
+        super().__init__("This API key was revoked, or has expired, meanwhile.")
+        self.put_on_record = put_on_record
 
 
 class AuditUnavailable(StoreError):

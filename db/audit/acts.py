@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from db.actors import Actor
 from db.audit.events import About, record
 from db.connect import Store
-from db.errors import NotFound
+from db.errors import KeyEnded, NotFound
 
 if TYPE_CHECKING:
     from db.actors import Lease
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 
 def record_act(conn: Connection, store: Store, actor: Actor, action: str, **about: Unpack[About]) -> UUID:
     """Records what ``actor`` does, in the transaction that does it. Returns the event's id, for the digest of a read."""
-    return record(
-        conn,
-        tenant_id=actor.tenant_id,
-        component=store.role.value,
-        action=action,
-        principal_id=actor.principal_id,
-        key_id=actor.key_id,
-        request_id=actor.request_id,
-        origin=actor.origin,
-        **about,
-    )
+    try:
+        return record(
+            conn,
+            tenant_id=actor.tenant_id,
+            component=store.role.value,
+            action=action,
+            principal_id=actor.principal_id,
+            key_id=actor.key_id,
+            request_id=actor.request_id,
+            origin=actor.origin,
+            **about,
+        )
+    except KeyEnded as ended:
+        kind, object_id = about.get("object_kind"), about.get("object_id")
+        ended.put_on_record = lambda: record_denied(store, actor, action, object_kind=kind, object_id=object_id)
+        raise
 
 
 def record_work(conn: Connection, store: Store, lease: "Lease", action: str, **about: Unpack[About]) -> UUID:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, TextClause, and_, or_, select, text, tuple_
 from sqlalchemy.exc import DBAPIError
 
-from db.errors import AuditUnavailable, NotFound
+from db.errors import AuditUnavailable, KeyEnded, NotFound
 from db.outages import passes
 from db.schema import audit_digests, audit_events
 from db.sealing.cells import digest_of
@@ -24,17 +24,23 @@ if TYPE_CHECKING:
     from db.connect import Store
 
 
-# Written out and not put together: it is part of everything that anybody does, and the statement's making took longer than its run.
-_RECORD: Final = text(
-    """
-    WITH event AS (
-        INSERT INTO audit_events (tenant_id, event_id, component, action, outcome, principal_id, key_id, object_kind, object_id,
-                                  first_idx, end_idx, job_id, request_id, origin, model_version)
-        VALUES (:tenant_id, :event_id, :component, :action, :outcome, :principal_id, :key_id, :object_kind, :object_id,
-                :first_idx, :end_idx, :job_id, :request_id, :origin, :model_version)
-    )
-    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant_id, :event_id)
-    """
+# Put together once, here: it is part of everything that anybody does, and the statement's making took longer than its run.
+_EVENT: Final = """
+    INSERT INTO audit_events (tenant_id, event_id, component, action, outcome, principal_id, key_id, object_kind, object_id,
+                              first_idx, end_idx, job_id, request_id, origin, model_version)
+    SELECT :tenant_id, :event_id, :component, :action, :outcome, CAST(:principal_id AS uuid), CAST(:key_id AS uuid), :object_kind,
+           CAST(:object_id AS uuid), CAST(:first_idx AS integer), CAST(:end_idx AS integer), CAST(:job_id AS uuid), :request_id,
+           CAST(:origin AS inet), :model_version
+"""
+_UNSEALED: Final = "INSERT INTO audit_unsealed (tenant_id, event_id)"
+_RECORD: Final = text(f"WITH event AS ({_EVENT}) {_UNSEALED} VALUES (:tenant_id, :event_id)")
+# What a key is used for, only where it is still good: its end reaches what is under way. Only the API may look at keys, and at events.
+_IS_GOOD: Final = """
+    WHERE NOT EXISTS (SELECT FROM api_keys k WHERE k.tenant_id = :tenant_id AND k.key_id = :key_id
+                      AND (k.revoked_at IS NOT NULL OR k.expires_at <= clock_timestamp()))
+"""
+_RECORD_OF_KEY: Final = text(
+    f"WITH event AS ({_EVENT} {_IS_GOOD} RETURNING event_id) {_UNSEALED} SELECT :tenant_id, event_id FROM event"  # noqa: S608 -- constants
 )
 _DIGEST: Final = text("INSERT INTO audit_digests (tenant_id, event_id, row_count, digest) VALUES (:tenant, :event, :count, :digest)")
 
@@ -91,14 +97,18 @@ def record(
 ) -> UUID:
     """Appends an event in the caller's transaction and returns its id.
 
-    Raises AuditUnavailable where the record cannot be written (no event, no data), or the driver's error where no statement could be.
+    Raises AuditUnavailable where the record cannot be written (no event, no data), or the driver's error where no statement could be; and
+    KeyEnded where what is allowed to ``key_id`` is so no longer.
 
     ``origin``: the address the request came from; what is no address (a socket's peer has none) is left out.
     """
     event_id = uuid4()
     who = {"tenant_id": tenant_id, "component": component, "principal_id": principal_id, "key_id": key_id}
     whence = {"request_id": request_id, "origin": address_of(origin)}
-    _append(conn, _RECORD, {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about})
+    values = {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about}
+    uses_key = key_id is not None and values["outcome"] == "allowed"
+    if _append(conn, _RECORD_OF_KEY if uses_key else _RECORD, values) == 0:
+        raise KeyEnded(lambda: None)
     return event_id
 
 
@@ -165,9 +175,9 @@ def list_events(
     ]
 
 
-def _append(conn: Connection, statement: TextClause, values: dict[str, object]) -> None:
+def _append(conn: Connection, statement: TextClause, values: dict[str, object]) -> int:
     try:
-        conn.execute(statement, values)
+        return conn.execute(statement, values).rowcount
     except DBAPIError as error:
         if passes(error):
             raise

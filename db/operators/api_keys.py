@@ -145,11 +145,11 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
     with store.transaction(tenant=actor.tenant_id) as conn:
         found = conn.execute(select(*_ROW, func.now().label("now")).where(*of_key).with_for_update()).one_or_none()
         if found is not None:
+            record_act(conn, store, actor, "key.revoke", object_kind="api_key", object_id=key_id)  # first: a key may revoke itself
             if found.revoked_at is None:
                 grant = _grant_of(found, authority)
                 mac = authority.mac_of(replace(grant, revoked_at=found.now).parts()) if grant else found.mac
                 conn.execute(update(api_keys).where(*of_key).values(revoked_at=found.now, mac=mac))
-            record_act(conn, store, actor, "key.revoke", object_kind="api_key", object_id=key_id)
     if found is None:
         raise not_found(store, actor, "key.revoke", "api_key", key_id, "There is no API key with this id.")
 

@@ -112,6 +112,13 @@ MUTANTS: Final = (
         ("tests/attacks/test_authority.py::test_the_hash_of_a_secret_of_ones_own_is_found_by_nobody",),
     ),
     Mutant(
+        "key-ended",
+        "a key that was revoked allows nothing that was begun with it",
+        "db/audit/events.py",
+        (("({_EVENT} {_IS_GOOD} RETURNING", "({_EVENT} RETURNING"),),
+        ("tests/attacks/test_revocation.py::test_results_are_read_page_by_page_and_no_further_than_the_key_goes",),
+    ),
+    Mutant(
         "authority-revoked",
         "a revocation that is on record is not taken back",
         "db/operators/api_keys.py",
@@ -122,7 +129,7 @@ MUTANTS: Final = (
         "audit-unsealed",
         "every event waits to be sealed",
         "db/audit/events.py",
-        (("    INSERT INTO audit_unsealed (tenant_id, event_id) VALUES (:tenant_id, :event_id)\n", "    SELECT 1\n"),),
+        (('text(f"WITH event AS ({_EVENT}) {_UNSEALED} VALUES (:tenant_id, :event_id)")', "text(_EVENT)"),),
         ("tests/db/audit/test_events.py::test_every_event_waits_to_be_sealed_once",),
     ),
 )
