@@ -206,7 +206,7 @@ def test_the_keys_of_an_older_version_go_on_working_and_only_with_the_key_file(s
     """Their plain hashes are vouched for once, by whoever migrates."""
     owner, kek = as_role(server, empty, Role.OWNER), LocalKeyFile("one", bytes(range(32)))
     secret, tenant_id, key_id = bytes(range(32)), uuid4(), uuid4()
-    migrate_to(owner, "0019")
+    migrate_to(owner, "0020")
     with as_superuser(server, empty) as conn:
         conn.execute(
             "INSERT INTO api_keys (tenant_id, key_id, principal_id, key_hash, scopes) VALUES (%s, %s, gen_random_uuid(), %s, '{read}')",
