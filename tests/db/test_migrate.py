@@ -10,13 +10,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from alembic import command
 from psycopg import sql
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL
 
 from db.connect import Store
 from db.errors import Denied, SettingsError
-from db.migrate import _LOCK, _config, bootstrap, current_revision, migrate
+from db.migrate import _LOCK, bootstrap, current_revision, migrate
 from db.operators.api_keys import authenticate
 from db.schema import metadata
 from db.sealing.keys import KeyRing, LocalKeyFile
@@ -113,7 +112,7 @@ def wait_for_two(conn: psycopg.Connection) -> None:
 def test_jobs_that_run_when_versions_come_keep_all_that_their_tenant_has(server: Server, empty: str) -> None:
     """The owner, under forced row-level security, sees no row of theirs."""
     owner = as_role(server, empty, Role.OWNER)
-    migrate(owner, "0020")
+    migrate(owner, revision="0020")
     with as_superuser(server, empty) as conn:
         conn.execute("SET session_replication_role = replica")  # without the files that the jobs are over
         for tenant, state in (("a", "in_progress"), ("b", "completed")):
@@ -137,6 +136,32 @@ def test_jobs_that_run_when_versions_come_keep_all_that_their_tenant_has(server:
             "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname IN ('jobs', 'label_sets', 'models')"
         ).fetchone()
     assert (pinned, forced) == ([("in_progress", 1)], (True,))
+
+
+def test_what_a_migration_changes_of_rows_it_changes_though_its_owner_sees_none(server: Server, empty: str) -> None:
+    owner = as_role(server, empty, Role.OWNER)
+    migrate(owner, revision="0009")
+    with as_superuser(server, empty) as conn:
+        conn.execute("SET session_replication_role = replica")  # without the files that the jobs are over
+        conn.execute(
+            "INSERT INTO jobs (tenant_id, job_id, file_id, principal_id, task, endpoint, state, completion_window_seconds, deadline,"
+            " created_at) SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), task, 'e', 'in_progress', 60,"
+            " now(), '2026-01-31'"
+            " FROM unnest(ARRAY['train', 'classify']) AS task"
+        )
+        conn.execute(
+            "INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state)"
+            " SELECT tenant_id, gen_random_uuid(), job_id, file_id, 0, 9, 'ready' FROM jobs"
+        )
+    migrate(owner)
+    with as_superuser(server, empty) as conn:
+        found = conn.execute(
+            "SELECT task, turn_at::date::text, whole FROM jobs JOIN shards USING (tenant_id, job_id) ORDER BY task"
+        ).fetchall()
+        unforced = conn.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity AND NOT relforcerowsecurity"
+        ).fetchall()
+    assert (found, unforced) == ([("classify", "2026-01-31", False), ("train", "2026-01-31", True)], [])
 
 
 def test_a_migration_that_fails_leaves_nothing(server: Server, empty: str) -> None:
@@ -206,7 +231,7 @@ def test_the_keys_of_an_older_version_go_on_working_and_only_with_the_key_file(s
     """Their plain hashes are vouched for once, by whoever migrates."""
     owner, kek = as_role(server, empty, Role.OWNER), LocalKeyFile("one", bytes(range(32)))
     secret, tenant_id, key_id = bytes(range(32)), uuid4(), uuid4()
-    migrate_to(owner, "0020")
+    migrate(owner, revision="0021")
     with as_superuser(server, empty) as conn:
         conn.execute(
             "INSERT INTO api_keys (tenant_id, key_id, principal_id, key_hash, scopes) VALUES (%s, %s, gen_random_uuid(), %s, '{read}')",
@@ -226,11 +251,3 @@ def test_the_keys_of_an_older_version_go_on_working_and_only_with_the_key_file(s
         assert conn.execute(
             "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname IN ('api_keys', 'store_keys')"
         ).fetchone() == (True,)
-
-
-def migrate_to(url: URL, revision: str) -> None:
-    engine, config = create_engine(url), _config()
-    with engine.begin() as conn:
-        config.attributes["connection"] = conn
-        command.upgrade(config, revision)
-    engine.dispose()

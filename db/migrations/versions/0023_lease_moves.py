@@ -2,9 +2,9 @@
 
 from db.migrations.from_sql import execute
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 
 
 def upgrade() -> None:
-    execute("0022_lease_moves.sql")
+    execute("0023_lease_moves.sql")
