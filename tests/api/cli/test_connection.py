@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -56,14 +57,12 @@ class Listener:
 
 
 @pytest.fixture
-def listen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Listener]]:
+def listen() -> Iterator[Callable[..., Listener]]:
     with ExitStack() as running:
 
         def start(user: int = os.geteuid()) -> Listener:
-            folder = tmp_path_factory.mktemp("listener")
+            folder = Path(running.enter_context(TemporaryDirectory()))  # pytest's own folders let nobody else in
             folder.chmod(0o777)
-            for parent in (folder.parent, folder.parent.parent):
-                parent.chmod(0o755)
             process = running.enter_context(subprocess.Popen([sys.executable, "-c", LISTENER, str(folder), str(user)]))
             running.callback(process.kill)
             return Listener(folder, process)

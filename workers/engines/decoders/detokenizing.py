@@ -30,8 +30,9 @@ class Detokenizer:
         """The text that has settled with this token: it follows what settled before, and changes no more."""
         self._window.append(token)
         text: str = self._tokenizer.decode(self._window)
+        # Of a token that shows nothing (a special one), what was open stays so: the bytes before and behind it may be of one character.
         new = text[len(self._context) :]
-        if not new or new.endswith(UNDECODABLE) or BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(token) or ""):
+        if new in ("", self.open_text) or new.endswith(UNDECODABLE) or BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(token) or ""):
             self.open_text = new
             return ""
         self._window = self._window[self._settled :]

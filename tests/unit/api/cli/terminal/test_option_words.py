@@ -98,6 +98,7 @@ def test_a_refusal_of_the_server_is_told_in_options_as_json_too(
 ) -> None:
     fault = {"error": {"code": "missing_text_column", "message": "Name it in the form field text_column.", "param": "text_column"}}
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda *_: httpx.Response(400, json=fault))
+    monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("TEXTMILL_API_KEY", "tm_key")
     for more in ([], ["--json"]):
         assert cli.run(["generate", __file__, "--format", "csv", "-o", "/dev/null", "-q", *more]) == 2

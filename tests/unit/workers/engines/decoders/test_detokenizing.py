@@ -45,6 +45,7 @@ NUMBERS = st.lists(st.integers(0, 100_000) | st.integers(0, 20), max_size=40)
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(numbers=NUMBERS)
 @example([0, 0, 0, 1, 2])
+@example([14, 270, 142])  # a special token between two bytes
 def test_what_settled_and_what_is_open_are_the_whole_text_at_every_step(name: str, numbers: list[int]) -> None:
     tokenizer = TOKENIZERS[name]
     ids, text, settled = ids_of(tokenizer, numbers), Detokenizer(tokenizer), ""
