@@ -35,6 +35,13 @@ TOLD: Final = (
         " A score only compares the labels with each other. Name labels that say what these texts are about, or add one for the rest.",
         least_share=0.25,
     ),
+    Told(
+        "foreign_texts",
+        "foreign_rows",
+        "{rows:,} of {answers:,} texts are in another language than the model was trained on (`textmill models` names its languages):"
+        " their answers may mean little. Take a model for their language.",
+        least_share=0.5,
+    ),
 )
 
 

@@ -46,6 +46,7 @@ class BatchShare:
     duplicate_rows: float = 0.0  # answered without a batch, because the same text of the same job had been
     truncated_rows: float = 0.0  # answered by their beginning: the text is longer than the model reads
     unlike_rows: float = 0.0  # answered though the text is near none of its labels
+    foreign_rows: float = 0.0  # answered though the text is in a language that the model was not trained on
 
     def add(self, other: "BatchShare") -> None:
         self.tokens += other.tokens
@@ -56,6 +57,7 @@ class BatchShare:
         self.duplicate_rows += other.duplicate_rows
         self.truncated_rows += other.truncated_rows
         self.unlike_rows += other.unlike_rows
+        self.foreign_rows += other.foreign_rows
 
     def as_dict(self) -> dict[str, float]:
         return {
@@ -66,4 +68,5 @@ class BatchShare:
             "duplicate_rows": self.duplicate_rows,
             "truncated_rows": self.truncated_rows,
             "unlike_rows": self.unlike_rows,
+            "foreign_rows": self.foreign_rows,
         }

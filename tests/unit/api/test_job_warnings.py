@@ -29,6 +29,11 @@ def test_labels_that_do_not_fit_are_warned_of_from_a_quarter_of_the_texts_on(unl
     assert [warned.code for warned in warnings_of({"unlike_rows": unlike}, 100)] == codes
 
 
+@pytest.mark.parametrize(("foreign", "codes"), [(49.0, []), (50.0, ["foreign_texts"])])
+def test_texts_of_other_languages_are_warned_of_from_half_of_them_on(foreign: float, codes: list[str]) -> None:
+    assert [warned.code for warned in warnings_of({"foreign_rows": foreign}, 100)] == codes
+
+
 def test_each_code_and_each_sum_is_told_once() -> None:
     assert len({told.code for told in TOLD}) == len({told.metric for told in TOLD}) == len(TOLD)
     assert {told.metric for told in TOLD} <= {each.name for each in fields(BatchShare)}

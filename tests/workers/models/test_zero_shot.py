@@ -50,3 +50,9 @@ def test_a_run_counts_texts_that_are_near_none_under_the_sentences_that_were_mea
     texts = ["The striker scored twice in the second half.", "Where is my refund? I was told to wait for it."]
     ran, _ = classify(minilm_runtime, "minilm-l6-v2", texts, [["refund", "login", "delivery"]] * 2, [templates] * 2)
     assert ran.share.unlike_rows == counted
+
+
+def test_a_run_counts_texts_in_languages_that_the_model_was_not_trained_on(minilm_runtime: Runtime) -> None:
+    texts = ["Ich warte seit zwei Wochen auf die Lieferung und habe noch nichts gehört.", "Where is my refund? I was told to wait for it."]
+    ran, _ = classify(minilm_runtime, "minilm-l6-v2", texts, [["refund", "login"]] * 2, [None] * 2)
+    assert ran.share.foreign_rows == 1

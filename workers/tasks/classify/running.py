@@ -18,7 +18,7 @@ from workers.arrays import Vectors
 from workers.batches.ticket import Ticket
 from workers.engines.contract.long_texts import DEFAULT_POOL
 from workers.inference.encoder import Answered, Encoder
-from workers.models import zero_shot
+from workers.models import languages, zero_shot
 from workers.tasks.task import Group, Ran, Work
 from workers.training.head import LoadedHead, load_head
 
@@ -60,6 +60,8 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         form = Form(work.lease.job_id, model=group.named, model_version=version, labels=names, label_set=label_set)
         for place, own, winner in zip(members, scores.tolist(), scores.argmax(axis=1).tolist(), strict=True):
             form.fill(rows[place], answered, place, own, winner)
+    if group.card is not None and group.card.languages == languages.ENGLISH_ONLY:
+        answered.share.foreign_rows += languages.foreign(rows[place].ask.input for place in good)
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
 

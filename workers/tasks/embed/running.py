@@ -13,7 +13,7 @@ from db.queue.row import WorkRow
 from workers.arrays import Vectors
 from workers.engines.contract.long_texts import DEFAULT_POOL
 from workers.inference.encoder import Answered, Encoder
-from workers.models import zero_shot
+from workers.models import languages, zero_shot
 from workers.tasks.task import Group, Ran, Work
 
 VECTOR_DIGITS: Final = 8  # of a unit vector's parts: below what float32 tells apart
@@ -42,6 +42,8 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         else:
             payload = _payload(row, group.named, version, vectors, answered, places)
             row.complete(payload, sum(answered.tokens[place] for place in places))
+    if group.card is not None and group.card.languages == languages.ENGLISH_ONLY:
+        answered.share.foreign_rows += languages.foreign(row.ask.texts[0] for row in rows if row.code is None)
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
 
