@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import errors, request_log
+from api.punctual import Punctual
 from api.request_log import RequestLog
 from api.requests.front import Front
 from api.requests.key_cache import KeyCache
@@ -41,7 +42,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
             bell=Bell(store),
             keys=KeyCache(chosen.key_cache_seconds),
             sizes=SizeCache(),
-            uploads=UploadSlots(chosen.max_uploads, chosen.upload_idle_seconds),
+            uploads=UploadSlots(chosen.max_uploads, chosen.max_tenant_uploads, chosen.upload_idle_seconds),
             store_calls=anyio.CapacityLimiter(chosen.store_threads),
         )
         try:
@@ -72,6 +73,7 @@ def serve(settings: StoreSettings | None = None, host: str = "127.0.0.1", port: 
         create_app(chosen),
         host=host,
         port=port,
+        http=Punctual,
         log_config=None,
         access_log=False,  # its lines hold addresses; RequestLog writes ours
         server_header=False,

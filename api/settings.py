@@ -21,8 +21,13 @@ class ApiSettings(StoreSettings):
     max_unpacked_bytes: int = Field(default=1024 * MIB, ge=1024, description="Of what comes out of the columns of a Parquet file.")
     max_json_bytes: int = Field(default=8 * MIB, ge=1024, description="Of every other body; 5,000 long labels fit.")
     max_uploads: int = Field(default=32, ge=1, description="Uploads at once, each with a thread of its own; one more is answered 429.")
+    max_tenant_uploads: int = Field(default=8, ge=1, description="Of these, by one tenant; so that no tenant's stalled ones block others.")
     store_threads: int = Field(default=16, ge=1, le=128, description="Threads for calls of the store, and database connections.")
-    upload_idle_seconds: float = Field(default=60.0, gt=0, description="An upload that sends nothing for so long is ended.")
+    upload_idle_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="An upload that sends nothing for so long is ended, and later one slower than 128 bytes a second.",
+    )
     shutdown_seconds: int = Field(default=10, ge=1, description="What requests get to finish once the server is asked to end.")
     key_cache_seconds: float = Field(
         default=3.0, ge=0, le=5, description="How long a key that was good is not looked up again: so long a revoked one may go on working."

@@ -25,7 +25,7 @@ from api.formats.names import FORMATS, format_of, is_tabbed
 from api.formats.parquet import parquet_rows
 from api.formats.text import text_rows
 from api.requests.front import front_of
-from api.requests.upload_slots import UploadSlots
+from api.requests.upload_slots import Incoming, UploadSlots
 from api.settings import ApiSettings
 from api.streams.downloads import input_line
 from api.streams.stored_names import NamesNoted
@@ -65,22 +65,20 @@ async def receive_upload(request: Request, actor: Actor) -> FileRecord:
     body = _Body(request.stream(), front.uploads, settings)
     content_type = request.headers.get("content-type", "")
     with metrics.uploads_in_flight.track_inprogress():
-        return await front.uploads.run(lambda: _store_form(front.store, actor, content_type, body, settings))
+        return await front.uploads.run(actor.tenant_id, lambda: _store_form(front.store, actor, content_type, body, settings))
 
 
 class _Body:
     """The body's chunks, for the thread of the upload."""
 
     def __init__(self, stream: AsyncIterator[bytes], slots: UploadSlots, settings: ApiSettings) -> None:
-        self._stream = stream
+        self._incoming = Incoming(stream)
         self._slots = slots
         self._settings = settings
-        self._size_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        while chunk := anyio.from_thread.run(self._slots.next_chunk, self._stream):
-            self._size_bytes += len(chunk)
-            if self._size_bytes > self._settings.max_upload_bytes:
+        while chunk := anyio.from_thread.run(self._slots.next_chunk, self._incoming):
+            if self._incoming.size_bytes > self._settings.max_upload_bytes:
                 raise _too_large(self._settings)
             yield chunk
 

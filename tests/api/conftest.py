@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.punctual import Punctual
 from api.settings import ApiSettings
 from db.actors import Actor
 from db.connect import Store
@@ -56,7 +57,7 @@ def serve(settings: StoreSettings, stores: Callable[[Role], Store], tenant: Acto
     def start(**changes: object) -> Served:
         app = create_app(ApiSettings(**{**settings.model_dump(), **changes}))
         server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(app, host="127.0.0.1", port=0, http=Punctual, log_config=None, access_log=False, timeout_graceful_shutdown=2)
         )
         thread = threading.Thread(target=server.run, name="api")
         thread.start()

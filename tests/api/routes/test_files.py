@@ -5,6 +5,8 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from uuid import uuid4
 
 import httpx
 import pyarrow as pa
@@ -15,6 +17,8 @@ from sqlalchemy import func, select
 from api.streams import sizes
 from db.connect import Store
 from db.files.purge import FilePurge
+from db.operators.api_keys import SCOPES, create_api_key
+from db.operators.tenants import create_tenant
 from db.purging import ERASED_AT_ONCE, Lasting
 from db.schema import files, rows
 from db.settings import Role
@@ -373,6 +377,23 @@ def test_too_many_uploads_are_asked_to_come_back(serve: Callable[..., Served]) -
         response = api.upload(classify_file())
     assert error_of(response)[:2] == (429, "too_many_uploads")
     assert int(response.headers["retry-after"]) > 0
+    wait_until(lambda: api.upload(classify_file()).status_code == 200)
+
+
+def test_the_stalled_uploads_of_one_tenant_block_no_other(serve: Callable[..., Served], stores: Stores) -> None:
+    """Forty of one key took all slots, and every tenant's uploads with them."""
+    api = serve(max_uploads=3, max_tenant_uploads=2)
+    _, theirs = create_api_key(stores(Role.API), create_tenant(stores(Role.API), "another"), uuid4(), "theirs", SCOPES)
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    with ExitStack() as stalled:
+        for held in (1, 2):
+            connection = stalled.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall((head + "Content-Length: 1000\r\n\r\n--b\r\n").encode())
+            wait_until(lambda held=held: api.app.state.front.uploads.in_flight == held)
+        assert error_of(api.upload(classify_file()))[:2] == (429, "too_many_uploads")
+        sent = api.http(theirs).post("/v1/files", data={"purpose": "batch"}, files={"file": ("rows.jsonl", classify_file())})
+        assert sent.status_code == 200
     wait_until(lambda: api.upload(classify_file()).status_code == 200)
 
 
