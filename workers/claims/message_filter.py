@@ -14,6 +14,7 @@ from celery.worker.consumer import Consumer
 
 from workers.app import RUN_SHARD, read_claim_check
 
+BUSY_LOOK_SECONDS: Final = (0.002, 0.05)  # with every thread busy: how soon it is seen that one is free, at first and later
 SILENCE_SECONDS: Final = 60.0  # a flood of forged messages must not become a flood of log lines
 FORBIDDEN_HEADERS: Final = ("eta", "expires", "group", "shadow", "stamps", "stamped_headers", "compression")
 
@@ -23,6 +24,7 @@ log = logging.getLogger("textmill.intake")
 class Intake(Consumer):
     """Celery's consumer behind a guard."""
 
+    task_consumer: Any
     dropped = 0
     tell_after = float("-inf")
 
@@ -33,10 +35,17 @@ class Intake(Consumer):
         def on_message(message: Any) -> None:
             if is_claim_check(message):
                 hand_on(message)
+                self._look_for_a_thread(BUSY_LOOK_SECONDS[0])
             else:
                 self._drop(message)
 
         return on_message
+
+    def _look_for_a_thread(self, seconds: float) -> None:
+        """With every thread busy nothing is asked of Redis, and Celery's loop wakes up for nothing else either: a thread that is free in a
+        millisecond would wait for its next message up to a second."""
+        if not self.task_consumer.channel.qos.can_consume():
+            self.hub.call_later(seconds, self._look_for_a_thread, min(2 * seconds, BUSY_LOOK_SECONDS[1]))
 
     def _drop(self, message: Any) -> None:
         message.reject_log_error(log, self.connection_errors)
