@@ -10,7 +10,7 @@ from db.jobs.ahead import Ahead, jobs_ahead
 from db.jobs.jobs import JobRecord
 from db.operators.fleet import Readiness, WorkerState, ready_workers
 
-IN_WORK: Final = WaitingFor("in_work", "a worker has it: its first rows wait for the batches before them")
+IN_WORK: Final = WaitingFor("in_work", "a worker has it; no row is done yet")
 
 
 def waiting_for(store: Store, actor: Actor, job: JobRecord) -> WaitingFor | None:
