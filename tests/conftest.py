@@ -92,6 +92,12 @@ class Server:
         return self.postgres.address(database)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Of bytes: how many. What they are may be megabytes, and differ between processes that must collect the same tests: gzip writes down
+    the second."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) and (len(val) > 60 or val.startswith(b"\x1f\x8b")) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_textmill_environment() -> Iterator[None]:
     """What the person who runs the tests has set for a stack of their own must not reach them."""
