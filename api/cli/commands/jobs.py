@@ -1,5 +1,6 @@
 """`textmill jobs`: what runs, how far it is, and what may be asked of it. `textmill results`: what came out."""
 
+import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -153,16 +154,27 @@ def delete(
 
     with connect() as client:
         batch = client.batch(find_job(client, job))
-        if not yes and not typer.confirm(
-            f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?", err=True
-        ):
-            raise CommandError("Nothing was deleted.")
+        if not yes:
+            _confirm(f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?")
         deleted = client.delete("/v1/batches", batch.id)
     if as_json:
         answer_json(deleted)
     else:
         say(f"Job {batch.id} is deleted.")
     return ExitCode.OK
+
+
+def _confirm(question: str) -> None:
+    """Raises CommandError for a no, and where nobody is there to answer."""
+    try:
+        if typer.confirm(question, err=True):
+            return
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        print(file=sys.stderr)  # the question's line
+        raise CommandError("Nothing was deleted: nobody answered. --yes deletes without asking.") from None
+    raise CommandError("Nothing was deleted.")
 
 
 def state_of(batch: "Batch") -> str:

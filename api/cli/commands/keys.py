@@ -114,7 +114,7 @@ def list_events(
     if as_json:
         answer_json(events)
     else:
-        ids = short_ids(str(event.get(name)) for event in events for name in ("object_id", "principal_id") if event.get(name))
+        ids = short_ids(str(event.get(name)) for event in events for name in ("object_id", "key_id") if event.get(name))
         columns = ("AT", "COMPONENT", "ACTION", "OUTCOME", "OBJECT", "ROWS", "BY")
         table(columns, (_event_row(event, ids) for event in events), cut="COMPONENT")
     return ExitCode.OK
@@ -134,5 +134,5 @@ def _event_row(event: Mapping[str, object], ids: Mapping[str, str]) -> tuple[obj
         event.get("outcome", ""),
         ids.get(str(event.get("object_id")), ""),
         f"{first}–{end - 1 if isinstance(end, int) else ''}" if isinstance(first, int) else "",
-        ids.get(str(event.get("principal_id")), ""),
+        ids.get(str(event.get("key_id")), ""),
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli.terminal import completion
+from api.cli.terminal.completion import HEAD_PREFIX
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.options import (
     Delimiter,
@@ -115,7 +116,7 @@ def choose_labels(labels: str | None, labels_file: str | None, head: str | None,
         told = "Give the labels" if not given else f"{' and '.join(given)} exclude each other: give the labels"
         raise CommandError(f"{told} one way: --labels a,b,c, --labels-file FILE, --label-set NAME or --head NAME.")
     if head:
-        return {"model": f"head:{head}"}
+        return {"model": f"{HEAD_PREFIX}{head.removeprefix(HEAD_PREFIX)}"}  # `heads show` and the API write it with the prefix
     if label_set:
         return {"label_set": label_set}
     return {"labels": read_labels(labels_file) if labels_file else split_labels(labels or "")}

@@ -60,7 +60,7 @@ def train_head(
     source = find_source(file, form, text_column=text_column, id_column=None, label_column=label_column, delimiter=delimiter)
     with connect() as client:
         uploaded = send(client, source, "train", quiet=quiet)
-        batch = client.train_head(name, uploaded.id, model=model)
+        batch = client.train_head(name := name.removeprefix(completion.HEAD_PREFIX), uploaded.id, model=model)
         try:
             with show_progress("Training", quiet=quiet) as progress:
                 batch = follow(client, batch, progress)

@@ -45,6 +45,12 @@ def api_key(where: Path, url: str) -> str:
 
     if key := os.environ.get("TEXTMILL_API_KEY", "").strip():
         return key
+    if not urlsplit(url).hostname:
+        raise CommandError(
+            "TEXTMILL_API_URL is not an address of an HTTP API; it looks like http://127.0.0.1:8910.",
+            ExitCode.UNREACHABLE,
+            code="unreachable",
+        )
     if not is_loopback(url):
         raise CommandError(
             "TEXTMILL_API_URL names another machine: set TEXTMILL_API_KEY to a key of that server.",

@@ -562,6 +562,8 @@ def test_a_job_is_paused_put_forward_resumed_retried_and_deleted(textmill: Calla
     asked = textmill("jobs", "delete", job, stdin=b"n\n")
     assert asked.exit_code == 2
     assert "Nothing was deleted." in asked.err
+    asked = textmill("jobs", "delete", job, stdin=b"")
+    assert (asked.exit_code, "--yes deletes without asking" in asked.err) == (2, True), asked.err
     assert textmill("jobs", "delete", job, "--yes").exit_code == 0
     assert textmill("jobs", "show", job).exit_code != 0
 
@@ -665,7 +667,7 @@ def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., D
     examples = tmp_path / "examples.csv"
     with examples.open("w", newline="") as file:
         csv.writer(file).writerows([["text", "kind"], *([text, LABELS[place % 2]] for place, text in enumerate(TEXTS))])
-    trained = textmill("train", "head", "my head", str(examples), "--label-column", "kind")
+    trained = textmill("train", "head", "head:my head", str(examples), "--label-column", "kind")
     assert trained.exit_code == 0, trained.err
     assert "40 examples" in trained.err
     assert "accuracy" in trained.err

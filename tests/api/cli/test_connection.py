@@ -121,3 +121,11 @@ def test_another_users_program_gets_the_key_neither_by_the_state_file_nor_by_the
     monkeypatch.setenv("TEXTMILL_API_KEY", KEY)  # whoever names both means it
     cli.run(["jobs", "list"])
     assert KEY.encode() in stranger.got
+
+
+def test_an_address_without_a_scheme_is_called_so_and_no_other_machine(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTMILL_API_URL", "127.0.0.1:8910")
+    assert cli.run(["jobs", "list"]) == 3
+    assert "looks like http://127.0.0.1:8910" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.commands.label import read_labels, split_labels
+from api.cli.commands.label import choose_labels, read_labels, split_labels
 from api.cli.terminal.exits import CommandError
 
 
@@ -51,3 +51,10 @@ def test_a_file_of_labels_holds_one_a_line_commas_and_all(tmp_path: Path) -> Non
     path.write_text("sport\nsport \n", encoding="utf-8")
     with pytest.raises(CommandError, match="twice"):
         read_labels(str(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "model"), [("intents", "head:intents"), ("intents@1", "head:intents@1"), ("head:intents@1", "head:intents@1")]
+)
+def test_a_head_is_named_with_its_prefix_or_without(given: str, model: str) -> None:
+    assert choose_labels(None, None, given, None) == {"model": model}
