@@ -6,7 +6,7 @@ import pytest
 from db.actors import Actor
 from db.errors import Conflict, NotFound, StoreError
 from db.files.files import create_file
-from db.jobs.jobs import RequestRef, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
+from db.jobs.jobs import NewJob, RequestRef, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.queue.endings import cancel_shards, finalize_jobs
@@ -81,15 +81,22 @@ def test_the_same_name_over_another_body_is_refused(flow: Flow, tenant: Actor) -
 
 
 def test_one_request_sent_many_times_at_once_makes_one_job(flow: Flow, tenant: Actor) -> None:
-    request = new_job(flow.upload(tenant, 1).file_id, request=RequestRef(b"one request", b"body"))
-    made: list[uuid.UUID] = []
-    threads = [threading.Thread(target=lambda: made.append(create_job(flow.api, tenant, request, find_twin=True).job_id)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 6
-    assert len(set(made)) == 1
+    """Several times over, for of each time it is chance whether two look before one has written."""
+    file_id, at_once = flow.upload(tenant, 1).file_id, threading.Barrier(6)
+
+    def send(request: NewJob, made: list[uuid.UUID]) -> None:
+        at_once.wait(30)
+        made.append(create_job(flow.api, tenant, request, find_twin=True).job_id)
+
+    for number in range(8):
+        made: list[uuid.UUID] = []
+        request = new_job(file_id, request=RequestRef(b"request %d" % number, b"body"))
+        threads = [threading.Thread(target=send, args=(request, made)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(made), len(set(made))) == (6, 1)
 
 
 def test_lists_page_newest_first_by_id(flow: Flow, tenant: Actor) -> None:
