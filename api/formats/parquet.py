@@ -18,7 +18,7 @@ import pyarrow.types as types
 from pyarrow.lib import Array, ArrowException, RecordBatch, array, int64
 
 from api.errors import Refused
-from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type, without_wrapping
+from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type
 from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.names import codec_of
@@ -124,7 +124,10 @@ def _row(line: int, place: int, cells: list[Cells | None], columns: Columns, lim
 
 
 def _opened(held: BinaryIO, dictionaries: list[str] | None = None) -> pq.ParquetFile:
-    return pq.ParquetFile(held, pre_buffer=False, read_dictionary=dictionaries, arrow_extensions_enabled=True)  # type: ignore[no-untyped-call]
+    """``dictionaries``: columns of strings, read so; of an extension type (JSON) Arrow would read them plainly, however often a value is
+    repeated."""
+    extensions = dictionaries is None
+    return pq.ParquetFile(held, pre_buffer=False, read_dictionary=dictionaries, arrow_extensions_enabled=extensions)  # type: ignore[no-untyped-call]
 
 
 def _column(file: pq.ParquetFile, field: str, names: tuple[str, ...], *, required: bool) -> str | None:
@@ -183,12 +186,10 @@ def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_byt
 
 
 def _lengths(batch: RecordBatch) -> Array:
-    """Bytes of each row, of all columns together."""
+    """Bytes of each row, of all columns together, which are dictionaries."""
     of_rows: Array | None = None
-    for column in map(without_wrapping, batch.columns):
-        is_dictionary = types.is_dictionary(column.type)  # Arrow reads an extension type (JSON) plainly, although it was asked for one
-        lengths = pc.binary_length(column.dictionary if is_dictionary else column)  # type: ignore[attr-defined]
-        lengths = (lengths.take(column.indices) if is_dictionary else lengths).cast(int64()).fill_null(0)
+    for column in batch.columns:
+        lengths = pc.binary_length(column.dictionary).take(column.indices).cast(int64()).fill_null(0)  # type: ignore[attr-defined]
         of_rows = lengths if of_rows is None else pc.add(of_rows, lengths)  # type: ignore[attr-defined]
     return of_rows
 

@@ -5,7 +5,8 @@ import gzip
 import io
 import resource
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pyarrow as pa
@@ -237,6 +238,27 @@ def test_a_value_that_is_repeated_to_gigabytes_is_refused_without_being_unpacked
     refusal = refusal_of(data)
     assert (refusal.code, refusal.status, refusal.param) == ("file_too_large", 413, "file")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
+@contextmanager
+def arrow_memory() -> Iterator[pa.MemoryPool]:
+    """What Arrow takes from now on."""
+    before = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(counted)
+    try:
+        yield counted
+    finally:
+        pa.set_memory_pool(before)
+
+
+def test_json_that_is_repeated_is_counted_without_being_unpacked_too() -> None:
+    values = pa.array(['"' + "x" * (64 << 10) + '"'] * 2_000, pa.json_())
+    data = written(pa.table({"text": values}), compression="zstd")
+    assert len(data) < 4096
+    with arrow_memory() as taken, pytest.raises(Refused, match="once it is unpacked"):
+        list(parquet_rows([data], Columns(), FileLimits()))
+    assert taken.max_memory() < 16 << 20
 
 
 def test_bytes_of_a_fixed_size_and_rows_of_nothing_count_as_well() -> None:
