@@ -91,7 +91,9 @@ class Store:
         if (known := self.keyring.authority) is not None:
             return known
         with self.transaction() as conn:
-            return self.keyring.load_authority(conn)
+            loaded = self.keyring.load_authority(conn)
+        self.keyring.authority = loaded  # only now, after the commit: what vouches for a key must be there tomorrow
+        return loaded
 
     def hurried(self, lock_timeout_ms: int) -> "Store":
         """The same pool and key ring; its transactions wait so long for a lock that somebody holds."""

@@ -157,18 +157,22 @@ def find_files(store: Store, actor: Actor, ranges: Mapping[Which | None, IdRange
 def _select(
     conn: Connection, store: Store, actor: Actor, event_id: UUID, page: Sequence[Row[Any]]
 ) -> list[ResultFile | tuple[Sealer, Row[Any]]]:
-    """In the order of ``page``; what was uploaded is not opened yet."""
+    """In the order of ``page``, without what was deleted since; what was uploaded is not opened yet."""
     of_files = [row.id for row in page if _KINDS[row.kind] is None]
     store.keyring.load(conn, actor.tenant_id, [("file", file_id) for file_id in of_files])  # all in one query
-    query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files))
-    uploaded = {row.file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", row.file_id), row) for row in conn.execute(query).all()}
-    record_digest(conn, actor.tenant_id, event_id, [uploaded[file_id][1].name_sealed for file_id in of_files])
+    query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files), files.c.name_sealed != b"")
+    found = [(store.keyring.find(conn, actor.tenant_id, "file", row.file_id), row) for row in conn.execute(query).all()]
+    uploaded = {row.file_id: (sealer, row) for sealer, row in found if sealer is not None}
+    record_digest(conn, actor.tenant_id, event_id, [uploaded[file_id][1].name_sealed for file_id in of_files if file_id in uploaded])
     of_jobs = [row.id for row in page if _KINDS[row.kind] is not None]
     jobs = {row.job_id: row for row in conn.execute(_JOBS, {"tenant": actor.tenant_id, "jobs": of_jobs})}
     listed: list[ResultFile | tuple[Sealer, Row[Any]]] = []
     for row in page:
         which = _KINDS[row.kind]
-        listed.append(uploaded[row.id] if which is None else result_file(jobs[row.id], which))
+        if which is None and row.id in uploaded:
+            listed.append(uploaded[row.id])
+        elif which is not None and row.id in jobs:
+            listed.append(result_file(jobs[row.id], which))
     return listed
 
 

@@ -408,8 +408,9 @@ def _prepare(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]
     # All keys in one query, not in one each.
     store.keyring.load(conn, actor.tenant_id, [*(("job", row.job_id) for row in sealed), *(("file", file_id) for file_id in names)])
     sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
-    of_files = {file_id: (store.keyring.sealer(conn, actor.tenant_id, "file", file_id), name) for file_id, name in names.items()}
-    return _Opened(counts, sealers, of_files, [*(row.metadata_sealed for row in sealed), *names.values()])
+    found_keys = {file_id: store.keyring.find(conn, actor.tenant_id, "file", file_id) for file_id in names}
+    of_files = {file_id: (sealer, names[file_id]) for file_id, sealer in found_keys.items() if sealer is not None}
+    return _Opened(counts, sealers, of_files, [*(row.metadata_sealed for row in sealed), *(name for _, name in of_files.values())])
 
 
 def read_spec(store: Store, actor: Actor, job_id: UUID) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def authenticate(store: Store, presented: str, *, request_id: str | None = None,
         found = conn.execute(select(*_ROW, func.now().label("now")).where(api_keys.c.key_hash == key_hash)).one_or_none()
     if found is None:
         raise Denied("This API key is not valid.", code="invalid_api_key", status=401)
-    actor = Actor(found.tenant_id, found.principal_id, found.key_id, frozenset(found.scopes))
+    actor = Actor(found.tenant_id, found.principal_id, found.key_id, _scopes_of(found))
     if (refusal := _refusal(store, authority, found)) is not None:
         record_denied(store, replace(actor, request_id=request_id, origin=origin), "key.use", object_kind="api_key", object_id=found.key_id)
         raise refusal
@@ -157,8 +157,13 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
 def _grant_of(row: Row[*tuple[Any, ...]], authority: Authority) -> Grant | None:
     """What a row of ``_ROW`` grants; None where it is not as it was written here."""
     moments = _moment(row.expires_at), _moment(row.revoked_at)
-    grant = Grant(row.tenant_id, row.key_id, row.principal_id, row.key_hash, frozenset(row.scopes), *moments)
+    grant = Grant(row.tenant_id, row.key_id, row.principal_id, row.key_hash, _scopes_of(row), *moments)
     return grant if authority.vouches_for(grant.parts(), row.mac) else None
+
+
+def _scopes_of(row: Row[*tuple[Any, ...]]) -> frozenset[str]:
+    """Without what is none: in an array that somebody else wrote may be a null, or another array."""
+    return frozenset(scope for scope in row.scopes if isinstance(scope, str))
 
 
 def _refusal(store: Store, authority: Authority, row: Row[*tuple[Any, ...]]) -> Denied | None:
@@ -192,7 +197,7 @@ def _record_of(row: Row[*tuple[Any, ...]], sealer: Sealer, authority: Authority)
         key_id=row.key_id,
         principal_id=row.principal_id,
         name=_name_of(row, sealer),
-        scopes=frozenset(row.scopes),
+        scopes=_scopes_of(row),
         created_at=_moment(row.created_at),
         expires_at=None if grant is None else grant.expires_at,
         revoked_at=None if grant is None else grant.revoked_at,

@@ -123,7 +123,7 @@ class KeyRing:
         self._sealing_off = sealing_off
         self._lock = threading.Lock()
         self._sealers: LRUCache[KeyOwner, Sealer] = LRUCache(CACHED_KEYS)
-        self.authority: Authority | None = None  # once it was loaded
+        self.authority: Authority | None = None  # once it was loaded, and is sure to stay: see db.connect.Store.authority
 
     def load_authority(self, conn: Connection) -> Authority:
         """Unwraps the store's authority key, and makes it where there is none: of several that make one at once, the first counts."""
@@ -132,8 +132,7 @@ class KeyRing:
         conn.execute(_MAKE_AUTHORITY, {"kek": provider.kek_id, "wrapped": made})
         found = conn.execute(select(store_keys.c.kek_id, store_keys.c.wrapped)).one()
         _check_kek(found.kek_id, provider)
-        self.authority = Authority(provider.unwrap(found.wrapped, _AUTHORITY_BOUND))
-        return self.authority
+        return Authority(provider.unwrap(found.wrapped, _AUTHORITY_BOUND))
 
     def check(self, conn: Connection) -> None:
         """Raises AnotherKeyFile where the store's keys were wrapped by that. Where there are none yet, any will do."""
@@ -174,12 +173,16 @@ class KeyRing:
 
     def sealer(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
         """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role."""
+        if (found := self.find(conn, tenant_id, owner_kind, owner_id)) is None:
+            raise NotFound("The data key of this object does not exist any more.", code="key_destroyed")
+        return found
+
+    def find(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
+        """As :meth:`sealer`, for what may have gone since another statement saw it; None where it has."""
         if (cached := self.cached(tenant_id, owner_kind, owner_id)) is not None:
             return cached
         self.load(conn, tenant_id, [(owner_kind, owner_id)])
-        if (loaded := self.cached(tenant_id, owner_kind, owner_id)) is None:
-            raise NotFound("The data key of this object does not exist any more.", code="key_destroyed")
-        return loaded
+        return self.cached(tenant_id, owner_kind, owner_id)
 
     def load(self, conn: Connection, tenant_id: UUID, owners: Sequence[tuple[OwnerKind, UUID]]) -> None:
         """Unwraps those of the owners' keys that are not cached, in one query. A key that is gone, or not visible here, is left out.

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.event import listen, remove
 
 from db.actors import Actor
 from db.audit.events import list_events
@@ -38,6 +39,8 @@ def refusal(flow: Flow, presented: str) -> str:
 
 ALTERED: dict[str, str] = {
     "wider": "scopes = ARRAY['submit', 'read', 'manage', 'audit', 'admin']",
+    "with a null among its scopes": "scopes = ARRAY['submit', NULL]",
+    "with scopes within scopes": "scopes = ARRAY[ARRAY['submit']]",
     "another principal's": "principal_id = gen_random_uuid()",
     "longer lived": "expires_at = expires_at + interval '1 year'",
     "without an end": "expires_at = NULL",
@@ -145,6 +148,24 @@ def test_the_api_can_make_the_authority_key_and_never_change_it(flow: Flow, tena
     for statement in ("UPDATE store_keys SET kek_id = 'x'", "DELETE FROM store_keys"):
         with pytest.raises(Exception, match="permission denied"), flow.api.transaction() as conn:
             conn.exec_driver_sql(statement)
+
+
+def test_an_authority_key_that_was_not_committed_vouches_for_nothing(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
+    as_superuser("DELETE FROM store_keys")
+    flow.api.keyring.authority = None
+    listen(flow.api.engine, "commit", connection_is_lost)
+    try:
+        with pytest.raises(ConnectionResetError):
+            flow.api.authority()
+    finally:
+        remove(flow.api.engine, "commit", connection_is_lost)
+    _, presented = create_api_key(flow.api, tenant.tenant_id, uuid4(), "theirs", SCOPES)
+    flow.api.keyring.authority = None  # as in another process
+    authenticate(flow.api, presented)
+
+
+def connection_is_lost(_conn: object) -> None:
+    raise ConnectionResetError
 
 
 def test_of_several_that_make_the_authority_key_at_once_one_counts(flow: Flow, stores: Stores, as_superuser: AsSuperuser) -> None:

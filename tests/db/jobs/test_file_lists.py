@@ -1,16 +1,18 @@
 """Uploaded files and the result files of jobs in one list, page by page."""
 
 import uuid
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import event
 
 from db.actors import Actor
 from db.errors import NotFound
-from db.files.files import FileRecord, create_file
+from db.files.files import FileRecord, create_file, delete_file
+from db.jobs import file_lists
 from db.jobs.file_lists import Named, ResultFile, list_files
 from db.jobs.jobs import cancel_job, delete_outputs, list_jobs
+from db.jobs.steering import delete_job
 from db.queue.endings import cancel_shards, finalize_jobs
 from tests.db.flow import Flow, Stores
 
@@ -53,6 +55,23 @@ def test_a_list_after_an_unknown_or_foreign_id_is_not_found(flow: Flow, tenant: 
     for after in (Named(uuid.uuid4()), Named(uuid.uuid4(), "errors"), Named(foreign.file_id), Named(job.job_id, "output")):
         with pytest.raises(NotFound):
             list_files(flow.api, tenant, limit=2, after=after)
+
+
+def test_what_is_deleted_while_it_is_listed_is_left_out(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, file, job = flow.upload(tenant, 2), flow.upload(tenant, 2), flow.job(tenant, 2)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    select = file_lists._select
+
+    def deleted_before(*arguments: Any) -> Any:
+        delete_file(flow.api, tenant, file.file_id)
+        delete_job(flow.api, tenant, job.job_id)
+        return select(*arguments)
+
+    monkeypatch.setattr(file_lists, "_select", deleted_before)
+    listed, _ = list_files(flow.api, tenant, limit=9)
+    assert [named(each).id for each in listed] == [job.file_id, kept.file_id]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])

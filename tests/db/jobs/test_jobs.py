@@ -1,11 +1,13 @@
 import threading
 import uuid
+from typing import Any
 
 import pytest
 
 from db.actors import Actor
 from db.errors import Conflict, NotFound, StoreError
-from db.files.files import create_file
+from db.files import files
+from db.files.files import create_file, delete_file
 from db.jobs.jobs import NewJob, RequestRef, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
@@ -26,6 +28,27 @@ def test_a_job_shows_what_it_was_made_with(flow: Flow, tenant: Actor) -> None:
     assert (job.deadline - job.created_at).total_seconds() == 3600
     assert get_job(flow.api, tenant, job.job_id) == job
     assert read_spec(flow.api, tenant, job.job_id) == {"defaults": {"labels": ["a", "b"]}}
+
+
+def test_a_job_whose_file_is_deleted_as_it_is_looked_at_is_shown_without_its_name(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = flow.job(tenant, 2)
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    delete_outputs(flow.api, tenant, job.job_id, "output")
+    delete_outputs(flow.api, tenant, job.job_id, "errors")
+    flow.api.keyring.forget(tenant.tenant_id, "file", job.file_id)
+    sealed_names = files.sealed_names
+
+    def deleted_since(*arguments: Any) -> Any:
+        names = sealed_names(*arguments)
+        delete_file(flow.api, tenant, job.file_id)
+        return names
+
+    monkeypatch.setattr(files, "sealed_names", deleted_since)
+    assert get_job(flow.api, tenant, job.job_id).file_name is None
 
 
 def test_a_job_needs_a_file_of_its_own_tenant_that_is_complete(flow: Flow, tenant: Actor) -> None:
