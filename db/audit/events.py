@@ -141,16 +141,11 @@ def list_events(
                 raise NotFound("There is no audit event with the id given as `after`.")
             query = query.where(tuple_(events.at, events.event_id) < (last, after))
         found = conn.execute(query).all()
-        record(
-            conn,
-            tenant_id=actor.tenant_id,
-            component=store.role.value,
-            action="audit.list",
-            principal_id=actor.principal_id,
-            key_id=actor.key_id,
-            request_id=actor.request_id,
-            origin=actor.origin,
-        )
+        try:
+            _record_list(conn, store, actor, "allowed")
+        except KeyEnded as ended:
+            ended.put_on_record = lambda: _record_denied_list(store, actor)
+            raise
     return [
         AuditEvent(
             event_id=row.event_id,
@@ -173,6 +168,25 @@ def list_events(
         )
         for row in found
     ]
+
+
+def _record_list(conn: Connection, store: "Store", actor: "Actor", outcome: Literal["allowed", "denied"]) -> None:
+    record(
+        conn,
+        tenant_id=actor.tenant_id,
+        component=store.role.value,
+        action="audit.list",
+        principal_id=actor.principal_id,
+        key_id=actor.key_id,
+        request_id=actor.request_id,
+        origin=actor.origin,
+        outcome=outcome,
+    )
+
+
+def _record_denied_list(store: "Store", actor: "Actor") -> None:
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        _record_list(conn, store, actor, "denied")
 
 
 def _append(conn: Connection, statement: TextClause, values: dict[str, object]) -> int:

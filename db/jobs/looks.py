@@ -12,13 +12,15 @@ from sqlalchemy import Connection, text
 from db.actors import Actor
 from db.audit.events import address_of
 
-# An event without a digest (a job's timeline) brought nothing out, and stands for nothing here.
+# An event without a digest (a job's timeline) brought nothing out, and stands for nothing here; nor does one of a key that has ended.
 _LAST: Final = text(
     """
     SELECT d.digest FROM audit_events e JOIN audit_digests d ON d.tenant_id = e.tenant_id AND d.event_id = e.event_id
     WHERE e.tenant_id = :tenant AND e.object_id = :job AND e.action = 'job.read' AND e.at >= date_trunc('hour', now())
       AND e.outcome = 'allowed' AND e.component = 'api' AND e.principal_id = :principal AND e.key_id IS NOT DISTINCT FROM :key
       AND e.origin IS NOT DISTINCT FROM CAST(:origin AS inet)
+      AND NOT EXISTS (SELECT FROM api_keys k WHERE k.tenant_id = e.tenant_id AND k.key_id = e.key_id
+                      AND (k.revoked_at IS NOT NULL OR k.expires_at <= clock_timestamp()))
     ORDER BY e.at DESC LIMIT 1
     """
 )

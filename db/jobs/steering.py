@@ -182,14 +182,14 @@ def _set_paused(store: Store, actor: Actor, job_id: UUID, change: Any, action: s
 def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
     key = {"tenant": actor.tenant_id, "job": job.job_id}
     has_shards = bool(_lock_shards(conn, key))
+    if job.output_deleted_at is not None or job.errors_deleted_at is not None or job.results_expired:
+        raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
     following = retried_job(JobState(job.state), has_shards=has_shards)
     if following is None:
         if job.state == JobState.FAILED:
             message = "No row of the batch's file can be read, so that none of it ever ran: upload it corrected and make a new batch."
             raise Conflict(code="cannot_retry", message=message)
         raise Conflict(code="cannot_retry", message=f"The batch is {job.state}: only one that has ended can be run again where it failed.")
-    if job.output_deleted_at is not None or job.errors_deleted_at is not None or job.results_expired:
-        raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
     if not files.is_readable(conn, actor.tenant_id, job.file_id):
         raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")
     if conn.execute(_IS_WHOLE, {**key, "rows": job.row_count}).scalar_one():

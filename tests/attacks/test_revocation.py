@@ -12,7 +12,7 @@ from db.audit.events import list_events
 from db.errors import KeyEnded
 from db.files.files import create_file
 from db.files.rows import NewRow, RowWriter, iter_rows
-from db.jobs.jobs import get_job
+from db.jobs.jobs import get_job, watch_job
 from db.jobs.results import iter_results
 from db.operators.api_keys import SCOPES, authenticate, create_api_key, revoke_api_key
 from tests.db.conftest import AsSuperuser
@@ -90,6 +90,20 @@ def test_a_key_that_was_looked_up_a_moment_ago_is_of_no_use_once_it_is_revoked(f
         with pytest.raises(KeyEnded):
             get_job(flow.api, holder, job.job_id)
     assert outcomes(flow, holder, "job.read") == ["allowed", "denied", "denied", "denied"]
+
+
+def test_who_watches_a_job_or_reads_the_record_does_so_no_longer_than_the_key_goes(flow: Flow, tenant: Actor, holder: Actor) -> None:
+    """A look that is on record in this hour already is one all the same."""
+    job = flow.job(tenant, 2)
+    watch_job(flow.api, holder, job.job_id)
+    list_events(flow.api, holder)
+    revoke(flow, tenant, holder)
+    with pytest.raises(KeyEnded):
+        watch_job(flow.api, holder, job.job_id)
+    with pytest.raises(KeyEnded):
+        list_events(flow.api, holder)
+    assert outcomes(flow, holder, "job.read") == ["allowed", "denied"]
+    assert outcomes(flow, holder, "audit.list") == ["allowed", "denied"]
 
 
 def test_a_key_that_runs_out_ends_what_is_under_way(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:

@@ -7,7 +7,8 @@ import pytest
 from db.actors import Actor
 from db.errors import Conflict, LeaseLost, NotFound, StoreError
 from db.files.files import delete_file
-from db.jobs.jobs import JobRecord, cancel_job, get_job, list_jobs
+from db.jobs.erasing import Which
+from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job, list_jobs
 from db.jobs.results import iter_results
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
@@ -224,6 +225,12 @@ def test_what_cannot_be_run_again_is_refused_and_left_as_it_is(flow: Flow, tenan
     with pytest.raises(Conflict) as refused:
         retry_job(flow.api, tenant, failed.job_id)
     assert refused.value.code == "file_deleted"
+    both: tuple[Which, ...] = ("output", "errors")
+    for which in both:
+        delete_outputs(flow.api, tenant, failed.job_id, which)
+    with pytest.raises(Conflict) as refused:
+        retry_job(flow.api, tenant, failed.job_id)
+    assert refused.value.code == "output_deleted"
 
 
 def test_a_job_deleted_while_it_runs_leaves_nothing_but_the_record(flow: Flow, tenant: Actor) -> None:
