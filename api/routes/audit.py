@@ -10,7 +10,7 @@ from api.errors import Refused
 from api.objects import Json, list_object, seconds
 from api.requests.auth import Auditor
 from api.requests.front import front_of
-from db.audit.events import AuditEvent, list_events
+from db.audit.reading import AuditEvent, list_events
 
 MAX_LISTED: Final = 1_000
 _PUBLIC_ID: Final = re.compile(r"(?:[a-z]+[-_][oe]?)?([0-9a-f]{32})")

@@ -6,22 +6,18 @@ where the Merkle sealer takes it.
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, TextClause, and_, or_, select, text, tuple_
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
-from db.errors import AuditUnavailable, KeyEnded, NotFound
+from db.errors import AuditUnavailable, KeyEnded
 from db.outages import passes
-from db.schema import audit_digests, audit_events
 from db.sealing.cells import digest_of
 
 if TYPE_CHECKING:
-    from db.actors import Actor
-    from db.connect import Store
+    pass
 
 
 # Put together once, here: it is part of everything that anybody does, and the statement's making took longer than its run.
@@ -35,37 +31,14 @@ _EVENT: Final = """
 _UNSEALED: Final = "INSERT INTO audit_unsealed (tenant_id, event_id)"
 _RECORD: Final = text(f"WITH event AS ({_EVENT}) {_UNSEALED} VALUES (:tenant_id, :event_id)")
 # What a key is used for, only where it is still good: its end reaches what is under way. Only the API may look at keys, and at events.
-_IS_GOOD: Final = """
-    WHERE NOT EXISTS (SELECT FROM api_keys k WHERE k.tenant_id = :tenant_id AND k.key_id = :key_id
-                      AND (k.revoked_at IS NOT NULL OR k.expires_at <= clock_timestamp()))
+KEY_IS_GOOD: Final = """
+    NOT EXISTS (SELECT FROM api_keys k WHERE k.tenant_id = :tenant_id AND k.key_id = :key_id
+                AND (k.revoked_at IS NOT NULL OR k.expires_at <= clock_timestamp()))
 """
 _RECORD_OF_KEY: Final = text(
-    f"WITH event AS ({_EVENT} {_IS_GOOD} RETURNING event_id) {_UNSEALED} SELECT :tenant_id, event_id FROM event"  # noqa: S608 -- constants
+    f"WITH event AS ({_EVENT} WHERE {KEY_IS_GOOD} RETURNING event_id) {_UNSEALED} SELECT :tenant_id, event_id FROM event"  # noqa: S608 -- constants
 )
 _DIGEST: Final = text("INSERT INTO audit_digests (tenant_id, event_id, row_count, digest) VALUES (:tenant, :event, :count, :digest)")
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
-    """One entry of the record; ``row_count`` and ``digest`` are there where ciphertext was read."""
-
-    event_id: UUID
-    at: datetime
-    component: str
-    action: str
-    outcome: str
-    principal_id: UUID | None
-    key_id: UUID | None
-    object_kind: str | None
-    object_id: UUID | None
-    first_idx: int | None
-    end_idx: int | None
-    job_id: UUID | None
-    request_id: str | None
-    origin: str | None
-    model_version: str | None
-    row_count: int | None
-    digest: bytes | None
 
 
 class About(TypedDict, total=False):
@@ -116,77 +89,6 @@ def record_digest(conn: Connection, tenant_id: UUID, event_id: UUID, ciphertexts
     """Appends what the read of ``event_id`` brought out: how many ciphertexts, and SHA-256 over them in order."""
     values = list(ciphertexts)
     _append(conn, _DIGEST, {"tenant": tenant_id, "event": event_id, "count": len(values), "digest": digest_of(values)})
-
-
-def list_events(
-    store: "Store", actor: "Actor", *, limit: int = 100, after: UUID | None = None, action: str | None = None, object_id: UUID | None = None
-) -> list[AuditEvent]:
-    """The tenant's events, newest first; ``after`` is the id of the last one seen. The look itself is recorded."""
-    events, digests = audit_events.c, audit_digests.c
-    query = (
-        select(audit_events, digests.row_count, digests.digest)
-        .outerjoin(audit_digests, and_(digests.tenant_id == events.tenant_id, digests.event_id == events.event_id))
-        .where(events.tenant_id == actor.tenant_id)
-        .order_by(events.at.desc(), events.event_id.desc())
-        .limit(limit)
-    )
-    if action is not None:
-        query = query.where(events.action == action)
-    if object_id is not None:
-        query = query.where(or_(events.object_id == object_id, events.job_id == object_id))
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        if after is not None:
-            last = conn.execute(select(events.at).where(events.tenant_id == actor.tenant_id, events.event_id == after)).scalar_one_or_none()
-            if last is None:
-                raise NotFound("There is no audit event with the id given as `after`.")
-            query = query.where(tuple_(events.at, events.event_id) < (last, after))
-        found = conn.execute(query).all()
-        try:
-            _record_list(conn, store, actor, "allowed")
-        except KeyEnded as ended:
-            ended.put_on_record = lambda: _record_denied_list(store, actor)
-            raise
-    return [
-        AuditEvent(
-            event_id=row.event_id,
-            at=row.at,
-            component=row.component,
-            action=row.action,
-            outcome=row.outcome,
-            principal_id=row.principal_id,
-            key_id=row.key_id,
-            object_kind=row.object_kind,
-            object_id=row.object_id,
-            first_idx=row.first_idx,
-            end_idx=row.end_idx,
-            job_id=row.job_id,
-            request_id=row.request_id,
-            origin=str(row.origin) if row.origin is not None else None,
-            model_version=row.model_version,
-            row_count=row.row_count,
-            digest=row.digest,
-        )
-        for row in found
-    ]
-
-
-def _record_list(conn: Connection, store: "Store", actor: "Actor", outcome: Literal["allowed", "denied"]) -> None:
-    record(
-        conn,
-        tenant_id=actor.tenant_id,
-        component=store.role.value,
-        action="audit.list",
-        principal_id=actor.principal_id,
-        key_id=actor.key_id,
-        request_id=actor.request_id,
-        origin=actor.origin,
-        outcome=outcome,
-    )
-
-
-def _record_denied_list(store: "Store", actor: "Actor") -> None:
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        _record_list(conn, store, actor, "denied")
 
 
 def _append(conn: Connection, statement: TextClause, values: dict[str, object]) -> int:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.event import listen, remove
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.errors import Denied, SettingsError
 from db.operators.api_keys import SCOPES, _presented, authenticate, create_api_key, list_api_keys, revoke_api_key
 from db.settings import Role

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.errors import KeyEnded
 from db.files.files import create_file
 from db.files.rows import NewRow, RowWriter, iter_rows

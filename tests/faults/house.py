@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, func, select
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.connect import Store
 from db.jobs import jobs
 from db.jobs.results import iter_results

@@ -16,7 +16,7 @@ import redis
 from sqlalchemy import Row, func, select
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.schema import results
 from tests.faults.counters import Load
 from tests.faults.house import FAST, MATRIX_ROWS, House, Process

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.jobs.results import PAGE_ROWS
 from tests.conftest import Server
 from tests.faults.api_process import ApiProcess, output_of, start_api

@@ -9,7 +9,7 @@ from kombu import Connection
 from sqlalchemy import make_url
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.files import files
 from db.files.rows import iter_rows
 from db.jobs import file_lists, jobs

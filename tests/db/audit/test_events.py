@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from db.actors import Actor
 from db.audit.acts import not_found, record_act, record_denied
-from db.audit.events import AuditEvent, list_events, record, record_digest
+from db.audit.events import record, record_digest
+from db.audit.reading import AuditEvent, list_events
 from db.errors import NotFound
 from db.files.rows import iter_rows
 from db.settings import Role

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.errors import Denied, NotFound, StoreError
 from db.operators.api_keys import SCOPES, _digest_of, authenticate, create_api_key, list_api_keys, revoke_api_key
 from tests.db.conftest import AsSuperuser

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from tests.db.conftest import AsSuperuser

@@ -3,7 +3,7 @@
 import pytest
 
 from db.actors import Actor
-from db.audit.events import list_events
+from db.audit.reading import list_events
 from db.files.files import delete_file
 from db.jobs.jobs import JobRecord, cancel_job, get_job
 from db.jobs.results import has_results, iter_results

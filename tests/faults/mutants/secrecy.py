@@ -115,7 +115,7 @@ MUTANTS: Final = (
         "key-ended",
         "a key that was revoked allows nothing that was begun with it",
         "db/audit/events.py",
-        (("({_EVENT} {_IS_GOOD} RETURNING", "({_EVENT} RETURNING"),),
+        (("({_EVENT} WHERE {KEY_IS_GOOD} RETURNING", "({_EVENT} RETURNING"),),
         ("tests/attacks/test_revocation.py::test_results_are_read_page_by_page_and_no_further_than_the_key_goes",),
     ),
     Mutant(

@@ -13,7 +13,7 @@ from api import objects
 from api.docs.pages import find
 from api.routes import audit, heads, keys, label_sets, models
 from api.wire import ShardLine, StateTotal, Story, WorkerTotal
-from db.audit.events import AuditEvent
+from db.audit.reading import AuditEvent
 from db.catalogue.heads import HeadRecord
 from db.catalogue.label_sets import LabelSetRecord
 from db.files.files import FileRecord
