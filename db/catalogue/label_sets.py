@@ -8,20 +8,20 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Select, insert, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import insert
 
 from db.actors import Actor, Lease
-from db.audit.acts import record_act, record_work
-from db.audit.events import record_digest
+from db.audit.acts import record_act
 from db.catalogue.deleting import Deleted, delete_versions
+from db.catalogue.reading import Found, Reading, read_for_worker
 from db.connect import Store
-from db.errors import NotFound, SealError
-from db.jobs.versions import LABEL_SETS, Version, find_versions, next_version
+from db.errors import SealError
+from db.jobs.versions import LABEL_SETS, Version, next_version
 from db.schema import label_sets
 from db.sealing.cells import Sealer
 
 _COLUMN: Final = "label_sets.body"
+_READING: Final = Reading(LABEL_SETS, tuple(label_sets.c), label_sets.c.body_sealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +64,17 @@ def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], 
 
 def list_label_sets(store: Store, actor: Actor) -> list[LabelSetRecord]:
     """The newest version of each of the tenant's sets, the last made first."""
-    newest = _seen(actor).ext(distinct_on(label_sets.c.name_hmac)).order_by(label_sets.c.name_hmac, label_sets.c.number.desc())
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record_act(conn, store, actor, "label_set.list")
-        found = conn.execute(newest).all()
-        sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        record_digest(conn, actor.tenant_id, event_id, [row.body_sealed for row in found])
-    return sorted((_record(sealer, row) for row in found), key=lambda one: (one.created_at, one.label_set_id), reverse=True)
+    return _records(_READING.newest(store, actor))
 
 
 def find_label_set(store: Store, actor: Actor, address: str) -> LabelSetRecord | None:
     """What the address means: the newest of a name, or ``NAME@2``; no other is opened."""
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record_act(conn, store, actor, "label_set.read", object_kind="label_set")
-        sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        meant = find_versions(conn, LABEL_SETS, actor.tenant_id, sealer, [address]).get(address)
-        found = None if meant is None else conn.execute(_seen(actor).where(label_sets.c.label_set_id == meant.id)).one_or_none()
-        record_digest(conn, actor.tenant_id, event_id, [] if found is None else [found.body_sealed])
-    return None if found is None else _record(sealer, found)
+    return next(iter(_records(_READING.meant(store, actor, address))), None)
 
 
 def label_set_versions(store: Store, actor: Actor, name: str) -> list[LabelSetRecord]:
     """All versions of the set that are there, the newest first."""
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record_act(conn, store, actor, "label_set.read", object_kind="label_set")
-        sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        of_name = _seen(actor).where(label_sets.c.name_hmac == LABEL_SETS.hmac(sealer, name))
-        found = conn.execute(of_name.order_by(label_sets.c.number.desc())).all()
-        record_digest(conn, actor.tenant_id, event_id, [row.body_sealed for row in found])
-    return [_record(sealer, row) for row in found]
+    return _records(_READING.versions(store, actor, name))
 
 
 def delete_label_set(store: Store, actor: Actor, address: str) -> Deleted:
@@ -101,38 +83,23 @@ def delete_label_set(store: Store, actor: Actor, address: str) -> Deleted:
 
 
 def get_label_set_for_worker(store: Store, lease: Lease, name: str, pinned: Version | None) -> dict[str, Any] | None:
-    """{"name", "version", "labels", "templates"} of the tenant whose shard is held: the version that its job pins, or, of a job that was
-    made before there were versions, the first of this name. None where there is none or the lease is lost."""
-    which = LABEL_SETS.id == pinned.id if pinned is not None else label_sets.c.number == 1
-    with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
-        try:
-            sealer = store.keyring.sealer(conn, lease.tenant_id, "tenant", lease.tenant_id)
-        except NotFound:
-            return None
-        event_id = record_work(conn, store, lease, "label_set.read", object_kind="label_set", object_id=pinned and pinned.id)
-        of_name = () if pinned is not None else (label_sets.c.name_hmac == LABEL_SETS.hmac(sealer, name),)
-        found = conn.execute(
-            select(label_sets.c.label_set_id, label_sets.c.number, label_sets.c.body_sealed).where(
-                label_sets.c.tenant_id == lease.tenant_id, which, *of_name
-            )
-        ).one_or_none()
-        if found is None:
-            return None
-        record_digest(conn, lease.tenant_id, event_id, [found.body_sealed])
-    return _open(sealer, found)
-
-
-def _seen(actor: Actor) -> Select[Any]:
-    return select(label_sets).where(label_sets.c.tenant_id == actor.tenant_id, label_sets.c.deleted_at.is_(None))
+    """{"name", "version", "labels", "templates"}: see :func:`db.catalogue.reading.read_for_worker`."""
+    columns = (label_sets.c.label_set_id, label_sets.c.number)
+    found = read_for_worker(store, lease, LABEL_SETS, name, pinned, columns, (label_sets.c.body_sealed,))
+    return None if found is None else _open(*found)
 
 
 def _listed(templates: Sequence[str] | None) -> list[str] | None:
     return None if templates is None else list(templates)
 
 
-def _record(sealer: Sealer, row: Row[Any]) -> LabelSetRecord:
-    body = _open(sealer, row)
-    return LabelSetRecord(row.label_set_id, body["name"], body["version"], body["labels"], body["templates"], row.created_at)
+def _records(found: Found) -> list[LabelSetRecord]:
+    sealer, rows = found
+    bodies = ((row, _open(sealer, row)) for row in rows)
+    return [
+        LabelSetRecord(row.label_set_id, body["name"], body["version"], body["labels"], body["templates"], row.created_at)
+        for row, body in bodies
+    ]
 
 
 def _open(sealer: Sealer, row: Any) -> dict[str, Any]:

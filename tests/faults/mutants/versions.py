@@ -7,13 +7,12 @@ from tests.faults.mutants.mutant import Mutant
 MUTANTS: Final = (
     Mutant(
         "pinned",
-        "a job is answered by the label set that it began with",
-        "db/catalogue/label_sets.py",
+        "a job is answered by the head and the label set that it began with",
+        "db/catalogue/reading.py",
         (
-            ("which = LABEL_SETS.id == pinned.id if pinned is not None else label_sets.c.number == 1", "which = label_sets.c.number > 0"),
             (
-                "of_name = () if pinned is not None else (label_sets.c.name_hmac == LABEL_SETS.hmac(sealer, name),)",
-                "of_name = (LABEL_SETS.id == find_versions(conn, LABEL_SETS, lease.tenant_id, sealer, [name])[name].id,)",
+                "which = (kind.id == pinned.id,) if pinned is not None else (own.number == 1, own.name_hmac == kind.hmac(sealer, name))",
+                "which = (kind.id == find_versions(conn, kind, lease.tenant_id, sealer, [name])[name].id,)",
             ),
         ),
         ("tests/workers/shard/test_versions.py::test_what_is_made_anew_while_a_job_is_paused_answers_none_of_its_rows",),
