@@ -10,10 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import errors, request_log
-from api.punctual import Punctual
 from api.request_log import RequestLog
 from api.requests.front import Front
 from api.requests.key_cache import KeyCache
+from api.requests.punctual import Punctual
 from api.requests.size_cache import SizeCache
 from api.requests.upload_slots import UploadSlots
 from api.routes import audit, batches, docs, files, heads, health, keys, label_sets, metrics, models, steering, timelines

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.punctual import Punctual
+from api.requests.punctual import Punctual
 from api.settings import ApiSettings
 from db.actors import Actor
 from db.connect import Store

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from workers.models.card import ModelCard
+
 ENGLISH_ONLY: Final = ("en",)
 LOOKED_AT_CHARS: Final = 240  # of a text's beginning: some 10 to 15 µs
 MIN_WORDS: Final = 8
@@ -33,6 +35,11 @@ _OTHER_WORDS: Final = """
 """
 _ENGLISH: Final = frozenset(_ENGLISH_WORDS.split())
 _OTHER: Final = frozenset(_OTHER_WORDS.split())
+
+
+def foreign_to(card: ModelCard | None, texts: Iterable[str]) -> int:
+    """How many of ``texts`` are in another language than the model was trained on. Told of models for English only; else 0."""
+    return foreign(texts) if card is not None and card.languages == ENGLISH_ONLY else 0
 
 
 def foreign(texts: Iterable[str]) -> int:

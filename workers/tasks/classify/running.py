@@ -60,8 +60,7 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         form = Form(work.lease.job_id, model=group.named, model_version=version, labels=names, label_set=label_set)
         for place, own, winner in zip(members, scores.tolist(), scores.argmax(axis=1).tolist(), strict=True):
             form.fill(rows[place], answered, place, own, winner)
-    if group.card is not None and group.card.languages == languages.ENGLISH_ONLY:
-        answered.share.foreign_rows += languages.foreign(rows[place].ask.input for place in good)
+    answered.share.foreign_rows += languages.foreign_to(group.card, (rows[place].ask.input for place in good))
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
 

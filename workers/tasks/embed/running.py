@@ -42,8 +42,7 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         else:
             payload = _payload(row, group.named, version, vectors, answered, places)
             row.complete(payload, sum(answered.tokens[place] for place in places))
-    if group.card is not None and group.card.languages == languages.ENGLISH_ONLY:
-        answered.share.foreign_rows += languages.foreign(row.ask.texts[0] for row in rows if row.code is None)
+    answered.share.foreign_rows += languages.foreign_to(group.card, (row.ask.texts[0] for row in rows if row.code is None))
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from api import punctual
+from api.requests import punctual
 from tests.api.conftest import Served
 from tests.waiting import wait_until
 
