@@ -12,10 +12,11 @@ from db.connect import Store
 from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
 from db.files.stored_names import Names
-from db.jobs.jobs import JobRecord, NewJob, RequestRef, create_job, get_job
+from db.jobs.jobs import JobRecord, NewJob, RequestRef, cancel_job, create_job, get_job
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from db.queue.dispatch import cut_validating_jobs
+from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.results import write_results
 from db.queue.row import WorkRow
 from db.queue.shards import claim_any
@@ -73,6 +74,12 @@ class Flow:
         wanted = range(lease.first_idx, lease.end_idx) if idxs is None else idxs
         written = failures(wanted) if fail else answers(wanted)
         write_results(self.worker, lease, written, finish=finish, model_version="model-1", metrics={"tokens": 2.0})
+
+    def cancel(self, actor: Actor, job_id: uuid.UUID) -> None:
+        """To its end."""
+        cancel_job(self.api, actor, job_id)
+        cancel_shards(self.dispatcher)
+        finalize_jobs(self.dispatcher)
 
     def execute(self, actor: Actor, statement: str, **parameters: object) -> list[tuple[object, ...]]:
         """As the API's role, under the tenant."""

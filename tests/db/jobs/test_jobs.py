@@ -11,7 +11,7 @@ from db.files.files import create_file, delete_file
 from db.jobs.jobs import NewJob, RequestRef, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
-from db.queue.endings import cancel_shards, finalize_jobs
+from db.queue.endings import finalize_jobs
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores, new_job, plain
 
@@ -215,9 +215,7 @@ def test_outputs_can_be_deleted_after_the_end_and_once(flow: Flow, tenant: Actor
 def test_deleted_answers_of_a_cancelled_job_do_not_turn_into_rows_that_never_ran(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 20)
     flow.answer(flow.claim())
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     delete_outputs(flow.api, tenant, job.job_id, "output")
     assert flow.execute(tenant, "SELECT count(*), count(payload_sealed) FROM results") == [(10, 0)]
     assert [line.idx for line in iter_results(flow.api, tenant, job.job_id, which="errors")] == list(range(10, 20))

@@ -204,9 +204,7 @@ def test_failures_that_are_deleted_while_the_answers_are_erased_take_all_along(f
 def test_answers_of_a_large_cancelled_job_do_not_turn_into_rows_that_never_ran(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 30)
     flow.answer(flow.claim())
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     assert not delete_outputs(flow.api, tenant, job.job_id, "output")
     purge_all(flow)
     assert flow.execute(tenant, "SELECT count(*), count(payload_sealed) FROM results") == [(10, 0)]

@@ -141,9 +141,7 @@ def test_a_job_that_is_cancelled_while_its_errors_are_read_does_not_change_them(
     flow.answer(flow.claim(), fail=True)
     reading = iter_results(flow.api, tenant, job.job_id, which="errors", page=4)
     got = [next(reading).idx]
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     got += [line.idx for line in reading]
     assert got == list(range(10))
     assert read(flow, tenant, job, "errors", Place(9)) == list(range(10, 30)), "the rows that never ran come with the next reading"
@@ -174,9 +172,7 @@ def test_a_reader_goes_on_through_a_retry_that_begins_behind_all_it_has(flow: Fl
     reader = Reader(flow, tenant, job.job_id, "output")
     flow.answer(flow.claim())
     reader.poll()
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     reader.poll()
     retry_job(flow.api, tenant, job.job_id)
     reader.poll()

@@ -10,10 +10,9 @@ from sqlalchemy import text
 
 from db.actors import Actor
 from db.jobs import shard_counts
-from db.jobs.jobs import JobRecord, cancel_job, get_job
+from db.jobs.jobs import JobRecord, get_job
 from db.jobs.shard_counts import Counts, Stretch, count_shards, joined
 from db.jobs.steering import retry_job
-from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.recovery import reap_leases
 from db.queue.shards import claim_any, open_shard
 from tests.db.conftest import AsSuperuser
@@ -77,9 +76,7 @@ def test_a_job_that_is_run_again_is_counted_anew(flow: Flow, tenant: Actor) -> N
     flow.answer(flow.claim(), fail=True)
     flow.answer(flow.claim())
     get_job(flow.api, tenant, job.job_id)
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     again = retry_job(flow.api, tenant, job.job_id)
     assert (again.completed_count, again.failed_count, again.shards) == (10, 0, {"done": 1, "ready": 3})
 

@@ -12,7 +12,7 @@ from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job, list_jo
 from db.jobs.results import iter_results
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
-from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, cancel_shards, expire_jobs, finalize_jobs
+from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, expire_jobs, finalize_jobs
 from db.queue.recovery import reap_leases
 from db.queue.results import write_results
 from db.queue.row import WorkRow
@@ -67,9 +67,7 @@ def test_a_paused_job_still_ends_at_its_deadline_and_by_a_cancel(flow: Flow, ten
     pause_job(flow.api, tenant, unwanted.job_id)
     flow.execute(tenant, "UPDATE jobs SET deadline = now() WHERE job_id = :job", job=late.job_id)
     assert expire_jobs(flow.dispatcher) == 1
-    cancel_job(flow.api, tenant, unwanted.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, unwanted.job_id)
     assert [get_job(flow.api, tenant, job.job_id).state for job in (late, unwanted)] == ["expired", "cancelled"]
     for job in (late, unwanted):
         for act, code in ((pause_job, "cannot_pause"), (resume_job, "cannot_resume")):
@@ -184,9 +182,7 @@ def test_a_training_is_run_again_on_all_its_examples_and_makes_a_head_of_its_own
 def test_rows_that_never_ran_are_run_by_a_retry_too(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 20)
     flow.answer(flow.claim())
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     assert counts(get_job(flow.api, tenant, job.job_id)) == ("cancelled", 10, 0)
     assert counts(retry_job(flow.api, tenant, job.job_id)) == ("in_progress", 10, 0)
     flow.answer(flow.claim())
@@ -303,9 +299,7 @@ def test_a_retry_of_a_cancelled_job_runs_what_never_ran_of_its_halves(flow: Flow
     flow.change_shards("crash_attempts = :crashes", crashes=MAX_CRASHES)
     flow.end_leases()
     reap_leases(flow.dispatcher)
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     retry_job(flow.api, tenant, job.job_id)
     run_all(flow)
     assert counts(get_job(flow.api, tenant, job.job_id)) == ("completed", 20, 0)

@@ -192,7 +192,5 @@ def test_a_job_in_which_every_row_failed_can_be_run_again(flow: Flow, tenant: Ac
 def test_a_job_that_was_cancelled_with_failures_alone_is_cancelled(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 20)
     flow.answer(flow.claim(), fail=True)
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     assert get_job(flow.api, tenant, job.job_id).state == "cancelled"

@@ -9,11 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from db.actors import Actor
-from db.jobs.jobs import JobRecord, cancel_job
+from db.jobs.jobs import JobRecord
 from db.jobs.steering import retry_job
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES
 from db.queue.dispatch import pick_dispatchable
-from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.shards import Kept, claim_any
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 from db.schema import shards
@@ -67,9 +66,7 @@ def test_a_job_that_is_run_again_takes_its_turn_by_what_is_left_of_it(flow: Flow
     long = _turn_after(flow, tenant, job)
     for lease in claim_any(flow.worker, "host:1", limit=3):
         flow.answer(lease)
-    cancel_job(flow.api, tenant, job.job_id)
-    cancel_shards(flow.dispatcher)
-    finalize_jobs(flow.dispatcher)
+    flow.cancel(tenant, job.job_id)
     retry_job(flow.api, tenant, job.job_id)
     assert 0 < _turn_after(flow, tenant, job) < long / 2
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -30,7 +30,7 @@ from db.queue.row import WorkRow
 from db.schema import results as results_table
 from db.schema import shards as shards_table
 from db.sealing.keys import KeyRing, LocalKeyFile
-from db.settings import Role, StoreSettings
+from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
@@ -89,12 +89,20 @@ class Bench:
             return set(connection.execute(select(results_table.c.idx).where(results_table.c.job_id == job_id)).scalars())
 
 
-@pytest.fixture
-def bench(stores: Stores, tenant: Actor, settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+B = TypeVar("B", bound=Bench)
+
+
+def at_work(kind: type[B], stores: Stores, tenant: Actor, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[B]:
+    """For a fixture: one that is closed after the test."""
     monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
-    made = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu"))
+    made = kind(stores, tenant, WorkerSettings(home=home, device="cpu"))
     yield made
     made.runtime.close(drain=False)
+
+
+@pytest.fixture
+def bench(stores: Stores, tenant: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    yield from at_work(Bench, stores, tenant, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -16,12 +16,10 @@ from db.jobs import jobs, steering
 from db.jobs.versions import HEADS, LABEL_SETS, Kind
 from db.queue import dispatch, endings
 from db.queue.endings import expire_jobs
-from db.settings import StoreSettings
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Stores
-from tests.workers.shard.test_life import Bench, body_of
+from tests.workers.shard.test_life import Bench, at_work, body_of
 from tests.workers.submitting import row, submit
-from workers.settings import WorkerSettings
 from workers.shard.life import End
 
 ROWS = 16
@@ -68,11 +66,8 @@ class Newsroom(Bench):
 
 
 @pytest.fixture
-def room(stores: Stores, tenant: Actor, settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newsroom]:
-    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
-    made = Newsroom(stores, tenant, WorkerSettings(home=tmp_path, device="cpu"))
-    yield made
-    made.runtime.close(drain=False)
+def room(stores: Stores, tenant: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newsroom]:
+    yield from at_work(Newsroom, stores, tenant, tmp_path, monkeypatch)
 
 
 # What a job names, as its defaults or row by row, and what makes the next version of that.
