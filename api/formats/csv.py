@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Self
 from api.errors import Refused
 from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
-from api.formats.lines import LongLine, split_lines, text_chunks
+from api.formats.lines import LongLine, old_line_ends, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, plain_row
 from db.files.rows import NewRow
 
@@ -211,13 +211,11 @@ def _find_columns(header: list[str], columns: Columns, delimiter: str) -> _Place
 
 
 def _unreadable_header(line: bytes) -> Refused:
-    message = "The first line of the CSV file is not a readable header."
+    message = old_line_ends(line, "csv") or "The first line of the CSV file is not a readable header."
     if not _is_utf8(line):
         message = (
             "The first line of the CSV file is not UTF-8: save it as “CSV UTF-8”, or `iconv -f WINDOWS-1252 -t UTF-8 FILE > FILE.csv`."
         )
-    elif b"\r" in line.rstrip(b"\r"):
-        message = "The file's lines end in a carriage return alone: `tr '\\r' '\\n' < FILE > FILE.csv` makes lines of it that can be read."
     return Refused("invalid_header", message, param="file")
 
 

@@ -75,6 +75,13 @@ def _check_is_text(head: bytes) -> None:
         raise Refused("not_utf8", "The file looks like UTF-16. Save it as UTF-8.", param="file")
 
 
+def old_line_ends(line: bytes, suffix: str) -> str | None:
+    """What to say of a file whose only line shows that its lines end in a carriage return alone; None where it does not."""
+    if b"\r" not in line.rstrip(b"\r"):
+        return None
+    return f"The file's lines end in a carriage return alone: `tr '\\r' '\\n' < FILE > FILE.{suffix}` makes lines of it that can be read."
+
+
 class LongLine(bytes):
     """The beginning of a line that is longer than a line may be: its id may stand there."""
 

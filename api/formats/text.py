@@ -7,7 +7,7 @@ from api.errors import Refused
 from api.formats.csv import looks_like_csv
 from api.formats.json_text import is_object
 from api.formats.limits import FileLimits
-from api.formats.lines import LongLine, split_lines, text_chunks
+from api.formats.lines import LongLine, old_line_ends, split_lines, text_chunks
 from api.formats.plain import defective_row, plain_row
 from db.files.rows import NewRow
 
@@ -17,8 +17,7 @@ def text_rows(chunks: Iterable[bytes], limits: FileLimits, *, told_by_name: bool
     CSV are refused: whoever names them so would have their braces and their header labelled."""
     lines = split_lines(text_chunks(chunks, limits), limits.max_line_bytes)
     begun = list(islice(lines, 2))
-    if len(begun) == 1 and b"\r" in begun[0][1].rstrip(b"\r"):
-        message = "The file's lines end in a carriage return alone: `tr '\\r' '\\n' < FILE > FILE.txt` makes lines of it that can be read."
+    if len(begun) == 1 and (message := old_line_ends(begun[0][1], "txt")) is not None:
         raise Refused("wrong_line_ends", message, param="file")
     if told_by_name and begun and is_object(begun[0][1]):
         raise _other_format("JSON objects", "jsonl")
