@@ -30,6 +30,8 @@ PIECE_BYTES: Final = 64 << 10
 CODES_HELD: Final = 256  # in words: a file that does not fit fails with one or two codes in each of its rows
 NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
 LATE_DEFECTS: Final = frozenset({"duplicate_custom_id"})  # found over the whole file: the body is there, not the raw line
+_COMPACT: Final = b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n'
+_SPACED: Final = b'{"custom_id": %b, "method": "POST", "url": %b, "body": %b}\n'
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -65,7 +67,8 @@ def result_lines(
 def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
     """An uploaded file again: the lines of a batch file with their bodies verbatim, plain rows as ``{"id", "input", "label"}``.
 
-    Blank lines and white space between the fields of a line are not kept. A line that was too long is told by its number alone.
+    What is around a body is set as the body is, so that what Python's ``json.dumps`` or JavaScript's ``JSON.stringify`` wrote comes back byte
+    for byte. Blank lines and other white space are not kept. A line that was too long is told by its number alone.
     """
     read = metrics.rows_read.labels("input")
     for row in iter_rows(store, actor, file_id):
@@ -81,10 +84,16 @@ def input_line(row: NewRow | StoredRow) -> bytes:
     if defect is not None and defect not in LATE_DEFECTS:
         return body + b"\n"
     if row.endpoint is not None:
-        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n' % (_encode(custom_id), _encode(row.endpoint), body)
+        return (_SPACED if _is_spaced(body) else _COMPACT) % (_encode(custom_id), _encode(row.endpoint), body)
     if custom_id is None:
         return body + b"\n"
     return b'{"id":%b,%b\n' % (_encode(custom_id), body.removeprefix(b"{"))
+
+
+def _is_spaced(body: bytes) -> bool:
+    """Whether its first member has a space behind the colon: a writer of JSON sets all of a line alike."""
+    at = body.find(b'":')
+    return body[at + 2 : at + 3] == b" "
 
 
 @lru_cache(CODES_HELD)

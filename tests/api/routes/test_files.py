@@ -68,6 +68,17 @@ def test_a_file_is_read_back_line_by_line(api: Served) -> None:
     assert got[1:3] == ['{"custom_id": 7}', "not json"]
 
 
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")], ids=["as Python writes it", "as JavaScript does"])
+def test_a_batch_file_comes_back_byte_for_byte(api: Served, separators: tuple[str, str]) -> None:
+    bodies: list[dict[str, object]] = [{"input": 'a: "b", c', "labels": ["x", "y"]}, {"labels": ["x", "y"], "input": "é"}, {"input": ""}]
+    told = {"method": "POST", "url": "/v1/classifications"}
+    lines = [json.dumps({"custom_id": f"r {at}", **told, "body": body}, separators=separators) for at, body in enumerate(bodies)]
+    sent = "".join(f"{line}\n" for line in lines).encode()
+    file = api.upload(sent).json()
+    assert api.http().get(f"/v1/files/{file['id']}/content").content == sent
+    assert file["bytes"] == file["textmill"]["content_bytes"] == len(sent)
+
+
 def test_plain_rows_are_read_back_as_json_lines(api: Served) -> None:
     file_id = api.upload(b"id,text,label\n1,hello,x\n2\n,world,\n", "a.csv", purpose="rows").json()["id"]
     lines = [json.loads(line) for line in api.http().get(f"/v1/files/{file_id}/content").text.splitlines()]
