@@ -67,8 +67,8 @@ def result_lines(
 def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
     """An uploaded file again: the lines of a batch file with their bodies verbatim, plain rows as ``{"id", "input", "label"}``.
 
-    What is around a body is set as the body is, so that what Python's ``json.dumps`` or JavaScript's ``JSON.stringify`` wrote comes back byte
-    for byte. Blank lines and other white space are not kept. A line that was too long is told by its number alone.
+    What is around a body is set as the body is, so that what Python's ``json.dumps`` or JavaScript's ``JSON.stringify`` wrote comes back
+    byte for byte. Blank lines and other white space are not kept. A line that was too long is told by its number alone.
     """
     read = metrics.rows_read.labels("input")
     for row in iter_rows(store, actor, file_id):
