@@ -117,7 +117,7 @@ class Client:
     def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
         if not key.isascii() or not key.isprintable() or not key:
             raise ApiError("invalid_api_key", "The API key holds characters that no key has; copy it again.", status=401, request_id=None)
-        self._url = url.rstrip("/")
+        self._url = url.rstrip("/").removesuffix("/v1")  # as other clients have it in their base address
         self._http = httpx.Client(
             base_url=self._url,
             headers={"authorization": f"Bearer {key}", "user-agent": "textmill-cli"},

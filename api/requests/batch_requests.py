@@ -146,6 +146,10 @@ def check_name(name: str) -> None:
     """Of a head or a label set: it stands in addresses. Raises Refused."""
     if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip() or "/" in name:
         raise Refused("invalid_name", f"A name has 1 to {MAX_NAME_CHARS} printable characters and no slash.", param="name")
+    if name.startswith(HEAD_PREFIX):
+        raise Refused(
+            "invalid_name", f"A name does not begin with {HEAD_PREFIX}: that stands before it where a model is named.", param="name"
+        )
     if is_address(name):
         message = "A name does not end in @ and a number: NAME@2 is the second version of NAME."
         raise Refused("invalid_name", message, param="name")

@@ -1,15 +1,18 @@
 """`textmill files` and `textmill models`: what lies on the server."""
 
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import ExitCode
-from api.cli.terminal.options import Json
+from api.cli.terminal.options import Json, Yes
 from api.cli.terminal.references import find_file, short_ids
+
+if TYPE_CHECKING:
+    from api.wire import FileInfo
 
 app = typer.Typer(no_args_is_help=True, help="List and delete files.")
 models_app = typer.Typer(no_args_is_help=True, help="List what can run.")
@@ -22,8 +25,7 @@ def list_files(
 ) -> int:
     """List files, newest first: those uploaded, and the results of jobs that have ended."""
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.progress import amount
-    from api.cli.terminal.terminal import age, answer_json, table
+    from api.cli.terminal.terminal import answer_json, table
 
     with connect() as client:
         files = list(islice(client.files(), limit))
@@ -32,11 +34,18 @@ def list_files(
     else:
         ids = short_ids(file.id for file in files)
         table(
-            ("FILE", "PURPOSE", "STATE", "SIZE", "AGE", "NAME"),
-            ((ids[file.id], file.purpose, file.status, amount(file.bytes, "bytes"), age(file.created_at), file.filename) for file in files),
+            ("FILE", "PURPOSE", "STATE", "SIZE", "AGE", "EXPIRES", "NAME"),
+            ((ids[one.id], one.purpose, one.status, *_figures(one), one.filename) for one in files),
             cut="NAME",
         )
     return ExitCode.OK
+
+
+def _figures(file: "FileInfo") -> tuple[str, str, str]:
+    from api.cli.terminal.progress import amount
+    from api.cli.terminal.terminal import DATE, age, when
+
+    return amount(file.bytes, "bytes"), age(file.created_at), when(file.expires_at)[:DATE]
 
 
 @app.command("delete")
@@ -44,10 +53,11 @@ def delete_file(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A file's id or its first digits, or `last`.", autocompletion=completion.files)
     ],
+    yes: Yes = False,
     as_json: Json = False,
 ) -> int:
     """Delete a file and its rows. Refused while a job still reads it."""
-    return delete("/v1/files", file, "Deleted", as_json=as_json, find=find_file)
+    return delete("/v1/files", file, "Deleted", as_json=as_json, ask=None if yes else "Delete file", find=find_file)
 
 
 @models_app.command("list")

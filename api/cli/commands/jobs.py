@@ -1,14 +1,14 @@
 """`textmill jobs`: what runs, how far it is, and what may be asked of it. `textmill results`: what came out."""
 
-import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.terminal.deleting import confirm
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import FormulaGuard, Job, Json, Out, Quiet, Verbose
+from api.cli.terminal.options import FormulaGuard, Job, Json, Out, Quiet, Verbose, Yes
 from api.cli.terminal.references import find_job
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def priority(
 @app.command()
 def delete(
     job: Job,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> int:
     """Delete a job and its results, whether it runs or has ended. Its file stays."""
@@ -155,26 +155,13 @@ def delete(
     with connect() as client:
         batch = client.batch(find_job(client, job))
         if not yes:
-            _confirm(f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?")
+            confirm(f"Delete job {batch.id} ({state_of(batch)}) and {batch.counts.done:,} results for ever?")
         deleted = client.delete("/v1/batches", batch.id)
     if as_json:
         answer_json(deleted)
     else:
         say(f"Job {batch.id} is deleted.")
     return ExitCode.OK
-
-
-def _confirm(question: str) -> None:
-    """Raises CommandError for a no, and where nobody is there to answer."""
-    try:
-        if typer.confirm(question, err=True):
-            return
-    except typer.Abort:
-        if sys.stdin.isatty():  # Ctrl-C
-            raise
-        print(file=sys.stderr)  # the question's line
-        raise CommandError("Nothing was deleted: nobody answered. --yes deletes without asking.") from None
-    raise CommandError("Nothing was deleted.")
 
 
 def state_of(batch: "Batch") -> str:

@@ -16,7 +16,6 @@ from api.cli.terminal.references import find_either, find_key, short_ids
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="Read the record of every access.")
 SCOPES = ("submit", "read", "manage", "audit", "admin")
-DATE = len("2026-11-27")
 YEAR = len("2026-")  # of what is listed newest first it says nothing at a terminal
 
 
@@ -55,7 +54,7 @@ def create_key(
 def list_keys(as_json: Json = False) -> int:
     """List keys; never their secret."""
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, table, when
+    from api.cli.terminal.terminal import DATE, answer_json, table, when
 
     with connect() as client:
         keys = list(client.pages("/v1/keys"))

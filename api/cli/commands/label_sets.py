@@ -7,7 +7,7 @@ import typer
 from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import Json
+from api.cli.terminal.options import Json, Yes
 
 app = typer.Typer(no_args_is_help=True, help="Store, show, list and delete named sets of labels.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set calls it.", autocompletion=completion.label_sets)]
@@ -90,6 +90,6 @@ def show_label_set(name: Name, as_json: Json = False) -> int:
 
 
 @app.command("delete")
-def delete_label_set(name: Name, as_json: Json = False) -> int:
+def delete_label_set(name: Name, yes: Yes = False, as_json: Json = False) -> int:
     """Delete a set with all its versions, or one of NAME@2. Jobs that began with it go on with it."""
-    return delete("/v1/label_sets", name, "Deleted", as_json=as_json)
+    return delete("/v1/label_sets", name, "Deleted", as_json=as_json, ask=None if yes else "Delete the label set")

@@ -7,7 +7,7 @@ import typer
 from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn
+from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn, Yes
 
 if TYPE_CHECKING:
     from api.wire import Head
@@ -138,9 +138,9 @@ def show_head(name: Name, as_json: Json = False) -> int:
 
 
 @heads_app.command("delete")
-def delete_head(name: Name, as_json: Json = False) -> int:
+def delete_head(name: Name, yes: Yes = False, as_json: Json = False) -> int:
     """Delete a head with all its versions, or one of NAME@2. Jobs that began with it go on with it."""
-    return delete("/v1/heads", name, "Deleted the head", as_json=as_json)
+    return delete("/v1/heads", name, "Deleted the head", as_json=as_json, ask=None if yes else "Delete the head")
 
 
 def describe(head: "Head") -> list[str]:

@@ -14,6 +14,7 @@ FormulaGuard = Annotated[
     bool,
     typer.Option("--formula-guard/--no-formula-guard", help="In a CSV, a ' before texts that a spreadsheet would run as formulas."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors are said.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell how fast it was, and where the time went.")]

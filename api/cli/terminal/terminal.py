@@ -109,6 +109,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: b
     console(stderr=stderr).print(drawn)
 
 
+DATE: Final = len("2026-11-27")  # of :func:`when`
+
+
 def age(unix_seconds: float, now_seconds: float | None = None) -> str:
     """How long ago, in its greatest unit: 40 s, 5 min, 3 h, 12 d."""
     seconds = max(0.0, (time.time() if now_seconds is None else now_seconds) - unix_seconds)

@@ -400,7 +400,7 @@ def test_a_job_is_asked_for_by_the_first_digits_of_its_id_and_as_the_last(textmi
     newest = textmill("files", "list", "--json").items
     (uploaded, *_) = [file["id"] for file in newest if file["purpose"] == "rows"]
     assert textmill("jobs", "delete", short, "--yes").exit_code == 0
-    assert str(uploaded) in textmill("files", "delete", "last").err
+    assert str(uploaded) in textmill("files", "delete", "last", "--yes").err
 
 
 def test_flower_shows_task_job_rows_and_rate_of_each_shard_also_after_a_restart(
@@ -675,7 +675,7 @@ def test_a_head_is_trained_told_about_used_and_deleted(textmill: Callable[..., D
     labelled = textmill("label", str(rows), "--head", "my head", "-o", "-")
     assert labelled.exit_code == 0, labelled.err
     assert {row["label"] for row in labelled.lines} == {"good", "bad"}
-    assert textmill("heads", "delete", "my head").exit_code == 0
+    assert textmill("heads", "delete", "my head", "--yes").exit_code == 0
     assert textmill("label", str(rows), "--head", "my head", "-o", "-").exit_code == 2
 
 
@@ -691,7 +691,7 @@ def test_a_label_with_one_example_is_left_out_and_named_with_its_count(textmill:
     assert "opera (1)" in trained.err
     (head,) = (head for head in textmill("heads", "list", "--json").items if head["name"] == "rare")
     assert (head["labels"], head["left_out"]) == (["business", "sport"], {"opera": 1})
-    assert textmill("heads", "delete", "rare").exit_code == 0
+    assert textmill("heads", "delete", "rare", "--yes").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -728,7 +728,7 @@ def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
     failed = textmill("train", "head", "kept", str(unlabelled), *flags)
     assert failed.exit_code == 5, failed.err
     assert not flags or failed.json["head"] is None
-    assert textmill("heads", "delete", "kept").exit_code == 0
+    assert textmill("heads", "delete", "kept", "--yes").exit_code == 0
 
 
 def test_a_head_trained_anew_while_a_job_is_paused_answers_none_of_its_rows(textmill: Callable[..., Done], tmp_path: Path) -> None:
@@ -748,7 +748,7 @@ def test_a_head_trained_anew_while_a_job_is_paused_answers_none_of_its_rows(text
     assert "It is version 2. Version 1 stays: jobs that began with it go on with it.\n" in train(("new", "newer"))
     assert [one["version"] for one in textmill("heads", "list", "--json").items if one["name"] == "anew"] == [2]
     assert "head:anew@2\t2\t" in textmill("heads", "show", "anew").out
-    deleted = textmill("heads", "delete", "anew")
+    deleted = textmill("heads", "delete", "anew", "--yes")
     assert deleted.exit_code == 0
     assert "Jobs that began with it go on with it; it is erased once they have ended." in deleted.err
     assert textmill("jobs", "resume", job).exit_code == 0
@@ -766,7 +766,7 @@ def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], r
     assert [one["labels"] for one in textmill("label-sets", "list", "--json").items if one["name"] == "mood"] == [LABELS]
     labelled = textmill("label", str(rows), "--label-set", "mood", "-o", "-")
     assert [row["label"] for row in labelled.lines] == [expected_label(text, LABELS) for text in TEXTS]
-    assert textmill("label-sets", "delete", "mood").exit_code == 0
+    assert textmill("label-sets", "delete", "mood", "--yes").exit_code == 0
     assert textmill("label", str(rows), "--label-set", "mood", "-o", "-").exit_code == 2
 
 
@@ -805,8 +805,16 @@ def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path)
     output, newest = textmill("files", "list", "--limit", "2", "--json").items
     assert (output["purpose"], newest["filename"]) == ("batch_output", "rows.jsonl")
     assert int(str(output["bytes"])) > 0
-    assert textmill("files", "delete", str(newest["id"])).exit_code == 0
-    gone = textmill("files", "delete", str(newest["id"]))
+
+    def day(moment: object) -> str:
+        return time.strftime("%Y-%m-%d", time.localtime(float(str(moment)))) if moment else ""
+
+    table = [line.split("\t") for line in textmill("files", "list", "--limit", "2").out.splitlines()]
+    assert [row[table[0].index("EXPIRES")] for row in table[1:]] == [day(output["expires_at"]), day(newest["expires_at"])]
+    asked = textmill("files", "delete", str(newest["id"]), stdin=b"n\n")
+    assert (asked.exit_code, f"Delete file {newest['id']} for ever?" in asked.err) == (2, True), asked.err
+    assert textmill("files", "delete", str(newest["id"]), "--yes").exit_code == 0
+    gone = textmill("files", "delete", str(newest["id"]), "--yes")
     assert gone.exit_code == 1
     assert "file" in gone.err
 

@@ -49,6 +49,7 @@ def test_a_head_that_cannot_be_trained_names_the_field(api: Served) -> None:
     impossible: list[tuple[dict[str, object], str, str]] = [
         ({"name": ""}, "invalid_name", "name"),
         ({"name": "a/b"}, "invalid_name", "name"),
+        ({"name": "head:a"}, "invalid_name", "name"),
         ({"name": "a\nb"}, "invalid_name", "name"),
         ({"name": "x" * 257}, "invalid_name", "name"),
         ({"model": "no-such-model"}, "unknown_model", "model"),

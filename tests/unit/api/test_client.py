@@ -112,6 +112,18 @@ def test_nobody_there_tells_what_to_do() -> None:
         client.batch("batch_1")
 
 
+def test_an_address_may_end_in_v1_as_other_clients_have_it() -> None:
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        return httpx.Response(200, json={})
+
+    with Client("http://127.0.0.1:9/v1/", "tm_key", transport=httpx.MockTransport(answer)) as client:
+        client.get("/v1/label_sets/x")
+    assert str(asked[0]) == "http://127.0.0.1:9/v1/label_sets/x"
+
+
 @pytest.mark.parametrize("url", ["ftp://host", "nonsense", "http://"])
 def test_an_address_that_is_none_gets_a_sentence(url: str) -> None:
     with Client(url, "tm_key") as client, pytest.raises(Unreachable):
