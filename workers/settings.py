@@ -1,6 +1,7 @@
 """What a worker and a dispatcher can be told, by environment (``TEXTMILL_…``): checked together, at start."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +12,8 @@ from db.settings import StoreSettings
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
 from workers.tasks.reading import MAX_LABELS
 
-DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}")
+DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]{1,80}")
+SHARE: Final = re.compile(r"([1-9]\d?)/([1-9]\d?)")
 
 
 class WorkerSettings(StoreSettings):
@@ -21,7 +23,15 @@ class WorkerSettings(StoreSettings):
     written. They are not CPU threads; ``lanes`` are (model instances that run at once; None: the engine measures).
     """
 
-    device: str = Field(default="auto", description="`auto`, `cpu`, or `cuda:N` as nvidia-smi counts. One worker a device.")
+    device: str = Field(
+        default="auto",
+        description="`auto`, `cpu`, `cuda:N` (the N-th of those that CUDA_VISIBLE_DEVICES leaves; without it as nvidia-smi counts), or the "
+        "UUID of a GPU or of a MIG slice, which may be cut short. One worker a device.",
+    )
+    device_share: str = Field(
+        default="1/1",
+        description="Which of how many workers on one GPU this is, as `2/3`: they share that GPU's cores. `textmill up` sets it.",
+    )
     threads: int = Field(default=4, ge=1, le=64, description="Shards in flight at once.")
     lanes: int | None = Field(
         default=None,
@@ -35,6 +45,11 @@ class WorkerSettings(StoreSettings):
     )
     dtype: DtypeChoice = Field(
         default="auto", description="The number format of encoders on a CPU. `exact` is `float32`; any is taken even where it disagrees."
+    )
+    calibration_folder: Path | None = Field(
+        default=None,
+        description="Where what calibration finds is kept, from one start to the next. Without it: `calibration` in the home. One that "
+        "cannot be written to costs a calibration at each start.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -55,7 +70,10 @@ class WorkerSettings(StoreSettings):
         description="A micro-batch that takes longer ends the process: more than a full batch of the longest generations.",
     )
     max_memory_mb: int | None = Field(
-        default=None, ge=64, description="In MiB: above it the worker drains and ends with exit code 76, to be started afresh."
+        default=None,
+        ge=64,
+        description="In MiB: above it the worker drains and ends with exit code 76, to be started afresh. Without it: nine tenths of what "
+        "its container or unit may use, where that is limited.",
     )
     unload_seconds: float = Field(
         default=1800.0,
@@ -77,7 +95,15 @@ class WorkerSettings(StoreSettings):
     @classmethod
     def _known_device(cls, value: str) -> str:
         if not DEVICE.fullmatch(value):
-            raise ValueError("TEXTMILL_DEVICE is auto, cpu, or cuda:N with N the number nvidia-smi shows")
+            raise ValueError("TEXTMILL_DEVICE is auto, cpu, cuda:N with N the number nvidia-smi shows, or a UUID as GPU-… or MIG-…")
+        return value
+
+    @field_validator("device_share")
+    @classmethod
+    def _known_share(cls, value: str) -> str:
+        found = SHARE.fullmatch(value)
+        if found is None or int(found[1]) > int(found[2]):
+            raise ValueError("it is written as 2/3, for the second of three workers on one GPU")
         return value
 
     @model_validator(mode="after")
@@ -87,6 +113,17 @@ class WorkerSettings(StoreSettings):
                 "TEXTMILL_LEASE_SECONDS must be more than twice TEXTMILL_HEARTBEAT_SECONDS, or one lost heartbeat loses the lease"
             )
         return self
+
+    @property
+    def findings_folder(self) -> Path:
+        """Where what calibration finds is kept."""
+        return (self.calibration_folder or self.home / "calibration").expanduser()
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Of the workers on this one's GPU: its number, from 1, and how many they are."""
+        which, _, of = self.device_share.partition("/")
+        return int(which), int(of)
 
     @property
     def fence_margin_seconds(self) -> float:

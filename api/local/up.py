@@ -91,7 +91,7 @@ class Stack:
         if options.flower_port is not None:
             self._ports["flower"] = options.flower_port or free_port()
         self._metrics = parts.MetricsPorts()
-        self._workers = [name for name, _ in workers_on(devices(), options.workers)]
+        self._workers = workers_on(devices(), options.workers)
         self._settings: StoreSettings | None = None
         self._deaths: Deaths | None = None
         self._postgres: EmbeddedPostgres | None = None
@@ -148,8 +148,7 @@ class Stack:
             parts.api_program(self._home, self._ports["api"]),
             parts.dispatcher_program(self._home, self._metrics),
         ]
-        for name, device in workers_on(devices(), self._options.workers):
-            programs.append(parts.worker_program(self._home, name, device, drain_seconds, self._metrics, self._options.preload))
+        programs += [parts.worker_program(self._home, each, drain_seconds, self._metrics, self._options.preload) for each in self._workers]
         if "flower" in self._ports:
             programs.append(parts.flower_program(self._home, self._ports["flower"]))
         return programs
@@ -219,8 +218,12 @@ class Stack:
             }
         )
 
+    @property
+    def _worker_names(self) -> list[str]:
+        return [each.name for each in self._workers]
+
     def _ended(self, part: parts.Part, pid: int) -> None:
-        if self._deaths is not None and part.name in self._workers:
+        if self._deaths is not None and part.name in self._worker_names:
             self._deaths.saw(pid)
 
     # End
@@ -229,7 +232,7 @@ class Stack:
         self._display.close()
         try:
             # The API stops taking requests while the workers finish the shards in flight; only then may what they need go.
-            self._supervisor.stop([["api", *self._workers]], lambda: self._stop.hurried)
+            self._supervisor.stop([["api", *self._worker_names]], lambda: self._stop.hurried)
             if self._deaths is not None and not self._stop.hurried:
                 self._deaths.close()
             self._supervisor.stop([["dispatcher", "flower"], ["valkey"], ["postgres"]], lambda: self._stop.hurried)

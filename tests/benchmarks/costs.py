@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     from db.settings import load as load_settings
     from tests.benchmarks.machine import describe_machine
     from workers.engines.calibration.candidates import Candidates
-    from workers.engines.contract.cpu import cpu_flags
+    from workers.machine.cpu import cpu_flags
     from workers.models import registry
     from workers.models.provision import ensure
     from workers.settings import WorkerSettings

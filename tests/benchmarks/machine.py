@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, object]:
-    from workers.engines.contract.cpu import cpu_flags
+    from workers.machine.cpu import cpu_flags
 
     return {
         "cpu": _cpu_name(),

@@ -54,7 +54,7 @@ def test_the_first_job_is_answered_in_the_safe_way_and_later_ones_in_what_anothe
     choice = choice_for(registry.get(MODEL), settings)
     found = Trial("onnx", "float32", "chosen", "the fastest", tokens_per_second=1.0, lanes=1, threads=1, budget_tokens=256)
     with ExitStack() as calibrating:
-        assert calibrating.enter_context(findings.alone(choice.home, wait=False))
+        assert calibrating.enter_context(findings.alone(choice.folder, wait=False))
         house.start_dispatcher()
         worker = house.start_worker()
         first = submit_some(house, 0)

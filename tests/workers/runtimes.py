@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from workers.arrays import Vectors
-from workers.engines.contract.cpu import BF16_FLAGS, cpu_flags
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
 from workers.inference.runtime import Runtime
+from workers.machine.cpu import BF16_FLAGS, cpu_flags
 from workers.models import registry
 from workers.models.provision import ensure
 
@@ -32,6 +32,10 @@ class Device:
     budget_tokens: int | None = None
     engine: EngineChoice = "torch"  # named, with its format, so that no test waits for a calibration
     dtype: DtypeChoice = "bfloat16" if cpu_flags() & BF16_FLAGS else "float32"
+
+    @property
+    def findings_folder(self) -> Path:
+        return self.home / "calibration"
 
 
 @pytest.fixture(scope="session")

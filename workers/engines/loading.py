@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from db.errors import TextmillError
 from workers.engines import fake
 from workers.engines.calibration.findings import Finding
-from workers.engines.contract.cpu import cores, cpu_flags
 from workers.engines.contract.engine import DecoderEngine, EncoderEngine
 from workers.engines.contract.plan import DtypeChoice, EngineChoice, EngineName, NumberFormat, Plan, plan
+from workers.machine.cores import cores
+from workers.machine.cpu import cpu_flags
 from workers.models.card import ModelCard
 from workers.models.provision import ensure, with_digest
 
@@ -25,6 +26,8 @@ log = logging.getLogger("textmill.engines")
 class EngineSettings(Protocol):
     @property
     def home(self) -> Path: ...
+    @property
+    def findings_folder(self) -> Path: ...
     @property
     def device(self) -> str: ...
     @property
@@ -115,7 +118,7 @@ def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice":
     return Choice(
         card,
         candidates,
-        settings.home,
+        settings.findings_folder,
         engine=engine,
         number_format=number_format,
         lanes=settings.lanes,

@@ -44,7 +44,7 @@ def main() -> int:
     settings = load(WorkerSettings)
     ensure_current(settings.database_url_for(Role.WORKER))
     ensure_key(settings, Role.WORKER)
-    pinned = pin(settings.device, settings.lanes)
+    pinned = pin(settings.device, settings.lanes, share=settings.share)
     log.info("device: %s", describe(pinned))
     settings = settings.model_copy(update={"device": pinned.device})
     messages.connect(settings)

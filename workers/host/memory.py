@@ -31,6 +31,11 @@ def end_at_ceiling(rows: int, *, load_seconds: float, ran_seconds: float) -> int
     return EX_PLANNED if worth_it else EX_CEILING
 
 
+def ceiling_mb(asked_mb: int | None, allowed_bytes: int | None) -> int | None:
+    """What was asked for; else nine tenths of what a container or a unit allows, so that the kernel ends nothing. None: no ceiling."""
+    return asked_mb if asked_mb is not None or allowed_bytes is None else int(NEAR * allowed_bytes) // MIB
+
+
 class Ceiling:
     """``max_mb`` None: there is none."""
 

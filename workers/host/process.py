@@ -41,13 +41,14 @@ from workers.claims.message_filter import Intake
 from workers.claims.poller import Poller
 from workers.claims.slots import KEPT_SLOTS, Slots
 from workers.host.garbage_collection import calm_the_collector
-from workers.host.memory import EX_CEILING, EX_PLANNED, IDLE_SECONDS, Ceiling, end_at_ceiling, resident_bytes
+from workers.host.memory import EX_CEILING, EX_PLANNED, IDLE_SECONDS, Ceiling, ceiling_mb, end_at_ceiling, resident_bytes
 from workers.host.presence import Progress, Pulse
 from workers.host.telling import Telling
 from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
 from workers.logs import place_of
 from workers.loop_guard import Guard
+from workers.machine.memory import allowed_bytes
 from workers.models import registry
 from workers.models.provision import is_here
 from workers.settings import WorkerSettings
@@ -92,7 +93,7 @@ class Worker:
         self._progress = Progress()
         self._consumer: Any = None
         self._telling = Telling(lambda: getattr(getattr(self._consumer, "consumer", None), "event_dispatcher", None))
-        self._ceiling = Ceiling(settings.max_memory_mb)
+        self._ceiling = Ceiling(ceiling_mb(settings.max_memory_mb, allowed_bytes()))
         self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch, changed=lambda: self._pulse.now())
         self._task = ShardLife(
             self._store,
@@ -246,7 +247,7 @@ class Worker:
     def _unload_idle(self, resident: int) -> int:
         """Lets go of models that nobody needs. Returns how much is held then."""
         if self._ceiling.near(resident) and self._runtime.calibrating is not None:
-            log.warning("calibrating would pass TEXTMILL_MAX_MEMORY_MB (%d): models run on as they do", self._ceiling.max_mb)
+            log.warning("calibrating would pass the memory ceiling (%d MiB): models run on as they do", self._ceiling.max_mb)
             self._runtime.give_up_calibration()
             return 0  # it lets go after the slice in work, and is looked at again then
         if self._ceiling.near(resident):
@@ -262,11 +263,15 @@ class Worker:
             ran_seconds = time.monotonic() - self._loaded_at
             self._exit_code = end_at_ceiling(self._progress.rows, load_seconds=self._load_seconds, ran_seconds=ran_seconds)
             if self._exit_code == EX_PLANNED:
-                log.warning("%d MiB are held, and TEXTMILL_MAX_MEMORY_MB is %d: a planned restart", resident >> 20, self._ceiling.max_mb)
+                log.warning(
+                    "%d MiB are held, and the ceiling is %d: a planned restart",
+                    resident >> 20,
+                    self._ceiling.max_mb,
+                )
                 metrics.planned_restarts.inc()
             else:
                 log.error(
-                    "%d MiB are held so soon after the start, and TEXTMILL_MAX_MEMORY_MB is %d: another start would end the same way; "
+                    "%d MiB are held so soon after the start, and the ceiling is %d: another start would end the same way; "
                     "raise TEXTMILL_MAX_MEMORY_MB, or load fewer models",
                     resident >> 20,
                     self._ceiling.max_mb,

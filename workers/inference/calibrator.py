@@ -1,7 +1,7 @@
 """Finds out how models run best on this machine, beside their work, and puts the better way in.
 
 One thread a process. It goes from slice to slice when :mod:`workers.engines.calibration.slices` says that it may. Of several processes on
-one home one calibrates, and the others take over what it found.
+one folder of findings one calibrates, and the others take over what it found.
 """
 
 import logging
@@ -144,7 +144,7 @@ class Calibrator:
     def _found(self, choice: "Choice", task: _Task) -> "Finding | None":
         """What this process or another one found. None where the process ends, or a task for a quiet hour was cut short."""
         while not self._closing.is_set():
-            with findings.alone(choice.home, wait=False) as mine:
+            with findings.alone(choice.folder, wait=False) as mine:
                 known = choice.kept()
                 if known is not None and (task.finding is None or known.tries > task.finding.tries or not known.disturbed):
                     return known

@@ -21,6 +21,7 @@ from api.local.processes.devices import devices
 from api.local.processes.ports import holder_of, is_free
 from db.errors import TextmillError
 from db.settings import Role, StoreSettings
+from workers.machine.memory import allowed_bytes
 
 if TYPE_CHECKING:
     import redis
@@ -67,16 +68,15 @@ def versions(_home: Home) -> Iterator[Finding]:
 
 
 def processor(_home: Home) -> Iterator[Finding]:
-    from workers.engines.contract.cpu import cpu_flags
     from workers.engines.contract.plan import plan
-    from workers.host.device import available_cores
-    from workers.host.device import cpu_flags as shown_flags
+    from workers.machine.cores import cores
+    from workers.machine.cpu import cpu_flags, telling_flags
 
-    made = plan("encoder", device="cpu", cpu_flags=cpu_flags(), cores=available_cores())
+    made = plan("encoder", device="cpu", cpu_flags=cpu_flags(), cores=cores())
     yield Finding(
         "cpu",
         True,
-        f"{available_cores()} cores; {' '.join(sorted(shown_flags())) or 'no flags that matter'} → models run in {made.format} on the CPU",
+        f"{cores()} cores; {' '.join(sorted(telling_flags())) or 'no flags that matter'} → models run in {made.format} on the CPU",
     )
 
 
@@ -91,13 +91,14 @@ def graphics(_home: Home) -> Iterator[Finding]:
 
 
 def memory(_home: Home) -> Iterator[Finding]:
-    found = psutil.virtual_memory()
-    enough = found.total >= MIN_MEMORY_BYTES
+    found, allowed = psutil.virtual_memory(), allowed_bytes()
+    enough = (allowed or found.total) >= MIN_MEMORY_BYTES
+    limited = "" if allowed is None else f"; this container or unit may use {allowed >> 20:,} MiB"
     yield Finding(
         "memory",
         enough,
-        f"{found.available >> 20:,} MiB of {found.total >> 20:,} MiB available",
-        "" if enough else f"Give this machine {MIN_MEMORY_BYTES >> 30} GiB or more.",
+        f"{found.available >> 20:,} MiB of {found.total >> 20:,} MiB available{limited}",
+        "" if enough else f"Give {'this machine' if allowed is None else 'it'} {MIN_MEMORY_BYTES >> 30} GiB or more.",
     )
 
 

@@ -1,32 +1,39 @@
 """One worker a device: which devices this machine has, without loading torch."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from workers.host.device import NVIDIA_GPUS, NVIDIA_NODES, gpu_names
+from workers.machine.cgroup import ROOT
+from workers.machine.gpus import installed, visible
 
 CPU: Final = "cpu"
 
 
-def devices(environment: Mapping[str, str] = os.environ, gpus: Path = NVIDIA_GPUS, nodes: Path = NVIDIA_NODES) -> list[str]:
-    """``cuda:0``, ``cuda:1``, … for the GPUs this process may use; else one CPU. TEXTMILL_DEVICE names the only one."""
-    chosen = environment.get("TEXTMILL_DEVICE", "auto")
+def devices(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> list[str]:
+    """``cuda:0``, ``cuda:1``, … for the GPUs and slices that this process may use; else one CPU. TEXTMILL_DEVICE names the only one."""
+    chosen = environment.get("TEXTMILL_DEVICE") or "auto"
     if chosen != "auto":
         return [chosen]
-    count = len(gpu_names(gpus, nodes))
-    allowed = environment.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        count = min(count, len([name for name in allowed.split(",") if name.strip()]))
-    return [f"cuda:{index}" for index in range(count)] or [CPU]
+    return [f"cuda:{place}" for place, _ in enumerate(visible(installed(root), environment))] or [CPU]
 
 
-def workers_on(available: list[str], wanted: int | None) -> list[tuple[str, str]]:
-    """Name and device of each worker: one a device, or ``wanted`` of them, dealt round the devices."""
+class Placed(NamedTuple):
+    """A worker of the stack. ``share``: which of how many on its device, as TEXTMILL_DEVICE_SHARE says it."""
+
+    name: str
+    device: str
+    share: str
+
+
+def workers_on(available: list[str], wanted: int | None) -> list[Placed]:
+    """One worker a device, or ``wanted`` of them, dealt round the devices."""
     dealt = [available[index % len(available)] for index in range(len(available) if wanted is None else wanted)]
-    named: list[tuple[str, str]] = []
+    placed: list[Placed] = []
     for index, device in enumerate(dealt):
         again = dealt[:index].count(device)
-        named.append((f"worker-{device.replace(':', '')}" + (f"-{again + 1}" if again else ""), device))
-    return named
+        name = f"worker-{re.sub(r'[^A-Za-z0-9-]', '', device)}" + (f"-{again + 1}" if again else "")
+        placed.append(Placed(name, device, f"{again + 1}/{dealt.count(device)}"))
+    return placed

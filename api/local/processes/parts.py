@@ -15,6 +15,7 @@ from typing import IO, Final, Protocol
 from api.local.home.home import Home
 from api.local.home.secret_files import read_or_make, write_private
 from api.local.processes.children import Child, open_log, spawn
+from api.local.processes.devices import Placed
 from api.local.processes.ports import LOOPBACK, free_port
 from db.settings import Role
 
@@ -151,17 +152,19 @@ def dispatcher_program(home: Home, metrics: MetricsPorts) -> Program:
     )
 
 
-def worker_program(home: Home, name: str, device: str, drain_seconds: float, metrics: MetricsPorts, preload: Sequence[str] = ()) -> Program:
+def worker_program(home: Home, worker: Placed, drain_seconds: float, metrics: MetricsPorts, preload: Sequence[str] = ()) -> Program:
     """It is ready once it has loaded ``preload``, or else TEXTMILL_MODELS."""
-    models = {"TEXTMILL_MODELS": ",".join(preload)} if preload else {}
+    told = {"TEXTMILL_DEVICE": worker.device, "TEXTMILL_DEVICE_SHARE": worker.share}
+    if preload:
+        told["TEXTMILL_MODELS"] = ",".join(preload)
     return Program(
-        name,
-        home.logs / f"{name}.log",
+        worker.name,
+        home.logs / f"{worker.name}.log",
         lambda: (
             python("workers.host.main"),
-            environment_for(home, Role.WORKER, {"TEXTMILL_DEVICE": device, "TEXTMILL_METRICS_PORT": metrics.choose(name), **models}),
+            environment_for(home, Role.WORKER, {**told, "TEXTMILL_METRICS_PORT": metrics.choose(worker.name)}),
         ),
-        ready=lambda: metrics.answers(name),
+        ready=lambda: metrics.answers(worker.name),
         grace_seconds=drain_seconds + 10.0,
         niceness=WORKER_NICENESS,
     )

@@ -22,6 +22,7 @@ from api.local.home.refusals import StackError, StackExit, folder_refusal
 from api.local.home.secret_files import read_or_make, write_private
 from api.local.processes.children import Child, open_log, spawn
 from api.local.servers.unprivileged import Unprivileged
+from workers.machine.memory import total_bytes
 
 SUPERUSER: Final = "postgres"
 MAJOR: Final = "18"
@@ -204,7 +205,7 @@ class EmbeddedPostgres:
     # Settings
 
     def _configure(self) -> None:
-        memory = psutil.virtual_memory().total
+        memory = total_bytes()
         settings = {
             "listen_addresses": "",
             "port": str(PORT),

@@ -36,7 +36,8 @@ from tests.benchmarks.peers.table import OURS, Row, as_json, goals, goals_table,
 from tests.benchmarks.peers.texts import Workload, sample, workloads
 from tests.benchmarks.peers.turns import Contender, agreement, take_turns
 from workers.arrays import Vectors
-from workers.engines.contract.cpu import cores, cpu_flags
+from workers.machine.cores import cores
+from workers.machine.cpu import cpu_flags
 from workers.models import provision, registry
 from workers.models.zero_shot import TEMPLATES, prototypes, written
 

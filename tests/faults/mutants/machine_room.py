@@ -6,6 +6,8 @@ from tests.faults.mutants.mutant import Mutant
 
 LEASE: Final = "workers/claims/lease.py"
 _LEASE_TEST: Final = "tests/unit/workers/claims/test_lease.py::"
+GPUS: Final = "workers/machine/gpus.py"
+_GPUS_TEST: Final = "tests/workers/machine/test_gpus.py::"
 _TASK_TEST: Final = "tests/workers/shard/test_life.py::"
 
 MUTANTS: Final = (
@@ -177,5 +179,33 @@ MUTANTS: Final = (
         "workers/batches/batcher.py",
         (("                if len(answers) != len(rows):\n", "                if False:\n"),),
         ("tests/unit/workers/batches/test_batcher.py::test_too_few_answers_fail_no_neighbour",),
+    ),
+    Mutant(
+        "hidden-gpus",
+        "what means nothing in CUDA_VISIBLE_DEVICES hides what stands behind it",
+        GPUS,
+        (("is None:\n            break", "is None:\n            continue"),),
+        (f"{_GPUS_TEST}test_what_cuda_visible_devices_leaves",),
+    ),
+    Mutant(
+        "gpu-of-the-machine",
+        "a worker is pinned beside the GPU that a scheduler chose",
+        "workers/host/device.py",
+        (("if device.is_same(chosen)), None)", "), 0)"),),
+        ("tests/workers/host/test_device.py::test_the_gpu_that_a_scheduler_chose_is_the_one_that_is_pinned_to_and_named",),
+    ),
+    Mutant(
+        "gpus-share-a-node",
+        "several GPUs of a node share its cores",
+        "workers/host/device.py",
+        (("part = shared_out(near, whole_cores(allowed, root))[place]", "part = near[place]"),),
+        ("tests/workers/host/test_device.py::test_slices_of_one_gpu_share_its_cpus",),
+    ),
+    Mutant(
+        "nested-groups",
+        "the lowest limit on the way to the root counts",
+        "workers/machine/cgroup.py",
+        (("    while group != top:", "    while False:"),),
+        ("tests/unit/workers/machine/test_cgroup.py::test_the_lowest_limit_on_the_way_to_the_root_counts",),
     ),
 )

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.gpu.card import Card, cards
+from tests.gpu.card import cards
 from tests.gpu.finding import CannotRun, Finding, Setting
-from workers.host.device import PCI_DEVICES, parse_cpulist
+from workers.machine.cores import read_cpulist
+from workers.machine.gpus import Device, devices, installed
 
+BUS = Path("/sys/bus/pci/devices")
 SEES = """
 import json, os, sys
 from workers.host.device import pin
@@ -37,6 +39,9 @@ except SettingsError:
 """
 
 
+HIDING = ("-1", "NoDevFiles", "63", "63,0", "0,0")  # values of CUDA_VISIBLE_DEVICES that leave nothing
+
+
 def run(setting: Setting) -> Finding:
     found = Finding()
     seen = _ask(SEES, "cpu")
@@ -45,6 +50,9 @@ def run(setting: Setting) -> Finding:
     found.check("OpenMP has a lane's threads", int(threads) == a_lane and a_lane * lanes <= max(cores, lanes), threads)
     found.check("a GPU that is not there is refused", _refuses("cuda:63"))
     found.check("pinning after torch is refused", _refuses("cpu", before="import torch"))
+    for hiding in HIDING:
+        seen = _ask(SEES, "auto", CUDA_VISIBLE_DEVICES=hiding)
+        found.check(f"CUDA_VISIBLE_DEVICES={hiding} leaves the CPU", seen["device"] == "cpu" and seen["seen"] == 0, seen["device"])
     if setting.on_gpu:
         _gpus(found)
     return found
@@ -55,35 +63,53 @@ def _gpus(found: Finding) -> None:
     if not listed:
         raise CannotRun("nvidia-smi does not list the GPUs, so there is nothing to hold torch's view against")
     found.figures["gpus"] = len(listed)
-    narrowed = os.environ.get("CUDA_VISIBLE_DEVICES") is not None
-    if narrowed:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
         found.notes.append("CUDA_VISIBLE_DEVICES is set here, so only what it allows was pinned")
         return
-    for card in listed:
-        seen = _ask(SEES, f"cuda:{card.index}")
-        found.check(f"cuda:{card.index} is the only GPU seen", seen["seen"] == 1, seen["seen"])
-        found.check("in the order of the bus", seen["order"] == "PCI_BUS_ID", seen["order"])
-        if seen["uuid"] and not card.mig:
-            found.check(f"it is nvidia-smi's number {card.index}", card.uuid.endswith(seen["uuid"]), f"{seen['name']}")
-        _near(card, seen, found)
-    if not listed[-1].mig:
-        seen = _ask(SEES, "cuda:0", CUDA_VISIBLE_DEVICES=listed[-1].uuid)
-        found.check("of the GPUs a scheduler allows, the first", listed[-1].uuid.endswith(seen["uuid"] or "unknown"), seen["uuid"])
-        found.check("one beyond them is refused", _refuses("cuda:1", CUDA_VISIBLE_DEVICES=listed[-1].uuid))
-    from api.local.processes.devices import devices
+    there = installed()
+    facts = [(gpu.index, gpu.uuid, gpu.pci) for gpu in there]
+    found.check("nvidia-smi's GPUs are found", facts == [(card.index, card.uuid, card.pci) for card in listed], len(facts))
+    all_devices = devices(there)
+    found.figures["devices"] = len(all_devices)
+    worked_on: dict[str, set[int]] = {}
+    for place, device in enumerate(all_devices):
+        seen = _ask(SEES, f"cuda:{place}")
+        found.check(f"{device.name} is the only device seen", seen["seen"] == 1 and seen["device"] == device.name, seen["device"])
+        found.check(f"{device.name}: in the order of the bus", seen["order"] == "PCI_BUS_ID", seen["order"])
+        worked_on[device.name] = set(seen["cores"])
+        if device.gpu is not None and not device.gpu.cut:
+            _by_other_names(device, seen, found)
+        _near(device, seen, found)
+    shared = [one for one in worked_on.values() for other in worked_on.values() if one is not other and one & other]
+    enough = len(os.sched_getaffinity(0)) >= 2 * len(all_devices)
+    found.check("no two are worked for on the same core", not shared or not enough, f"{len(os.sched_getaffinity(0))} cores")
+    from api.local.processes.devices import devices as of_up
 
-    found.check("`textmill up` starts a worker a GPU", devices() == [f"cuda:{card.index}" for card in listed], devices())
+    found.check("`textmill up` starts a worker a device", len(of_up()) == len(all_devices), of_up())
 
 
-def _near(card: Card, seen: dict[str, Any], found: Finding) -> None:
-    beside = PCI_DEVICES / card.pci / "local_cpulist"
+def _by_other_names(device: Device, seen: dict[str, Any], found: Finding) -> None:
+    """A whole GPU, as nvidia-smi's number and its UUID, whole and cut short, name it."""
+    assert device.gpu is not None
+    uuid = device.gpu.uuid
+    if seen["uuid"]:
+        found.check(f"{device.name} is nvidia-smi's number {device.gpu.index}", uuid.endswith(seen["uuid"]), seen["name"])
+    for name in (str(device.gpu.index), uuid, uuid[:12]):
+        again = _ask(SEES, "cuda:0", CUDA_VISIBLE_DEVICES=name)
+        same = all(again[fact] == seen[fact] for fact in ("device", "uuid", "cores"))
+        found.check(f"CUDA_VISIBLE_DEVICES={name[:12]} is {device.name}", same, again["device"])
+    found.check("one beyond it is refused", _refuses("cuda:1", CUDA_VISIBLE_DEVICES=uuid))
+
+
+def _near(device: Device, seen: dict[str, Any], found: Finding) -> None:
+    pci = device.gpu.pci if device.gpu is not None else ""
     try:
-        near = parse_cpulist(Path(beside).read_text()) & os.sched_getaffinity(0)
+        near = read_cpulist((BUS / pci / "local_cpulist").read_text()) & os.sched_getaffinity(0)
     except (OSError, ValueError):
-        found.notes.append(f"the kernel does not say which cores are beside {card.pci}: the affinity is left alone")
+        found.notes.append(f"the kernel does not say which cores are beside {pci}: all count as near")
         return
-    expected = near or os.sched_getaffinity(0)
-    found.check(f"cuda:{card.index} is worked for on the cores beside it", set(seen["cores"]) == expected, f"{len(seen['cores'])} cores")
+    cores = set(seen["cores"])
+    found.check(f"{device.name} is worked for on cores beside it", bool(cores) and (not near or cores <= near), f"{len(cores)} cores")
 
 
 def _ask(code: str, device: str, **environment: str) -> Any:

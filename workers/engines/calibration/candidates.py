@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from workers.batches.policy import Policy
-from workers.engines.contract.cpu import BF16_FLAGS
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import CPU_ENCODER, CPU_PADDED_ENCODER, EngineName, NumberFormat
 from workers.engines.encoders.architecture import Architecture, NotOfThisShape, read
+from workers.machine.cpu import BF16_FLAGS
 from workers.models.card import ModelCard
 
 VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})

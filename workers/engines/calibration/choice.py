@@ -11,14 +11,16 @@ from workers.engines.calibration.choosing import calibrate, calibration, plan_of
 from workers.engines.calibration.findings import Finding
 from workers.engines.calibration.slices import MOST_TRIES
 from workers.engines.calibration.trials import Slices
-from workers.engines.contract.cpu import cores, cpu_flags
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import EngineName, NumberFormat, Plan, overridden, plan
+from workers.machine.cores import cores
+from workers.machine.cpu import cpu_flags
 from workers.models.card import ModelCard
 
 
 class Choice:
-    """Parameters: ``engine`` and ``number_format`` narrow it, None leaves both open; ``lanes`` and ``budget_tokens`` win over any finding.
+    """Parameters: ``folder`` keeps what is found; ``engine`` and ``number_format`` narrow it, None leaves both open; ``lanes`` and
+    ``budget_tokens`` win over any finding.
 
     Raises TextmillError "engine_not_available" where nothing of what was asked for runs here.
     """
@@ -27,7 +29,7 @@ class Choice:
         self,
         card: ModelCard,
         candidates: Candidates,
-        home: Path,
+        folder: Path,
         *,
         engine: EngineName | None,
         number_format: NumberFormat | None,
@@ -36,7 +38,7 @@ class Choice:
     ) -> None:
         self._card = card
         self._candidates = candidates
-        self.home = home.expanduser()
+        self.folder = folder
         self._engine = engine
         self._format = number_format
         self._lanes = lanes
@@ -50,7 +52,7 @@ class Choice:
 
     def kept(self) -> Finding | None:
         """What this machine knows: the finding that it keeps, or None."""
-        return findings.find(self.home, self._key)
+        return findings.find(self.folder, self._key)
 
     def is_open(self, finding: Finding | None) -> bool:
         """Whether there is more to find out than this."""
@@ -80,18 +82,18 @@ class Choice:
             cores=cores(),
             engine=self._engine,
             number_format=self._format,
-            attempts=findings.attempts(self.home, self._key),
+            attempts=findings.attempts(self.folder, self._key),
         )
 
     def keep(self, found: Finding, before: Finding | None) -> Finding:
         """Keeps it, counted. ``before``: the finding that it takes the place of."""
         counted = replace(found, tries=1 if before is None else before.tries + 1)
-        findings.keep(self.home, self._key, counted)
+        findings.keep(self.folder, self._key, counted)
         return counted
 
     def find_out(self, *, anew: bool = False) -> Finding:
         """In the foreground: what is kept, or else a new one, which then is."""
-        with findings.alone(self.home):
+        with findings.alone(self.folder):
             known = None if anew else self.kept()
             if known is not None:
                 return known
@@ -102,7 +104,7 @@ class Choice:
                 cores=cores(),
                 engine=self._engine,
                 number_format=self._format,
-                attempts=None if anew else findings.attempts(self.home, self._key),
+                attempts=None if anew else findings.attempts(self.folder, self._key),
             )
             return self.keep(found, None)
 

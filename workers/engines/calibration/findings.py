@@ -1,7 +1,8 @@
-"""What a calibration found, and where it is kept: <home>/calibration/, one file for each machine, model, set of versions and core count."""
+"""What a calibration found, and how it is kept: in a folder, one file for each machine, model, set of versions and core count."""
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import threading
@@ -15,11 +16,13 @@ from typing import Final, Literal
 from filelock import FileLock, Timeout
 
 from workers.engines.calibration.attempts import Attempts
-from workers.engines.contract.cpu import CAPS
 from workers.engines.contract.plan import EngineName, NumberFormat
+from workers.machine.cpu import CAPS
 
 LAYOUT: Final = 3  # of a stored finding, and of how it is found: a higher one makes findings anew
 PACKAGES: Final = ("torch", "openvino", "onnxruntime", "onnx", "tokenizers", "transformers", "textmill")
+
+log = logging.getLogger("textmill.engines")
 
 Verdict = Literal["chosen", "slower", "disagrees", "not here"]
 
@@ -61,36 +64,42 @@ class Finding:
         return next(trial for trial in self.trials if trial.verdict == "chosen")
 
 
-def find(home: Path, key: str) -> Finding | None:
+def find(folder: Path, key: str) -> Finding | None:
     """A finding made before under this key; None where there is none or it cannot be read."""
     try:
-        stored = json.loads(_path(home, key).read_text())
+        stored = json.loads(_path(folder, key).read_text())
         return Finding(**{**stored, "trials": tuple(Trial(**trial) for trial in stored["trials"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def keep(home: Path, key: str, finding: Finding) -> None:
-    """Whole or not at all. A home that cannot be written to only means that the next process calibrates again."""
-    path = _path(home, key)
+def keep(folder: Path, key: str, finding: Finding) -> None:
+    """Whole or not at all. A folder that cannot be written to only means that the next process calibrates again, and is told."""
+    path = _path(folder, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
         half.write_text(json.dumps(asdict(finding), indent=1))
         half.replace(path)
-    except OSError:
-        return
+    except OSError as error:
+        log.warning(
+            "%s: what calibration found cannot be kept in %s (%s), so each start finds it out anew; give TEXTMILL_CALIBRATION_FOLDER a "
+            "folder that can be written to and stays",
+            finding.model,
+            folder,
+            error.strerror or "the operating system refused",
+        )
 
 
 @contextmanager
-def alone(home: Path, *, wait: bool = True) -> Iterator[bool]:
-    """One calibration at a time on this home; without a lock where it cannot be written to. False where another process has it and `wait`
+def alone(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """One calibration at a time on this folder; without a lock where it cannot be written to. False where another process has it and `wait`
     is off."""
     with ExitStack() as held:
         mine = True
         try:
-            (home / "calibration").mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(home / "calibration" / ".lock", blocking=wait, fallback_to_soft=False))
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / ".lock", blocking=wait, fallback_to_soft=False))
         except Timeout:
             mine = False
         except OSError:
@@ -98,8 +107,8 @@ def alone(home: Path, *, wait: bool = True) -> Iterator[bool]:
         yield mine
 
 
-def attempts(home: Path, key: str) -> Attempts:
-    return Attempts(_path(home, key).with_suffix(".tried"))
+def attempts(folder: Path, key: str) -> Attempts:
+    return Attempts(_path(folder, key).with_suffix(".tried"))
 
 
 def key_of(weights: str, flags: frozenset[str], cores: int, *, engine: str | None, number_format: str | None) -> str:
@@ -119,8 +128,8 @@ def key_of(weights: str, flags: frozenset[str], cores: int, *, engine: str | Non
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
 
 
-def _path(home: Path, key: str) -> Path:
-    return home / "calibration" / f"{key}.json"
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{key}.json"
 
 
 def _cpu_model() -> str:

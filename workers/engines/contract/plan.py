@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from workers.batches.policy import Policy
-from workers.engines.contract.cpu import BF16_FLAGS
+from workers.machine.cpu import BF16_FLAGS
 
 Format = Literal["float32", "bfloat16"]
 NumberFormat = Literal["float32", "bfloat16", "int8"]

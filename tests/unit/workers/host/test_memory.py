@@ -1,12 +1,20 @@
 import pytest
 
-from workers.host.memory import EX_CEILING, EX_PLANNED, MIB, SETTLED_SECONDS, Ceiling, end_at_ceiling, resident_bytes
+from workers.host.memory import EX_CEILING, EX_PLANNED, MIB, SETTLED_SECONDS, Ceiling, ceiling_mb, end_at_ceiling, resident_bytes
 
 
 def test_a_ceiling_is_passed_above_it_and_none_never() -> None:
     assert Ceiling(100).passed_by(100 * MIB + 1)
     assert not Ceiling(100).passed_by(100 * MIB)
     assert not Ceiling(None).passed_by(1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("asked_mb", "allowed_bytes", "ceiling"),
+    [(None, None, None), (500, None, 500), (500, 100 * MIB, 500), (None, 1000 * MIB, 900)],
+)
+def test_without_a_ceiling_that_of_the_container_counts(asked_mb: int | None, allowed_bytes: int | None, ceiling: int | None) -> None:
+    assert ceiling_mb(asked_mb, allowed_bytes) == ceiling
 
 
 @pytest.mark.parametrize(

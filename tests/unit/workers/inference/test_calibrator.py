@@ -52,7 +52,7 @@ class Scripted(Activity):
 class FakeChoice:
     """Finds ``finding`` after some slices of half a second each. ``during`` runs in each slice."""
 
-    home: Path
+    folder: Path
     clock: Clock
     finding: Finding = FOUND
     during: Callable[[int], object] = lambda _number: None
@@ -186,7 +186,7 @@ def test_what_another_process_finds_is_taken_over(house: House, monkeypatch: pyt
         return False
 
     monkeypatch.setattr(house.calibrator._closing, "wait", look)
-    with findings.alone(house.choice.home):
+    with findings.alone(house.choice.folder):
         house.run()
     assert looks == [0]
     assert house.choice.began == []
@@ -228,7 +228,7 @@ def test_work_that_comes_cuts_a_second_look_short_and_gives_the_lock_away(house:
             house.activity.script = [look]
 
     def look() -> None:
-        with findings.alone(house.choice.home, wait=False) as mine:
+        with findings.alone(house.choice.folder, wait=False) as mine:
             free.append(mine)
 
     house.choice.during = come

@@ -27,13 +27,14 @@ from workers.engines.calibration.choosing import calibrate, plan_of
 from workers.engines.calibration.findings import Finding
 from workers.engines.calibration.held_texts import held_texts
 from workers.engines.calibration.slices import MOST_TRIES
-from workers.engines.contract.cpu import cpu_flags
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import plan
 from workers.engines.encoders.torch_encoder import TorchEncoder
+from workers.machine.cpu import cpu_flags
 from workers.models import registry
 from workers.models.folders import local_model
 from workers.models.provision import with_digest
+from workers.settings import WorkerSettings
 
 ALL_FLAGS = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_vnni"})
 
@@ -272,16 +273,26 @@ def test_a_finding_is_bound_to_machine_model_and_what_was_asked(monkeypatch: pyt
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model": 1}', '{"trials": [{"engine": "torch"}]}'])
 def test_a_half_written_finding_is_never_read(content: str, tmp_path: Path) -> None:
-    (tmp_path / "calibration").mkdir()
-    (tmp_path / "calibration" / "key.json").write_text(content)
+    (tmp_path / "key.json").write_text(content)
     assert findings.find(tmp_path, "key") is None
 
 
-def test_a_home_that_cannot_be_written_to_still_calibrates(candidates: Candidates, tmp_path: Path) -> None:
-    (tmp_path / "calibration").write_text("in the way")
-    with findings.alone(tmp_path):
-        findings.keep(tmp_path, "key", quick(candidates))
-    assert findings.find(tmp_path, "key") is None
+def test_a_folder_that_cannot_be_written_to_still_calibrates_and_says_what_that_costs(
+    candidates: Candidates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "calibration"
+    folder.write_text("in the way")
+    with findings.alone(folder):
+        findings.keep(folder, "key", quick(candidates))
+    assert findings.find(folder, "key") is None
+    assert f"cannot be kept in {folder} (" in caplog.text
+    assert "give TEXTMILL_CALIBRATION_FOLDER a folder that can be written to" in caplog.text
+
+
+def test_what_was_found_is_kept_where_it_is_told_to(tmp_path: Path) -> None:
+    home = WorkerSettings(home=tmp_path)
+    assert home.findings_folder == tmp_path / "calibration"
+    assert home.model_copy(update={"calibration_folder": tmp_path / "kept"}).findings_folder == tmp_path / "kept"
 
 
 def test_two_processes_do_not_calibrate_at_once(tmp_path: Path) -> None:

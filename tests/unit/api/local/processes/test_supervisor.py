@@ -1,7 +1,6 @@
-"""Restarts, the supervisor's order of things, and which devices get a worker: with a clock in hand and no process."""
+"""Restarts and the supervisor's order of things: with a clock in hand and no process."""
 
 import signal
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from api.local.home.instance import ProcessName
 from api.local.home.refusals import StackError
 from api.local.processes.children import Child
-from api.local.processes.devices import devices, workers_on
 from api.local.processes.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
 from api.local.processes.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
 from workers.host.memory import EX_CEILING, EX_PLANNED
@@ -239,24 +237,6 @@ def test_how_a_process_ended_is_said_in_words() -> None:
     assert ended_how(-signal.SIGSEGV, "") == "killed by SIGSEGV"
     assert ended_how(-signal.SIGKILL, "") == "killed by SIGKILL, perhaps for want of memory"
     assert ended_how(2, "no such database") == "it ended with exit code 2 (no such database)"
-
-
-def test_every_gpu_gets_a_worker_and_a_machine_without_one_gets_one_on_the_cpu(tmp_path: Path) -> None:
-    for address in ("0000:3b:00.0", "0000:5e:00.0", "0000:86:00.0"):
-        (tmp_path / address).mkdir()
-    nodes = tmp_path / "dev"
-    assert devices({}, tmp_path) == ["cuda:0", "cuda:1", "cuda:2"]
-    assert devices({"CUDA_VISIBLE_DEVICES": "2,0"}, tmp_path) == ["cuda:0", "cuda:1"]
-    assert devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == ["cpu"]
-    assert devices({"TEXTMILL_DEVICE": "cuda:1"}, tmp_path) == ["cuda:1"]
-    assert devices({}, tmp_path / "none", nodes) == ["cpu"]
-    nodes.mkdir()
-    for name in ("nvidia0", "nvidia1", "nvidiactl"):  # of a container that hides the driver's folder
-        (nodes / name).touch()
-    assert devices({}, tmp_path / "none", nodes) == ["cuda:0", "cuda:1"]
-    assert workers_on(["cuda:0", "cuda:1"], None) == [("worker-cuda0", "cuda:0"), ("worker-cuda1", "cuda:1")]
-    assert workers_on(["cpu"], 2) == [("worker-cpu", "cpu"), ("worker-cpu-2", "cpu")]
-    assert workers_on(["cpu"], 0) == []
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:

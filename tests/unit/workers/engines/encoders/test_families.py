@@ -13,8 +13,8 @@ from tests.workers.families import FAMILIES, LABELS, PACKED, POSITIONS, WORDS, m
 from tests.workers.runtimes import Device
 from workers.arrays import Ids, Vectors
 from workers.engines.calibration.candidates import Candidates
-from workers.engines.contract.cpu import cpu_flags
 from workers.inference.runtime import Runtime
+from workers.machine.cpu import cpu_flags
 from workers.models import registry
 from workers.models.card import ModelCard
 from workers.models.folders import local_model

@@ -1,4 +1,4 @@
-"""What the CPU of this process can do: its cores and the feature flags that decide which arithmetic is fast. Light: no torch."""
+"""What the CPU can do: the feature flags that decide which arithmetic is fast."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,10 @@ def all_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(flags.split())
 
 
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
+TELLING: Final = frozenset(
+    {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16", "i8mm"}
+)
 
 
 # Variables that forbid torch and oneDNN instructions which the CPU has, and what is left at each of their values.
@@ -34,6 +37,6 @@ def cpu_flags(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
     return flags
 
 
-def cores() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0))
+def telling_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Of the CPU's own, those that decide which arithmetic is fast: for people."""
+    return all_cpu_flags(cpuinfo) & TELLING
