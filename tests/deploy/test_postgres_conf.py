@@ -112,9 +112,9 @@ def test_nobody_gets_in_without_tls(running: Running) -> None:
         running.connect("127.0.0.1")
 
 
-def test_the_roles_that_may_log_in_are_the_ones_textmill_has() -> None:
+def test_the_roles_that_may_log_in_are_the_ones_textmill_has_and_the_one_for_backups() -> None:
     named = set(re.findall(r"^hostssl\s+textmill\s+(\w+)", (CONF / "pg_hba.conf").read_text(), re.MULTILINE))
-    assert named == {role.login for role in Role}
+    assert named == {role.login for role in Role} | {"textmill_backup"}
 
 
 def test_a_failing_statement_leaves_nothing_of_itself_in_the_log(running: Running) -> None:

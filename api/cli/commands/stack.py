@@ -252,6 +252,20 @@ def bootstrap() -> int:
     return StackExit.OK
 
 
+@db_app.command("backup")
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder, best on another disk.", file_okay=False)],
+) -> int:
+    """Back up the database of the running stack, and check the backup. It opens with the key file alone, which is not in it."""
+    from api.cli.terminal.terminal import say
+    from api.local.servers.backup import back_up
+
+    home = _home()
+    back_up(home, folder)
+    say(f"{folder} holds the database. What opens it does not lie there: keep a copy of {home.path / 'keys'} elsewhere.")
+    return StackExit.OK
+
+
 @db_app.command("tenant")
 def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people; it is stored sealed.")]) -> int:
     """Make a tenant and its first API key, with every scope, and print the key. It is shown this once and kept nowhere.

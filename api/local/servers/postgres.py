@@ -224,7 +224,7 @@ class EmbeddedPostgres:
         }
         self._write("postgresql.conf", _rendered(settings))
         # The socket's folder keeps other users out; a role's password keeps one part of textmill out of another's rights.
-        self._write("pg_hba.conf", "local all all scram-sha-256\n")
+        self._write("pg_hba.conf", f"local all all scram-sha-256\nlocal replication {SUPERUSER} scram-sha-256\n")  # the second: for backups
 
     def _write(self, name: str, text: str) -> None:
         path = self.data / name
