@@ -16,6 +16,7 @@ from api.reference.metrics import PARTS as METRICS
 from api.reference.metrics import names
 from api.reference.routes import all_routes, shown_path
 from api.reference.settings import PARTS as SETTINGS
+from db.settings import Role
 
 ROOT = Path(__file__).parents[4]
 README = Page("readme", (ROOT / "README.md").read_text())
