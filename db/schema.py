@@ -349,6 +349,9 @@ audit_events = Table(  # append only
     Column("request_id", Text),
     Column("origin", INET),
     Column("model_version", Text),
+    Column(
+        "xact", BigInteger, server_default=text("pg_current_xact_id()::text::bigint")
+    ),  # which transaction it opens the sealed tables to
     PrimaryKeyConstraint("tenant_id", "event_id"),
     Index("audit_events_by_time", "tenant_id", "at"),
     Index("audit_events_by_action", "tenant_id", "action", "at"),

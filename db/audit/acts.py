@@ -9,6 +9,7 @@ from db.actors import Actor
 from db.audit.events import About, record
 from db.connect import Store
 from db.errors import KeyEnded, NotFound
+from db.sealing.cells import Sealer
 
 if TYPE_CHECKING:
     from db.actors import Lease
@@ -38,6 +39,13 @@ def record_work(conn: Connection, store: Store, lease: "Lease", action: str, **a
     """Records what the holder of ``lease`` does for its job, in the transaction that does it. Returns the event's id."""
     about["job_id"] = lease.job_id
     return record(conn, tenant_id=lease.tenant_id, component=store.role.value, action=action, **about)
+
+
+def tenant_sealer(conn: Connection, store: Store, actor: Actor) -> Sealer:
+    """The tenant's own sealer, for an act that has nothing on record yet: where its key must be read, that is."""
+    if store.keyring.cached(actor.tenant_id, "tenant", actor.tenant_id) is None:
+        record_act(conn, store, actor, "key.read", object_kind="tenant", object_id=actor.tenant_id)
+    return store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
 
 
 def record_denied(store: Store, actor: Actor, action: str, *, object_kind: str | None = None, object_id: UUID | None = None) -> None:

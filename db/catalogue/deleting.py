@@ -22,6 +22,7 @@ def delete_versions(store: Store, actor: Actor, kind: Kind, address: str) -> Del
     """Raises NotFound where the address means nothing."""
     columns = kind.table.c
     with store.transaction(tenant=actor.tenant_id) as conn:
+        record_act(conn, store, actor, f"{kind.word}.read", object_kind=kind.word)  # which versions these are is told by their names
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         lock_versions(conn, actor.tenant_id)
         ids = ids_of(conn, kind, actor.tenant_id, sealer, address)

@@ -66,6 +66,7 @@ def store_head(
     a commit in doubt the first one stays, for a job may have begun with it. Raises LeaseLost."""
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
         shards.lock_lease(conn, lease)
+        record_work(conn, store, lease, "head.write", object_kind="head", object_id=head_id, model_version=digest)
         own = (models.c.tenant_id == lease.tenant_id, models.c.model_id == head_id)
         stored = conn.execute(select(models.c.number, models.c.version).where(*own)).one_or_none()
         if stored is not None:
@@ -90,7 +91,6 @@ def store_head(
                 weights_sealed=sealer.seal("models.weights", head_id, weights),
             )
         )
-        record_work(conn, store, lease, "head.write", object_kind="head", object_id=head_id, model_version=digest)
     return StoredHead(following.number, digest)
 
 

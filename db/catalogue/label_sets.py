@@ -43,6 +43,7 @@ def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], 
         return newest
     label_set_id = uuid4()
     with store.transaction(tenant=actor.tenant_id) as conn:
+        record_act(conn, store, actor, "label_set.put", object_kind="label_set", object_id=label_set_id)
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         name_hmac = LABEL_SETS.hmac(sealer, name)
         following = next_version(conn, LABEL_SETS, actor.tenant_id, name_hmac)
@@ -58,7 +59,6 @@ def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], 
             )
             .returning(label_sets.c.created_at)
         ).scalar_one()
-        record_act(conn, store, actor, "label_set.put", object_kind="label_set", object_id=label_set_id)
     return LabelSetRecord(label_set_id, name, following.number, list(labels), _listed(templates), created_at)
 
 

@@ -77,12 +77,12 @@ def read_for_worker(
     this name. None where there is none or the lease is lost. ``sealed``: columns beside ``columns`` that are to be opened."""
     own = kind.table.c
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+        object_id: UUID | None = pinned and pinned.id
+        event_id = record_work(conn, store, lease, f"{kind.word}.read", object_kind=kind.word, object_id=object_id)
         try:
             sealer = store.keyring.sealer(conn, lease.tenant_id, "tenant", lease.tenant_id)
         except NotFound:
             return None
-        object_id: UUID | None = pinned and pinned.id
-        event_id = record_work(conn, store, lease, f"{kind.word}.read", object_kind=kind.word, object_id=object_id)
         which = (kind.id == pinned.id,) if pinned is not None else (own.number == 1, own.name_hmac == kind.hmac(sealer, name))
         row = conn.execute(select(*columns, *sealed).where(own.tenant_id == lease.tenant_id, *which)).one_or_none()
         if row is None:

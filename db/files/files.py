@@ -55,6 +55,7 @@ def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_
     """Opens an upload: the file, its key, its event. :class:`db.files.rows.RowWriter` fills it."""
     file_id = uuid4()
     with store.transaction(tenant=actor.tenant_id) as conn:
+        record_act(conn, store, actor, "file.create", object_kind="file", object_id=file_id)
         sealer = store.keyring.new_data_key(conn, actor.tenant_id, "file", file_id)
         created = conn.execute(
             insert(files)
@@ -68,7 +69,7 @@ def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_
             )
             .returning(files)
         ).one()
-        record_act(conn, store, actor, "file.create", object_kind="file", object_id=file_id)
+    store.keyring.keep(sealer)
     return file_record(created, name)
 
 
@@ -89,15 +90,17 @@ def delete_file(store: Store, actor: Actor, file_id: UUID) -> bool:
     """False where it is out of sight, and its rows go page by page from now on. Raises NotFound, or Conflict (``file_in_use``) while a job
     that has not ended reads it."""
     with store.transaction(tenant=actor.tenant_id) as conn:
+        record_act(conn, store, actor, "file.delete", object_kind="file", object_id=file_id)
         found = conn.execute(
             select(files.c.file_id).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id, _VISIBLE).with_for_update()
         ).one_or_none()
-        if found is not None:
+        if found is None:
+            conn.rollback()  # of the event, too: the refusal is on record
+        else:
             if conn.execute(select(exists().where(*_of_file(actor.tenant_id, file_id), jobs.c.state.in_(sorted(LIVE_JOBS))))).scalar_one():
                 raise Conflict(
                     code="file_in_use", message="A batch that has not ended reads this file: cancel the batch, or wait for its end."
                 )
-            record_act(conn, store, actor, "file.delete", object_kind="file", object_id=file_id)
             gone = erase(conn, actor.tenant_id, file_id)
     if found is None:
         raise no_such_file(store, actor, "file.delete", file_id)

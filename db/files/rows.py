@@ -12,7 +12,7 @@ from sqlalchemy import Row, text
 from db import bulk
 from db.actors import Actor
 from db.audit.acts import record_act
-from db.audit.events import record_digest
+from db.audit.events import About, record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
 from db.files.doubles import Doubles
@@ -140,6 +140,10 @@ class RowWriter:
         strict = self._file.purpose == "batch"
         doubled = self._mark(doubles) if strict else 0
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+            if self._next_idx:
+                self._record(conn, "file.write", range(self._next_idx))
+            else:
+                self._record(conn, "file.refuse")
             row_count = conn.execute(_LOCK, self._key).scalar_one_or_none()
             if row_count is None:
                 raise _upload_gone()
@@ -147,9 +151,7 @@ class RowWriter:
                 sealed = seal_names(self._sealer or self._find_sealer(), self._file.file_id, names)
                 told_now = {"size": size_bytes, "content": content_bytes, "names": sealed, "defects": doubled}
                 finished = conn.execute(_FINISH, {**self._key, **told_now}).one()
-                self._record(conn, "file.write", end_idx=row_count)
             else:
-                self._record(conn, "file.refuse")
                 erase(conn, self._actor.tenant_id, self._file.file_id)
         if not row_count:
             raise StoreError(code="empty_file", message="The file has no rows.", status=400)
@@ -158,8 +160,10 @@ class RowWriter:
     def abort(self) -> None:
         """Removes an upload that will not be finished. Does nothing where it is gone or finished."""
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
-            if conn.execute(_LOCK, self._key).scalar_one_or_none() is not None:
-                self._record(conn, "file.abort")
+            self._record(conn, "file.abort")
+            if conn.execute(_LOCK, self._key).scalar_one_or_none() is None:
+                conn.rollback()  # of the event, too: nothing was aborted
+            else:
                 erase(conn, self._actor.tenant_id, self._file.file_id)
 
     def _mark(self, idxs: Sequence[int]) -> int:
@@ -168,6 +172,7 @@ class RowWriter:
         for first in range(0, len(idxs), MARKED_AT_ONCE):
             page = idxs[first : first + MARKED_AT_ONCE]
             with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+                self._record(conn, "rows.mark", range(page[0], page[-1] + 1))
                 if conn.execute(_LOCK, self._key).one_or_none() is None:
                     raise _upload_gone()
                 marked += conn.execute(_MARK_DOUBLES, {**self._key, "idxs": page}).rowcount
@@ -185,6 +190,7 @@ class RowWriter:
             "defects": len(rows) - defects.count(None),
         }
         with self._store.transaction(tenant=self._actor.tenant_id) as conn:
+            self._record(conn, "rows.write", range(self._next_idx, self._next_idx + len(rows)))
             if conn.execute(_COUNT, counted).rowcount != 1:  # also the lock that keeps deletion and purge out
                 raise _upload_gone()
             bulk.stage(conn, _STAGING, staged)
@@ -193,15 +199,19 @@ class RowWriter:
         self._next_idx += len(rows)
 
     def _find_sealer(self) -> Sealer:
-        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
-            self._sealer = self._store.keyring.sealer(conn, self._actor.tenant_id, "file", self._file.file_id)
-        return self._sealer
+        tenant_id, file_id, keyring = self._actor.tenant_id, self._file.file_id, self._store.keyring
+        if (sealer := keyring.cached(tenant_id, "file", file_id)) is None:
+            with self._store.transaction(tenant=tenant_id) as conn:
+                self._record(conn, "key.read")
+                sealer = keyring.sealer(conn, tenant_id, "file", file_id)
+        self._sealer = sealer
+        return sealer
 
-    def _record(self, conn: Any, action: str, end_idx: int | None = None) -> None:
-        first_idx = None if end_idx is None else 0
-        record_act(
-            conn, self._store, self._actor, action, object_kind="file", object_id=self._file.file_id, first_idx=first_idx, end_idx=end_idx
-        )
+    def _record(self, conn: Any, action: str, idxs: range | None = None) -> None:
+        about: About = {"object_kind": "file", "object_id": self._file.file_id}
+        if idxs is not None:
+            about |= {"first_idx": idxs.start, "end_idx": idxs.stop}
+        record_act(conn, self._store, self._actor, action, **about)
 
 
 def iter_rows(store: Store, actor: Actor, file_id: UUID, *, page: int = 512) -> Iterator[StoredRow]:

@@ -126,11 +126,13 @@ def list_files(
     page: list[Row[Any]] = []
     listed: list[ResultFile | tuple[Sealer, Row[Any]]] = []
     with store.transaction(tenant=actor.tenant_id) as conn:
+        event_id = record_act(conn, store, actor, "file.list")
         if after is not None:
             named = {"tenant": actor.tenant_id, "id": after.id}
             at = conn.execute(_FILE_AT if after.which is None else _JOB_AT, named).scalar_one_or_none()
-        if after is None or at is not None:
-            event_id = record_act(conn, store, actor, "file.list")
+        if after is not None and at is None:
+            conn.rollback()  # of the event, too: the refusal is on record
+        else:
             border = {} if after is None else {"at": at, "id": after.id, "kind": _KINDS.index(after.which)}
             page = list(conn.execute(first if after is None else behind, {**asked, **border}))
             listed = _select(conn, store, actor, event_id, page[:limit])

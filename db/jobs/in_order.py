@@ -1,5 +1,5 @@
 """How far the results of a running job go without a gap. Shards end in any order, so that a row may be stored before one that stands
-ahead of it."""
+ahead of it. It is asked of a view of where results are, which is no access to them, and so needs no event."""
 
 from typing import Final
 from uuid import UUID
@@ -16,7 +16,7 @@ _IN_ORDER: Final = text(
                ORDER BY first_idx OFFSET 0) AS s
          CROSS JOIN LATERAL (
              SELECT count(*) FILTER (WHERE placed.idx = s.first_idx + placed.place) AS rows
-             FROM (SELECT r.idx, row_number() OVER (ORDER BY r.idx) - 1 AS place FROM results r
+             FROM (SELECT r.idx, row_number() OVER (ORDER BY r.idx) - 1 AS place FROM result_places r
                    WHERE r.tenant_id = :tenant AND r.job_id = :job AND r.idx >= s.first_idx AND r.idx < s.end_idx) AS placed) AS own
          WHERE own.rows < s.end_idx - s.first_idx
          ORDER BY s.first_idx LIMIT 1),

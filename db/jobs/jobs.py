@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
 
 from db.actors import Actor
-from db.audit.acts import not_found, record_act
+from db.audit.acts import not_found, record_act, tenant_sealer
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
@@ -22,18 +22,20 @@ from db.files.stored_names import Names
 from db.id_ranges import IdRange
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
-from db.jobs.looks import look_on_record
+from db.jobs.looks import Shown, keep_look, look_on_record
 from db.jobs.pace import first_writes, rows_per_second
 from db.jobs.pins import pin
 from db.jobs.shard_counts import Counts, count_shards
 from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.schema import job_specs, jobs
-from db.sealing.cells import Sealer, digest_of
+from db.sealing.cells import Sealer
 
 IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
 RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
 REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
+# Columns of jobs that no record has.
+_NOT_SHOWN: Final = {"request_hmac", "rerun_from_idx", "turn_at", "deleted_at", "erase_from_idx", "results_expire_seconds"}
 TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
 
 _TWIN: Final = text(
@@ -157,7 +159,7 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
     with store.transaction(tenant=actor.tenant_id) as conn:
         request_hmac: bytes | None = None
         if new.request is not None:
-            own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+            own = tenant_sealer(conn, store, actor)
             halves = (own.hmac("jobs.request", actor.principal_id.bytes + digest) for digest in (new.request.name, new.request.body))
             request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
             if find_twin and (twin := _find_twin(conn, actor, request_hmac)) is not None:
@@ -166,6 +168,8 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
             found = _insert_job(conn, store, actor, new, job_id, request_hmac)
         else:
             found = True
+        if not found:
+            conn.rollback()  # of the event, too: the refusal is on record
     if not found:
         raise files.no_such_file(store, actor, "job.create", new.file_id)
     return get_job(store, actor, job_id)
@@ -182,23 +186,24 @@ def watch_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
 
 
 def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobRecord:
-    event_id: UUID | None = None
     with store.transaction(tenant=actor.tenant_id) as conn:
-        on_record = look_on_record(conn, actor, job_id) if watched else None
-        if on_record is None:
+        shown = look_on_record(conn, actor, job_id) if watched else None
+        sealers = None if shown is None else _cached_sealers(store, actor, shown)
+        if shown is None or sealers is None:
             event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
-        found = _fetch(conn, actor, jobs.c.job_id == job_id)
-        opened = _prepare(conn, store, actor, found)
-        if event_id is None and digest_of(opened.ciphertexts) != on_record:
-            event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
-        if event_id is not None:
-            record_digest(conn, actor.tenant_id, event_id, opened.ciphertexts)
+            found = _fetch(conn, actor, jobs.c.job_id == job_id)
+            shown, sealers = _select_shown(conn, store, actor, found)
+            record_digest(conn, actor.tenant_id, event_id, shown.ciphertexts)
+        else:
+            found = _fetch(conn, actor, jobs.c.job_id == job_id)
+        counts = _count(conn, actor, found)
         alive = bool(found) and found[0].state in LIVE_JOBS
         in_order = rows_in_order(conn, actor.tenant_id, job_id) if alive else None
         writes = first_writes(conn, actor.tenant_id, job_id) if alive else []
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
-    (job,) = opened.records(found)
+    keep_look(job_id, shown)
+    (job,) = _Opening(counts, shown, sealers).records(found)
     pace = rows_per_second(job.completed_count + job.failed_count, writes, datetime.now(UTC))
     return replace(job, rows_in_order=in_order, pace=pace)
 
@@ -224,11 +229,11 @@ def list_jobs(
             event_id = record_act(conn, store, actor, "job.list")
             page = list(conn.execute(query).scalars())
             found = _fetch(conn, actor, jobs.c.job_id.in_(page[:limit]))
-            opened = _prepare(conn, store, actor, found)
-            record_digest(conn, actor.tenant_id, event_id, opened.ciphertexts)
+            opening = _Opening(_count(conn, actor, found), *_select_shown(conn, store, actor, found))
+            record_digest(conn, actor.tenant_id, event_id, opening.shown.ciphertexts)
     if after is not None and last is None:
         raise no_such_job(store, actor, "job.list", after)
-    return opened.records(found), len(page) > limit
+    return opening.records(found), len(page) > limit
 
 
 def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
@@ -294,6 +299,7 @@ def _find_twin(conn: Connection, actor: Actor, request_hmac: bytes) -> UUID | No
 
 def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> bool:
     """False where there is no such file."""
+    record_act(conn, store, actor, "job.create", object_kind="job", object_id=job_id, job_id=job_id)
     file = files.lock_for_job(conn, actor.tenant_id, new.file_id)
     if file is None:
         return False
@@ -336,7 +342,6 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             metadata_sealed=None if new.metadata is None else sealer.seal("job_specs.metadata", job_id, _json(new.metadata)),
         )
     )
-    record_act(conn, store, actor, "job.create", object_kind="job", object_id=job_id, job_id=job_id)
     return True
 
 
@@ -351,8 +356,7 @@ def _json(value: Mapping[str, object]) -> bytes:
 def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
     return list(
         conn.execute(
-            select(jobs, job_specs.c.metadata_sealed)
-            .outerjoin(job_specs, (job_specs.c.tenant_id == jobs.c.tenant_id) & (job_specs.c.job_id == jobs.c.job_id))
+            select(jobs)
             .where(jobs.c.tenant_id == actor.tenant_id, IS_THERE, which)
             .order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
         )
@@ -360,57 +364,63 @@ def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """What a page of jobs needs besides its rows: shards' counts, the keys of those with metadata, and their files' sealed names.
-    ``ciphertexts``: what was selected to be opened, for the record."""
+class _Opening:
+    """What a page of jobs needs besides its rows: shards' counts, and what of them is sealed, with its sealers by job and by file."""
 
-    counts: dict[UUID, dict[str, Counts]]
-    sealers: dict[UUID, Sealer]
-    files: dict[UUID, tuple[Sealer, bytes]]
-    ciphertexts: list[bytes]
+    counts: Mapping[UUID, Mapping[str, Counts]]
+    shown: Shown
+    sealers: Mapping[UUID, Sealer]
 
     def records(self, found: list[Row[Any]]) -> list[JobRecord]:
         return [self._record(row) for row in found]
 
     def _record(self, row: Row[Any]) -> JobRecord:
-        values = {
-            name: value
-            for name, value in row._mapping.items()
-            if name
-            not in {
-                "metadata_sealed",
-                "request_hmac",
-                "rerun_from_idx",
-                "turn_at",
-                "deleted_at",
-                "erase_from_idx",
-                "results_expire_seconds",
-            }
-        }
+        values = {name: value for name, value in row._mapping.items() if name not in _NOT_SHOWN}
         metadata: dict[str, str] | None = None
-        if row.metadata_sealed is not None:
-            metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, row.metadata_sealed))
+        if (sealed := self.shown.metadata.get(row.job_id)) is not None:
+            metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, sealed))
+        file_name: str | None = None
+        if (sealed := self.shown.file_names.get(row.file_id)) is not None:
+            file_name = self.sealers[row.file_id].open("files.name", row.file_id, sealed).decode()
         by_state = self.counts.get(row.job_id, {})
         if by_state:
             whole = sum(by_state.values(), Counts())
             values |= {"completed_count": whole.completed, "failed_count": whole.failed}
             values |= {"input_tokens": whole.input_tokens, "output_tokens": whole.output_tokens}
-        named = self.files.get(row.file_id)
-        file_name = None if named is None else named[0].open("files.name", row.file_id, named[1]).decode()
         return JobRecord(**values, metadata=metadata, file_name=file_name, shards={state: part.shards for state, part in by_state.items()})
 
 
-def _prepare(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]) -> _Opened:
+def _count(conn: Connection, actor: Actor, found: list[Row[Any]]) -> Mapping[UUID, Mapping[str, Counts]]:
     live = {row.job_id: row.retry_count for row in found if row.state in LIVE_JOBS}
-    counts = count_shards(conn, actor.tenant_id, live) if live else {}
-    sealed = [row for row in found if row.metadata_sealed is not None]
-    names = files.sealed_names(conn, actor.tenant_id, {row.file_id for row in found})
-    # All keys in one query, not in one each.
-    store.keyring.load(conn, actor.tenant_id, [*(("job", row.job_id) for row in sealed), *(("file", file_id) for file_id in names)])
-    sealers = {row.job_id: store.keyring.sealer(conn, actor.tenant_id, "job", row.job_id) for row in sealed}
-    found_keys = {file_id: store.keyring.find(conn, actor.tenant_id, "file", file_id) for file_id in names}
-    of_files = {file_id: (sealer, names[file_id]) for file_id, sealer in found_keys.items() if sealer is not None}
-    return _Opened(counts, sealers, of_files, [*(row.metadata_sealed for row in sealed), *(name for _, name in of_files.values())])
+    return count_shards(conn, actor.tenant_id, live) if live else {}
+
+
+def _select_shown(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]) -> tuple[Shown, Mapping[UUID, Sealer]]:
+    """With the sealers, by owner. A file whose key has gone meanwhile has no name any more."""
+    tenant_id = actor.tenant_id
+    has_metadata = (job_specs.c.tenant_id == tenant_id, job_specs.c.job_id.in_([row.job_id for row in found]))
+    specs = conn.execute(
+        select(job_specs.c.job_id, job_specs.c.metadata_sealed)
+        .where(*has_metadata, job_specs.c.metadata_sealed.is_not(None))
+        .order_by(job_specs.c.job_id)
+    )
+    metadata = {row.job_id: row.metadata_sealed for row in specs}
+    names = files.sealed_names(conn, tenant_id, {row.file_id for row in found})
+    store.keyring.load(conn, tenant_id, [*(("job", id) for id in metadata), *(("file", id) for id in names)])  # not in one query each
+    of_jobs = {job_id: store.keyring.sealer(conn, tenant_id, "job", job_id) for job_id in metadata}
+    found_keys = {file_id: store.keyring.find(conn, tenant_id, "file", file_id) for file_id in names}
+    of_files = {file_id: sealer for file_id, sealer in found_keys.items() if sealer is not None}
+    return Shown(metadata, {file_id: names[file_id] for file_id in of_files}), {**of_jobs, **of_files}
+
+
+def _cached_sealers(store: Store, actor: Actor, shown: Shown) -> Mapping[UUID, Sealer] | None:
+    """Of what was read before; None where a key must be read again."""
+    cached = {
+        **{job_id: store.keyring.cached(actor.tenant_id, "job", job_id) for job_id in shown.metadata},
+        **{file_id: store.keyring.cached(actor.tenant_id, "file", file_id) for file_id in shown.file_names},
+    }
+    sealers = {owner_id: sealer for owner_id, sealer in cached.items() if sealer is not None}
+    return sealers if len(sealers) == len(cached) else None
 
 
 def read_spec(store: Store, actor: Actor, job_id: UUID) -> dict[str, Any]:

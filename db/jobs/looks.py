@@ -1,31 +1,80 @@
 """Looks at a job by who watches it: a client asks every second how far it is, and sees the same metadata and file name each time.
 
-One event an hour stands for the looks of one principal with one key from one address, as long as each brings out the very ciphertexts that
-this event has on record. Whatever else a look brings out is recorded before it is opened, as any read is. Results are no look.
+One event an hour stands for the looks of one principal with one key from one address. A process keeps what its last looks brought out, as
+it is sealed, and shows it again to whom has just these ciphertexts on record: nothing is read anew of what asks for an event. To anybody
+else it shows what it reads for them, on record as any read is. Results are no look.
 """
 
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from cachetools import LRUCache
 from sqlalchemy import Connection, text
 
 from db.actors import Actor
 from db.audit.events import KEY_IS_GOOD, address_of
+from db.sealing.cells import digest_of
 
-# An event without a digest (a job's timeline) brought nothing out, and stands for nothing here; nor does one of a key that has ended.
+KEPT_LOOKS: Final = 1_000
+
+# An event without a digest (a job's timeline) brought nothing out, and stands for nothing here; nor does one of a key that has ended. A
+# file that is gone has no name any more, and that it went is on record.
 _LAST: Final = text(
     f"""
     SELECT d.digest FROM audit_events e JOIN audit_digests d ON d.tenant_id = e.tenant_id AND d.event_id = e.event_id
     WHERE e.tenant_id = :tenant_id AND e.object_id = :job AND e.action = 'job.read' AND e.at >= date_trunc('hour', now())
       AND e.outcome = 'allowed' AND e.component = 'api' AND e.principal_id = :principal AND e.key_id IS NOT DISTINCT FROM :key_id
       AND e.origin IS NOT DISTINCT FROM CAST(:origin AS inet) AND {KEY_IS_GOOD}
+      AND NOT EXISTS (SELECT FROM audit_events g WHERE g.tenant_id = :tenant_id AND g.object_id = ANY(CAST(:files AS uuid[]))
+                      AND g.action IN ('file.delete', 'file.expire') AND g.outcome = 'allowed')
     ORDER BY e.at DESC LIMIT 1
     """  # noqa: S608 - constants
 )
 
 
-def look_on_record(conn: Connection, actor: Actor, job_id: UUID) -> bytes | None:
-    """The digest of what the actor's last recorded look at the job brought out; None where there was none since this hour began."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is sealed of that which is shown of jobs: their metadata, by job, and the names of their files, by file."""
+
+    metadata: Mapping[UUID, bytes]
+    file_names: Mapping[UUID, bytes]
+
+    @property
+    def ciphertexts(self) -> list[bytes]:
+        return [*self.metadata.values(), *self.file_names.values()]
+
+
+class _Kept:
+    """By job, of which ids are never used again; the least recently looked at go first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: LRUCache[UUID, Shown] = LRUCache(KEPT_LOOKS)
+
+    def get(self, job_id: UUID) -> Shown | None:
+        with self._lock:
+            return self._shown.get(job_id)
+
+    def put(self, job_id: UUID, shown: Shown) -> None:
+        with self._lock:
+            self._shown[job_id] = shown
+
+
+_KEPT: Final = _Kept()
+
+
+def keep_look(job_id: UUID, shown: Shown) -> None:
+    """What a look brought out whose event has committed."""
+    _KEPT.put(job_id, shown)
+
+
+def look_on_record(conn: Connection, actor: Actor, job_id: UUID) -> Shown | None:
+    """What the job's last look brought out, where it is that which the actor's own event of this hour has on record."""
+    if (shown := _KEPT.get(job_id)) is None:
+        return None
     who = {"tenant_id": actor.tenant_id, "principal": actor.principal_id, "key_id": actor.key_id, "origin": address_of(actor.origin)}
-    digest = conn.execute(_LAST, {**who, "job": job_id}).scalar_one_or_none()
-    return None if digest is None else bytes(digest)
+    digest = conn.execute(_LAST, {**who, "job": job_id, "files": list(shown.file_names)}).scalar_one_or_none()
+    return shown if digest == digest_of(shown.ciphertexts) else None

@@ -122,8 +122,8 @@ def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     with store.transaction(tenant=actor.tenant_id) as conn:
         job = _lock(conn, actor, job_id)
         if job is not None:
-            _retry(conn, actor, job)
             record_act(conn, store, actor, "job.retry", object_kind="job", object_id=job_id, job_id=job_id)
+            _retry(conn, actor, job)
     if job is None:
         raise no_such_job(store, actor, "job.retry", job_id)
     return get_job(store, actor, job_id)

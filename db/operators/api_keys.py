@@ -90,7 +90,9 @@ def create_api_key(
     authority = store.authority()
     key_hash = authority.hash_of(hashlib.sha256(secret).digest())
     grant = Grant(tenant_id, key_id, principal_id, key_hash, frozenset(scopes), expires_at, None)
+    maker = by or Actor(tenant_id, principal_id, None, frozenset())
     with store.transaction(tenant=tenant_id) as conn:
+        record_act(conn, store, maker, "key.create", object_kind="api_key", object_id=key_id)
         sealer = store.keyring.sealer(conn, tenant_id, "tenant", tenant_id)
         conn.execute(
             insert(api_keys).values(
@@ -104,8 +106,6 @@ def create_api_key(
                 mac=authority.mac_of(grant.parts()),
             )
         )
-        maker = by or Actor(tenant_id, principal_id, None, frozenset())
-        record_act(conn, store, maker, "key.create", object_kind="api_key", object_id=key_id)
     return key_id, presented
 
 

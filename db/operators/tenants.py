@@ -13,6 +13,7 @@ def create_tenant(store: Store, name: str) -> UUID:
     """Makes a tenant with its first key epoch and its own data key."""
     tenant_id = uuid4()
     with store.transaction(tenant=tenant_id) as conn:
+        record(conn, tenant_id=tenant_id, component=store.role.value, action="tenant.create", object_kind="tenant", object_id=tenant_id)
         conn.execute(insert(tenants).values(tenant_id=tenant_id))
         store.keyring.new_tenant_key(conn, tenant_id)
         sealer = store.keyring.new_data_key(conn, tenant_id, "tenant", tenant_id)
@@ -21,5 +22,4 @@ def create_tenant(store: Store, name: str) -> UUID:
             .where(tenants.c.tenant_id == tenant_id)
             .values(name_sealed=sealer.seal("tenants.name", tenant_id, name.encode("utf-8", "replace")))
         )
-        record(conn, tenant_id=tenant_id, component=store.role.value, action="tenant.create", object_kind="tenant", object_id=tenant_id)
     return tenant_id

@@ -98,7 +98,14 @@ def write_results(
             return Written(began - started, 0.0, 0.0)  # this very call has committed before: nobody else can have finished this epoch
         if row is None or row.state != ShardState.LEASED or row.epoch != lease.epoch or not row.unexpired:
             raise LeaseLost
-        stored = _store(conn, store, lease, results, sealed, model_version) if results else 0
+        stored = 0
+        if results:
+            stored = _store(conn, store, lease, results, sealed, model_version)
+            if not stored and not finish:
+                conn.rollback()  # of the event, too: an earlier call stored them, on record
+                return Written(began - started, 0.0, 0.0)
+        elif finish:
+            shards.record_count(conn, store, lease)
         counted = time.perf_counter()
         if stored or (metrics and not results):
             failed = sum(result.code is not None for result in results)
@@ -123,21 +130,21 @@ def _store(
     conn: Connection, store: Store, lease: Lease, results: Sequence[WorkRow], sealed: tuple[Sequence[bulk.Value], ...], model_version: str
 ) -> int:
     """How many rows were stored: all, or none where an earlier call of the same holder had stored them."""
+    record_work(
+        conn,
+        store,
+        lease,
+        "results.write",
+        object_kind="job",
+        object_id=lease.job_id,
+        first_idx=min(result.idx for result in results),
+        end_idx=max(result.idx for result in results) + 1,
+        model_version=model_version or None,
+    )
     bulk.stage(conn, _STAGING, sealed)
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx, "epoch": lease.epoch}
     stored = conn.execute(_MOVE, {**at, "version": model_version or None}).rowcount
     if stored == len(results):
-        record_work(
-            conn,
-            store,
-            lease,
-            "results.write",
-            object_kind="job",
-            object_id=lease.job_id,
-            first_idx=min(result.idx for result in results),
-            end_idx=max(result.idx for result in results) + 1,
-            model_version=model_version or None,
-        )
         return stored
     if stored == 0 and conn.execute(_WRITTEN_NOW, at).scalar_one() == len(results):
         return 0
@@ -160,6 +167,7 @@ def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> tuple[S
     sealer = store.keyring.cached(lease.tenant_id, "job", lease.job_id)
     if sealer is None:
         with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+            record_work(conn, store, lease, "key.read", object_kind="job", object_id=lease.job_id)
             try:
                 sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             except NotFound:

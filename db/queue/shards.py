@@ -196,6 +196,7 @@ def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drai
             free(conn, store, lease, after_drain(shard, job_state=job_state))
             return
         jitter = random.random()  # noqa: S311 - spreads load, guards nothing
+        record_count(conn, store, lease)
         open_rows = count_open(conn, lease)
         free(
             conn, store, lease, after_error(shard, code or "engine_error", row.now, open_rows=open_rows, jitter=jitter, job_state=job_state)
@@ -261,8 +262,15 @@ def snapshot(row: Row[Any]) -> Shard:
     )
 
 
+def record_count(conn: Connection, store: Store, lease: Lease) -> None:
+    """Before :func:`count_open` where the transaction has nothing on record: it would see no result."""
+    record_work(
+        conn, store, lease, "results.count", object_kind="job", object_id=lease.job_id, first_idx=lease.first_idx, end_idx=lease.end_idx
+    )
+
+
 def count_open(conn: Connection, lease: Lease) -> int:
-    """How many rows of the shard have no result. The shard must be locked."""
+    """How many rows of the shard have no result. The shard must be locked, and an event of it on record."""
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx}
     return int(conn.execute(_COUNT_OPEN, at).scalar_one())
 
@@ -273,10 +281,10 @@ def free(conn: Connection, store: Store, lease: Lease, following: Shard | Failin
     shard = following
     if isinstance(shard, Failing):
         at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx}
-        failed = conn.execute(_FAIL_OPEN, {**at, "code": shard.code, "epoch": lease.epoch}).rowcount
         record_work(
             conn, store, lease, "results.write", object_kind="job", object_id=lease.job_id, first_idx=lease.first_idx, end_idx=lease.end_idx
         )
+        failed = conn.execute(_FAIL_OPEN, {**at, "code": shard.code, "epoch": lease.epoch}).rowcount
         shard = shard.shard
     conn.execute(
         _FREE,

@@ -159,7 +159,7 @@ class KeyRing:
         return epoch
 
     def new_data_key(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
-        """Makes the data key of an owner. It is cached only by :meth:`sealer`, so a rolled back transaction leaves nothing behind."""
+        """Makes the data key of an owner. Not cached yet, so that a rolled back transaction leaves nothing behind: see :meth:`keep`."""
         epoch, tenant_key = self._tenant_key(conn, tenant_id)
         owner, key_id, key = KeyOwner(tenant_id, owner_kind, owner_id), uuid4(), AESGCM.generate_key(bit_length=256)
         nonce = os.urandom(_NONCE_SIZE)
@@ -198,9 +198,12 @@ class KeyRing:
             tenant_key = self._unwrap_tenant_key(tenant_id, row.key_epoch, row.kek_id, row.outermost)
             owner = KeyOwner(tenant_id, row.owner_kind, row.owner_id)
             key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
-            sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)
-            with self._lock:
-                self._sealers[owner] = sealer
+            self.keep(Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off))
+
+    def keep(self, sealer: Sealer) -> None:
+        """Caches a sealer; that of a new key once it has committed."""
+        with self._lock:
+            self._sealers[sealer.owner] = sealer
 
     def cached(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
         """The sealer of an owner where this process has it already."""

@@ -21,6 +21,7 @@ from db.operators.api_keys import SCOPES, create_api_key
 from db.schema import files
 from db.settings import Role, StoreSettings
 from tests.api.lines import classify_line
+from tests.looking import on_record
 from tests.waiting import wait_until
 
 MIB = 1 << 20
@@ -106,7 +107,7 @@ def test_the_server_ends_when_asked_and_leaves_no_half_of_an_upload(
     process: Process, stores: Callable[[Role], Store], tenant: Actor
 ) -> None:
     def uploading() -> int:
-        with stores(Role.API).transaction(tenant=tenant.tenant_id) as connection:
+        with on_record(stores(Role.API), tenant.tenant_id) as connection:
             return int(connection.execute(select(func.count()).select_from(files)).scalar_one())
 
     host, _, port = process.url.removeprefix("http://").partition(":")

@@ -15,6 +15,7 @@ from db.connect import Store
 from db.settings import Role, StoreSettings
 from tests.db.conftest import AsSuperuser, as_superuser  # noqa: F401
 from tests.db.flow import Flow
+from tests.looking import on_record
 
 Stores = Callable[[Role], Store]
 
@@ -103,7 +104,7 @@ def test_a_function_of_ones_own_sees_no_row_that_its_caller_may_not(stores: Stor
     foreign = flow.new_tenant()
     flow.upload(tenant, 3)
     theirs = flow.upload(foreign, 5)
-    with flow.api.transaction(tenant=tenant.tenant_id) as conn:
+    with on_record(flow.api, tenant.tenant_id) as conn:
         for statement in (
             "CREATE TEMPORARY TABLE seen (file_id uuid)",
             "CREATE FUNCTION pg_temp.spy(uuid) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS"

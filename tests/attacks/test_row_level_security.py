@@ -35,10 +35,11 @@ from db.sealing.cells import Sealer
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, answers, new_job
+from tests.looking import on_record
 
 Stores = Callable[[Role], Store]
 
-# What each component can do with its own tenant's rows (the worker: under a live lease). Select, Insert, Update, Delete.
+# What each component can do with its own tenant's rows (the worker: under a live lease), on record. Select, Insert, Update, Delete.
 # A small letter: some columns only, listed below. -: refused, or it finds nothing.
 MATRIX = """
                     api    worker  dispatcher  auditor  owner
@@ -57,7 +58,7 @@ label_sets          SIuD   S---    s--D        ----     ----
 models              S-uD   SI--    s--D        ----     ----
 job_pins            SI--   ----    S---        ----     ----
 schedules           SIUD   ----    ----        ----     ----
-audit_events        SI--   -I--    -I--        S---     ----
+audit_events        SI--   sI--    -I--        S---     ----
 audit_digests       SI--   -I--    -I--        S---     ----
 audit_unsealed      SI--   -I--    -I--        S---     ----
 audit_leaves        S---   ----    ----        S---     ----
@@ -82,6 +83,7 @@ SOME_COLUMNS = {
     ("api", "workers", "s"): "state seen_at models loading loading_since calibrating",
     ("dispatcher", "workers", "u"): "asked",
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
+    ("worker", "audit_events", "s"): "tenant_id at outcome object_kind object_id job_id xact",  # of its own transaction: test_on_record.py
     ("api", "label_sets", "u"): "deleted_at",
     ("api", "models", "u"): "deleted_at",
     ("dispatcher", "label_sets", "s"): "tenant_id label_set_id number first_id created_at deleted_at",
@@ -138,9 +140,12 @@ class Scene:
 
     @contextmanager
     def as_role(self, role: Role, *, tenant: uuid.UUID | None = None) -> Iterator[Connection]:
-        """A transaction for the first tenant (or another), under the lease where it is the worker's; nothing of it stays."""
+        """A transaction for the first tenant (or another), under the lease where it is the worker's, on record where it can be; nothing of
+        it stays."""
         held = {"shard": self.lease.shard_id, "epoch": self.lease.epoch} if role is Role.WORKER else {}
-        with self.flow.stores(role).transaction(tenant=tenant or self.own.tenant_id, **held) as conn:  # type: ignore[arg-type]
+        store, of = self.flow.stores(role), tenant or self.own.tenant_id
+        acts = role in (Role.API, Role.WORKER, Role.DISPATCHER)
+        with on_record(store, of, job_id=self.lease.job_id, **held) if acts else store.transaction(tenant=of) as conn:
             yield conn
             conn.rollback()
 
@@ -335,7 +340,7 @@ def another_row(scene: Scene, role: Role, table: Table, actor: Actor) -> dict[st
     row = {**scene.samples[table.name, actor.tenant_id], **fresh_key(table, scene)}
     if table.name == "audit_events":
         row["component"] = role.value
-        del row["at"]
+        del row["at"], row["xact"]
     return row
 
 
@@ -372,9 +377,12 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
 SEALED_TABLES = ("rows", "job_specs", "results", "data_keys", "tenant_keys", "label_sets", "models")
 
 
-def seen_by_worker(scene: Scene, **context: Any) -> dict[str, int]:
+def seen_by_worker(scene: Scene, *, job_id: uuid.UUID | None = None, **context: Any) -> dict[str, int]:
+    """On record, wherever a tenant is named."""
     counts: dict[str, int] = {}
-    with scene.flow.worker.transaction(**context) as conn:
+    worker, tenant_id = scene.flow.worker, context.pop("tenant", None)
+    seeing = on_record(worker, tenant_id, job_id=job_id or scene.lease.job_id, **context) if tenant_id else worker.transaction(**context)
+    with seeing as conn:
         for name in SEALED_TABLES:
             counts[name] = conn.execute(select(func.count(metadata.tables[name].c.tenant_id))).scalar_one()
     return counts
@@ -389,8 +397,8 @@ def test_under_a_live_lease_a_worker_sees_its_range_and_no_more(scene: Scene) ->
     job = flow.job(scene.own, 30)
     held = flow.claim()
     assert (held.job_id, held.end_idx - held.first_idx) == (job.job_id, 10)
-    context: dict[str, Any] = {"tenant": held.tenant_id, "shard": held.shard_id, "epoch": held.epoch}
-    with flow.worker.transaction(**context) as conn:
+    context: dict[str, Any] = {"tenant": held.tenant_id, "job_id": held.job_id, "shard": held.shard_id, "epoch": held.epoch}
+    with on_record(flow.worker, held.tenant_id, job_id=held.job_id, shard=held.shard_id, epoch=held.epoch) as conn:
         rows = metadata.tables["rows"].c
         assert list(conn.execute(select(rows.idx).order_by(rows.idx)).scalars()) == list(range(held.first_idx, held.end_idx))
         assert set(conn.execute(select(rows.file_id)).scalars()) == {held.file_id}

@@ -15,10 +15,12 @@ from db import connect
 from db.actors import Actor
 from db.connect import LOCK_TIMEOUT_MS, Store, open_store
 from db.errors import SettingsError
+from db.operators.api_keys import create_api_key
 from db.operators.tenants import create_tenant
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
+from tests.looking import on_record
 
 Stores = Callable[[Role], Store]
 CANARY = "canary-7f3a-plaintext"
@@ -89,7 +91,7 @@ def hammer(store: Store, tenant: Actor) -> None:
         for _ in range(60):
             own = chance.choice([*tenants, None])
             try:
-                with store.transaction(tenant=own) as conn:
+                with store.transaction(tenant=own) if own is None else on_record(store, own) as conn:
                     seen = conn.execute(text("SELECT tenant_id FROM data_keys")).scalars().all()
                     if set(seen) != ({own} if own else set()):
                         wrong.append((own, seen))
@@ -117,7 +119,7 @@ def test_a_store_outlives_the_servers_end_of_its_connections(narrow: Store, tena
     with narrow.transaction(tenant=tenant.tenant_id) as conn:
         backend = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
     assert as_superuser("SELECT pg_terminate_backend(%s, 5000)", [backend]) == [(True,)]
-    with narrow.transaction(tenant=tenant.tenant_id) as conn:
+    with on_record(narrow, tenant.tenant_id) as conn:
         assert conn.execute(text("SELECT pg_backend_pid()")).scalar_one() != backend
         assert conn.execute(text("SELECT count(*) FROM tenants")).scalar_one() == 1
 
@@ -151,7 +153,9 @@ def test_a_component_logs_in_as_itself_with_limits_that_hold(stores: Stores, rol
 def test_who_stops_within_a_transaction_keeps_no_lock(settings: StoreSettings, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process is not a dead one: its connections live on, and what they have locked nobody else can touch."""
     monkeypatch.setattr(connect, "IDLE_IN_TRANSACTION_MS", 200)
-    lock = text("SELECT FROM tenants WHERE tenant_id = :tenant FOR UPDATE")
+    lock = text("SELECT FROM api_keys WHERE tenant_id = :tenant FOR UPDATE")
+    with closing(open_store(settings, Role.API)) as store:
+        create_api_key(store, tenant.tenant_id, tenant.principal_id, "a key", ["read"])
     with closing(open_store(settings, Role.API)) as stopped, closing(open_store(settings, Role.API)) as other:
         with stopped.engine.connect() as conn:
             conn.execute(text("SELECT set_config('textmill.tenant', :tenant, true)"), {"tenant": str(tenant.tenant_id)})

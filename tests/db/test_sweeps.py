@@ -18,6 +18,7 @@ from db.queue.endings import cancel_shards, expire_jobs
 from db.queue.recovery import reap_leases
 from db.sweeps import BRIEF_MS, WAIT_MS, WAITED_FOR, Page, Place, Unfinished, paged, sweep
 from tests.db.flow import Flow, Stores
+from tests.looking import on_record
 
 CANARY = "canary-7f3a-plaintext"
 _FIVE = paged("SELECT number AS at, md5(number::text)::uuid AS id FROM generate_series(1, 5) AS number", "integer")
@@ -129,7 +130,7 @@ def test_files_that_cannot_be_purged_do_not_use_up_every_pass(flow: Flow, tenant
     files = [flow.upload(tenant, 5) for _ in range(3)]
     flow.execute(tenant, "UPDATE files SET expires_at = now() - interval '1 hour'")
     passes = purge.FilePurge(flow.dispatcher, Lasting(3600))
-    with flow.api.transaction(tenant=tenant.tenant_id) as frozen:
+    with on_record(flow.api, tenant.tenant_id) as frozen:
         frozen.execute(text("SELECT FROM rows WHERE file_id = ANY(:files) FOR UPDATE"), {"files": [file.file_id for file in files[:2]]})
         with pytest.raises(Unfinished):
             passes.run()

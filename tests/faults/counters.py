@@ -22,6 +22,7 @@ from db.connect import Store
 from db.jobs import jobs
 from db.jobs.results import ResultLine, iter_results
 from db.lifecycle import JobState
+from tests.looking import on_record
 from tests.workers.submitting import LABELS
 from workers.engines.fake import digest_of, read_calls, vector_of, vectors_of
 from workers.models.zero_shot import prototypes, written
@@ -121,7 +122,7 @@ def check(store: Store, load: Load) -> Outcome:
         never_ran = [early and line.code in NEVER_RAN for line in lines]
         wrong += sum(load.failures.get(line.idx) != line.code and not left for line, left in zip(lines, never_ran, strict=True))
         failed += sum(line.code not in NEVER_RAN for line in lines)
-    with store.transaction(tenant=load.actor.tenant_id) as conn:
+    with on_record(store, load.actor.tenant_id) as conn:
         sums = conn.execute(
             text(
                 "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0) FROM results"

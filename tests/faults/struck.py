@@ -20,6 +20,7 @@ from db.audit.reading import list_events
 from db.schema import results
 from tests.faults.counters import Load
 from tests.faults.house import FAST, MATRIX_ROWS, House, Process
+from tests.looking import on_record
 from workers.engines.fake import digest_of, read_calls
 
 LEASE_SECONDS: Final = float(FAST["TEXTMILL_LEASE_SECONDS"])
@@ -162,7 +163,7 @@ def stored_rows(house: House, hold: Hold, *, epoch: int | None = None) -> int:
     query = select(func.count()).where(results.c.job_id == hold.job_id, results.c.idx >= hold.first_idx, results.c.idx < hold.end_idx)
     if epoch is not None:
         query = query.where(results.c.epoch == epoch)
-    with house.api.transaction(tenant=hold.actor.tenant_id) as conn:
+    with on_record(house.api, hold.actor.tenant_id) as conn:
         return int(conn.execute(query).scalar_one())
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from db.operators.fleet import ready_workers
 from tests.faults.house import House
+from tests.looking import on_record
 from tests.workers.families import WORDS, make
 from tests.workers.submitting import row, submit
 from workers.engines.calibration import findings
@@ -39,7 +40,7 @@ def submit_some(house: House, seed: int) -> UUID:
 
 def versions(house: House, job_id: UUID) -> list[set[str]]:
     """Of each write, the model versions that its rows name; every row of the job is there once."""
-    with house.api.transaction(tenant=house.actor.tenant_id) as conn:
+    with on_record(house.api, house.actor.tenant_id) as conn:
         found = conn.execute(
             text("SELECT created_at, array_agg(model_version) AS versions, count(*) AS rows FROM results WHERE job_id = :job GROUP BY 1"),
             {"job": job_id},

@@ -15,6 +15,7 @@ from db.settings import Role
 from tests.faults.conftest import Verdict
 from tests.faults.front import Front, lines_of, load_of, start_front
 from tests.faults.house import House, texts
+from tests.looking import on_record
 
 Stores = Callable[[Role], Store]
 ROWS = 6_000  # more than a chunk of the store: by the time of the cut, some are in it
@@ -22,7 +23,7 @@ ROWS = 6_000  # more than a chunk of the store: by the time of the cut, some are
 
 def staged(house: House) -> tuple[int, int, int]:
     """(files, rows, keys of files) of the tenant."""
-    with house.api.transaction(tenant=house.actor.tenant_id) as conn:
+    with on_record(house.api, house.actor.tenant_id) as conn:
         found = conn.execute(
             text(
                 "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM rows),"

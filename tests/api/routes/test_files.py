@@ -25,6 +25,7 @@ from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.lines import CLASSIFY, ROWS, classify_file, classify_line
 from tests.api.mill import Mill
+from tests.looking import on_record
 from tests.waiting import wait_until
 
 Stores = Callable[[Role], Store]
@@ -32,7 +33,7 @@ Stores = Callable[[Role], Store]
 
 def count_of(stores: Stores, served: Served) -> tuple[int, int]:
     """Files and rows of the tenant."""
-    with stores(Role.API).transaction(tenant=served.actor.tenant_id) as connection:
+    with on_record(stores(Role.API), served.actor.tenant_id) as connection:
         return tuple(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in (files, rows))  # type: ignore[return-value]
 
 

@@ -141,4 +141,4 @@ def test_what_is_done_to_a_head_is_on_record(flow: Flow, tenant: Actor) -> None:
     load_head_for_worker(flow.worker, lease, "news", None)
     delete_head(flow.api, tenant, "news")
     recorded = flow.execute(tenant, "SELECT component, action FROM audit_events WHERE action LIKE 'head.%' ORDER BY at")
-    assert recorded == [("worker", "head.write"), ("worker", "head.read"), ("api", "head.delete")]
+    assert recorded == [("worker", "head.write"), ("worker", "head.read"), ("api", "head.read"), ("api", "head.delete")]

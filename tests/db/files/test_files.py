@@ -140,4 +140,4 @@ def test_what_is_done_to_a_file_is_on_record(flow: Flow, tenant: Actor) -> None:
     recorded = flow.execute(
         tenant, "SELECT action, first_idx, end_idx FROM audit_events WHERE object_id = :file ORDER BY at", file=file.file_id
     )
-    assert recorded == [("file.create", None, None), ("file.write", 0, 3), ("file.delete", None, None)]
+    assert recorded == [("file.create", None, None), ("rows.write", 0, 3), ("file.write", 0, 3), ("file.delete", None, None)]

@@ -15,6 +15,7 @@ from db.purging import Lasting, Purged
 from db.queue.endings import finalize_jobs
 from db.sweeps import Unfinished
 from tests.db.flow import Flow, Stores, plain
+from tests.looking import on_record
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_page_that_was_not_committed_is_erased_again(flow: Flow, tenant: Actor
     expired(flow, tenant, 25)
     purge = FilePurge(flow.dispatcher, Lasting(3600), page_rows=10, pages=1)
     purge.run()
-    with flow.api.transaction(tenant=tenant.tenant_id) as frozen:
+    with on_record(flow.api, tenant.tenant_id) as frozen:
         frozen.execute(text("SELECT FROM rows WHERE idx = 15 FOR UPDATE"))
         with pytest.raises(Unfinished):
             purge.run()

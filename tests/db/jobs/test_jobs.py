@@ -236,6 +236,7 @@ def test_what_is_done_to_a_job_is_on_record(flow: Flow, tenant: Actor) -> None:
     assert recorded == [
         ("api", "job.create"),
         ("dispatcher", "job.start"),
+        ("worker", "key.read"),  # which it has not opened
         ("worker", "results.write"),
         ("dispatcher", "job.completed"),
         ("api", "results.delete.output"),

@@ -9,6 +9,7 @@ from db.actors import Actor
 from db.errors import AuditUnavailable, NotFound
 from db.files.files import delete_file
 from db.jobs.jobs import JobRecord, create_job, get_job, watch_job
+from db.jobs.looks import _Kept
 from db.jobs.results import iter_results
 from db.jobs.timeline import job_story
 from tests.db.conftest import AsSuperuser
@@ -102,6 +103,32 @@ def test_a_missing_job_is_refused_on_record_each_time(flow: Flow, watcher: Actor
             watch_job(flow.api, watcher, nowhere)
     denied = flow.execute(watcher, "SELECT count(*) FROM audit_events WHERE outcome = 'denied' AND object_id = :at", at=nowhere)
     assert denied == [(3,)]
+
+
+def test_a_look_that_is_on_record_reads_nothing_sealed_again(flow: Flow, watcher: Actor, job: JobRecord, as_superuser: AsSuperuser) -> None:
+    """A process shows what it has read; one that has not, or whose key for it is gone from memory, reads it, on record."""
+    shown = watch_job(flow.api, watcher, job.job_id)
+    as_superuser("REVOKE INSERT ON audit_events FROM textmill_api")
+    again = watch_job(flow.api, watcher, job.job_id)
+    assert (again.metadata, again.file_name) == (shown.metadata, shown.file_name) == ({"k": "v"}, "a file")
+    flow.api.keyring.forget(watcher.tenant_id, "job", job.job_id)
+    with pytest.raises(AuditUnavailable):
+        watch_job(flow.api, watcher, job.job_id)
+
+
+def test_each_process_puts_what_it_reads_on_record(flow: Flow, watcher: Actor, job: JobRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch_job(flow.api, watcher, job.job_id)
+    monkeypatch.setattr("db.jobs.looks._KEPT", _Kept())
+    for _ in range(3):
+        assert watch_job(flow.api, watcher, job.job_id).metadata == {"k": "v"}
+    assert looks(flow, watcher) == 2
+
+
+def test_rows_that_are_done_are_told_in_order_without_an_event(flow: Flow, watcher: Actor, job: JobRecord) -> None:
+    watch_job(flow.api, watcher, job.job_id)
+    flow.answer(flow.claim(), range(4), finish=False)
+    assert watch_job(flow.api, watcher, job.job_id).rows_in_order == 4
+    assert looks(flow, watcher) == 1
 
 
 def test_without_its_event_a_first_look_shows_nothing(flow: Flow, watcher: Actor, job: JobRecord, as_superuser: AsSuperuser) -> None:

@@ -24,6 +24,7 @@ from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.shards import claim_any, renew
 from db.sweeps import Unfinished
 from tests.db.flow import Flow, Stores, new_job
+from tests.looking import on_record
 
 FOR_EVER = Lasting(3600)
 DAY = 86_400.0
@@ -216,7 +217,7 @@ def test_a_page_whose_rows_somebody_holds_is_erased_again(flow: Flow, tenant: Ac
     job = ended(flow, tenant)
     delete_job(flow.api, tenant, job.job_id)
     passes = purge(flow)
-    with flow.api.transaction(tenant=tenant.tenant_id) as frozen:
+    with on_record(flow.api, tenant.tenant_id) as frozen:
         frozen.execute(text("SELECT FROM results WHERE idx = 5 FOR UPDATE"))
         with pytest.raises(Unfinished):
             passes.run()

@@ -10,6 +10,7 @@ from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores
+from tests.looking import on_record
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_a_new_tenant_has_keys_of_its_own_and_a_sealed_name(flow: Flow, as_super
     assert {tenant_id for tenant_id, _ in kept} == set(made)
     assert not any(b"canary" in bytes(sealed) for _, sealed in kept)
     for tenant_id in made:
-        with flow.api.transaction(tenant=tenant_id) as conn:
+        with on_record(flow.api, tenant_id) as conn:
             sealer = flow.api.keyring.sealer(conn, tenant_id, "tenant", tenant_id)
         opened = {sealer.open("tenants.name", tenant_id, bytes(sealed)) for owner, sealed in kept if owner == tenant_id}
         assert opened == {b"canary-7f3a" if tenant_id == made[0] else b"half ? of a letter"}

@@ -18,6 +18,7 @@ from db.queue.results import write_results
 from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard, release
 from tests.db.flow import Flow, Stores, answers, plain
+from tests.looking import on_record
 
 
 @pytest.fixture
@@ -223,7 +224,7 @@ def test_a_page_of_results_looks_up_each_row_once_before_there_are_statistics(
     monkeypatch.setattr(bulk, "fetch", spy)
     assert len(list(iter_results(flow.api, tenant, job.job_id, which=which, page=rows))) == rows
     page, values = asked[0]
-    with flow.api.transaction(tenant=tenant.tenant_id) as conn:
+    with on_record(flow.api, tenant.tenant_id) as conn:
         plan = fetch(conn, "EXPLAIN (ANALYZE, FORMAT JSON) " + page, values)[0][0][0]["Plan"]
     visited = sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan) if node.get("Relation Name", "").startswith("rows"))
     assert rows <= visited <= 2 * rows

@@ -5,6 +5,7 @@ from typing import Final
 from tests.faults.mutants.mutant import Mutant
 
 SEALING: Final = "db/sealing/cells.py"
+ON_RECORD: Final = "db/migrations/sql/0024_on_record.sql"
 _SEALING_TEST: Final = "tests/unit/db/sealing/test_cells.py::"
 _ELSEWHERE: Final = f"{_SEALING_TEST}test_a_value_opens_nowhere_else"
 _FORMAT: Final = f"{_SEALING_TEST}test_what_was_sealed_once_opens_for_ever"
@@ -82,6 +83,84 @@ MUTANTS: Final = (
             ),
         ),
         ("tests/attacks/test_row_level_security.py::test_nothing_is_opened_before_its_record_has_committed",),
+    ),
+    *(
+        Mutant(f"on-record-{id_}", guard, ON_RECORD, ((line, instead),), (f"tests/attacks/test_on_record.py::{test}",))
+        for id_, guard, line, instead, test in (
+            (
+                "api",
+                "the API sees nothing sealed without an event",
+                "TO textmill_api USING (EXISTS (SELECT FROM own_events))'",
+                "TO textmill_api USING (true)'",
+                "test_the_api_sees_nothing_sealed_without_an_event_and_all_of_its_tenant_with_one",
+            ),
+            (
+                "results",
+                "results are opened by an event of their job",
+                "job_id IN (SELECT e.job_id FROM own_events e WHERE e.job_id IS NOT NULL)",
+                "EXISTS (SELECT FROM own_events)",
+                "test_texts_and_results_are_opened_by_an_event_that_names_their_file_or_job",
+            ),
+            (
+                "rows",
+                "texts are opened by an event of their file or its job",
+                "    OR file_id IN (SELECT f.file_id FROM files f WHERE f.state = 'deleted'));",
+                "    OR EXISTS (SELECT FROM own_events));",
+                "test_texts_and_results_are_opened_by_an_event_that_names_their_file_or_job",
+            ),
+            (
+                "worker",
+                "a worker sees nothing sealed without an event",
+                "USING (EXISTS (SELECT FROM own_events e WHERE e.job_id = (SELECT l.job_id FROM leased_shard l)))'",
+                "USING (true)'",
+                "test_a_worker_sees_nothing_sealed_of_its_shard_without_an_event_and_its_range_with_one",
+            ),
+            (
+                "job",
+                "a worker's event is of the job that it holds",
+                " e WHERE e.job_id = (SELECT l.job_id FROM leased_shard l)",
+                "",
+                "test_an_event_of_another_job_than_the_shards_opens_nothing",
+            ),
+            (
+                "tenant",
+                "an event opens its own tenant's",
+                "FROM audit_events\n    WHERE tenant_id = nullif(current_setting('textmill.tenant', true), '')::uuid AND at",
+                "FROM audit_events\n    WHERE at",
+                "test_an_event_of_one_tenant_opens_nothing_of_another",
+            ),
+            (
+                "moment",
+                "an event from a dump opens nothing",
+                "::uuid AND at = now()\n      AND xact",
+                "::uuid\n      AND xact",
+                "test_an_event_of_the_same_number_in_a_database_from_before_opens_nothing",
+            ),
+            (
+                "transaction",
+                "an event opens its own transaction",
+                "AND xact = pg_current_xact_id_if_assigned()::text::bigint AND outcome",
+                "AND outcome",
+                "test_an_event_of_the_same_number_in_a_database_from_before_opens_nothing",
+            ),
+            (
+                "denied",
+                "what was refused opens nothing",
+                " AND outcome = 'allowed'",
+                "",
+                "test_what_was_refused_opens_nothing",
+            ),
+            *(
+                (
+                    f"forged-{component}",
+                    f"no event is written for another transaction: {component}",
+                    f"component = '{component}' AND at = now() AND xact = pg_current_xact_id()::text::bigint",
+                    f"component = '{component}' AND at = now()",
+                    "test_nobody_writes_an_event_for_another_transaction",
+                )
+                for component in ("api", "worker", "dispatcher")
+            ),
+        )
     ),
     Mutant(
         "audit-page-first",

@@ -13,6 +13,7 @@ from db.queue import dispatch, recovery, shards
 from db.schema import shards as shards_table
 from db.settings import Role
 from db.sweeps import Place, Unfinished
+from tests.looking import on_record
 from tests.workers.submitting import row, submit
 from workers.dispatch.reconciler import Reconciler
 from workers.settings import DispatcherSettings
@@ -111,7 +112,7 @@ def test_a_purge_that_ended_at_its_limit_goes_on_at_once(stores: Stores, monkeyp
 
 def test_nothing_is_purged_by_a_process_that_does_not_lead(stores: Stores, tenant: Actor) -> None:
     submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
-    with stores(Role.API).transaction(tenant=tenant.tenant_id) as connection:
+    with on_record(stores(Role.API), tenant.tenant_id) as connection:
         connection.execute(text("UPDATE jobs SET state = 'failed'"))
         connection.execute(text("UPDATE files SET expires_at = now()"))
     reconciler = Reconciler(stores(Role.DISPATCHER), DispatcherSettings(reap_seconds=60))

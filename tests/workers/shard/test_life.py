@@ -32,6 +32,7 @@ from db.schema import shards as shards_table
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
+from tests.looking import on_record
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
 from workers.batches.outcomes import Stopped
@@ -85,7 +86,7 @@ class Bench:
             return connection.execute(select(shards_table).where(shards_table.c.job_id == job_id)).one()
 
     def stored(self, job_id: UUID) -> set[int]:
-        with self.api.transaction(tenant=self.actor.tenant_id) as connection:
+        with on_record(self.api, self.actor.tenant_id) as connection:
             return set(connection.execute(select(results_table.c.idx).where(results_table.c.job_id == job_id)).scalars())
 
 

@@ -13,6 +13,7 @@ from db.actors import Actor
 from db.connect import Store
 from db.schema import rows as rows_table
 from db.settings import Role, StoreSettings
+from tests.looking import on_record
 from tests.workers.shard.follower import Follower
 from tests.workers.shard.test_life import Bench
 from tests.workers.submitting import LABELS, row
@@ -41,7 +42,7 @@ def test_a_rows_way_does_not_grow(stores: Callable[[Role], Store], tenant: Actor
     bench.run()
     follower.stop()
     job_id = bench.submit([row(0, {"input": TEXT}), row(1, {"input": "Another one."})], model=MODEL, defaults=defaults)
-    with bench.api.transaction(tenant=tenant.tenant_id) as connection:
+    with on_record(bench.api, tenant.tenant_id) as connection:
         sealed = list(connection.execute(select(rows_table.c.body_sealed)).scalars())
     follower._known += [bytes(sealed[-2]), f"cls_{job_id.hex}00000000".encode()]
     follower.forget()

@@ -18,6 +18,7 @@ from db.queue import dispatch, endings
 from db.queue.endings import expire_jobs
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Stores
+from tests.looking import on_record
 from tests.workers.shard.test_life import Bench, at_work, body_of
 from tests.workers.submitting import row, submit
 from workers.shard.life import End
@@ -61,7 +62,7 @@ class Newsroom(Bench):
 
     def versions(self, kind: Kind) -> int:
         """In the table, deleted or not."""
-        with self.api.transaction(tenant=self.actor.tenant_id) as conn:
+        with on_record(self.api, self.actor.tenant_id) as conn:
             return int(conn.execute(select(func.count()).select_from(kind.table)).scalar_one())
 
 
