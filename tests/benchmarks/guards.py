@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.guards [--rows N] [--turns N] [--report FILE]`, some nine minutes. One worker's parts in this process, on a
 Postgres that is as durable as `textmill up` makes it: the shards of a job from the claim to the last write. Without guards no lease is
-renewed, nothing is recorded, and a write asks neither whose the shard is nor whether a row is there already; that is for comparison only.
+renewed, nothing is recorded, no policy asks for a record, and a write asks neither whose the shard is nor whether a row is there already;
+that is for comparison only.
 
 A pair of turns a second apart differs by a tenth of its time on a shared machine, which is more than what is looked for. So there are many
 short pairs; the cost is their trimmed mean, told with the interval that it lies in 95 times of 100 (the percentile bootstrap: Efron, 1979),
@@ -37,6 +38,7 @@ from db.queue import results, shards
 from db.queue.dispatch import cut_validating_jobs
 from db.settings import Role
 from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.nothing_asked import nothing_asked
 from tests.benchmarks.store_only import durable_stores
 from tests.benchmarks.watching import cpu_seconds
 from tests.workers.submitting import row, submit
@@ -132,7 +134,7 @@ def measure(folder: Path, rows: int, turns: int) -> Cost:
             for turn in range(turns):
                 for without in (False, True) if turn % 2 == 0 else (True, False):
                     if without:
-                        with unguarded():
+                        with nothing_asked(stores[Role.OWNER]), unguarded():
                             bare.append(worker.run(rows))
                     else:
                         with worker.heartbeats():

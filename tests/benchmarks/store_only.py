@@ -85,7 +85,7 @@ def measure_store(folder: Path, workload: Workload) -> StoreRates:
 
 @contextmanager
 def durable_stores(folder: Path) -> Iterator[dict[Role, Store]]:
-    """A Postgres of its own, as durable as `textmill up` makes it, and the doors of API, worker and dispatcher to it."""
+    """A Postgres of its own, as durable as `textmill up` makes it, and the doors of API, worker, dispatcher and owner to it."""
     home = Home(folder)
     home.prepare()
     LocalKeyFile.create(home.path / "keys" / "kek.json")
@@ -98,7 +98,7 @@ def durable_stores(folder: Path) -> Iterator[dict[Role, Store]]:
         bootstrap(postgres.superuser_url(), passwords, DATABASE)
         migrate(_owner_url(postgres, passwords))
         settings = StoreSettings(home=home.path, database_url=postgres.address(DATABASE))
-        stores = {role: open_store(settings, role, pool_size=2) for role in (Role.API, Role.WORKER, Role.DISPATCHER)}
+        stores = {role: open_store(settings, role, pool_size=2) for role in (Role.API, Role.WORKER, Role.DISPATCHER, Role.OWNER)}
         try:
             yield stores
         finally:
