@@ -42,6 +42,20 @@ def test_every_container_is_hardened(name: str) -> None:
     assert "healthcheck" in service or name == "api"  # the image's own is the API's
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_has_its_memory_and_no_swap(name: str) -> None:
+    assert SERVICES[name]["mem_limit"] == SERVICES[name]["memswap_limit"]
+
+
+def test_what_a_worker_finds_out_outlives_its_container() -> None:
+    """Its root is read-only: models that were converted and what calibration found lie in volumes that the image lets any user write."""
+    kept = {volume.partition(":")[2] for volume in SERVICES["worker"]["volumes"]}
+    assert kept == {"/var/lib/textmill/models", "/var/lib/textmill/calibration"}
+    made = re.search(r"install -d -m 1777 (.+)$", CONTAINERFILE, re.MULTILINE)
+    assert made is not None
+    assert kept <= set(made[1].split())
+
+
 def test_only_the_api_is_published_and_on_the_loopback_address() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published.keys() == {"api"}

@@ -1,5 +1,6 @@
 """deploy/systemd: the units parse, are sandboxed, and start what is there. systemd's own checks are asked where it is installed."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from api.cli.terminal.exits import exit_code_of
+from db.errors import AnotherKeyFile, SettingsError, TextmillError
 from tests.deploy.conftest import DEPLOY
+from workers.host.memory import EX_CEILING, EX_PLANNED
+from workers.host.process import EX_SOFTWARE
+from workers.host.watchdog import EX_HANG
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 BIN = Path(sys.executable).parent
@@ -30,6 +36,7 @@ SANDBOX = {
     "SystemCallArchitectures": "native",
     "UMask": "0077",
     "LimitCORE": "0",
+    "MemorySwapMax": "0",
 }
 
 
@@ -77,10 +84,57 @@ def test_a_unit_starts_a_program_that_there_is(unit: Path) -> None:
     program, *words = settings(unit)["ExecStart"][0].split()
     command = [str(BIN / Path(program).name), *(word for word in words if not word.startswith("--"))]
     if "textmill" in command[0]:
-        command = [word for word in command if word not in {"%I", "8910", "127.0.0.1"}]
+        command = [word for word in command if word not in {"%i", "8910", "127.0.0.1"}]
         assert subprocess.run([*command, "--help"], capture_output=True, check=False).returncode == 0
     else:
         assert words[:3] == ["-A", "workers.app:app", "flower"]
+
+
+RESTARTED = [unit for unit in UNITS if "Restart" in settings(unit)]
+CURED_BY_A_RESTART = {1, EX_SOFTWARE, EX_HANG, EX_PLANNED}
+
+
+def prevented(unit: Path) -> set[int]:
+    return {int(code) for code in settings(unit)["RestartPreventExitStatus"][0].split()}
+
+
+@pytest.mark.parametrize("unit", RESTARTED, ids=lambda unit: unit.stem)
+def test_a_unit_is_started_again_for_ever_but_after_what_no_restart_cures(unit: Path) -> None:
+    found = settings(unit)
+    assert (found["Restart"], found["StartLimitIntervalSec"]) == (["always"], ["0"])
+    assert prevented(unit).isdisjoint(CURED_BY_A_RESTART)
+    assert "MemoryMax" in found
+
+
+def test_a_ceiling_that_is_too_low_ends_a_workers_unit() -> None:
+    assert EX_CEILING in prevented(DEPLOY / "systemd" / "textmill-worker@.service")
+
+
+@pytest.mark.parametrize("part", ["api", "dispatcher", "worker@"])
+@pytest.mark.parametrize(
+    "error",
+    [AnotherKeyFile(), SettingsError("old", code="older_database"), SettingsError("new", code="newer_home")],
+    ids=lambda error: error.code,
+)
+def test_another_key_file_or_another_schema_ends_a_unit(part: str, error: TextmillError) -> None:
+    assert exit_code_of(error) in prevented(DEPLOY / "systemd" / f"textmill-{part}.service")
+
+
+@pytest.mark.parametrize("part", ["api", "dispatcher", "worker@"])
+def test_a_wrong_setting_or_a_wrong_command_ends_a_unit(part: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "TEXTMILL_HOME": str(tmp_path), "TEXTMILL_DATABASE_URL": "no address"}
+    for words in ([], ["--no-such-option"]):
+        done = subprocess.run([BIN / "textmill", part.strip("@"), *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode in prevented(DEPLOY / "systemd" / f"textmill-{part}.service")
+        assert done.stderr.startswith("textmill: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_what_calibration_finds_outlives_a_workers_unit() -> None:
+    """Its home is read-only: the folder is one that systemd keeps for it."""
+    found = settings(DEPLOY / "systemd" / "textmill-worker@.service")
+    assert "TEXTMILL_CALIBRATION_FOLDER=/var/lib/textmill-calibration " in found["Environment"][0]
+    assert "textmill-calibration" in found["StateDirectory"][0].split()
 
 
 @pytest.fixture

@@ -208,4 +208,18 @@ MUTANTS: Final = (
         (("    while group != top:", "    while False:"),),
         ("tests/unit/workers/machine/test_cgroup.py::test_the_lowest_limit_on_the_way_to_the_root_counts",),
     ),
+    Mutant(
+        "no-restart-cures",
+        "systemd does not start again what no restart cures",
+        "deploy/systemd/textmill-worker@.service",
+        (("RestartPreventExitStatus=2 3 78", "RestartPreventExitStatus=78"),),
+        ("tests/deploy/test_systemd_units.py::test_another_key_file_or_another_schema_ends_a_unit",),
+    ),
+    Mutant(
+        "calibration-outlives",
+        "what calibration finds outlives a unit's read-only home",
+        "deploy/systemd/textmill-worker@.service",
+        (("TEXTMILL_CALIBRATION_FOLDER=/var/lib/textmill-calibration ", ""),),
+        ("tests/deploy/test_systemd_units.py::test_what_calibration_finds_outlives_a_workers_unit",),
+    ),
 )
