@@ -4,11 +4,12 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from psycopg import Connection as DriverConnection
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, create_engine, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, select, text
 from sqlalchemy.exc import OperationalError
 
 from db.errors import KeyEnded
@@ -32,6 +33,7 @@ _CONTEXT: Final = text(
     "SELECT set_config('textmill.tenant', :tenant, true), set_config('textmill.shard', :shard, true), "
     "set_config('textmill.epoch', :epoch, true), set_config('textmill.key_hash', :key_hash, true)"
 )
+_SET_ALL: Final = "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS setting (name, value)"
 _HURRIED_CONTEXT: Final = text(f"{_CONTEXT.text}, set_config('lock_timeout', :lock_timeout, true)")
 
 
@@ -50,14 +52,15 @@ class Store:
             pool_timeout=30,
             pool_pre_ping=True,
             hide_parameters=True,  # an error of the driver must not quote values
-            connect_args={
-                "application_name": f"textmill-{role.value}",
-                "connect_timeout": 10,
-                **SILENT_NETWORK,
-                "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={statement_timeout_ms}"
-                f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC",
-            },
+            connect_args={"application_name": f"textmill-{role.value}", "connect_timeout": 10, **SILENT_NETWORK},
         )
+        session = {
+            "lock_timeout": f"{LOCK_TIMEOUT_MS}",
+            "statement_timeout": f"{statement_timeout_ms}",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_MS}",
+            "timezone": "UTC",
+        }
+        event.listen(self.engine, "connect", lambda driver, _: set_in_session(driver, session))
 
     @contextmanager
     def transaction(
@@ -133,6 +136,14 @@ def ensure_key(settings: StoreSettings, role: Role) -> None:
         return
     finally:
         store.close()
+
+
+def set_in_session(driver: DriverConnection[Any], settings: dict[str, str]) -> None:
+    """Settings of the server's, for as long as the session lasts. Not as options of the connection: a pooler refuses those, or is told to
+    leave them out, and nobody would know."""
+    own, driver.autocommit = driver.autocommit, True
+    driver.execute(_SET_ALL, (list(settings), list(settings.values())))
+    driver.autocommit = own
 
 
 def dsn(url: URL) -> str:

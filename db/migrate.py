@@ -18,7 +18,8 @@ from sqlalchemy import URL, create_engine, text
 from db.connect import dsn
 from db.errors import SettingsError
 from db.sealing.keys import KekProvider, LocalKeyFile
-from db.settings import Role, StoreSettings
+from db.server import ensure_fit, session
+from db.settings import Role, StoreSettings, load
 
 DATABASE: Final = "textmill"
 _LOCK: Final = 0x7E87_0000  # two migrations at once wait for each other
@@ -36,11 +37,13 @@ _QUIET: Final = {
 
 
 def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DATABASE) -> None:
-    """Makes the login roles and the database, or brings them to this state. Idempotent; needs a superuser.
+    """Makes the login roles and the database, or brings them to this state. Idempotent; needs a superuser. Raises SettingsError where the
+    server cannot be the store's.
 
     The roles are no superusers, bypass no row-level security, create nothing, and are members of none of each other.
     """
     with psycopg.connect(dsn(superuser_url), autocommit=True) as conn:
+        ensure_fit(conn)
         for role, password in passwords.items():
             name = sql.Identifier(role.login)
             known = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role.login,)).fetchone()
@@ -82,8 +85,10 @@ def migrate(url: URL, kek: Callable[[], KekProvider] | None = None, *, revision:
     """Runs the missing migrations as the owner, up to ``revision``. Safe to call from several processes at once.
 
     ``kek``: asked for what wraps the store's keys where a migration must seal or vouch for what is there. Raises SettingsError where it is
-    needed and missing, or where the database is newer.
+    needed and missing, where the database is newer, or its server cannot be the store's.
     """
+    with session(url) as asked:
+        ensure_fit(asked)
     engine = create_engine(url, hide_parameters=True)
     try:
         with engine.begin() as conn:
@@ -122,5 +127,5 @@ def _config() -> Config:
 
 
 if __name__ == "__main__":
-    settings = StoreSettings()
+    settings = load(StoreSettings)
     migrate(settings.database_url_for(Role.OWNER), lambda: LocalKeyFile.load(settings.kek_path))

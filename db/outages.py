@@ -15,11 +15,6 @@ _PASSING: Final = ("08", "40", "53", "57P", "58", "55P03", "25P03", "25006")
 UNANSWERED: Final = (OperationalError, psycopg.OperationalError)
 
 
-def what_it_said(error: Exception) -> str:
-    """Of one of UNANSWERED, in a line."""
-    return str(error.orig if isinstance(error, OperationalError) else error).strip().partition("\n")[0]
-
-
 def passes(error: Exception) -> bool:
     """Whether the same may well succeed later. Not so a statement that took too long or was too large: that would go on for ever."""
     if isinstance(error, PoolTimeout | AuditUnavailable):

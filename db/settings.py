@@ -3,7 +3,8 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,6 +12,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from db.errors import SettingsError
+
+_BROKERS: Final = ("redis", "rediss", "redis+socket", "unix", "sentinel")
 
 
 class Role(StrEnum):
@@ -42,8 +45,8 @@ class StoreSettings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        description="PostgreSQL 18: `postgresql://host:5432/textmill?sslmode=verify-full`. Its user is replaced by each part's own login "
-        "role. Without it: the embedded one.",
+        description="PostgreSQL 16 or newer: `postgresql://host:5432/textmill?sslmode=verify-full`. Its user is replaced by each part's "
+        "own login role. Without it: the embedded one.",
     )
     redis_url: str | None = Field(
         default=None, description="Redis or Valkey: `rediss://:password@host:6379/0`. Without it: the embedded one."
@@ -72,16 +75,24 @@ class StoreSettings(BaseSettings):
             url = make_url(text)
         except (ArgumentError, ValueError):  # ValueError: the port is no number; it quotes what stands there, perhaps of a password
             raise SettingsError("TEXTMILL_DATABASE_URL is not a database address; it looks like postgresql://host:5432/textmill.") from None
-        password = (
-            os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or _read(self.home_path / "secrets" / f"db-{role.value}") or url.password
-        )
-        return url.set(drivername="postgresql+psycopg", username=role.login, password=password)
+        return url.set(drivername="postgresql+psycopg", username=role.login, password=self.password_of(role) or url.password)
+
+    def password_of(self, role: Role) -> str | None:
+        """Where it was given for this role; one in the address itself is for all."""
+        return os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or _read(self.home_path / "secrets" / f"db-{role.value}")
 
     def broker_url(self) -> str:
         """The address of the queue; raises SettingsError where there is none."""
         url = self.redis_url or _read(self.home_path / "run" / "redis.url")
         if url is None:
             raise SettingsError("No queue: set TEXTMILL_REDIS_URL, or start the embedded one with `textmill up`.")
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in _BROKERS and (parts.port is None or parts.port > 0)
+        except ValueError:  # the port is no number, or a bracket is open; it quotes what stands there, perhaps of a password
+            is_address = False
+        if not is_address:
+            raise SettingsError("TEXTMILL_REDIS_URL is not an address of Redis or Valkey; it looks like rediss://:password@host:6379/0.")
         return url
 
 

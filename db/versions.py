@@ -1,18 +1,21 @@
 """Whether the database is at this version, asked by each process when it starts. Light: Alembic itself is for those who migrate."""
 
+import logging
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg.errors import InsufficientPrivilege, UndefinedTable
 from sqlalchemy import URL
 
-from db.connect import dsn
 from db.errors import SettingsError
+from db.refusals import refusal
+from db.server import ensure_fit, session
 
 NOT_MIGRATED: Final = ""
-CONNECT_SECONDS: Final = 10
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
+
+log = logging.getLogger("textmill.store")
 
 
 def head_revision() -> str:
@@ -21,12 +24,19 @@ def head_revision() -> str:
 
 
 def ensure_current(url: URL) -> None:
-    """Raises SettingsError where the database is older or newer than this version. One that is away is no reason to stay away too: it is
-    asked again at each request."""
+    """As :func:`require_current`; but a database that is away, or lets us not in, is no reason to stay away too: it is asked again at each
+    request."""
     try:
-        revision = _revision(url)
-    except psycopg.OperationalError:
-        return
+        require_current(url)
+    except psycopg.OperationalError as error:
+        log.warning("%s It is tried again.", refusal(error).sentence)
+
+
+def require_current(url: URL) -> None:
+    """Raises SettingsError where the database is older or newer than this version, or its server cannot be the store's."""
+    with session(url) as conn:
+        ensure_fit(conn)
+        revision = _revision(conn)
     head = head_revision()
     if revision < head:
         raise SettingsError("The database is older than this textmill: run `textmill db migrate` first.", code="older_database")
@@ -34,11 +44,15 @@ def ensure_current(url: URL) -> None:
         raise SettingsError("The database was made by a newer textmill: upgrade this one, or restore an older backup.", code="newer_home")
 
 
-def _revision(url: URL) -> str:
-    """NOT_MIGRATED where it is empty, and where it does not let our role see how far it is: that came with a migration."""
-    with psycopg.connect(dsn(url), connect_timeout=CONNECT_SECONDS) as conn:
-        try:
-            found = conn.execute("SELECT version_num FROM alembic_version").fetchone()
-        except (UndefinedTable, InsufficientPrivilege):
-            return NOT_MIGRATED
+def revision_at(url: URL) -> str:
+    """NOT_MIGRATED where the database is empty, and where it does not let our role see how far it is: that came with a migration."""
+    with session(url) as conn:
+        return _revision(conn)
+
+
+def _revision(conn: psycopg.Connection[Any]) -> str:
+    try:
+        found = conn.execute("SELECT version_num FROM alembic_version").fetchone()
+    except (UndefinedTable, InsufficientPrivilege):
+        return NOT_MIGRATED
     return NOT_MIGRATED if found is None else str(found[0])

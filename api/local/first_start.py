@@ -9,7 +9,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from sqlalchemy import URL
-from sqlalchemy.exc import OperationalError
 
 from api.local.home.home import Home
 from api.local.home.refusals import StackError, StackExit
@@ -19,6 +18,8 @@ from db.errors import Denied, NotFound, SettingsError
 from db.migrate import bootstrap, current_revision, migrate
 from db.operators.api_keys import SCOPES, authenticate, create_api_key
 from db.operators.tenants import create_tenant
+from db.outages import UNANSWERED
+from db.refusals import refusal
 from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
 
@@ -45,12 +46,8 @@ def make_tables(settings: StoreSettings) -> None:
         made_before = current_revision(url) is not None
         _make_key_file(settings.kek_path, made_before)
         migrate(url, lambda: LocalKeyFile.load(settings.kek_path))
-    except OperationalError:
-        raise StackError(
-            f"The database at {url.render_as_string()} does not let its owner in: make the login roles with `textmill db bootstrap`, and "
-            "give their passwords in TEXTMILL_DB_PASSWORD_OWNER, _API, _WORKER and _DISPATCHER or in the secrets folder of the home.",
-            code="database_refused",
-        ) from None
+    except UNANSWERED as error:
+        raise StackError(refusal(error).sentence, code="database_refused") from None
     except SettingsError as error:
         newer = error.code == "newer_home"
         raise StackError(error.message, StackExit.NEWER_HOME if newer else StackExit.FAILED, code=error.code) from None

@@ -289,7 +289,11 @@ def check_environment() -> None:
     try:
         load(WorkerSettings)
         load(DispatcherSettings)
-        load(ApiSettings)
+        settings = load(ApiSettings)
+        if settings.database_url:
+            settings.database_url_for(Role.OWNER)
+        if settings.redis_url:
+            settings.broker_url()
     except SettingsError as error:
         raise StackError(error.message, StackExit.USAGE) from None
 

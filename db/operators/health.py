@@ -3,16 +3,14 @@
 :func:`measure` is cheap and asked every few seconds. The others look for what should not be, and are asked by a person.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import psycopg
-from sqlalchemy import URL, text
+from sqlalchemy import text
 
-from db.connect import Store, dsn
+from db.connect import Store
 from db.operators.fleet import SILENT_SECONDS
 from db.queue.dispatch import REDISPATCH_SECONDS
 from db.queue.leader import DISPATCHER_LOCK
@@ -101,7 +99,6 @@ _LEADS: Final = text(
                    AND classid::bigint = (CAST(:key AS bigint) >> 32) AND objid::bigint = (CAST(:key AS bigint) & 4294967295))
     """
 )
-_SERVER: Final = "SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::float8"
 _DURABILITY: Final = text("SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')")
 
 
@@ -168,18 +165,6 @@ def leads(store: Store, lock: int = DISPATCHER_LOCK) -> bool:
     """Whether somebody holds this advisory lock."""
     with store.transaction() as conn:
         return bool(conn.execute(_LEADS, {"key": lock}).scalar_one())
-
-
-def server(url: URL) -> tuple[str, float] | None:
-    """Its version, and how many seconds its clock and this machine's are apart; None where it does not answer, or lets us not in."""
-    try:
-        with psycopg.connect(dsn(url), connect_timeout=5) as conn:
-            sent = time.time()
-            row = conn.execute(_SERVER).fetchone()
-    except psycopg.Error:
-        return None
-    assert row is not None
-    return row[0], abs(row[1] - (sent + time.time()) / 2)
 
 
 def durability(store: Store) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 from sqlalchemy import URL
 
-from db.connect import dsn
+from db.connect import dsn, set_in_session
 
 STATEMENT_TIMEOUT_MS: Final = 1_000
 
@@ -43,10 +43,8 @@ class QueueGauge:
     def read(self) -> Counts | None:
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(
-                    self._dsn, autocommit=True, connect_timeout=2, options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
-                )
-            assert self._connection is not None
+                self._connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=2)
+                set_in_session(self._connection, {"statement_timeout": f"{STATEMENT_TIMEOUT_MS}"})
             row = self._connection.execute(_COUNTS).fetchone()
         except psycopg.Error:
             self.close()

@@ -73,15 +73,18 @@ class LocalKeyFile:
             mode = stat.S_IMODE(path.stat().st_mode)
             content = path.read_bytes()
         except FileNotFoundError:
-            raise SettingsError(f"No key file at {path}: `textmill up` makes one, or set TEXTMILL_KEK_FILE.") from None
+            raise SettingsError(
+                f"No key file at {path}: put the store's there, or name it in TEXTMILL_KEK_FILE. That of a new store is made by "
+                "`textmill up` or deploy/make-secrets."
+            ) from None
         except OSError:
-            raise SettingsError(f"The key file {path} cannot be read by this user.") from None
+            raise SettingsError(f"The key file {path} cannot be read by this user: give it to the one that textmill runs as.") from None
         if mode & 0o077:
             raise SettingsError(f"The key file {path} may be read by others (mode {mode:04o}): run `chmod 600 {path}`.")
         try:
             document = json.loads(content)
             if document["version"] != 1:
-                raise SettingsError(f"The key file {path} is of a newer version than this textmill knows.")
+                raise SettingsError(f"The key file {path} is of a newer version than this textmill knows: upgrade textmill.")
             key = base64.b64decode(document["key"], validate=True)
             kek_id = str(document["kek_id"])
         except (ValueError, KeyError, TypeError):

@@ -8,7 +8,7 @@ a newer textmill · 130 the stop was hurried by a second Ctrl-C.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -154,12 +154,21 @@ def status(as_json: Json = False) -> int:
     return StackExit.OK if listed and all(part.get("state") == "running" for part in listed) else StackExit.UNHEALTHY
 
 
-def doctor(as_json: Json = False) -> int:
-    """Look at this machine, this home and its servers, and say what needs mending."""
+def doctor(
+    part: Annotated[
+        Literal["api", "worker", "dispatcher", "flower", "migrate"] | None,
+        typer.Option("--part", help="Whose home it is, with one part's secrets; otherwise what lies there tells."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Look at this machine, this home and its servers, and say what needs mending.
+
+    Where the parts run each by itself, once for each: in its home, with its environment.
+    """
     from api.cli.terminal.terminal import answer, answer_json, broken, shown
     from api.local.doctor.doctor import examine
 
-    findings = examine(_home())
+    findings = examine(_home(), part)
     if as_json:
         answer_json([{"check": each.check, "ok": each.ok, "found": each.found, "todo": each.todo} for each in findings])
     else:
@@ -216,10 +225,10 @@ def migrate() -> int:
     from api.cli.terminal.terminal import say
     from db.migrate import migrate as run_migrations
     from db.sealing.keys import LocalKeyFile
-    from db.settings import Role, StoreSettings
+    from db.settings import Role, StoreSettings, load
     from db.versions import head_revision
 
-    settings = StoreSettings()
+    settings = load(StoreSettings)
     with database_answers():
         run_migrations(settings.database_url_for(Role.OWNER), lambda: LocalKeyFile.load(settings.kek_path))
     say(f"The database is at revision {head_revision()}.")
@@ -244,7 +253,7 @@ def bootstrap() -> int:
 
     try:
         url = make_url(os.environ["TEXTMILL_SUPERUSER_URL"])
-    except (KeyError, ArgumentError):
+    except (KeyError, ArgumentError, ValueError):  # ValueError: the port is no number
         raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.") from None
     with database_answers():
         make_roles(_home(), url)
@@ -279,9 +288,12 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
     from db.connect import open_store
     from db.operators.api_keys import SCOPES, create_api_key
     from db.operators.tenants import create_tenant
-    from db.settings import Role, StoreSettings
+    from db.settings import Role, StoreSettings, load
+    from db.versions import require_current
 
-    with database_answers(), closing(open_store(StoreSettings(), Role.API, pool_size=1)) as store:
+    settings = load(StoreSettings)
+    with database_answers(), closing(open_store(settings, Role.API, pool_size=1)) as store:
+        require_current(settings.database_url_for(Role.API))
         tenant_id = create_tenant(store, name)
         _, secret = create_api_key(store, tenant_id, uuid4(), "first key", SCOPES)
     say(f"Made tenant {tenant_id}. Its key, shown this once:")

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 def database_answers() -> Iterator[None]:
     """A server that is away, or that lets us not in, becomes a sentence."""
     from api.local.home.refusals import StackError
-    from db.outages import UNANSWERED, what_it_said
+    from db.outages import UNANSWERED
+    from db.refusals import refusal
 
     try:
         yield
     except UNANSWERED as error:
-        raise StackError(f"The database cannot be used: {what_it_said(error)}.", code="database_refused") from None
+        raise StackError(refusal(error).sentence, code="database_refused") from None
 
 
 @contextmanager
@@ -30,9 +31,9 @@ def fleet_store() -> "Iterator[Store]":
     from sqlalchemy.exc import ProgrammingError
 
     from db.connect import open_store
-    from db.settings import Role, StoreSettings
+    from db.settings import Role, StoreSettings, load
 
-    with database_answers(), closing(open_store(StoreSettings(), Role.DISPATCHER, pool_size=1)) as store:
+    with database_answers(), closing(open_store(load(StoreSettings), Role.DISPATCHER, pool_size=1)) as store:
         try:
             yield store
         except ProgrammingError:

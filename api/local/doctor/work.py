@@ -1,23 +1,20 @@
 """The half of `textmill doctor` that looks at the work: jobs, shards, leases, messages and workers. As the dispatcher, who sees no content.
 
-Whether the database answers, and has its tables, the other half says.
+It is asked only once the database answers, and has its tables.
 """
 
 import base64
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.exc import OperationalError, ProgrammingError
-
 from api.local.doctor.finding import Finding
-from api.local.home.home import Home
-from api.local.home.instance import find_running
+from api.local.doctor.place import Place
 from api.objects import batch_id
 from db.connect import open_store
+from db.errors import SettingsError
 from db.operators import fleet, health
 from db.operators.fleet import WorkerRecord
 from db.operators.health import Health, Stuck
@@ -30,16 +27,10 @@ FULL_SHARE: Final = 0.05
 FULL_BYTES: Final = 1 << 30
 
 
-def examine_work(home: Home) -> Iterator[Finding]:
-    if not os.environ.get("TEXTMILL_DATABASE_URL") and find_running(home) is None:
-        return  # the embedded database runs only with its stack
-    yield from postgres_disk(home)
-    with closing(open_store(StoreSettings(), Role.DISPATCHER, pool_size=1)) as store:
-        try:
-            found = health.measure(store)
-        except (OperationalError, ProgrammingError):
-            yield Finding("work", False, f"cannot be asked about as {Role.DISPATCHER.login}", "See the lines on postgres and tables here.")
-            return
+def examine_work(place: Place) -> Iterator[Finding]:
+    yield from postgres_disk(place)
+    with closing(open_store(place.settings, Role.DISPATCHER, pool_size=1)) as store:
+        found = health.measure(store)
         known = fleet.list_workers(store)
         yield durability(health.durability(store))
         yield dispatcher(found, leads=health.leads(store))
@@ -48,7 +39,8 @@ def examine_work(home: Home) -> Iterator[Finding]:
         yield leases(found)
         yield shards(found)
         yield counts(health.miscounted_jobs(store), health.left_over_shards(store))
-        yield from messages(found, waiting_messages(), lambda checks: health.ready_of(store, checks))
+        if place.has_queue:
+            yield from messages(found, waiting_messages(place.settings), lambda checks: health.ready_of(store, checks))
 
 
 def durability(found: dict[str, str]) -> Finding:
@@ -177,11 +169,11 @@ def messages(
     )
 
 
-def postgres_disk(home: Home) -> Iterator[Finding]:
+def postgres_disk(place: Place) -> Iterator[Finding]:
     """Only where the database is ours and lies here; how full another server's disk is, no role of ours may ask."""
-    if os.environ.get("TEXTMILL_DATABASE_URL") or not home.postgres.is_dir():
+    if not place.is_embedded or not place.home.postgres.is_dir():
         return
-    usage = shutil.disk_usage(home.postgres)
+    usage = shutil.disk_usage(place.home.postgres)
     full = usage.free < max(FULL_BYTES, min(10 * FULL_BYTES, int(FULL_SHARE * usage.total)))
     yield Finding(
         "postgres disk",
@@ -193,16 +185,16 @@ def postgres_disk(home: Home) -> Iterator[Finding]:
     )
 
 
-def waiting_messages() -> tuple[int, list[tuple[UUID, int]]] | None:
+def waiting_messages(settings: StoreSettings) -> tuple[int, list[tuple[UUID, int]]] | None:
     """How many, and the claim checks in the first of them; None where the broker does not answer."""
     import redis
 
     from workers.app import QUEUE
 
     try:
-        with closing(redis.Redis.from_url(StoreSettings().broker_url(), socket_timeout=5, socket_connect_timeout=5)) as client:
+        with closing(redis.Redis.from_url(settings.broker_url(), socket_timeout=5, socket_connect_timeout=5)) as client:
             depth, raw = client.llen(QUEUE), client.lrange(QUEUE, 0, SAMPLE - 1)
-    except (redis.RedisError, ValueError):
+    except (redis.RedisError, SettingsError, ValueError, TypeError, OSError):
         return None
     assert isinstance(depth, int)
     assert isinstance(raw, list)

@@ -12,7 +12,7 @@ from db.operators import fleet, health
 from db.operators.health import ENDING_SECONDS, STUCK_SECONDS
 from db.queue.dispatch import REDISPATCH_SECONDS, pick_dispatchable
 from db.queue.endings import finalize_jobs
-from db.settings import Role, StoreSettings
+from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow
 
@@ -139,15 +139,6 @@ def test_a_lead_is_seen_while_it_is_held(flow: Flow) -> None:
         assert not health.leads(flow.dispatcher, lock + 1)
         conn.execute(select(func.pg_advisory_unlock(lock)))
     assert not health.leads(flow.dispatcher, lock)
-
-
-def test_the_server_tells_its_version_and_time_or_nothing(settings: StoreSettings) -> None:
-    url = settings.database_url_for(Role.API)
-    found = health.server(url)
-    assert found is not None
-    assert found[0].startswith("18")
-    assert found[1] < 2.0
-    assert health.server(url.set(password="another one")) is None, "a space in a password is not taken for the end of an address"
 
 
 def test_the_settings_that_keep_commits_are_read(flow: Flow) -> None:

@@ -45,4 +45,32 @@ MUTANTS: Final = (
         (("        self._noted.note(batch)\n", ""),),
         ("tests/api/routes/test_versions.py::test_a_batch_whose_rows_name_sets_and_heads_is_answered_by_those_it_began_with",),
     ),
+    Mutant(
+        "sessions-of-ones-own",
+        "a pooler that shares sessions is refused",
+        "db/server.py",
+        (("    if _shares_sessions(conn):", "    if False:"),),
+        ("tests/db/test_server.py::test_a_pooler_that_shares_sessions_is_refused_by_whatever_comes_through_it",),
+    ),
+    Mutant(
+        "sessions-in-turn",
+        "a pooler is found out whichever session it gives next",
+        "db/server.py",
+        (("            if before == taken or before != _process(conn):", "            if before == taken:"),),
+        ("tests/db/test_server.py::test_a_pooler_is_found_out_whichever_session_it_gives_next",),
+    ),
+    Mutant(
+        "old-server",
+        "a server that is too old is refused",
+        "db/server.py",
+        (("// 10_000) < OLDEST:", "// 10_000) < 1:"),),
+        ("tests/db/test_server.py::test_an_older_server_is_refused_in_a_sentence",),
+    ),
+    Mutant(
+        "session-settings",
+        "a session has its time limits whatever a pooler leaves out",
+        "db/connect.py",
+        (('        event.listen(self.engine, "connect", lambda driver, _: set_in_session(driver, session))\n', ""),),
+        ("tests/db/test_connect.py::test_a_component_logs_in_as_itself_with_limits_that_hold",),
+    ),
 )

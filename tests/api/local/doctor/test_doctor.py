@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from api.local.doctor import doctor
-from api.local.doctor.doctor import Finding, examine
+from api.local.doctor import folder, machine
+from api.local.doctor.doctor import examine
+from api.local.doctor.finding import Finding
+from api.local.doctor.place import Place
 from api.local.home.home import Home
 from db.settings import StoreSettings
 
@@ -82,8 +84,8 @@ def test_a_taken_port_is_found_with_who_has_it(tmp_path: Path, monkeypatch: pyte
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        monkeypatch.setattr(doctor, "DEFAULT_PORTS", {"--port": port})
-        finding = found(list(doctor.ports(Home(tmp_path))), f"port {port}")
+        monkeypatch.setattr(folder, "DEFAULT_PORTS", {"--port": port})
+        finding = found(list(folder.ports(Place.of(Home(tmp_path / "none")))), f"port {port}")
     assert not finding.ok
     assert str(os.getpid()) in finding.found
     assert "--port 0" in finding.todo
@@ -99,6 +101,6 @@ def test_a_check_that_fails_itself_is_a_finding(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("with a detail that is not shown")
 
     monkeypatch.setenv("TEXTMILL_HOME", str(tmp_path))
-    monkeypatch.setattr(doctor.psutil, "virtual_memory", broken)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", broken)
     finding = found(examine(Home(tmp_path)), "memory")
     assert (finding.ok, finding.found) == (False, "could not be looked at (RuntimeError)")

@@ -2,38 +2,21 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import redis
 
 from api.local.doctor import work
 from api.local.doctor.finding import Finding
-from api.local.doctor.work import examine_work
+from api.local.doctor.place import Place
 from api.local.home.home import Home
 from db.operators.fleet import WorkerRecord
 from db.operators.health import Health, Stuck
-from db.settings import StoreSettings
-from workers import app as messages
 
-Examine = Callable[[], dict[str, Finding]]
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def look(settings: StoreSettings, valkey: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Examine]:
-    """What is found in the test's database, by check."""
-    monkeypatch.setenv("TEXTMILL_HOME", str(settings.home))
-    monkeypatch.setenv("TEXTMILL_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("TEXTMILL_REDIS_URL", str(settings.redis_url))
-    with closing(redis.Redis.from_url(valkey)) as client:
-        client.delete(messages.QUEUE)
-        yield lambda: {found.check: found for found in examine_work(Home(settings.home))}
-        client.delete(messages.QUEUE)
 
 
 def health(**changes: object) -> Health:
@@ -125,7 +108,8 @@ class Usage(NamedTuple):
 def test_a_disk_that_is_nearly_full_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, ok: bool) -> None:
     home = Home(tmp_path)
     home.postgres.mkdir()
+    home.version_file.write_text("1\n")
     monkeypatch.delenv("TEXTMILL_DATABASE_URL", raising=False)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(total << 30, (total - free) << 30, free << 30))
-    (found,) = work.postgres_disk(home)
+    (found,) = work.postgres_disk(Place.of(home))
     assert found.ok is ok
