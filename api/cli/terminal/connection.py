@@ -59,7 +59,8 @@ def api_key(where: Path, url: str) -> str:
         )
     if os.environ.get("TEXTMILL_API_URL") and is_anothers(urlsplit(url).port or 80, _owners(where)):
         raise CommandError(
-            f"Another user's program listens at {url} and does not get the key of this home: set TEXTMILL_API_KEY to a key of its own.",
+            f"Another user's program listens at {url}, or this user may not see whose it is: it does not get the key of this home. Set "
+            "TEXTMILL_API_KEY to a key of that server.",
             ExitCode.REFUSED,
             code="missing_api_key",
         )

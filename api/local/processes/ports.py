@@ -33,13 +33,19 @@ def holder_of(port: int) -> str | None:
     try:
         found = [pid for pid in _listeners(port) if pid]
         return f"{psutil.Process(found[0]).name()} (pid {found[0]})" if found else None
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return None
 
 
 def is_anothers(port: int, owners: Collection[int]) -> bool:
-    """Whether a process of a user that is not among ``owners``, or may not be looked into, listens on ``port``."""
-    return any(pid is None or not _is_of(pid, owners) for pid in _listeners(port))
+    """Whether a process of a user that is not among ``owners``, or may not be looked into, listens on ``port``. So it is taken to be where
+    this user may not see who listens at all."""
+    import psutil
+
+    try:
+        return any(pid is None or not _is_of(pid, owners) for pid in _listeners(port))
+    except (psutil.Error, OSError):
+        return True
 
 
 def listens(pid: int, port: int, owners: Collection[int]) -> bool:
@@ -48,7 +54,7 @@ def listens(pid: int, port: int, owners: Collection[int]) -> bool:
 
     try:
         return _is_of(pid, owners) and any(_is_at(each, port) for each in psutil.Process(pid).net_connections("tcp"))
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return False
 
 
