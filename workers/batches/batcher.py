@@ -117,7 +117,9 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._lock = threading.Lock()  # guards everything below
         self._may_cut = threading.Condition(self._lock)  # the feeder waits here
         self._may_run = threading.Condition(self._lock)  # the lanes wait here
-        self._waiting: dict[Work, Waiting[Call[RowT, AnswerT]]] = {work: Waiting(policy, lambda call: call.ticket.tenant) for work in Work}
+        self._waiting: dict[Work, Waiting[Call[RowT, AnswerT]]] = {
+            work: Waiting(policy, lambda call: call.ticket.tenant, lambda call: call.ticket.job) for work in Work
+        }
         self._ready: dict[Work, _Batch[RowT, PreparedT, AnswerT] | None] = dict.fromkeys(Work)
         self._fresh: dict[Work, bool] = dict.fromkeys(Work, False)  # rows came since the ready batch was cut
         self._calls: set[Call[RowT, AnswerT]] = set()  # that may have rows waiting

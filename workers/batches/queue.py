@@ -6,7 +6,8 @@ the least tag first, until half of it is left, and then made anew with the rows 
 
 A row's tag is its turn: start-time fair queueing (Goyal, Vin and Cheng, 1996). An owner's rows come one after another in tokens, and those
 of an owner who had none begin at what runs now. So several owners share the lanes by tokens, a few rows of one do not wait behind all that
-another has in flight, and every row moves up whatever comes after it. With one owner it is the order of arrival.
+another has in flight, and every row moves up whatever comes after it. An owner's jobs share its turns in the same way: each one's rows stand
+as many times farther apart as there are jobs. With one owner and one job it is the order of arrival.
 """
 
 from collections import deque
@@ -20,24 +21,31 @@ from workers.batches.policy import Policy, cut, rows_for_one_lane
 
 CallT = TypeVar("CallT", bound=Hashable)
 Row: TypeAlias = tuple[int, int, int, CallT]
+Flow: TypeAlias = tuple[Hashable, Hashable]  # an owner, and one of its jobs
 
 _tag = itemgetter(1)
 
 
 class Waiting(Generic[CallT]):
-    """Not thread-safe: whoever has it holds a lock. ``owner_of`` a call: with whom it shares a turn; one for all, if left out."""
+    """Not thread-safe: whoever has it holds a lock. ``owner_of`` and ``job_of`` a call: with whom it shares a turn; one for all, if left
+    out."""
 
-    def __init__(self, policy: Policy, owner_of: Callable[[CallT], Hashable] = lambda _call: None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        owner_of: Callable[[CallT], Hashable] = lambda _call: None,
+        job_of: Callable[[CallT], Hashable] = lambda _call: None,
+    ) -> None:
         self._policy = policy
-        self._owner_of = owner_of
+        self._flow_of: Callable[[CallT], Flow] = lambda call: (owner_of(call), job_of(call))
         self._planned: list[list[Row[CallT]]] = []  # the next batch last
         self._planned_rows = 0
         self._planned_budget = 0  # tokens a batch of the plan
         self._planned_tag = 0  # the greatest of the plan, or greater
-        self._backlog: dict[Hashable, deque[Row[CallT]]] = {}  # by owner, each in the order of tags; an owner without any is not there
+        self._backlog: dict[Flow, deque[Row[CallT]]] = {}  # each in the order of tags; a flow without any is not there
         self._backlog_rows = 0
         self._now = 0  # the least tag of the batch that was taken last
-        self._next: dict[Hashable, int] = {}  # the tag that an owner's next row gets, where it is not ``now``
+        self._next: dict[Flow, int] = {}  # the tag that a flow's next row gets, where it is not ``now``
 
     def __len__(self) -> int:
         return self._planned_rows + self._backlog_rows
@@ -46,15 +54,16 @@ class Waiting(Generic[CallT]):
         """All rows of a call. A row of no tokens still takes a place."""
         if not lengths:
             return
-        owner = self._owner_of(call)
+        flow = self._flow_of(call)
         counted = [length or 1 for length in lengths]
-        first = max(self._now, self._next.get(owner, 0))
-        *tags, self._next[owner] = accumulate(counted, initial=first)
-        if owner not in self._backlog:
+        first = max(self._now, self._next.get(flow, 0))
+        jobs = 1 + sum(each[0] == flow[0] and each != flow and tag > self._now for each, tag in self._next.items())
+        *tags, self._next[flow] = accumulate([jobs * length for length in counted], initial=first)
+        if flow not in self._backlog:
             if first < self._planned_tag:
                 self._undraw()
-            self._backlog.setdefault(owner, deque())
-        self._backlog[owner].extend(zip(counted, tags, range(len(counted)), repeat(call)))
+            self._backlog.setdefault(flow, deque())
+        self._backlog[flow].extend(zip(counted, tags, range(len(counted)), repeat(call)))
         self._backlog_rows += len(counted)
 
     def put_back(self, rows: Sequence[Row[CallT]]) -> None:
@@ -88,14 +97,14 @@ class Waiting(Generic[CallT]):
         left = [[row for row in batch if row[3] not in calls] for batch in self._planned]
         self._planned = [batch for batch in left if batch]
         self._planned_rows = sum(map(len, self._planned))
-        kept = {owner: deque(row for row in rows if row[3] not in calls) for owner, rows in self._backlog.items()}
-        self._backlog = {owner: rows for owner, rows in kept.items() if rows}
+        kept = {flow: deque(row for row in rows if row[3] not in calls) for flow, rows in self._backlog.items()}
+        self._backlog = {flow: rows for flow, rows in kept.items() if rows}
         self._backlog_rows = sum(map(len, self._backlog.values()))
         self._next.clear()
         for rows in (*self._planned, *self._backlog.values()):
             for length, tag, _, call in rows:
-                owner = self._owner_of(call)
-                self._next[owner] = max(self._next.get(owner, 0), tag + length)
+                flow = self._flow_of(call)
+                self._next[flow] = max(self._next.get(flow, 0), tag + length)
 
     def clear(self) -> set[CallT]:
         """Forgets everything. Returns whose it was."""
@@ -115,28 +124,28 @@ class Waiting(Generic[CallT]):
         self._planned_rows = len(window)
         self._planned_budget = budget_tokens
         self._planned_tag = window[-1][1] if window else 0
-        self._next = {owner: tag for owner, tag in self._next.items() if tag > self._now}
+        self._next = {flow: tag for flow, tag in self._next.items() if tag > self._now}
 
     def _draw(self, most: int) -> list[Row[CallT]]:
         """Up to ``most`` rows out of the backlog, those of the least tags, in their order."""
         drawn: list[Row[CallT]] = []
-        heads = [(rows[0][1], number, owner) for number, (owner, rows) in enumerate(self._backlog.items())]
+        heads = [(rows[0][1], number, flow) for number, (flow, rows) in enumerate(self._backlog.items())]
         heapify(heads)
         while heads and len(drawn) < most:
-            _, number, owner = heads[0]
-            rows = self._backlog[owner]
+            _, number, flow = heads[0]
+            rows = self._backlog[flow]
             drawn.append(rows.popleft())
             if not rows:
                 heappop(heads)
-                del self._backlog[owner]
+                del self._backlog[flow]
             elif len(heads) > 1:
-                heapreplace(heads, (rows[0][1], number, owner))
+                heapreplace(heads, (rows[0][1], number, flow))
         self._backlog_rows -= len(drawn)
         return drawn
 
     def _undraw(self) -> None:
-        """What is planned goes back in front of its owners' rows."""
+        """What is planned goes back in front of its flows' rows."""
         for row in sorted([row for batch in self._planned for row in batch], key=_tag, reverse=True):
-            self._backlog.setdefault(self._owner_of(row[3]), deque()).appendleft(row)
+            self._backlog.setdefault(self._flow_of(row[3]), deque()).appendleft(row)
         self._backlog_rows += self._planned_rows
         self._planned, self._planned_rows, self._planned_tag = [], 0, 0

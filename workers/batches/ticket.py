@@ -10,8 +10,8 @@ from typing import Final
 class Ticket:
     """``stop``: once set, the call raises Stopped before the next batch of its rows. ``tenant``: with whom its rows share a turn.
 
-    ``job``: texts of it with the same tokens are computed once; without one, each is. ``interactive``: somebody waits, so its rows make up
-    the next batch.
+    ``job``: it shares the tenant's turns with the others; texts of it with the same tokens are computed once; without one, each is.
+    ``interactive``: somebody waits, so its rows make up the next batch.
     """
 
     stop: threading.Event | None = None

@@ -7,6 +7,7 @@ from tests.faults.mutants.mutant import Mutant
 LEASE: Final = "workers/claims/lease.py"
 _LEASE_TEST: Final = "tests/unit/workers/claims/test_lease.py::"
 GPUS: Final = "workers/machine/gpus.py"
+_BATCHER_TEST: Final = "tests/unit/workers/batches/test_batcher.py::"
 _GPUS_TEST: Final = "tests/workers/machine/test_gpus.py::"
 _TASK_TEST: Final = "tests/workers/shard/test_life.py::"
 
@@ -163,7 +164,7 @@ MUTANTS: Final = (
         "turn-kept",
         "a row keeps its turn, whoever comes later",
         "workers/batches/queue.py",
-        (("max(self._now, self._next.get(owner, 0))", "self._now"),),
+        (("max(self._now, self._next.get(flow, 0))", "self._now"),),
         ("tests/unit/workers/batches/test_queue.py::test_every_tenant_gets_its_share_however_the_others_bring_their_rows",),
     ),
     Mutant(
@@ -221,5 +222,19 @@ MUTANTS: Final = (
         "deploy/systemd/textmill-worker@.service",
         (("TEXTMILL_CALIBRATION_FOLDER=/var/lib/textmill-calibration ", ""),),
         ("tests/deploy/test_systemd_units.py::test_what_calibration_finds_outlives_a_workers_unit",),
+    ),
+    Mutant(
+        "jobs-share-a-turn",
+        "a small job does not wait for all that another of its tenant has in flight",
+        "workers/batches/batcher.py",
+        ((", lambda call: call.ticket.job)", ")"),),
+        (f"{_BATCHER_TEST}test_a_few_rows_of_one_job_do_not_wait_behind_all_that_another_of_the_tenant_has_in_flight",),
+    ),
+    Mutant(
+        "many-jobs-one-share",
+        "a tenant gets no more of the lanes for having many jobs",
+        "workers/batches/queue.py",
+        (("accumulate([jobs * length for length in counted]", "accumulate([length for length in counted]"),),
+        ("tests/unit/workers/batches/test_queue.py::test_a_tenant_of_many_jobs_gets_no_more_than_one_of_one_job",),
     ),
 )

@@ -315,6 +315,20 @@ def test_a_few_rows_of_one_tenant_do_not_wait_behind_all_that_another_has_asked(
     assert last <= 3, "after the batch that ran and the one that was ready"
 
 
+def test_a_few_rows_of_one_job_do_not_wait_behind_all_that_another_of_the_tenant_has_in_flight(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=8)
+    engine.let_go.clear()
+    large = [batcher.submit(list(range(first, first + 80)), ones(range(80)), Ticket(tenant="one", job=b"large")) for first in (0, 80)]
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    small = batcher.submit([1000, 1001, 1002], ones(range(3)), Ticket(tenant="one", job=b"small"))
+    engine.let_go.set()
+    assert answers(small) == [2000, 2002, 2004]
+    for future in large:
+        assert len(answers(future)) == 80
+    last = max(place for place, batch in enumerate(engine.batches) if any(row >= 1000 for row in batch))
+    assert last <= 3, "after the batch that ran and the one that was ready"
+
+
 # Two classes of work.
 
 

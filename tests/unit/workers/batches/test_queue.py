@@ -197,6 +197,36 @@ def test_every_tenant_gets_its_share_however_the_others_bring_their_rows(piece_r
         )
 
 
+@pytest.mark.parametrize("jobs", [2, 4, 8])
+@pytest.mark.parametrize("piece_rows", [16, 200])
+def test_a_tenant_of_many_jobs_gets_no_more_than_one_of_one_job(jobs: int, piece_rows: int) -> None:
+    policy = Policy(budget_tokens=512, padded=False)
+    waiting: Waiting[tuple[str, int, int]] = Waiting(policy, lambda call: call[0], lambda call: call[1])
+    held = {("one", 0): 0, **{("many", job): 0 for job in range(jobs)}}
+    tokens = {"one": 0, "many": 0}
+    number = itertools.count()
+    for batch in range(240):
+        for (owner, job), rows in held.items():
+            if rows <= piece_rows:
+                waiting.add([16] * piece_rows, (owner, job, next(number)))
+                held[owner, job] += piece_rows
+        for length, _, _, (owner, job, _) in waiting.take(512, idle_lanes=0):
+            held[owner, job] -= 1
+            tokens[owner] += length if batch >= 120 else 0  # of what was brought when all were there
+    assert tokens["many"] == pytest.approx(tokens["one"], rel=0.25)
+
+
+def test_a_large_job_goes_on_while_small_ones_of_its_tenant_come_all_the_time() -> None:
+    policy = Policy(budget_tokens=80, padded=False)
+    waiting: Waiting[tuple[str, int]] = Waiting(policy, lambda _call: "tenant", lambda call: call)
+    waiting.add([10] * 200, ("large", 0))
+    of_large = 0
+    for number in range(25):
+        waiting.add([10] * 8, ("small", number))
+        of_large += sum(row[3][0] == "large" for row in waiting.take(80, idle_lanes=0))
+    assert of_large >= 25 * 8 // 4
+
+
 def test_a_row_keeps_its_turn_while_another_owner_brings_new_ones_all_the_time() -> None:
     policy = Policy(budget_tokens=1024, padded=False)
     waiting, _ = owned_rows(policy, [("one", [128]), ("many", [16] * 64)])
