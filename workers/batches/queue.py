@@ -6,8 +6,8 @@ the least tag first, until half of it is left, and then made anew with the rows 
 
 A row's tag is its turn: start-time fair queueing (Goyal, Vin and Cheng, 1996). An owner's rows come one after another in tokens, and those
 of an owner who had none begin at what runs now. So several owners share the lanes by tokens, a few rows of one do not wait behind all that
-another has in flight, and every row moves up whatever comes after it. An owner's jobs share its turns in the same way: each one's rows stand
-as many times farther apart as there are jobs. With one owner and one job it is the order of arrival.
+another has in flight, and every row moves up whatever comes after it. An owner's jobs share its turns in the same way: each one's rows
+stand as many times farther apart as there are jobs. With one owner and one job it is the order of arrival.
 """
 
 from collections import deque
