@@ -226,6 +226,17 @@ def test_an_event_of_the_same_number_in_a_database_from_before_opens_nothing(sce
         assert sees_all(conn, API_TABLES), "the control: of this moment it would count"
 
 
+def test_an_event_of_another_transaction_that_began_in_the_same_moment_opens_nothing(scene: Scene, as_superuser: AsSuperuser) -> None:
+    with as_api(scene) as conn:
+        number, now = conn.execute(text("SELECT pg_current_xact_id()::text::bigint, now()")).one()
+        as_superuser(
+            "INSERT INTO audit_events (tenant_id, event_id, at, component, action, outcome, job_id, xact)"
+            " VALUES (%s, gen_random_uuid(), %s, 'api', 'a', 'allowed', %s, %s)",
+            [scene.own.tenant_id, now, scene.lease.job_id, number - 1],
+        )
+        assert not sees_all(conn, API_TABLES)
+
+
 def test_nothing_is_changed_either_that_is_not_seen(scene: Scene, as_superuser: AsSuperuser) -> None:
     """What an UPDATE or a DELETE names, or gives back, it reads."""
     kept = as_superuser("SELECT count(*) FROM rows"), as_superuser("SELECT count(*) FROM results")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from tests.benchmarks.guards import interval_of, share_taken
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.mill import ENCODER, NULL_ENVIRONMENT, NULL_MODEL, Mill, own_environment, running
 from tests.benchmarks.nothing_asked import nothing_asked
+from tests.benchmarks.turns import Run
 from tests.benchmarks.workloads import Workload, c3, many
 
 GOALS: Final = {"c3": 0.98, "null": 0.93}
@@ -31,16 +32,21 @@ WARM_UPS: Final = 3  # until shards are sized by what was measured
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Of throughput, with the policies ÷ without them, pair by pair."""
+    """Of throughput, with the policies ÷ without them, pair by pair; and of what a CPU second does, which other work does not touch."""
 
     workload: str
     rows: int
-    asked: list[float]
-    open: list[float]
+    asked: list[Run]
+    open: list[Run]
 
     @property
     def ratio(self) -> float:
         return 1 - share_taken(self._logs)
+
+    @property
+    def cpu_ratio(self) -> float:
+        pairs = zip(self.asked, self.open, strict=True)
+        return 1 - share_taken([math.log(asked.cpu_seconds / free.cpu_seconds) for asked, free in pairs])
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -49,27 +55,27 @@ class Kept:
 
     @property
     def _logs(self) -> list[float]:
-        return [math.log(asked / free) for asked, free in zip(self.asked, self.open, strict=True)]
+        return [math.log(asked.seconds / free.seconds) for asked, free in zip(self.asked, self.open, strict=True)]
 
     @property
     def told(self) -> str:
         (low, high), goal = self.interval, GOALS[self.workload]
         verdict = "pass" if low >= goal else "MISS" if high < goal else "inconclusive"
-        rates = [self.rows / statistics.median(seconds) for seconds in (self.asked, self.open)]
+        rates = [statistics.median(run.rate for run in runs) for runs in (self.asked, self.open)]
         return (
-            f"{self.workload}: {self.ratio:.3f} ({low:.3f} to {high:.3f}; goal ≥ {goal}: {verdict}); {rates[0]:,.0f} rows/s with, "
-            f"{rates[1]:,.0f} without, {len(self.open)} pairs of {self.rows:,} rows"
+            f"{self.workload}: {self.ratio:.3f} ({low:.3f} to {high:.3f}; goal ≥ {goal}: {verdict}), by CPU time {self.cpu_ratio:.3f}; "
+            f"{rates[0]:,.0f} rows/s with, {rates[1]:,.0f} without, {len(self.open)} pairs of {self.rows:,} rows"
         )
 
 
 def measure(name: str, mill: Mill, workload: Workload, model: str, turns: int) -> Kept:
-    def run() -> float:
-        return measure_whole(mill, workload, model).seconds
+    def run() -> Run:
+        return measure_whole(mill, workload, model)
 
     for _ in range(WARM_UPS):
         run()
-    asked: list[float] = []
-    free: list[float] = []
+    asked: list[Run] = []
+    free: list[Run] = []
     with closing(open_store(StoreSettings(home=mill.home), Role.OWNER, pool_size=1)) as owner:
 
         def run_free() -> None:
@@ -103,10 +109,7 @@ def main(arguments: list[str]) -> int:
                 found.append(measure("c3", mill, c3().take(options.texts), ENCODER, options.turns))
                 print(found[-1].told, flush=True)
     if options.report is not None:
-        report = [
-            {"workload": each.workload, "ratio": each.ratio, "interval": each.interval, "asked": each.asked, "open": each.open}
-            for each in found
-        ]
+        report = [{**asdict(each), "ratio": each.ratio, "interval": each.interval, "cpu_ratio": each.cpu_ratio} for each in found]
         options.report.write_text(json.dumps({"benchmark": "on_record", "machine": describe_machine(), "found": report}, indent=2) + "\n")
     return 0
 

@@ -123,13 +123,6 @@ MUTANTS: Final = (
                 "test_an_event_of_another_job_than_the_shards_opens_nothing",
             ),
             (
-                "tenant",
-                "an event opens its own tenant's",
-                "FROM audit_events\n    WHERE tenant_id = nullif(current_setting('textmill.tenant', true), '')::uuid AND at",
-                "FROM audit_events\n    WHERE at",
-                "test_an_event_of_one_tenant_opens_nothing_of_another",
-            ),
-            (
                 "moment",
                 "an event from a dump opens nothing",
                 "::uuid AND at = now()\n      AND xact",
@@ -141,7 +134,7 @@ MUTANTS: Final = (
                 "an event opens its own transaction",
                 "AND xact = pg_current_xact_id_if_assigned()::text::bigint AND outcome",
                 "AND outcome",
-                "test_an_event_of_the_same_number_in_a_database_from_before_opens_nothing",
+                "test_an_event_of_another_transaction_that_began_in_the_same_moment_opens_nothing",
             ),
             (
                 "denied",
