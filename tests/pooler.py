@@ -22,9 +22,10 @@ needed: Final = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not ins
 
 
 @contextmanager
-def pooler(server: Server, database: str, folder: Path) -> Iterator[Mapping[str, str]]:
+def pooler(server: Server, database: str, folder: Path, *, in_turn: bool = False) -> Iterator[Mapping[str, str]]:
     """By each of MODES: the address of ``database`` through a pooler. It knows the login
-    roles' passwords, and refuses what it does not know of what a client says at its start."""
+    roles' passwords, and refuses what it does not know of what a client says at its start. ``in_turn``: it
+    gives the session that waited longest, and not the last one that came back."""
     assert PROGRAM is not None
     port, unprivileged = free_port(), Unprivileged(Path(PROGRAM))
     behind = f"host={server.postgres.socket_dir} port=5432 dbname={database}"
@@ -40,7 +41,7 @@ def pooler(server: Server, database: str, folder: Path) -> Iterator[Mapping[str,
                 "[pgbouncer]",
                 f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =",
                 f"auth_type = scram-sha-256\nauth_file = {users}",
-                "max_client_conn = 300\ndefault_pool_size = 60",
+                f"max_client_conn = 300\ndefault_pool_size = 60\nserver_round_robin = {int(in_turn)}",
             ]
         )
     )

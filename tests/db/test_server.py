@@ -68,10 +68,14 @@ def test_a_pooler_that_shares_sessions_is_refused_by_whatever_comes_through_it(
 
 
 @needed
-def test_a_pooler_is_found_out_whichever_session_it_gives_next(settings: StoreSettings, pooled: Mapping[str, str]) -> None:
+@pytest.mark.parametrize("in_turn", [False, True], ids=["the last one that came back", "the one that waited longest"])
+def test_a_pooler_is_found_out_whichever_session_it_gives_next(
+    settings: StoreSettings, server: Server, tmp_path: Path, in_turn: bool
+) -> None:
     """Others have used it, and left sessions behind that nobody holds."""
-    url = through(settings, pooled["transaction"])
-    with ExitStack() as held:
+    database = str(make_url(str(settings.database_url)).database)
+    with pooler(server, database, tmp_path, in_turn=in_turn) as addresses, ExitStack() as held:
+        url = through(settings, addresses["transaction"])
         others = [held.enter_context(session(url)) for _ in range(3)]
         for step in ("BEGIN", "COMMIT"):
             for each in others:

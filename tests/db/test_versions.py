@@ -13,6 +13,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from api.cli import run
 from api.local.home.secret_files import write_private
 from db import migrations
 from db.actors import Actor
@@ -91,6 +92,27 @@ def test_a_part_with_another_key_file_ends_with_one_sentence(
     ended = run_part(settings, role, TEXTMILL_KEK_FILE=str(settings.home / "other.json"))
     assert ended.returncode == 3
     assert "wrapped by another key file" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_tenant_before_there_are_tables_is_refused_in_a_sentence(
+    server: Server,
+    empty: str,  # noqa: F811
+    settings: StoreSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TEXTMILL_HOME", str(settings.home))
+    monkeypatch.setenv("TEXTMILL_DATABASE_URL", server.address(empty))
+    assert run(["db", "tenant", "acme"]) == 3
+    assert capsys.readouterr().err == "textmill: The database is older than this textmill: run `textmill db migrate` first.\n"
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER])
+def test_a_part_without_its_key_file_ends_with_one_sentence(settings: StoreSettings, role: Role) -> None:
+    ended = run_part(settings, role, TEXTMILL_KEK_FILE=str(settings.home / "none.json"))
+    assert ended.returncode == 3
+    assert "No key file at" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
 
 

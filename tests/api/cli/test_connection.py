@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 
 from api import cli
@@ -129,3 +130,15 @@ def test_an_address_without_a_scheme_is_called_so_and_no_other_machine(
     monkeypatch.setenv("TEXTMILL_API_URL", "127.0.0.1:8910")
     assert cli.run(["jobs", "list"]) == 3
     assert "looks like http://127.0.0.1:8910" in capsys.readouterr().err
+
+
+def test_who_may_not_see_whose_program_listens_gets_a_sentence_and_keeps_the_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: object, **__: object) -> list[object]:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", denied)
+    monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:8910")
+    assert cli.run(["jobs", "list"]) == 4
+    assert "or this user may not see whose it is" in capsys.readouterr().err
