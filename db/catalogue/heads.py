@@ -70,6 +70,7 @@ def store_head(
         own = (models.c.tenant_id == lease.tenant_id, models.c.model_id == head_id)
         stored = conn.execute(select(models.c.number, models.c.version).where(*own)).one_or_none()
         if stored is not None:
+            conn.rollback()  # of the event, too: an earlier training stored it, on record
             return StoredHead(stored.number, stored.version)
         try:
             sealer = store.keyring.sealer(conn, lease.tenant_id, "tenant", lease.tenant_id)

@@ -63,6 +63,7 @@ def test_storing_again_after_a_commit_in_doubt_changes_nothing(flow: Flow, tenan
     (first,) = list_heads(flow.api, tenant)
     assert _store(flow, lease, weights=b"another fit of the same examples") == (1, first.digest)
     assert list_heads(flow.api, tenant) == [first]
+    assert flow.execute(tenant, "SELECT count(*) FROM audit_events WHERE action = 'head.write'") == [(1,)]
 
 
 def test_training_again_under_a_name_makes_the_next_version_and_keeps_the_old_one(flow: Flow, tenant: Actor) -> None:
