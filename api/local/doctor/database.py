@@ -54,7 +54,16 @@ def _ask(place: Place) -> tuple[dict[Role, Server], dict[Role, Refusal]]:
 
 
 def _refused(place: Place, refusals: Mapping[Role, Refusal]) -> Iterator[Finding]:
-    """What several roles are told alike, once."""
+    """What several roles are told alike, once. Where it is not known whose home it is, that of the first is that of all."""
+    if place.is_guess and next(iter(refusals.values())).kind == "no_password":
+        yield Finding(
+            "postgres",
+            False,
+            "no login role's password is here, nor one in TEXTMILL_DATABASE_URL",
+            "Put the part's into secrets/db-api, db-worker or db-dispatcher of the home, or TEXTMILL_DB_PASSWORD_API, _WORKER or "
+            "_DISPATCHER; `textmill db bootstrap` sets it.",
+        )
+        return
     for each in dict.fromkeys(refusals.values()):
         roles = [role for role, told in refusals.items() if told == each]
         others = "" if len(roles) == len(place.roles) or roles[0].login in each.found else f"{', '.join(role.login for role in roles)}: "

@@ -98,6 +98,7 @@ def _part(home: Home, settings: StoreSettings, known: Collection[Role], has_queu
     has_key = settings.kek_path.exists()
     if len(parts) == len(ROLES) and not has_key and not has_queue:
         return "migrate"
-    if not parts and has_queue and not has_key:
+    # Beside the others Flower has its configuration in its home; in a container of its own it is told of no database.
+    if not parts and not has_key and ((home.path / "flower.py").exists() or (has_queue and not settings.database_url)):
         return "flower"
     return None
