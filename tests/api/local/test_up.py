@@ -130,6 +130,17 @@ def fresh(tmp_path: Path) -> Iterator[Stack]:
 # A stack that runs
 
 
+def test_a_stack_that_runs_is_in_order(running: Stack) -> None:
+    """As a person asks, to whom no fake engine is known. That a GPU wants another torch is this machine's."""
+    environment = {name: value for name, value in running.environment.items() if name != "TEXTMILL_FAKE_ENGINE"}
+    asked = subprocess.run([*command(), "doctor"], env=environment, capture_output=True, text=True, timeout=100, cwd="/", check=False)
+    wrong = [line for line in asked.stdout.splitlines() if line.startswith("BAD") and not line.startswith("BAD  gpu")]
+    assert wrong == []
+    assert asked.returncode == 0 or "BAD  gpu" in asked.stdout
+    for login in ("textmill_api", "textmill_worker", "textmill_dispatcher", "textmill_owner"):
+        assert login in asked.stdout
+
+
 def test_the_stack_says_where_each_part_is(running: Stack) -> None:
     done = running.call("status", "--json")
     assert done.returncode == 0
