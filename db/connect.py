@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -38,12 +38,15 @@ _HURRIED_CONTEXT: Final = text(f"{_CONTEXT.text}, set_config('lock_timeout', :lo
 
 
 class Store:
-    """A process's door to the sealed store: its role, its pool, its key ring. Thread-safe."""
+    """A process's door to the sealed store: its role, its pool, its key ring. Thread-safe. ``sessions``: what the server calls
+    its connections."""
 
-    def __init__(self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8) -> None:
+    def __init__(self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8, start: str | None = None) -> None:
         self.role = role
         self.keyring = keyring
+        self.sessions = f"textmill-{role.value}" + (f" {start}" if start else "")
         self._lock_timeout_ms: int | None = None
+        self._guard: Callable[[Connection], None] | None = None
         statement_timeout_ms = WORKER_STATEMENT_TIMEOUT_MS if role is Role.WORKER else STATEMENT_TIMEOUT_MS
         self.engine: Engine = create_engine(
             url,
@@ -52,7 +55,7 @@ class Store:
             pool_timeout=30,
             pool_pre_ping=True,
             hide_parameters=True,  # an error of the driver must not quote values
-            connect_args={"application_name": f"textmill-{role.value}", "connect_timeout": 10, **SILENT_NETWORK},
+            connect_args={"application_name": self.sessions, "connect_timeout": 10, **SILENT_NETWORK},
         )
         session = {
             "lock_timeout": f"{LOCK_TIMEOUT_MS}",
@@ -87,6 +90,8 @@ class Store:
                 connection.execute(_CONTEXT, context)
             else:
                 connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"})
+            if self._guard is not None:
+                self._guard(connection)
             yield connection
 
     def authority(self) -> Authority:
@@ -104,6 +109,12 @@ class Store:
         other._lock_timeout_ms = lock_timeout_ms
         return other
 
+    def guarded(self, guard: Callable[[Connection], None]) -> "Store":
+        """The same pool and key ring; each transaction begins with ``guard``, which raises where it must not go on."""
+        other = copy.copy(self)
+        other._guard = guard
+        return other
+
     def ask(self) -> None:
         """Raises what the driver does where the database does not answer."""
         with self.engine.connect() as connection:
@@ -114,15 +125,16 @@ class Store:
         self.engine.dispose()
 
 
-def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8) -> Store:
-    """Opens the store as ``role``. The dispatcher and the auditor hold no keys: they open nothing."""
+def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8, start: str | None = None) -> Store:
+    """Opens the store as ``role``. The dispatcher and the auditor hold no keys: they open nothing. ``start`` of the process, where the
+    server's other clients must tell its connections from those of others."""
     if settings.unsafe_sealing_off:
         log.warning("SEALING IS OFF (TEXTMILL_UNSAFE_SEALING_OFF): everything this process stores is readable by whoever gets the database")
     if role in (Role.API, Role.WORKER, Role.OWNER):
         keyring = KeyRing(LocalKeyFile.load(settings.kek_path), sealing_off=settings.unsafe_sealing_off)
     else:
         keyring = KeyRing(None)
-    return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size)
+    return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size, start=start)
 
 
 def ensure_key(settings: StoreSettings, role: Role) -> None:

@@ -93,6 +93,15 @@ class LeaseLost(StoreError):
         super().__init__(message)
 
 
+class LeadLost(StoreError):
+    """Another dispatcher leads by now: whatever this one was about to do is the other's."""
+
+    default_code = "lead_lost"
+
+    def __init__(self) -> None:
+        super().__init__("Another dispatcher leads by now; this one changed nothing and stands by.")
+
+
 class SealError(StoreError):
     """A sealed value does not open. The message is constant: it must not tell an attacker which check failed."""
 

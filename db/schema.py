@@ -221,7 +221,7 @@ shards = Table(
     _when("not_before"),  # backoff after an error
     _when("dispatched_at"),  # last time a message was published for it
     _when("lease_expires_at"),
-    Column("worker", Text),  # host:pid of the lease holder
+    Column("worker", Text),  # host:pid:start of the lease holder
     Column("crash_attempts", SmallInteger, nullable=False, server_default="0"),
     Column("error_attempts", SmallInteger, nullable=False, server_default="0"),
     Column("last_error", Text),  # a failure code
@@ -231,7 +231,7 @@ shards = Table(
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
     Column("metrics", JSONB),  # its share of the micro-batches: see BatchShare; and seconds, chars
     Column("cost", REAL, nullable=False, server_default="1"),  # its rows' characters, in full-sized shards of its model
-    Column("last_worker", Text),  # host:pid of the last holder, kept when the lease is over
+    Column("last_worker", Text),  # host:pid:start of the last holder, kept when the lease is over
     _when("progressed_at"),  # last time that rows of it were stored
     Column("in_company", Boolean, nullable=False, server_default="false"),  # its last holder held others when it was claimed
     Column("whole", Boolean, nullable=False, server_default="false"),  # all rows of its job, which its task needs at once: never halved
@@ -399,7 +399,7 @@ audit_checkpoints = Table(
 workers = Table(  # processes, for operators: no tenant's data
     "workers",
     metadata,
-    Column("worker", Text, primary_key=True),  # host:pid, as in shards.worker
+    Column("worker", Text, primary_key=True),  # host:pid:start, as in shards.worker
     Column("device", Text, nullable=False),  # cpu, or cuda:N
     Column("threads", SmallInteger, nullable=False),  # shards in flight at most
     Column("version", Text, nullable=False),
@@ -415,4 +415,15 @@ workers = Table(  # processes, for operators: no tenant's data
     Column("loading", Text),  # the model that it loads
     _when("loading_since"),
     Column("calibrating", Text),  # the model of which it finds out how it runs best here
+)
+
+leads = Table(  # who leads among the dispatchers: one row, no tenant's data
+    "leads",
+    metadata,
+    Column("role", Text, primary_key=True),  # dispatcher
+    Column("term", BigInteger, nullable=False, server_default="0"),  # one more each time somebody takes the lead
+    Column("holder", Text),  # host:pid:start of who leads; NULL: nobody does
+    Column("sessions", Text),  # what the server calls the holder's connections
+    _when("taken_at"),
+    _when("beat_at"),  # the holder's last sign of life
 )

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.connect import Store
+from db.errors import LeadLost
 
 WAIT_MS: Final = 500  # for a lock that somebody else holds
 WAITED_FOR: Final = 4  # items of a sweep that are waited for so long; after them, BRIEF_MS: a table that an admin locks holds every item
@@ -81,7 +82,7 @@ def paged(found: str, kind: str) -> TextClause:
 def sweep(store: Store, page: Page, move: Callable[[Store, Row[Any]], int]) -> int:
     """The sum of what ``move`` returns for each item, 1 or more where it is done; it opens a transaction of the store that it is given.
 
-    Raises Unfinished once all were tried, or at once what says that the database is away.
+    Raises Unfinished once all were tried, or at once what says that the database is away or that another dispatcher leads.
     """
     total = done = left = 0
     patient, hurried = store.hurried(WAIT_MS), store.hurried(BRIEF_MS)
@@ -103,7 +104,7 @@ def sweep(store: Store, page: Page, move: Callable[[Store, Row[Any]], int]) -> i
 
 
 def _is_away(error: Exception) -> bool:
-    if isinstance(error, PoolTimeout):
+    if isinstance(error, PoolTimeout | LeadLost):  # of the latter: to this process, which must not go on
         return True
     if not isinstance(error, DBAPIError):
         return False

@@ -137,7 +137,7 @@ class DispatcherSettings(StoreSettings):
     tick_seconds: float = Field(
         default=0.25, gt=0, description="Between two rounds while there is work; a shard is seconds of work, so no worker waits for it."
     )
-    idle_tick_seconds: float = Field(default=1.0, gt=0, description="Between two rounds otherwise: what a new job waits at most.")
+    idle_tick_seconds: float = Field(default=1.0, gt=0, le=60, description="Between two rounds otherwise: what a new job waits at most.")
     window: int = Field(
         default=64, ge=1, description="Messages in Redis at once: enough for 16 workers, few enough that turns are decided late."
     )

@@ -32,6 +32,7 @@ from api.local.servers.valkey import EmbeddedValkey
 from db.errors import SettingsError
 from db.migrate import DATABASE
 from db.operators.queue_gauge import Counts, QueueGauge
+from db.process_names import name_of
 from db.settings import Role, StoreSettings, load
 
 API_PORT: Final = 8910
@@ -91,6 +92,7 @@ class Stack:
         if options.flower_port is not None:
             self._ports["flower"] = options.flower_port or free_port()
         self._metrics = parts.MetricsPorts()
+        self._starts = parts.Starts()
         self._workers = workers_on(devices(), options.workers)
         self._settings: StoreSettings | None = None
         self._deaths: Deaths | None = None
@@ -148,7 +150,10 @@ class Stack:
             parts.api_program(self._home, self._ports["api"]),
             parts.dispatcher_program(self._home, self._metrics),
         ]
-        programs += [parts.worker_program(self._home, each, drain_seconds, self._metrics, self._options.preload) for each in self._workers]
+        programs += [
+            parts.worker_program(self._home, each, drain_seconds, self._metrics, self._starts, self._options.preload)
+            for each in self._workers
+        ]
         if "flower" in self._ports:
             programs.append(parts.flower_program(self._home, self._ports["flower"]))
         return programs
@@ -224,7 +229,7 @@ class Stack:
 
     def _ended(self, part: parts.Part, pid: int) -> None:
         if self._deaths is not None and part.name in self._worker_names:
-            self._deaths.saw(pid)
+            self._deaths.saw(name_of(pid, self._starts.of[part.name]))
 
     # End
 

@@ -46,7 +46,8 @@ _SHARDS: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class ShardStory:
-    """``epoch``: one more at each claim. ``last_worker``: host:pid of who holds it, or held it last. ``last_error``: a failure's code."""
+    """``epoch``: one more at each claim. ``last_worker``: host:pid:start of who holds it, or held it last. ``last_error``: a failure's
+    code."""
 
     first_idx: int
     end_idx: int

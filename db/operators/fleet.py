@@ -13,6 +13,7 @@ from typing import Final, Literal
 from sqlalchemy import text
 
 from db.connect import Store
+from db.process_names import host_of
 
 SILENT_SECONDS: Final = 60.0  # twice the lease: by then it has lost its shards, or died without a word
 FORGET_SECONDS: Final = 24 * 3600.0
@@ -21,12 +22,12 @@ WorkerState = Literal["running", "draining", "drained"]
 
 # Nothing is lost with a heartbeat, so none is waited for on the disk.
 _NO_WAIT: Final = text("SELECT set_config('synchronous_commit', 'off', true)")
-# A new process takes the place of one that had its name (a container's is always host:1), and of those that fell silent on its device.
+# A new process takes the place of those that fell silent on its device.
 _REPLACE: Final = text(
     """
     DELETE FROM workers
     WHERE worker = :worker
-       OR (regexp_replace(worker, ':[^:]*$', '') = :host AND device = :device AND seen_at < now() - make_interval(secs => :silent))
+       OR (split_part(worker, ':', 1) = :host AND device = :device AND seen_at < now() - make_interval(secs => :silent))
     """
 )
 _REGISTER: Final = text(
@@ -45,7 +46,16 @@ _BEAT: Final = text(
     """
 )
 _FORGET: Final = text("DELETE FROM workers WHERE worker = :worker")
-_FORGET_SILENT: Final = text("DELETE FROM workers WHERE seen_at < now() - make_interval(secs => :seconds)")
+# One that has a successor is in nobody's way before it has been silent for long enough to be sure that it is dead.
+_FORGET_SILENT: Final = text(
+    """
+    DELETE FROM workers w
+    WHERE w.seen_at < now() - make_interval(secs => :seconds)
+       OR (w.seen_at < now() - make_interval(secs => :silent)
+           AND EXISTS (SELECT FROM workers n WHERE split_part(n.worker, ':', 1) = split_part(w.worker, ':', 1) AND n.device = w.device
+                       AND n.worker <> w.worker AND n.started_at > w.seen_at))
+    """
+)
 _ASK: Final = text("UPDATE workers SET asked = :asked WHERE worker = ANY(:workers) RETURNING worker")
 _LIST: Final = text(
     """
@@ -114,7 +124,7 @@ class WorkerRecord:
 
     @property
     def host(self) -> str:
-        return self.worker.rpartition(":")[0]
+        return host_of(self.worker)
 
     @property
     def silent(self) -> bool:
@@ -135,11 +145,9 @@ class WorkerRecord:
 
 
 def register(store: Store, worker: str, *, device: str, threads: int, version: str, asked_to_drain: bool = False) -> None:
-    """A worker begins, or its row was removed while it lived. Role worker. ``worker``: host:pid.
-
-    What its predecessor of that name was asked is forgotten; ``asked_to_drain`` is what it was last asked itself.
-    """
-    at = {"worker": worker, "host": worker.rpartition(":")[0], "device": device, "silent": SILENT_SECONDS}
+    """A worker begins, or its row was removed while it lived: ``asked_to_drain`` is what it was last asked. Role worker.
+    ``worker``: host:pid:start."""
+    at = {"worker": worker, "host": host_of(worker), "device": device, "silent": SILENT_SECONDS}
     with store.transaction() as conn:
         conn.execute(_REPLACE, at)
         conn.execute(
@@ -177,9 +185,10 @@ def forget(store: Store, worker: str) -> None:
 
 
 def forget_silent(store: Store, seconds: float = FORGET_SECONDS) -> int:
-    """Removes the workers that were not seen for so long. Returns how many. Role dispatcher."""
+    """Removes the workers that were not seen for so long, and those that fell silent before another began in their place. Returns how
+    many. Role dispatcher."""
     with store.transaction() as conn:
-        return conn.execute(_FORGET_SILENT, {"seconds": seconds}).rowcount
+        return conn.execute(_FORGET_SILENT, {"seconds": seconds, "silent": SILENT_SECONDS}).rowcount
 
 
 def list_workers(store: Store) -> list[WorkerRecord]:

@@ -13,7 +13,6 @@ from sqlalchemy import text
 from db.connect import Store
 from db.operators.fleet import SILENT_SECONDS
 from db.queue.dispatch import REDISPATCH_SECONDS
-from db.queue.leader import DISPATCHER_LOCK
 
 STUCK_SECONDS: Final = 600.0  # without a row stored, though shards are ready
 ENDING_SECONDS: Final = 120.0  # for what takes the dispatcher a moment
@@ -91,14 +90,6 @@ _READY_OF: Final = text(
     WHERE s.state = 'ready'
     """
 )
-# An advisory lock of one 64-bit key shows as its two halves. Whoever may connect sees the locks.
-_LEADS: Final = text(
-    """
-    SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                   AND classid::bigint = (CAST(:key AS bigint) >> 32) AND objid::bigint = (CAST(:key AS bigint) & 4294967295))
-    """
-)
 _DURABILITY: Final = text("SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')")
 
 
@@ -159,12 +150,6 @@ def ready_of(store: Store, messages: Sequence[tuple[UUID, int]]) -> int:
     with store.transaction() as conn:
         asked = {"shards": [shard for shard, _ in messages], "epochs": [epoch for _, epoch in messages]}
         return int(conn.execute(_READY_OF, asked).scalar_one())
-
-
-def leads(store: Store, lock: int = DISPATCHER_LOCK) -> bool:
-    """Whether somebody holds this advisory lock."""
-    with store.transaction() as conn:
-        return bool(conn.execute(_LEADS, {"key": lock}).scalar_one())
 
 
 def durability(store: Store) -> dict[str, str]:

@@ -73,8 +73,8 @@ _FAIL_ROWS: Final = text(
 
 
 def reap_leases(store: Store, place: Place | None = None, *, dead: str | None = None) -> list[UUID]:
-    """Frees the shards whose lease ran out; or, whatever their leases, those of ``dead`` (host:pid), a process that is known to have ended.
-    Returns their ids.
+    """Frees the shards whose lease ran out; or, whatever their leases, those of ``dead`` (host:pid:start), a process that is known to have
+    ended. Returns their ids.
 
     To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone.
     Raises Unfinished after all others where some could not be freed.

@@ -64,6 +64,7 @@ audit_unsealed      SI--   -I--    -I--        S---     ----
 audit_leaves        S---   ----    ----        S---     ----
 audit_checkpoints   S---   ----    ----        S---     ----
 workers             s---   SIuD    S-uD        ----     ----
+leads               ----   ----    S-U-        ----     ----
 """
 SOME_COLUMNS = {
     ("api", "tenants", "u"): "name_sealed",
@@ -248,7 +249,7 @@ def test_without_a_context_nothing_is_seen(scene: Scene) -> None:
         with scene.flow.stores(role).engine.begin() as conn:  # past Store.transaction, as a bug would
             seen |= {(role.value, table.name) for table in TABLES if attempt(conn, select(func.count(next(iter(table.c)))))}
     everybodys = {("api", "audit_checkpoints"), ("auditor", "audit_checkpoints"), ("worker", "workers"), ("dispatcher", "workers")}
-    everybodys |= {("api", "store_keys"), ("worker", "store_keys")}
+    everybodys |= {("api", "store_keys"), ("worker", "store_keys"), ("dispatcher", "leads")}
     assert seen == everybodys | {cell for cell in ACROSS_TENANTS if CELLS[cell][0] in "Ss"}
 
 
@@ -368,6 +369,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "audit_leaves": {"leaf_index": 99},
         "audit_checkpoints": {"tree_size": 99},
         "workers": {"worker": "host:99"},
+        "leads": {"role": "another"},
     }
     return keys[table.name]
 

@@ -5,6 +5,7 @@ Every answer is f(text), so that a lost, doubled or wrong row shows. Waits are o
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -58,6 +59,12 @@ class Process:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    @property
+    def name(self) -> str:
+        """What a worker calls itself; empty until it has said so."""
+        said = re.search(r"this worker is (\S+)", self.log)
+        return said.group(1) if said else ""
 
     @property
     def alive(self) -> bool:

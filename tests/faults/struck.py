@@ -4,7 +4,6 @@ Everybody is up before there is work, so that no start-up is taken for a recover
 that is struck: a busy machine must not look like a second fault.
 """
 
-import socket
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from sqlalchemy import Row, func, select
 
 from db.actors import Actor
 from db.audit.reading import list_events
+from db.process_names import pid_of
 from db.schema import results
 from tests.faults.counters import Load
 from tests.faults.house import FAST, MATRIX_ROWS, House, Process
@@ -124,11 +124,10 @@ def shards_of(house: House, loads: Sequence[Load]) -> list[tuple[Load, Row[Any]]
 
 
 def held_by(house: House, pid: int, loads: Sequence[Load]) -> list[Hold]:
-    name = f"{socket.gethostname()}:{pid}"
     return [
         Hold(load.job_id, load.actor, shard.shard_id, shard.first_idx, shard.end_idx, shard.epoch, _done(shard))
         for load, shard in shards_of(house, loads)
-        if shard.state == "leased" and shard.worker == name
+        if shard.state == "leased" and pid_of(shard.worker) == pid
     ]
 
 

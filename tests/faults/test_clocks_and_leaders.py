@@ -1,10 +1,14 @@
-"""F34, F35: workers whose clocks are wrong; dispatchers that are too many, or none."""
+"""F34, F35, F50: workers whose clocks are wrong; dispatchers that are too many, or none, or stopped."""
+
+import signal
+import time
 
 import pytest
 
 from db.lifecycle import POLL_SECONDS
+from db.process_names import pid_of
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, Process
+from tests.faults.house import House, Process, texts
 from tests.faults.recovery import seconds_to_progress, wait_rows
 
 HOUR = 3600
@@ -48,7 +52,7 @@ def _leased_by(house: House, worker: Process) -> bool:
     for actor in (house.actor, house.other_actor):
         with house.api.transaction(tenant=actor.tenant_id) as connection:
             held += connection.exec_driver_sql("SELECT worker FROM shards WHERE state = 'leased'").scalars()
-    return any(str(name).endswith(f":{worker.popen.pid}") for name in held)
+    return any(pid_of(str(name)) == worker.popen.pid for name in held)
 
 
 @pytest.mark.matrix
@@ -94,3 +98,29 @@ def test_without_a_dispatcher_workers_do_every_row_by_themselves(house: House, v
     house.start_dispatcher()
     house.wait_all_completed(loads)
     verdict(house.count(loads), fenced=house.fenced())
+
+
+@pytest.mark.matrix
+@pytest.mark.fault("F50", "the dispatcher that leads is stopped, and goes on later")
+def test_a_leader_that_is_stopped_is_replaced_and_does_no_harm_when_it_goes_on(house: House, verdict: Verdict) -> None:
+    dispatchers = [house.start_dispatcher(TEXTMILL_METRICS_PORT=str(port)) for port in (house.free_port(), house.free_port())]
+    house.wait_for(lambda: any("this dispatcher leads" in one.log for one in dispatchers), "one leads")
+    (leader,) = (one for one in dispatchers if "this dispatcher leads" in one.log)
+    (standby,) = (one for one in dispatchers if one is not leader)
+    for _ in range(2):
+        house.start_worker(delay_ms=2)
+    first = house.load_all()
+    wait_rows(house, first, 200)
+    leader.send(signal.SIGSTOP)
+    stopped = time.monotonic()
+    second = [house.load([f"after the stop: {one}" for one in texts(400)])]
+    house.wait_for(lambda: "this dispatcher leads" in standby.log, "another leads", 40)
+    lead_s = time.monotonic() - stopped
+    house.wait_for(lambda: bool(house.shards(second[0].job_id)), "its jobs are cut")
+    leader.send(signal.SIGCONT)
+    house.wait_for(lambda: "this one stands by" in leader.log, "the one that was stopped stands by")
+    house.wait_all_completed([*first, *second])
+    verdict(house.count([*first, *second]), fenced=house.fenced(), lead_s=round(lead_s, 1))
+    assert lead_s <= 15
+    assert "failed" not in standby.log
+    assert sum(one.log.count("this dispatcher leads") for one in dispatchers) == 2, "the one that was stopped did not take the lead back"

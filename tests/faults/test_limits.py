@@ -116,9 +116,7 @@ def test_a_worker_with_few_file_descriptors_does_its_work(house: House, server: 
         resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
     for cut in range(6):
         house.wait_done(load.job_id, (cut + 1) * 150)
-        server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN ('textmill-worker', 'textmill-dispatcher')"
-        )
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^textmill-(worker|dispatcher)'")
     house.wait_all_completed([load])
     assert all(process.alive for process in processes)
     verdict(house.count([load]), limit=FEW_FILES, cuts=6)

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 
-from api.local.processes.deaths import free_leases, name_of
+from api.local.processes.deaths import free_leases
 from db.connect import Store
 from db.operators import fleet
 from db.operators.fleet import WorkerRecord
+from db.process_names import without_start
 from db.settings import Role
 from tests.faults.conftest import Verdict
 from tests.faults.house import House, Process, texts
@@ -24,8 +26,7 @@ def dispatcher(stores: Stores) -> Store:
 
 
 def record(dispatcher: Store, process: Process) -> WorkerRecord | None:
-    name = name_of(process.popen.pid)
-    return next((each for each in fleet.list_workers(dispatcher) if each.worker == name), None)
+    return next((each for each in fleet.list_workers(dispatcher) if each.worker == process.name), None)
 
 
 def is_in(dispatcher: Store, process: Process, state: str) -> bool:
@@ -39,7 +40,7 @@ def test_a_drained_worker_gives_back_stands_by_and_goes_on_when_resumed(house: H
     house.start_dispatcher()
     worker = house.start_worker(delay_ms=4)
     house.wait_done(job_id, 1)
-    name = name_of(worker.popen.pid)
+    name = worker.name
     assert fleet.ask(dispatcher, [name], "drain") == [name]
     house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
     shards = house.shards(job_id)
@@ -71,7 +72,7 @@ def test_a_drained_worker_takes_messages_again_when_resumed(house: House, dispat
     house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker has started")
     first = house.submit(texts(5))
     house.wait_completed(first)
-    name = name_of(worker.popen.pid)
+    name = worker.name
     for _ in range(2):
         fleet.ask(dispatcher, [name], "drain")
         house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
@@ -84,7 +85,7 @@ def test_a_drained_worker_takes_messages_again_when_resumed(house: House, dispat
 def test_sigterm_ends_a_drained_worker(house: House, dispatcher: Store) -> None:
     worker = house.start_worker()
     house.wait_for(lambda: is_in(dispatcher, worker, "running"), "the worker has started")
-    fleet.ask(dispatcher, [name_of(worker.popen.pid)], "drain")
+    fleet.ask(dispatcher, [worker.name], "drain")
     house.wait_for(lambda: is_in(dispatcher, worker, "drained"), "the worker is drained")
     assert worker.drain(timeout_seconds=10) == 0
 
@@ -127,7 +128,7 @@ def test_what_a_worker_held_that_was_seen_to_die_is_at_work_elsewhere_within_two
     house.wait_for(lambda: is_in(dispatcher, living, "running"), "another worker lives")
     doomed.kill()
     died = time.monotonic()
-    name = name_of(doomed.popen.pid)
+    name = doomed.name
     held = {shard.shard_id: shard.epoch for shard in house.shards(job_id) if shard.state == "leased" and shard.worker == name}
     assert free_leases(dispatcher, name) == len(held) > 0
 
@@ -140,3 +141,27 @@ def test_what_a_worker_held_that_was_seen_to_die_is_at_work_elsewhere_within_two
     verdict(house.count([load]), rec_s=round(rec_s, 2))
     assert rec_s <= 2.0
     assert record(dispatcher, doomed) is None
+
+
+@pytest.mark.matrix
+@pytest.mark.fault("F51", "a worker in a container is killed, and starts again under its host and pid")
+def test_a_worker_that_starts_again_under_its_host_and_pid_has_nothing_of_its_dead(
+    house: House, dispatcher: Store, verdict: Verdict
+) -> None:
+    load = house.load(texts(3_000))
+    house.start_dispatcher()
+    dead = house.start("tests.faults.contained_worker", TEXTMILL_FAKE_DELAY_MS="4", **LONG_LEASE)
+    house.wait_done(load.job_id, 1)
+    dead.kill()
+    again = house.start("tests.faults.contained_worker", TEXTMILL_FAKE_DELAY_MS="4", **LONG_LEASE)
+
+    def held_by(worker: Process) -> dict[UUID, int]:
+        return {shard.shard_id: shard.epoch for shard in house.shards(load.job_id) if shard.worker == worker.name}
+
+    house.wait_for(lambda: bool(held_by(again)), "the next one works")
+    ghosts = held_by(dead)
+    assert without_start(again.name) == without_start(dead.name) == "container:1"
+    assert free_leases(dispatcher, dead.name) == len(ghosts) > 0
+    house.wait_all_completed([load])
+    verdict(house.count([load]), fenced=house.fenced())
+    assert house.fenced() == 0, "what the next one held stayed its own"

@@ -3,7 +3,7 @@
 from tests.conftest import Server
 from tests.faults.house import House, texts
 
-CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN ('textmill-worker', 'textmill-dispatcher')"
+CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^textmill-(worker|dispatcher)'"
 
 
 def test_connections_to_postgres_that_are_cut_lose_nothing(house: House, server: Server) -> None:

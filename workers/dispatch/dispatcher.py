@@ -14,7 +14,9 @@ from types import FrameType
 from typing import Final
 
 from db.connect import Store, open_store
+from db.errors import LeadLost
 from db.operators.speeds import recent_speeds
+from db.process_names import new_start, own_name
 from db.queue import dispatch, endings
 from db.queue.leader import Leadership
 from db.queue.wakeups import Listener
@@ -52,7 +54,7 @@ class Dispatcher:
         self._speeds_until = -1.0
 
     def tick(self) -> bool:
-        """One round of all steps. True where something moved, and the next round should come soon."""
+        """One round of all steps. True where something moved, and the next round should come soon. Raises LeadLost."""
         moved = [
             self._step("cut", lambda: dispatch.cut_validating_jobs(self._store, self._shard_chars, self._places["cut"])),
             self._step("cancel", lambda: endings.cancel_shards(self._store)),
@@ -71,6 +73,8 @@ class Dispatcher:
         """A step that fails is told once, and the others go on: a bug in one must not stop every tenant."""
         try:
             moved = bool(step())
+        except LeadLost:
+            raise
         except Exception as error:
             metrics.step_failures.labels(name).inc()
             if name not in self._failing:
@@ -122,14 +126,16 @@ def rest_seconds(tick_took: float, rested: float, tick_seconds: float) -> float:
 def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     """Until ``stop``: leads where nobody else does, else stands by."""
     messages.connect(settings)
-    store = open_store(settings, Role.DISPATCHER, pool_size=6)
-    leadership = Leadership(store)
+    start = new_start()
+    store = open_store(settings, Role.DISPATCHER, pool_size=6, start=start)
+    leadership = Leadership(store, own_name(start))
     broker = CeleryBroker(settings.broker_url())
-    dispatcher = Dispatcher(store, settings, broker)
-    reconciler = Reconciler(store, settings)
+    dispatcher = Dispatcher(leadership.guarded(), settings, broker)
+    reconciler = Reconciler(leadership.guarded(), settings)
     wake = threading.Event()
     listener = Listener(store, wake)
     threading.Thread(target=_pass_on, args=(stop, wake), name="stop", daemon=True).start()
+    leadership.start()
     try:
         while not stop.is_set():
             if not leadership.held():
@@ -141,7 +147,10 @@ def run(settings: DispatcherSettings, stop: threading.Event) -> None:
             reconciler.resume()
             wake.clear()
             began = time.monotonic()
-            moved = dispatcher.tick()
+            try:
+                moved = dispatcher.tick()
+            except LeadLost:
+                continue
             ended = time.monotonic()
             wake.wait(settings.tick_seconds if moved else settings.idle_tick_seconds)
             stop.wait(rest_seconds(ended - began, time.monotonic() - ended, settings.tick_seconds))

@@ -16,6 +16,7 @@ from typing import Final
 
 from db.catalogue.purge import purge_versions
 from db.connect import Store
+from db.errors import LeadLost
 from db.files.purge import FilePurge
 from db.jobs.purge import JobPurge
 from db.operators import health
@@ -28,6 +29,7 @@ from workers.logs import place_of
 from workers.settings import DispatcherSettings
 
 PURGE_SECONDS: Final = 600.0  # looking for stale uploads is a scan, and they are stale after hours
+FORGET_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 0.1  # between two passes of a duty that has more to do
 MEASURE_SECONDS: Final = 15.0  # as often as Prometheus asks by default; the query reads every live shard
 
@@ -73,7 +75,7 @@ class Reconciler:
                     Duty("purge_jobs", PURGE_SECONDS, self.purge_jobs),
                     Duty("purge_files", PURGE_SECONDS, self.purge_files),
                     Duty("purge_versions", PURGE_SECONDS, self.purge_versions),
-                    Duty("forget", PURGE_SECONDS, self.forget),
+                    Duty("forget", FORGET_SECONDS, self.forget),
                     Duty("measure", MEASURE_SECONDS, self.measure),
                 ],
             ),
@@ -125,7 +127,7 @@ class Reconciler:
         return purge_versions(self._store)
 
     def forget(self) -> int:
-        """Workers that were not seen for a day."""
+        """Workers that were not seen for a day, or have a successor."""
         return forget_silent(self._store)
 
     def measure(self) -> int:
@@ -147,6 +149,8 @@ class Reconciler:
             try:
                 with metrics.duty_seconds.labels(duty.name).time():
                     more = duty.work() is True
+            except LeadLost:
+                return False  # the dispatcher's loop finds it, too, and pauses this
             except Exception as error:
                 metrics.duty_failures.labels(duty.name).inc()
                 if not duty.failing:

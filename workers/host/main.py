@@ -1,10 +1,11 @@
-"""The main function of a worker process: ``python -m workers.host.main``, one per device.
+"""The main function of a worker process: ``python -m workers.host.main [START]``, one per device.
 
 It pins the device first, and only then imports what brings numpy and torch: CUDA, OpenMP and BLAS read their environment once.
 """
 
 import logging
 import signal
+import sys
 from types import FrameType
 from typing import Final
 
@@ -12,6 +13,7 @@ from celery import signals
 from celery.worker.control import Panel
 
 from db.connect import ensure_key
+from db.process_names import own_name
 from db.settings import Role, load
 from db.versions import ensure_current
 from workers import app as messages
@@ -38,7 +40,8 @@ READ_ONLY_COMMANDS: Final = {
 log = logging.getLogger("textmill.worker")
 
 
-def main() -> int:
+def main(start: str | None = None) -> int:
+    """``start``: what tells this process from others of its name, where a supervisor drew it to know whose leases to free."""
     logs.set_up()
     signal.signal(signal.SIGTERM, _end_at_once)  # until the process has something to drain
     settings = load(WorkerSettings)
@@ -54,7 +57,7 @@ def main() -> int:
 
     from workers.host.process import Worker
 
-    return Worker(settings).run()
+    return Worker(settings, own_name(start)).run()
 
 
 def _end_at_once(_signal: int, _frame: FrameType | None) -> None:
@@ -66,4 +69,4 @@ def _leave_logging_alone(**_: object) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*sys.argv[1:2]))

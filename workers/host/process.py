@@ -13,9 +13,7 @@ Not imported before the device is pinned (see :mod:`workers.host.main`).
 """
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +28,7 @@ from celery.worker import state as celery_state
 from db.actors import Lease
 from db.connect import Store, open_store
 from db.operators.fleet import Readiness, WorkerState
+from db.process_names import host_of
 from db.queue import shards
 from db.queue.wakeups import Bell
 from db.settings import Role
@@ -69,11 +68,11 @@ class Consumer(CeleryWorker):
 
 
 class Worker:
-    """The parts of one process, and their order of start and end."""
+    """The parts of one process, and their order of start and end. ``name``: host:pid:start."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, name: str) -> None:
         self._settings = settings
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = name
         self._draining = False  # a plain flag: a signal handler sets it, and may interrupt anything
         self._standing_by = False  # from an operator's drain until the resume
         self._drained = False
@@ -130,6 +129,7 @@ class Worker:
 
     def run(self) -> int:
         """Until a drain. Returns the exit code."""
+        log.info("this worker is %s", self._name)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self._pulse.start()
@@ -196,7 +196,7 @@ class Worker:
         make: Any = Consumer
         consumer = self._consumer = make(
             app=messages.app,
-            hostname=f"textmill-{os.getpid()}@{socket.gethostname()}",
+            hostname=node_name(self._name),
             pool="threads",
             concurrency=self._settings.threads,
             queues=[messages.QUEUE],
@@ -351,6 +351,11 @@ class Worker:
             loading_seconds=None if loading is None else loading[1],
             calibrating=self._runtime.calibrating,
         )
+
+
+def node_name(name: str) -> str:
+    """What Celery and Flower call a worker: ``textmill-pid-start@host``. Of two of one name, each would answer for the other."""
+    return f"textmill-{'-'.join(name.split(':')[1:])}@{host_of(name)}"
 
 
 def stop_celery(exit_code: int | None) -> None:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 app = typer.Typer(no_args_is_help=True, help="List, drain and resume the worker processes. For operators: needs the dispatcher's password.")
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="host:pid as in the list, or a host: all of its workers.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...", help="A name as in the list, with or without what follows the second colon; or a host: all of its workers."
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="Every worker there is.")]
 
 
@@ -101,9 +106,11 @@ def choose(known: "Sequence[WorkerRecord]", names: Sequence[str] | None) -> list
     """The workers that are meant; ``names`` None: all that are not silent. CommandError where a name is nobody's."""
     if names is None:
         return [each.worker for each in known if not each.silent]
+    from db.process_names import without_start
+
     chosen: list[str] = []
     for name in names:
-        meant = [each.worker for each in known if name in (each.worker, each.host)]
+        meant = [each.worker for each in known if name in (each.worker, without_start(each.worker), each.host)]
         if not meant:
             raise CommandError(
                 f"No worker is called {name}: `textmill workers list` shows their names.", ExitCode.ROWS_FAILED, code="worker_not_found"

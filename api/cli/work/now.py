@@ -16,11 +16,12 @@ def workers_now() -> dict[int, str]:
 
     from api.cli.terminal.database import fleet_store
     from db.operators.fleet import list_workers
+    from db.process_names import pid_of
 
     here = socket.gethostname()
     try:
         with fleet_store() as store:
-            return {int(each.worker.rpartition(":")[2]): each.doing for each in list_workers(store) if each.host == here and each.doing}
+            return {pid_of(each.worker): each.doing for each in list_workers(store) if each.host == here and each.doing}
     except TextmillError:
         return {}
 

@@ -18,6 +18,7 @@ from db.errors import SettingsError
 from db.operators import fleet, health
 from db.operators.fleet import WorkerRecord
 from db.operators.health import Health, Stuck
+from db.queue import leader
 from db.queue.dispatch import REDISPATCH_SECONDS
 from db.settings import Role, StoreSettings, load
 
@@ -33,7 +34,7 @@ def examine_work(place: Place) -> Iterator[Finding]:
         found = health.measure(store)
         known = fleet.list_workers(store)
         yield durability(health.durability(store))
-        yield dispatcher(found, leads=health.leads(store))
+        yield dispatcher(found, leads=leader.leads(store))
         yield from living(found, known)
         yield jobs(health.stuck_jobs(store), found)
         yield leases(found)

@@ -5,7 +5,6 @@ by themselves, as those of a worker do that nobody watches.
 """
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +25,6 @@ PAUSE_SECONDS: Final = 0.1
 log = logging.getLogger("textmill.up")
 
 
-def name_of(pid: int) -> str:
-    """As the worker calls itself: see fleet.process."""
-    return f"{socket.gethostname()}:{pid}"
-
-
 class Deaths:
     """Runs on threads of its own: the supervisor's must not wait for a database. ``tell`` gets a line for people."""
 
@@ -39,9 +33,9 @@ class Deaths:
         self._tell = tell
         self._threads: list[threading.Thread] = []
 
-    def saw(self, pid: int) -> None:
-        """A worker with this process id has ended and was reaped."""
-        thread = threading.Thread(target=self._free, args=(name_of(pid),), name="death", daemon=True)
+    def saw(self, worker: str) -> None:
+        """A worker of this name (host:pid:start) has ended and was reaped."""
+        thread = threading.Thread(target=self._free, args=(worker,), name="death", daemon=True)
         thread.start()
         self._threads = [each for each in self._threads if each.is_alive()] + [thread]
 

@@ -17,6 +17,7 @@ from api.local.home.secret_files import read_or_make, write_private
 from api.local.processes.children import Child, open_log, spawn
 from api.local.processes.devices import Placed
 from api.local.processes.ports import LOOPBACK, free_port
+from db.process_names import new_start
 from db.settings import Role
 
 FLOWER_USER: Final = "textmill"
@@ -139,6 +140,17 @@ class MetricsPorts:
         return listens(self.of[name])
 
 
+class Starts:
+    """What tells each start of a part from those before it; a worker is told, and calls itself so."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, str] = {}
+
+    def draw(self, name: str) -> str:
+        self.of[name] = new_start()
+        return self.of[name]
+
+
 def dispatcher_program(home: Home, metrics: MetricsPorts) -> Program:
     name = "dispatcher"
     return Program(
@@ -152,7 +164,9 @@ def dispatcher_program(home: Home, metrics: MetricsPorts) -> Program:
     )
 
 
-def worker_program(home: Home, worker: Placed, drain_seconds: float, metrics: MetricsPorts, preload: Sequence[str] = ()) -> Program:
+def worker_program(
+    home: Home, worker: Placed, drain_seconds: float, metrics: MetricsPorts, starts: Starts, preload: Sequence[str] = ()
+) -> Program:
     """It is ready once it has loaded ``preload``, or else TEXTMILL_MODELS."""
     told = {"TEXTMILL_DEVICE": worker.device, "TEXTMILL_DEVICE_SHARE": worker.share}
     if preload:
@@ -161,7 +175,7 @@ def worker_program(home: Home, worker: Placed, drain_seconds: float, metrics: Me
         worker.name,
         home.logs / f"{worker.name}.log",
         lambda: (
-            python("workers.host.main"),
+            python("workers.host.main", starts.draw(worker.name)),
             environment_for(home, Role.WORKER, {**told, "TEXTMILL_METRICS_PORT": metrics.choose(worker.name)}),
         ),
         ready=lambda: metrics.answers(worker.name),

@@ -24,6 +24,7 @@ from pyarrow import parquet
 
 from api import cli
 from api.local.processes.ports import free_port
+from db.process_names import host_of, without_start
 from tests.waiting import wait_until
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.stages import STAGES
@@ -923,12 +924,12 @@ def test_workers_are_listed_drained_and_resumed(textmill: Callable[..., Done], r
     assert header.split("\t")[:3] == ["WORKER", "DEVICE", "STATE"]
     name, device, state = line.split("\t")[:3]
     assert (device, state) == ("cpu", "running")
-    drained = textmill("workers", "drain", name.rpartition(":")[0], "--wait", "--json")
+    drained = textmill("workers", "drain", host_of(name), "--wait", "--json")
     assert drained.exit_code == 0, drained.err
     assert [(each["worker"], each["state"], each["shards"]) for each in drained.items] == [(name, "drained", 0)]
     job = textmill("label", str(rows), "--labels", "x,y", "--detach", "-q").out.strip()
     assert textmill("jobs", "show", job, "--json").json["status"] in {"validating", "in_progress"}
-    resumed = textmill("workers", "resume", "--all", "--wait")
+    resumed = textmill("workers", "resume", without_start(name), "--wait")
     assert (resumed.exit_code, resumed.out) == (0, "")
     assert f"Resumed: {name}." in resumed.err
     assert textmill("jobs", "watch", job, "-q").exit_code == 0

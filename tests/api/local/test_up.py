@@ -28,6 +28,7 @@ from api.local.home.home import Home
 from api.local.servers.postgres import EmbeddedPostgres, binary
 from api.local.servers.unprivileged import is_open_to_all
 from db.migrate import bootstrap
+from db.process_names import pid_of
 from db.settings import Role, StoreSettings
 from tests.waiting import wait_until
 from tests.workers.families import make
@@ -224,9 +225,9 @@ def test_a_worker_that_is_killed_is_struck_off_the_list_before_its_lease_would_e
     def known() -> list[str]:
         return [str(each["worker"]) for each in json.loads(running.call("workers", "list", "--json").stdout)]
 
-    wait_until(lambda: any(name.endswith(f":{pid}") for name in known()), "the worker is listed")
+    wait_until(lambda: any(pid_of(name) == pid for name in known()), "the worker is listed")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(name.endswith(f":{pid}") for name in known()), "the dead worker is gone", 10)
+    wait_until(lambda: not any(pid_of(name) == pid for name in known()), "the dead worker is gone", 10)
     wait_until(lambda: len(known()) == 1, "there is a new one")
 
 

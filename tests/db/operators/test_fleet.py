@@ -61,14 +61,36 @@ def test_a_worker_that_was_forgotten_is_told_to_register(flow: Flow) -> None:
     assert fleet.list_workers(flow.dispatcher) == []
 
 
-def test_a_new_process_takes_the_place_of_its_name_and_of_the_silent_on_its_device(flow: Flow, as_superuser: AsSuperuser) -> None:
-    for worker, device in (("host:1", "cpu"), ("host:2", "cpu"), ("host:3", "cuda:0"), ("host:x:4", "cpu"), ("other:5", "cpu")):
+def test_a_new_process_takes_the_place_of_the_silent_on_its_device(flow: Flow, as_superuser: AsSuperuser) -> None:
+    others = (("host:1:a", "cpu"), ("host:2:a", "cpu"), ("host:3:a", "cuda:0"), ("hosts:4:a", "cpu"), ("other:5:a", "cpu"))
+    for worker, device in others:
         begin(flow, worker, device)
-    fleet.ask(flow.dispatcher, ["host:1"], "drain")
-    as_superuser("UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE worker <> 'host:1'", [SILENT_SECONDS + 5])
-    begin(flow, "host:1")
-    assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == ["host:1", "host:3", "host:x:4", "other:5"]
-    assert fleet.beat(flow.worker, "host:1", said()) == "run"
+    as_superuser("UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE worker <> 'host:1:a'", [SILENT_SECONDS + 5])
+    begin(flow, "host:6:a")
+    assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == ["host:1:a", "host:3:a", "host:6:a", "hosts:4:a", "other:5:a"]
+
+
+def test_two_processes_of_one_host_and_pid_are_told_apart(flow: Flow) -> None:
+    """Containers on two machines may be called the same, and in each the worker is process 1."""
+    for worker in ("host:1:a", "host:1:b"):
+        begin(flow, worker)
+    assert fleet.ask(flow.dispatcher, ["host:1:a"], "drain") == ["host:1:a"]
+    assert [fleet.beat(flow.worker, worker, said()) for worker in ("host:1:a", "host:1:b")] == ["drain", "run"]
+    assert [each.host for each in fleet.list_workers(flow.dispatcher)] == ["host", "host"]
+
+
+def test_a_container_that_started_again_is_listed_alone_once_its_dead_has_been_silent_for_long_enough(
+    flow: Flow, as_superuser: AsSuperuser
+) -> None:
+    for worker, device in (("host:1:a", "cpu"), ("host:2:a", "cuda:0")):
+        begin(flow, worker, device)
+    as_superuser("UPDATE workers SET started_at = started_at - interval '1 hour', seen_at = now() - interval '5 s'")
+    begin(flow, "host:1:b")
+    assert fleet.forget_silent(flow.dispatcher) == 0, "it may live, on another machine of that name"
+    as_superuser("UPDATE workers SET seen_at = seen_at - make_interval(secs => %s) WHERE worker LIKE '%%:a'", [SILENT_SECONDS])
+    as_superuser("UPDATE workers SET started_at = now() - interval '10 s' WHERE worker = 'host:1:b'")
+    assert fleet.forget_silent(flow.dispatcher) == 1
+    assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == ["host:1:b", "host:2:a"]
 
 
 def test_only_those_not_seen_for_a_day_are_forgotten(flow: Flow, as_superuser: AsSuperuser) -> None:

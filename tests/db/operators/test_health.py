@@ -2,7 +2,6 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
 
 from db.actors import Actor
 from db.connect import Store
@@ -128,17 +127,6 @@ def test_messages_are_held_against_the_shards_they_name(flow: Flow, tenant: Acto
     assert health.ready_of(flow.dispatcher, [*offered, (uuid4(), 0)]) == 2
     flow.claim()
     assert health.ready_of(flow.dispatcher, offered) == 1
-
-
-def test_a_lead_is_seen_while_it_is_held(flow: Flow) -> None:
-    lock = 0x7E87_0001
-    assert not health.leads(flow.dispatcher, lock)
-    with flow.dispatcher.engine.connect() as conn:
-        conn.execute(select(func.pg_advisory_lock(lock)))
-        assert health.leads(flow.dispatcher, lock)
-        assert not health.leads(flow.dispatcher, lock + 1)
-        conn.execute(select(func.pg_advisory_unlock(lock)))
-    assert not health.leads(flow.dispatcher, lock)
 
 
 def test_the_settings_that_keep_commits_are_read(flow: Flow) -> None:

@@ -10,10 +10,11 @@ from db.errors import LeaseLost
 from db.jobs.jobs import cancel_job, get_job
 from db.jobs.results import iter_results
 from db.lifecycle import MAX_CRASHES, MAX_ERRORS
+from db.process_names import own_name
 from db.queue import shards as shards_module
 from db.queue.dispatch import pick_dispatchable
 from db.queue.endings import cancel_shards
-from db.queue.recovery import reap_leases
+from db.queue.recovery import holds_leases, reap_leases
 from db.queue.shards import claim_any, open_shard, release, renew
 from tests.db.flow import Flow, Stores, plain
 from tests.looking import on_record
@@ -298,6 +299,17 @@ def test_a_suspect_runs_alone_in_its_worker(flow: Flow, tenant: Actor) -> None:
     assert [lease.first_idx for lease in claim_any(flow.worker, "other", limit=2)] == [30]
     flow.change_shards("not_before = now() - interval '1 minute' WHERE first_idx = 0")
     assert [lease.first_idx for lease in claim_any(flow.worker, "other")] == [0], "it has waited long enough for a worker of its own"
+
+
+def test_a_worker_that_starts_again_under_its_host_and_pid_inherits_no_lease(flow: Flow, tenant: Actor) -> None:
+    """As a container does: the worker is its process 1 each time. What its dead held was a suspect, beside which nothing is given."""
+    flow.job(tenant, 40)
+    flow.change_shards("crash_attempts = :crashes, not_before = now() WHERE first_idx = 0", crashes=MAX_CRASHES)
+    dead, again = own_name(), own_name()
+    assert [lease.first_idx for lease in claim_any(flow.worker, dead)] == [0]
+    assert [lease.first_idx for lease in claim_any(flow.worker, again, limit=2)] == [10, 20]
+    assert len(reap_leases(flow.dispatcher, dead=dead)) == 1, "and what the new one holds stays"
+    assert holds_leases(flow.dispatcher, again)
 
 
 def test_threads_of_one_worker_that_claim_at_once_leave_a_suspect_alone(flow: Flow, tenant: Actor) -> None:

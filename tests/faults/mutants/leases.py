@@ -6,7 +6,9 @@ from tests.faults.mutants.mutant import Mutant
 
 SHARDS: Final = "db/queue/shards.py"
 TURNS: Final = "db/queue/turns.py"
+LEADER: Final = "db/queue/leader.py"
 _SHARDS_TEST: Final = "tests/db/queue/test_shards.py::"
+_LEADER_TEST: Final = "tests/db/queue/test_leader.py::"
 _CLOCKS_TEST: Final = "tests/db/queue/test_clocks.py::"
 
 MUTANTS: Final = (
@@ -87,6 +89,76 @@ MUTANTS: Final = (
         SHARDS,
         (("pg_advisory_xact_lock(hashtextextended(:worker, 0))", "hashtextextended(:worker, 0)"),),
         (f"{_SHARDS_TEST}test_threads_of_one_worker_that_claim_at_once_leave_a_suspect_alone",),
+    ),
+    Mutant(
+        "start-in-the-name",
+        "a process that starts again under its host and pid is another one",
+        "db/process_names.py",
+        (('return f"{socket.gethostname()}:{pid}:{start}"', 'return f"{socket.gethostname()}:{pid}"'),),
+        (f"{_SHARDS_TEST}test_a_worker_that_starts_again_under_its_host_and_pid_inherits_no_lease",),
+    ),
+    Mutant(
+        "names-whole",
+        "what is asked of a worker is told to no other of its host and pid",
+        "db/operators/fleet.py",
+        (("SET asked = :asked WHERE worker = ANY(:workers)", "SET asked = :asked WHERE worker = ANY(:workers) OR true"),),
+        ("tests/db/operators/test_fleet.py::test_two_processes_of_one_host_and_pid_are_told_apart",),
+    ),
+    Mutant(
+        "hung-leader",
+        "a leader that gives no sign of life is replaced",
+        LEADER,
+        (("beat_at <= clock_timestamp() - make_interval(secs => :lead)\n", "false\n"),),
+        (f"{_LEADER_TEST}test_a_leader_that_gives_no_sign_of_life_is_replaced_and_steps_down_when_it_wakes",),
+    ),
+    Mutant(
+        "live-leader",
+        "a leader that beats is left alone",
+        LEADER,
+        (("OR beat_at <= clock_timestamp() - make_interval(secs => :lead)\n", "OR true\n"),),
+        (f"{_LEADER_TEST}test_one_leads_and_the_next_takes_over_as_soon_as_it_lets_go",),
+    ),
+    Mutant(
+        "dead-leader",
+        "a leader whose connections are gone is replaced at once",
+        LEADER,
+        (("OR NOT EXISTS (SELECT FROM pg_stat_activity", "OR false AND NOT EXISTS (SELECT FROM pg_stat_activity"),),
+        (f"{_LEADER_TEST}test_a_leader_whose_connections_are_all_gone_is_replaced_at_once",),
+    ),
+    Mutant(
+        "leader-fenced",
+        "nothing begins in a term that is over",
+        LEADER,
+        (("            raise LeadLost\n", "            pass\n"),),
+        (f"{_LEADER_TEST}test_what_begins_after_another_took_the_lead_is_refused",),
+    ),
+    Mutant(
+        "leader-waited-for",
+        "a new term begins after what the old one had under way",
+        LEADER,
+        (("            conn.execute(_WAIT_FOR_GUARDED)\n", ""),),
+        (f"{_LEADER_TEST}test_nothing_of_an_old_term_is_committed_in_a_new_one",),
+    ),
+    Mutant(
+        "leader-sessions-ended",
+        "what a stopped leader had under way is undone",
+        LEADER,
+        (("FILTER (WHERE pg_terminate_backend(pid, 2000))", "FILTER (WHERE pid = 0)"),),
+        (f"{_LEADER_TEST}test_what_a_stopped_leader_had_under_way_is_undone",),
+    ),
+    Mutant(
+        "leader-loop",
+        "a dispatcher whose loop hangs ends",
+        LEADER,
+        (("        if still_seconds > STALL_SECONDS:\n", "        if False:\n"),),
+        (f"{_LEADER_TEST}test_a_loop_that_hangs_ends_its_process_and_one_that_works_long_does_not",),
+    ),
+    Mutant(
+        "leader-guards-all",
+        "what only a leader may do asks whether it still leads",
+        "workers/dispatch/dispatcher.py",
+        (("        except LeadLost:\n            raise\n        except Exception as error:", "        except Exception as error:"),),
+        ("tests/workers/dispatch/test_dispatcher.py::test_a_round_ends_where_another_dispatcher_leads",),
     ),
     Mutant(
         "deadline-turn",

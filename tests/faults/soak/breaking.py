@@ -39,7 +39,7 @@ LEFT: Final = """
          + (SELECT count(*) FROM shards WHERE job_id = ANY(%(jobs)s)) + (SELECT count(*) FROM results WHERE job_id = ANY(%(jobs)s))
          + (SELECT count(*) FROM data_keys WHERE owner_kind = 'job' AND owner_id = ANY(%(jobs)s))
     """
-CUT: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN ('textmill-worker', 'textmill-dispatcher')"
+CUT: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^textmill-(worker|dispatcher)'"
 
 
 LASTING: Final = frozenset({Kind.FREEZE_WORKER, Kind.LOCK_TABLE, Kind.PAUSE_JOB})

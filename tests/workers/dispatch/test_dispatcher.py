@@ -8,13 +8,13 @@ from sqlalchemy import select
 
 from db.actors import Actor
 from db.connect import Store
+from db.errors import LeadLost
 from db.jobs import jobs
 from db.queue import endings
 from db.queue.leader import Leadership
 from db.schema import shards
 from db.settings import Role, StoreSettings
 from db.sweeps import Place, Unfinished
-from tests.waiting import wait_until
 from tests.workers.submitting import row, submit
 from workers import app as messages
 from workers.app import QUEUE
@@ -154,15 +154,16 @@ def test_a_step_that_left_one_job_behind_is_counted_as_failed_and_as_having_move
     assert REGISTRY.get_sample_value("textmill_dispatcher_step_failures_total", {"step": "expire"}) == before + 2
 
 
-def test_one_dispatcher_leads_and_the_next_takes_over_when_it_ends(stores: Stores, settings: StoreSettings) -> None:
-    store = stores(Role.DISPATCHER)
-    first, second = Leadership(store), Leadership(store)
-    assert first.held()
-    assert first.held()
-    assert not second.held()
-    first.give_up()
-    wait_until(second.held, "the server has noticed that the session ended, and frees the lock")
-    second.give_up()
+def test_a_round_ends_where_another_dispatcher_leads(stores: Stores, tenant: Actor, valkey: str, queue: "redis.Redis") -> None:
+    job_id = a_job(stores, tenant, 1)
+    leadership = Leadership(stores(Role.DISPATCHER), "host:1:one")
+    dispatcher = Dispatcher(leadership.guarded(), DispatcherSettings(), CeleryBroker(valkey), clock=lambda: 0.0)
+    with pytest.raises(LeadLost):
+        dispatcher.tick()
+    assert jobs.get_job(stores(Role.API), tenant, job_id).state == "validating"
+    assert leadership.held()
+    assert dispatcher.tick()
+    assert jobs.get_job(stores(Role.API), tenant, job_id).state == "in_progress"
 
 
 def test_wake_ups_that_never_end_take_a_tenth_of_the_time_and_one_alone_is_served_at_once() -> None:

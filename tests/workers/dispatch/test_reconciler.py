@@ -10,6 +10,7 @@ from db.connect import Store
 from db.files.purge import FilePurge
 from db.purging import Purged
 from db.queue import dispatch, recovery, shards
+from db.queue.leader import Leadership
 from db.schema import shards as shards_table
 from db.settings import Role
 from db.sweeps import Place, Unfinished
@@ -36,6 +37,27 @@ def test_a_lease_that_is_live_is_left_alone(stores: Stores, tenant: Actor) -> No
     dispatch.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
     assert len(shards.claim_any(stores(Role.WORKER), "test:1", limit=1)) == 1
     assert Reconciler(stores(Role.DISPATCHER), DispatcherSettings()).reap() == 0
+
+
+def test_no_duty_is_done_where_another_dispatcher_leads_and_that_is_no_failure(
+    stores: Stores, tenant: Actor, caplog: pytest.LogCaptureFixture
+) -> None:
+    submit(stores(Role.API), tenant, [row(0, {"input": "x"})])
+    dispatch.cut_validating_jobs(stores(Role.DISPATCHER), lambda _model, _task: 1000)
+    shards.claim_any(stores(Role.WORKER), "test:1", limit=1, lease_seconds=0)
+    leadership = Leadership(stores(Role.DISPATCHER), "host:1:one")
+    reconciler = Reconciler(leadership.guarded(), DispatcherSettings())
+    reconciler.run_due(1000.0)
+    assert states(stores(Role.DISPATCHER)) == ["leased"]
+    assert "failed" not in caplog.text
+    assert leadership.held()
+    reconciler.run_due(2000.0)
+    assert states(stores(Role.DISPATCHER)) == ["ready"]
+
+
+def states(store: Store) -> list[str]:
+    with store.transaction() as connection:
+        return list(connection.execute(select(shards_table.c.state)).scalars())
 
 
 def test_a_duty_that_fails_is_told_once_and_does_not_stop_the_others(

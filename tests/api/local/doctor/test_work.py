@@ -62,7 +62,7 @@ def test_work_that_nobody_does_is_found(look: Examine, flow: Flow, tenant: Actor
     assert "1 job(s) are live" in found["dispatcher"].found
     assert "textmill dispatcher" in found["dispatcher"].todo
     assert "textmill worker" in found["workers"].todo
-    leadership = Leadership(flow.dispatcher)
+    leadership = Leadership(flow.dispatcher, "host:1:one")
     assert leadership.held()
     fleet.register(flow.worker, "host:1", device="cpu", threads=1, version="1")
     found = look()

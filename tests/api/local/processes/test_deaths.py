@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from api.local.processes.deaths import Deaths, free_leases, name_of
+from api.local.processes.deaths import Deaths, free_leases
 from db.actors import Actor
 from db.connect import Store
 from db.lifecycle import Shard
@@ -15,7 +15,7 @@ from db.sweeps import Place
 from tests.db.flow import Flow
 
 Stores = Callable[[Role], Store]
-PID = 2**22 + 5  # more than any process has here
+DEAD = "host:1:a1b2c3d4"
 
 
 @pytest.fixture
@@ -26,18 +26,30 @@ def flow(stores: Stores) -> Flow:
 def test_a_death_frees_what_that_process_held_and_strikes_it_off(flow: Flow, tenant: Actor, settings: StoreSettings) -> None:
     told: list[str] = []
     job = flow.job(tenant, 30)
-    for worker in (name_of(PID), "another:1"):
+    for worker in (DEAD, "another:1"):
         fleet.register(flow.worker, worker, device="cpu", threads=4, version="1")
         flow.claim(worker)
     deaths = Deaths(settings, told.append)
-    deaths.saw(PID)
+    deaths.saw(DEAD)
     deaths.close()
     assert sorted(shard[2] for shard in flow.shards(job)) == ["leased", "ready", "ready"]
     assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == ["another:1"]
-    assert told == [f"{name_of(PID)} is dead: 1 shard(s) it held are offered again"]
-    deaths.saw(PID)
+    assert told == [f"{DEAD} is dead: 1 shard(s) it held are offered again"]
+    deaths.saw(DEAD)
     deaths.close()
     assert len(told) == 1, "who held nothing leaves nothing to tell"
+
+
+def test_a_death_costs_another_process_of_the_same_host_and_pid_nothing(flow: Flow, tenant: Actor) -> None:
+    """In two containers of one host name each worker is process 1."""
+    flow.job(tenant, 20)
+    other = "host:1:e5f6a7b8"
+    for worker in (DEAD, other):
+        fleet.register(flow.worker, worker, device="cpu", threads=4, version="1")
+        flow.claim(worker)
+    assert free_leases(flow.dispatcher, DEAD) == 1
+    assert recovery.holds_leases(flow.dispatcher, other)
+    assert [each.worker for each in fleet.list_workers(flow.dispatcher)] == [other]
 
 
 def test_a_shard_that_cannot_be_freed_keeps_none_of_the_dead_s_others(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +73,7 @@ def test_a_database_that_is_away_is_only_logged(settings: StoreSettings, caplog:
     told: list[str] = []
     away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/textmill?connect_timeout=1"})
     deaths = Deaths(away, told.append)
-    deaths.saw(PID)
+    deaths.saw(DEAD)
     deaths.close()
     assert told == []
     assert "run out by themselves (OperationalError)" in caplog.text
