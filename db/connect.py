@@ -16,6 +16,7 @@ from db.errors import KeyEnded
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
+from db.tally import NOBODY, Tally
 
 log = logging.getLogger("textmill.store")
 
@@ -38,12 +39,15 @@ _HURRIED_CONTEXT: Final = text(f"{_CONTEXT.text}, set_config('lock_timeout', :lo
 
 
 class Store:
-    """A process's door to the sealed store: its role, its pool, its key ring. Thread-safe. ``sessions``: what the server calls
+    """A process's door to the sealed store: its role, its pool, its key ring, who counts. Thread-safe. ``sessions``: what the server calls
     its connections."""
 
-    def __init__(self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8, start: str | None = None) -> None:
+    def __init__(
+        self, url: URL, role: Role, keyring: KeyRing, *, pool_size: int = 8, start: str | None = None, tally: Tally = NOBODY
+    ) -> None:
         self.role = role
         self.keyring = keyring
+        self.tally = tally
         self.sessions = f"textmill-{role.value}" + (f" {start}" if start else "")
         self._lock_timeout_ms: int | None = None
         self._guard: Callable[[Connection], None] | None = None
@@ -125,7 +129,7 @@ class Store:
         self.engine.dispose()
 
 
-def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8, start: str | None = None) -> Store:
+def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8, start: str | None = None, tally: Tally = NOBODY) -> Store:
     """Opens the store as ``role``. The dispatcher and the auditor hold no keys: they open nothing. ``start`` of the process, where the
     server's other clients must tell its connections from those of others."""
     if settings.unsafe_sealing_off:
@@ -134,7 +138,7 @@ def open_store(settings: StoreSettings, role: Role, *, pool_size: int = 8, start
         keyring = KeyRing(LocalKeyFile.load(settings.kek_path), sealing_off=settings.unsafe_sealing_off)
     else:
         keyring = KeyRing(None)
-    return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size, start=start)
+    return Store(settings.database_url_for(role), role, keyring, pool_size=pool_size, start=start, tally=tally)
 
 
 def ensure_key(settings: StoreSettings, role: Role) -> None:

@@ -10,13 +10,27 @@ from pydantic_settings import NoDecode
 from db.lifecycle import HEARTBEAT_SECONDS, LEASE_SECONDS, POLL_SECONDS
 from db.settings import StoreSettings
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
+from workers.exporter import LOOPBACK
 from workers.tasks.reading import MAX_LABELS
 
 DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]{1,80}")
 SHARE: Final = re.compile(r"([1-9]\d?)/([1-9]\d?)")
 
 
-class WorkerSettings(StoreSettings):
+class MetricsSettings(StoreSettings):
+    """Where a process without an address of its own shows its metrics."""
+
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, without a key. Without it: nowhere."
+    )
+    metrics_host: str = Field(
+        default=LOOPBACK,
+        min_length=1,
+        description="The address on which it is served: `0.0.0.0` for all, or one that only Prometheus reaches.",
+    )
+
+
+class WorkerSettings(MetricsSettings):
     """Settings of one worker process: one device, several shards in flight.
 
     ``threads`` are shards in flight: enough that the micro-batcher always has rows waiting while one shard is being opened and another
@@ -81,9 +95,6 @@ class WorkerSettings(StoreSettings):
         description="A model that nobody used for so long is unloaded, but for `TEXTMILL_MODELS`; it is loaded again when it is asked for. "
         "0: none is. Where memory is short of `TEXTMILL_MAX_MEMORY_MB`, any that is idle goes, the least recently used first.",
     )
-    metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
-    )
     max_labels: int = Field(default=MAX_LABELS, ge=2, description="Labels of a row; more fail it.")
 
     @field_validator("models", mode="before")
@@ -131,7 +142,7 @@ class WorkerSettings(StoreSettings):
         return min(5.0, self.lease_seconds / 4)
 
 
-class DispatcherSettings(StoreSettings):
+class DispatcherSettings(MetricsSettings):
     """Settings of the dispatcher and the reconciler inside it."""
 
     tick_seconds: float = Field(
@@ -160,7 +171,4 @@ class DispatcherSettings(StoreSettings):
     )
     keep_jobs_days: float | None = Field(
         default=None, ge=1, description="A job is deleted so long after its end, with all that is left of it. Without it: never."
-    )
-    metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Where `/metrics` of the process is served, on the loopback address."
     )

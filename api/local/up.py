@@ -9,7 +9,6 @@ import resource
 import signal
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Final
 
@@ -34,6 +33,7 @@ from db.migrate import DATABASE
 from db.operators.queue_gauge import Counts, QueueGauge
 from db.process_names import name_of
 from db.settings import Role, StoreSettings, load
+from workers.exporter import own_version
 
 API_PORT: Final = 8910
 FLOWER_PORT: Final = 5555
@@ -314,10 +314,3 @@ def refuse_taken(ports: dict[str, int]) -> None:
                 StackExit.PORT_TAKEN,
                 code="port_taken",
             )
-
-
-def own_version() -> str:
-    try:
-        return version("textmill")
-    except PackageNotFoundError:
-        return "source"

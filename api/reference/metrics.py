@@ -1,35 +1,47 @@
 """Every metric, from the objects that count."""
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Final
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 import api.metrics
+import workers.dispatch.metrics
 import workers.metrics
 from api.reference.tables import table
+from workers.exporter import new_registry
 
-PARTS: Final[dict[str, ModuleType]] = {"The API": api.metrics, "Workers and the dispatcher": workers.metrics}
+EVERY: Final = "Every process"
+PARTS: Final[dict[str, CollectorRegistry]] = {
+    EVERY: new_registry(),
+    "The API": api.metrics.REGISTRY,
+    "Workers": workers.metrics.REGISTRY,
+    "The dispatcher": workers.dispatch.metrics.REGISTRY,
+    "The dispatcher, while it leads": workers.dispatch.metrics.OF_THE_LEADER,
+}
 
 
 def part() -> str:
-    return "\n\n".join(f"### {name}\n\n{table(('metric', 'kind', 'labels', 'meaning'), _rows(module))}" for name, module in PARTS.items())
+    return "\n\n".join(f"### {name}\n\n{table(('metric', 'kind', 'labels', 'meaning'), _rows(name))}" for name in PARTS)
 
 
-def names(module: ModuleType) -> list[str]:
-    """As Prometheus reads them; a histogram's has three endings there."""
-    return [name for name, _ in _named(module)]
+def names(part: str) -> list[str]:
+    """As Prometheus reads them; a histogram's has three endings there. What every process tells stands with EVERY alone."""
+    return [name for name, _ in _named(part)]
 
 
-def _named(module: ModuleType) -> Iterator[tuple[str, MetricWrapperBase]]:
-    for metric in vars(module).values():
+def _named(part: str) -> Iterator[tuple[str, MetricWrapperBase]]:
+    of_each = set() if part == EVERY else set(names(EVERY))
+    for metric in PARTS[part]._collector_to_names:
         if isinstance(metric, MetricWrapperBase):
             [told] = metric.describe()
-            yield f"{told.name}_total" if told.type == "counter" else told.name, metric
+            name = f"{told.name}_total" if told.type == "counter" else told.name
+            if name not in of_each:
+                yield name, metric
 
 
-def _rows(module: ModuleType) -> Iterator[tuple[str, str, str, str]]:
-    for name, metric in _named(module):
+def _rows(part: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, metric in _named(part):
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         yield f"`{name}`", str(metric._type), labels, metric._documentation

@@ -11,12 +11,14 @@ from uuid import UUID
 from sqlalchemy import text
 
 from db.connect import Store
+from db.lifecycle import INTERACTIVE_PRIORITY
 from db.operators.fleet import SILENT_SECONDS
 from db.queue.dispatch import REDISPATCH_SECONDS
 
 STUCK_SECONDS: Final = 600.0  # without a row stored, though shards are ready
 ENDING_SECONDS: Final = 120.0  # for what takes the dispatcher a moment
 LISTED: Final = 5
+CLASSES: Final = ("interactive", "bulk")  # of jobs: somebody waits for it, or not
 
 _PAUSED: Final = "(j.paused_at IS NOT NULL AND j.state IN ('validating', 'in_progress'))"  # of one that ends, a pause says nothing more
 _LIVE: Final = "('validating', 'in_progress', 'finalizing', 'cancelling')"
@@ -25,6 +27,7 @@ _MEASURE: Final = text(
     f"""
     WITH live AS (
         SELECT s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at, {_PAUSED} AS paused,
+               j.priority, s.end_idx - s.first_idx - s.completed_count - s.failed_count AS open_rows,
                s.state = 'ready' AND j.state = 'in_progress' AND j.paused_at IS NULL AND (s.not_before IS NULL OR s.not_before <= now())
                    AS due,
                greatest(j.in_progress_at, j.deadline - make_interval(secs => j.completion_window_seconds), s.not_before, s.progressed_at)
@@ -39,6 +42,14 @@ _MEASURE: Final = text(
            count(*) FILTER (WHERE due AND (dispatched_at IS NULL OR dispatched_at <= now() - make_interval(secs => :redispatch)))
                AS not_offered,
            CAST(coalesce(extract(epoch FROM max(now() - since) FILTER (WHERE due)), 0) AS float8) AS oldest_ready_seconds,
+           (SELECT jsonb_object_agg(class, jsonb_build_array(open_rows, oldest))
+            FROM (SELECT CASE WHEN priority >= {INTERACTIVE_PRIORITY} THEN 'interactive' ELSE 'bulk' END AS class,
+                         sum(open_rows) AS open_rows, max(oldest) AS oldest
+                  FROM (SELECT priority, open_rows, CASE WHEN due THEN extract(epoch FROM now() - since) END AS oldest
+                        FROM live WHERE NOT paused
+                        UNION ALL
+                        SELECT priority, row_count, NULL FROM jobs WHERE state = 'validating' AND paused_at IS NULL) AS waiting
+                  GROUP BY 1) AS of_class) AS backlog,
            (SELECT jsonb_object_agg(state, jobs)
             FROM (SELECT CASE WHEN {_PAUSED} THEN 'paused' ELSE state END AS state, count(*) AS jobs
                   FROM jobs j WHERE state IN {_LIVE} GROUP BY 1) AS in_state) AS jobs,
@@ -97,7 +108,7 @@ _DURABILITY: Final = text("SELECT current_setting('fsync'), current_setting('ful
 class Health:
     """Of live jobs. ``paused``: ready shards of paused ones. ``expired_leases``: run out, and not taken by anybody yet;
     ``abandoned_leases``: for longer than the redispatch time. ``not_offered``: ready shards without a message, or whose message nobody
-    acted on. ``jobs``, ``workers``: how many in each state."""
+    acted on. ``jobs``, ``workers``: how many in each state. ``backlog``: of what is not paused, for each of CLASSES."""
 
     ready: int
     leased: int
@@ -108,6 +119,15 @@ class Health:
     not_offered: int
     jobs: dict[str, int]
     workers: dict[str, int]
+    backlog: dict[str, "Backlog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Rows without an outcome, and how long the oldest shard that could run has been waiting."""
+
+    rows: int = 0
+    oldest_ready_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +143,9 @@ def measure(store: Store) -> Health:
     """One statement."""
     with store.transaction() as conn:
         row = conn.execute(_MEASURE, {"silent": SILENT_SECONDS, "redispatch": REDISPATCH_SECONDS}).one()
-    return Health(**{**row._mapping, "jobs": row.jobs or {}, "workers": row.workers or {}})
+    backlog = {name: Backlog(int(rows), float(oldest or 0.0)) for name, (rows, oldest) in (row.backlog or {}).items()}
+    counted = {"jobs": row.jobs or {}, "workers": row.workers or {}, "backlog": dict.fromkeys(CLASSES, Backlog()) | backlog}
+    return Health(**{**row._mapping, **counted})
 
 
 def stuck_jobs(store: Store) -> list[Stuck]:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from db.audit.events import record
 from db.connect import Store
 from db.jobs.turn import take_turn
-from db.lifecycle import cut_points, rows_per_shard
+from db.lifecycle import JobState, cut_points, rows_per_shard
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 from db.sweeps import Page, Place, paged, sweep
 
@@ -44,6 +44,12 @@ _CUT: Final = text(
 _LISTED_ERRORS: Final = text(
     """
     SELECT defect, line FROM rows WHERE tenant_id = :tenant AND file_id = :file AND defect IS NOT NULL ORDER BY idx LIMIT :limit
+    """
+)
+_DEFECTS: Final = text(
+    """
+    SELECT split_part(defect, ':', 1) AS code, count(*) AS rows FROM rows
+    WHERE tenant_id = :tenant AND file_id = :file AND defect IS NOT NULL GROUP BY 1
     """
 )
 _FAIL: Final = text(
@@ -95,26 +101,16 @@ def pick_dispatchable(store: Store, limit: int, *, redispatch_seconds: float = R
 
 
 def _cut(store: Store, job: Row[Any], shard_chars: ShardChars) -> bool:
+    if job.defect_count >= job.row_count:
+        return _fail(store, job)
     key = {"tenant": job.tenant_id, "job": job.job_id}
     with store.transaction(tenant=job.tenant_id) as conn:
-        if job.defect_count >= job.row_count:
-            moved = _fail(conn, job)
-        else:
-            moved = conn.execute(_START, key).one_or_none() is not None
-            if moved:
-                conn.execute(_CUT, {**key, **_parts(job, shard_chars(job.model, job.task))})
-                take_turn(conn, job.tenant_id, job.job_id)
-        if moved:
-            record(
-                conn,
-                tenant_id=job.tenant_id,
-                component=store.role.value,
-                action="job.fail" if job.defect_count >= job.row_count else "job.start",
-                object_kind="job",
-                object_id=job.job_id,
-                job_id=job.job_id,
-            )
-    return moved
+        if conn.execute(_START, key).one_or_none() is None:
+            return False
+        conn.execute(_CUT, {**key, **_parts(job, shard_chars(job.model, job.task))})
+        take_turn(conn, job.tenant_id, job.job_id)
+        _record(conn, store, job, "job.start")
+    return True
 
 
 def _parts(job: Row[Any], target_chars: int | None) -> dict[str, object]:
@@ -127,7 +123,28 @@ def _parts(job: Row[Any], target_chars: int | None) -> dict[str, object]:
     return {"firsts": points[:-1], "lasts": points[1:], "row_cost": row_cost, "whole": False}
 
 
-def _fail(conn: Connection, job: Row[Any]) -> bool:
-    listed = conn.execute(_LISTED_ERRORS, {"tenant": job.tenant_id, "file": job.file_id, "limit": MAX_LISTED_ERRORS})
-    errors = [{"code": row.defect, "line": row.line} for row in listed]
-    return conn.execute(_FAIL, {"tenant": job.tenant_id, "job": job.job_id, "errors": errors}).rowcount == 1
+def _fail(store: Store, job: Row[Any]) -> bool:
+    """A job in which no row can be run."""
+    at = {"tenant": job.tenant_id, "file": job.file_id}
+    with store.transaction(tenant=job.tenant_id) as conn:
+        listed = conn.execute(_LISTED_ERRORS, {**at, "limit": MAX_LISTED_ERRORS})
+        errors = [{"code": row.defect, "line": row.line} for row in listed]
+        if conn.execute(_FAIL, {"tenant": job.tenant_id, "job": job.job_id, "errors": errors}).rowcount != 1:
+            return False
+        _record(conn, store, job, "job.fail")
+        defects = {row.code: row.rows for row in conn.execute(_DEFECTS, at)}
+    store.tally.job_ended(job.task, JobState.FAILED.value)
+    store.tally.rows_failed(job.task, defects)
+    return True
+
+
+def _record(conn: Connection, store: Store, job: Row[Any], action: str) -> None:
+    record(
+        conn,
+        tenant_id=job.tenant_id,
+        component=store.role.value,
+        action=action,
+        object_kind="job",
+        object_id=job.job_id,
+        job_id=job.job_id,
+    )

@@ -15,8 +15,8 @@ MAX_REASONS: Final = 100  # codes of a job in which every row failed
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
 
 _JOBS: Final = """
-    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.state, j.retry_count, j.deadline <= now() AS deadline_passed,
-           live.shards AS live_shards
+    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.task, j.state, j.retry_count,
+           j.deadline <= now() AS deadline_passed, live.shards AS live_shards
     FROM jobs j
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready')
                             OR EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'leased')
@@ -83,6 +83,7 @@ _END: Final = text(
                       WHERE n.tenant_id = :tenant AND n.job_id = :job GROUP BY m.key) AS totals) AS metrics
           FROM shards WHERE tenant_id = :tenant AND job_id = :job) AS sums
     WHERE jobs.tenant_id = :tenant AND jobs.job_id = :job AND jobs.state = :state
+    RETURNING jobs.row_count - jobs.completed_count - jobs.failed_count
     """
 ).bindparams(bindparam("reasons", type_=JSONB(none_as_null=True)))
 _ALL_FAILED: Final = text(
@@ -172,7 +173,14 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
             object_id=job.job_id,
             job_id=job.job_id,
         )
-        return conn.execute(_END, {**key, "state": since or job.state, "next": following.value, "reasons": reasons}).rowcount
+        end = {**key, "state": since or job.state, "next": following.value, "reasons": reasons}
+        without_outcome = conn.execute(_END, end).scalar_one_or_none()
+    if without_outcome is None:
+        return 0
+    store.tally.job_ended(job.task, following.value)
+    if following in {JobState.CANCELLED, JobState.EXPIRED} and without_outcome:
+        store.tally.rows_failed(job.task, {f"batch_{following}": without_outcome})
+    return 1
 
 
 def _reasons(conn: Connection, job: Row[Any]) -> list[dict[str, object]]:

@@ -25,7 +25,7 @@ _OF_THE_DEAD: Final = paged(_FOUND + "s.worker = :dead", "timestamptz")
 _LOCK: Final = text(
     """
     SELECT s.tenant_id, s.shard_id, s.job_id, s.file_id, s.first_idx, s.end_idx, s.state, s.epoch, s.worker, s.crash_attempts,
-           s.error_attempts, s.last_error, s.in_company, s.whole, s.priority, s.deadline, s.cost, j.state AS job_state,
+           s.error_attempts, s.last_error, s.in_company, s.whole, s.priority, s.deadline, s.cost, j.state AS job_state, j.task,
            CAST(extract(epoch FROM clock_timestamp()) AS float8) AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard AND s.epoch = :epoch
@@ -56,6 +56,9 @@ _FREE: Final = text(
     WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch AND state = 'leased'
     """
 )
+_LAPSE: Final = text(
+    "UPDATE shards SET lease_expires_at = clock_timestamp() WHERE tenant_id = :tenant AND shard_id = :shard AND epoch = :epoch"
+)
 _INSERT_HALF: Final = text(
     """
     INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, not_before, crash_attempts,
@@ -76,7 +79,8 @@ def reap_leases(store: Store, place: Place | None = None, *, dead: str | None = 
     """Frees the shards whose lease ran out; or, whatever their leases, those of ``dead`` (host:pid:start), a process that is known to have
     ended. Returns their ids.
 
-    To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone.
+    To call a living worker dead costs work and nothing else: like any holder that was thought dead, it finds its lease gone. Rows that
+    were the death of it are left to the next look for leases that ran out: who looks there counts them.
     Raises Unfinished after all others where some could not be freed.
     """
     if dead is None:
@@ -123,6 +127,9 @@ def _reap(store: Store, expired: Row[Any], *, dead: str | None = None) -> bool:
         )
         following = after_crash(shard, row.now, open_idx=open_idx, job_state=JobState(row.job_state))
         match following:
+            case Failing() if dead is not None:
+                conn.execute(_LAPSE, key)
+                return False
             case Failing(freed, code):
                 conn.execute(_FAIL_ROWS, {"tenant": row.tenant_id, "job": row.job_id, "code": code, "epoch": row.epoch, "open": open_idx})
                 _free(conn, row, freed, failed=len(open_idx))
@@ -136,6 +143,8 @@ def _reap(store: Store, expired: Row[Any], *, dead: str | None = None) -> bool:
             case freed:
                 _free(conn, row, freed)
                 _record(conn, store, row, "shard.reap", row.first_idx, row.end_idx)
+    if isinstance(following, Failing):
+        store.tally.rows_failed(row.task, {following.code: len(open_idx)})
     return True
 
 

@@ -92,6 +92,7 @@ def write_results(
     sealed = _seal_all(store, lease, results)  # before the transaction, which locks the shard
     began = time.perf_counter()
     counted = began
+    failed: dict[str, int] = {}
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
         row = shards.lock_shard(conn, lease)
         if row is not None and row.state == ShardState.DONE and row.epoch == lease.epoch:
@@ -108,10 +109,10 @@ def write_results(
             shards.record_count(conn, store, lease)
         counted = time.perf_counter()
         if stored or (metrics and not results):
-            failed = sum(result.code is not None for result in results)
+            failures = sum(result.code is not None for result in results)
             counts = {
-                "completed": len(results) - failed,
-                "failed": failed,
+                "completed": len(results) - failures,
+                "failed": failures,
                 "input_tokens": sum(result.input_tokens for result in results),
                 "output_tokens": sum(result.output_tokens for result in results),
             }
@@ -122,7 +123,8 @@ def write_results(
             # Where this very write stored all of the shard's rows, there is nothing left to count.
             open_rows = 0 if stored == lease.end_idx - lease.first_idx else shards.count_open(conn, lease)
             following = after_finish(shards.snapshot(row), row.now, open_rows=open_rows, stored=len(results), jitter=jitter)
-            shards.free(conn, store, lease, following)
+            failed = shards.free(conn, store, lease, following)
+    store.tally.rows_failed(lease.task, failed)
     return Written(began - started, counted - began, time.perf_counter() - counted)
 
 

@@ -198,9 +198,9 @@ def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drai
         jitter = random.random()  # noqa: S311 - spreads load, guards nothing
         record_count(conn, store, lease)
         open_rows = count_open(conn, lease)
-        free(
-            conn, store, lease, after_error(shard, code or "engine_error", row.now, open_rows=open_rows, jitter=jitter, job_state=job_state)
-        )
+        following = after_error(shard, code or "engine_error", row.now, open_rows=open_rows, jitter=jitter, job_state=job_state)
+        failed = free(conn, store, lease, following)
+    store.tally.rows_failed(lease.task, failed)
 
 
 def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict[str, Any], list[WorkRow]]:
@@ -275,16 +275,16 @@ def count_open(conn: Connection, lease: Lease) -> int:
     return int(conn.execute(_COUNT_OPEN, at).scalar_one())
 
 
-def free(conn: Connection, store: Store, lease: Lease, following: Shard | Failing) -> None:
-    """Ends the hold on a locked shard. Where it is over for its open rows, each gets its failure."""
-    failed = 0
+def free(conn: Connection, store: Store, lease: Lease, following: Shard | Failing) -> dict[str, int]:
+    """Ends the hold on a locked shard. Where it is over for its open rows, each gets its failure: returns how many, by code."""
+    failed: dict[str, int] = {}
     shard = following
     if isinstance(shard, Failing):
         at = {"tenant": lease.tenant_id, "job": lease.job_id, "first": lease.first_idx, "end": lease.end_idx}
         record_work(
             conn, store, lease, "results.write", object_kind="job", object_id=lease.job_id, first_idx=lease.first_idx, end_idx=lease.end_idx
         )
-        failed = conn.execute(_FAIL_OPEN, {**at, "code": shard.code, "epoch": lease.epoch}).rowcount
+        failed = {shard.code: conn.execute(_FAIL_OPEN, {**at, "code": shard.code, "epoch": lease.epoch}).rowcount}
         shard = shard.shard
     conn.execute(
         _FREE,
@@ -296,9 +296,10 @@ def free(conn: Connection, store: Store, lease: Lease, following: Shard | Failin
             "not_before": shard.not_before,
             "errors": shard.error_attempts,
             "last_error": shard.last_error,
-            "failed": failed,
+            "failed": sum(failed.values()),
         },
     )
+    return failed
 
 
 def _idle(conn: Connection, worker: str) -> bool | None:

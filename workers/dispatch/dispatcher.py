@@ -22,12 +22,15 @@ from db.queue.leader import Leadership
 from db.queue.wakeups import Listener
 from db.settings import Role, load
 from db.sweeps import Place, Unfinished
+from db.tally import Tally
 from db.versions import ensure_current
 from workers import app as messages
-from workers import logs, metrics
+from workers import logs
+from workers.dispatch import metrics
 from workers.dispatch.broker import BROKER_ERRORS, Broker, CeleryBroker
 from workers.dispatch.reconciler import Reconciler
 from workers.dispatch.sizing import Speeds, shard_chars
+from workers.exporter import serve
 from workers.logs import place_of
 from workers.settings import DispatcherSettings
 
@@ -127,7 +130,8 @@ def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     """Until ``stop``: leads where nobody else does, else stands by."""
     messages.connect(settings)
     start = new_start()
-    store = open_store(settings, Role.DISPATCHER, pool_size=6, start=start)
+    tally = Tally(job_ended=metrics.count_ended_job, rows_failed=metrics.count_failed_rows)
+    store = open_store(settings, Role.DISPATCHER, pool_size=6, start=start, tally=tally)
     leadership = Leadership(store, own_name(start))
     broker = CeleryBroker(settings.broker_url())
     dispatcher = Dispatcher(leadership.guarded(), settings, broker)
@@ -175,7 +179,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     if settings.metrics_port is not None:
-        metrics.serve(settings.metrics_port)
+        serve(metrics.REGISTRY, settings.metrics_host, settings.metrics_port)
     run(settings, stop)
     return 0
 

@@ -24,7 +24,7 @@ from db.operators.fleet import forget_silent
 from db.purging import Lasting
 from db.queue import recovery
 from db.sweeps import Place, Unfinished
-from workers import metrics
+from workers.dispatch import metrics
 from workers.logs import place_of
 from workers.settings import DispatcherSettings
 

@@ -17,7 +17,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any, Final
 from uuid import UUID
@@ -32,6 +31,7 @@ from db.process_names import host_of
 from db.queue import shards
 from db.queue.wakeups import Bell
 from db.settings import Role
+from db.tally import Tally
 from workers import app as messages
 from workers import metrics
 from workers.batches.outcomes import BatchReport
@@ -39,6 +39,7 @@ from workers.claims.lease import LeaseKeeper
 from workers.claims.message_filter import Intake
 from workers.claims.poller import Poller
 from workers.claims.slots import KEPT_SLOTS, Slots
+from workers.exporter import own_version, serve
 from workers.host.garbage_collection import calm_the_collector
 from workers.host.memory import EX_CEILING, EX_PLANNED, IDLE_SECONDS, Ceiling, ceiling_mb, end_at_ceiling, resident_bytes
 from workers.host.presence import Progress, Pulse
@@ -79,7 +80,9 @@ class Worker:
         self._exit_code = 0
         self._loaded_at, self._load_seconds = time.monotonic(), 0.0
         self._slots = Slots(settings.threads, KEPT_SLOTS)
-        self._store: Store = open_store(settings, Role.WORKER, pool_size=self._slots.in_all + 4)
+        self._store: Store = open_store(
+            settings, Role.WORKER, pool_size=self._slots.in_all + 4, tally=Tally(rows_failed=metrics.count_failed_rows)
+        )
         self._bell = Bell(self._store)
         self._keeper_store: Store = open_store(settings, Role.WORKER, pool_size=1)
         self._keeper = LeaseKeeper(
@@ -130,13 +133,14 @@ class Worker:
     def run(self) -> int:
         """Until a drain. Returns the exit code."""
         log.info("this worker is %s", self._name)
+        metrics.last_progress.set_to_current_time()
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self._pulse.start()
         self._warm()
         calm_the_collector()
         if self._settings.metrics_port is not None:
-            metrics.serve(self._settings.metrics_port)  # who answers there is ready
+            serve(metrics.REGISTRY, self._settings.metrics_host, self._settings.metrics_port)  # who answers there is ready
         self._keeper.start()
         self._watchdog.start()
         self._poller.start()
@@ -361,10 +365,3 @@ def node_name(name: str) -> str:
 def stop_celery(exit_code: int | None) -> None:
     """Ends Celery's loop the way its own signal handler does: it looks at this value once a second or sooner. None: it goes on."""
     vars(celery_state)["should_stop"] = exit_code
-
-
-def own_version() -> str:
-    try:
-        return version("textmill")
-    except PackageNotFoundError:
-        return "source"

@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, nullcontext
@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from db.actors import Lease
 from db.connect import Store
 from db.errors import AnotherKeyFile, AuditUnavailable, LeaseLost, TextmillError
-from db.failures import FAILURES
+from db.failures import FAILURES, parts_of
 from db.outages import passes
 from db.queue import results, shards
 from db.queue.row import WorkRow
@@ -253,6 +253,8 @@ class ShardLife:
         for outcome, count in (("completed", len(chunk.rows) - failed), ("failed", failed)):
             if count:
                 metrics.rows.labels(lease.task, chunk.model or "none", outcome).inc(count)
+        if failed:
+            metrics.count_failed_rows(lease.task, Counter(parts_of(row.code)[0] for row in chunk.rows if row.code is not None))
         if chunk.ran is not None:
             metrics.observe_stages(lease.task, chunk.ran.stages)
         writing = StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds)

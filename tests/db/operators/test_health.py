@@ -7,8 +7,9 @@ from db.actors import Actor
 from db.connect import Store
 from db.jobs.jobs import cancel_job, get_job
 from db.jobs.steering import pause_job
+from db.lifecycle import INTERACTIVE_PRIORITY
 from db.operators import fleet, health
-from db.operators.health import ENDING_SECONDS, STUCK_SECONDS
+from db.operators.health import ENDING_SECONDS, STUCK_SECONDS, Backlog
 from db.queue.dispatch import REDISPATCH_SECONDS, pick_dispatchable
 from db.queue.endings import finalize_jobs
 from db.settings import Role
@@ -119,6 +120,20 @@ def test_rows_without_an_outcome_and_live_shards_of_ended_jobs_are_found(flow: F
     as_superuser("UPDATE jobs SET completed_count = 7")
     as_superuser("UPDATE shards SET state = 'ready'")
     assert (health.miscounted_jobs(flow.dispatcher), health.left_over_shards(flow.dispatcher)) == ({job.job_id: 3}, 1)
+
+
+def test_the_backlog_is_told_in_rows_and_age_by_class(flow: Flow, tenant: Actor, as_superuser: AsSuperuser) -> None:
+    assert health.measure(flow.dispatcher).backlog == {"interactive": Backlog(), "bulk": Backlog()}
+    flow.job(tenant, 30)
+    flow.answer(flow.claim(), range(4), finish=False)
+    as_superuser("UPDATE jobs SET in_progress_at = now() - interval '1 hour', deadline = NULL")
+    flow.submit(tenant, flow.upload(tenant, 7), priority=INTERACTIVE_PRIORITY)  # not cut yet
+    found = health.measure(flow.dispatcher).backlog
+    assert {name: each.rows for name, each in found.items()} == {"interactive": 7, "bulk": 26}
+    assert found["interactive"].oldest_ready_seconds == 0
+    assert found["bulk"].oldest_ready_seconds == pytest.approx(3600, abs=60)
+    as_superuser("UPDATE jobs SET paused_at = now()")
+    assert health.measure(flow.dispatcher).backlog == {"interactive": Backlog(), "bulk": Backlog()}
 
 
 def test_messages_are_held_against_the_shards_they_name(flow: Flow, tenant: Actor) -> None:

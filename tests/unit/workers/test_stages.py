@@ -5,7 +5,6 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 
 from workers import metrics
 from workers.batches.outcomes import BatchReport
@@ -89,7 +88,7 @@ def test_a_commit_that_was_measured_too_late_goes_with_the_next_write(clock: Clo
 
 def test_prometheus_counts_stages_by_task_and_lanes_by_model() -> None:
     def sample(name: str, **labels: str) -> float:
-        return REGISTRY.get_sample_value(name, labels) or 0.0
+        return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
 
     before = sample("textmill_stage_seconds_total", stage="seal", task="classify")
     busy = sample("textmill_lane_busy_seconds_total", model="a-model")

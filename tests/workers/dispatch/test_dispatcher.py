@@ -3,7 +3,6 @@ from uuid import UUID
 
 import pytest
 import redis
-from prometheus_client import REGISTRY
 from sqlalchemy import select
 
 from db.actors import Actor
@@ -20,6 +19,7 @@ from workers import app as messages
 from workers.app import QUEUE
 from workers.dispatch.broker import CeleryBroker
 from workers.dispatch.dispatcher import Dispatcher, rest_seconds
+from workers.dispatch.metrics import REGISTRY
 from workers.dispatch.sizing import MIN_CHARS
 from workers.settings import DispatcherSettings
 

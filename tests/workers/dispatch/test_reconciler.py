@@ -2,7 +2,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import select, text
 
 from db.actors import Actor
@@ -16,6 +15,7 @@ from db.settings import Role
 from db.sweeps import Place, Unfinished
 from tests.looking import on_record
 from tests.workers.submitting import row, submit
+from workers.dispatch.metrics import REGISTRY
 from workers.dispatch.reconciler import Reconciler
 from workers.settings import DispatcherSettings
 

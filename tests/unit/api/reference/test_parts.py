@@ -91,11 +91,13 @@ def test_every_task_s_fields_are_there() -> None:
 
 
 def test_metrics_are_called_what_prometheus_reads() -> None:
-    names = [name for module in metrics.PARTS.values() for name in metrics.names(module)]
-    assert {"textmill_http_requests_total", "textmill_http_request_seconds", "textmill_queue_shards", "textmill_batches_total"} <= set(
-        names
-    )
-    assert len(set(names)) == len(names)
+    told = {part: metrics.names(part) for part in metrics.PARTS}
+    assert told[metrics.EVERY] == ["textmill_build_info"]
+    assert {"textmill_http_requests_total", "textmill_http_request_seconds"} <= set(told["The API"])
+    assert {"textmill_batches_total", "textmill_failed_rows_total"} <= set(told["Workers"])
+    assert "textmill_failed_rows_total" in told["The dispatcher"]
+    assert {"textmill_queue_shards", "textmill_backlog_rows"} <= set(told["The dispatcher, while it leads"])
+    assert all(len(set(names)) == len(names) for names in told.values())
 
 
 def test_every_failure_is_there() -> None:

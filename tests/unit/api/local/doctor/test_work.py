@@ -26,6 +26,7 @@ def health(**changes: object) -> Health:
         "paused": 0,
         "expired_leases": 0,
         "oldest_ready_seconds": 0.0,
+        "backlog": {},
         "abandoned_leases": 0,
         "not_offered": 0,
         "jobs": {},
