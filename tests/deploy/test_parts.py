@@ -22,6 +22,7 @@ from db.migrate import DATABASE
 from tests.conftest import Server
 from tests.deploy.conftest import Queue, make_secrets
 from tests.waiting import wait_until
+from workers.exporter import own_version
 
 TEXTMILL = Path(sys.executable).with_name("textmill")
 TEXTS = [f"document number {number}" for number in range(40)]
@@ -144,9 +145,10 @@ def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue, mon
     key = house.run("api", "db", "tenant", "acme").strip()
     assert re.fullmatch(r"tm_[\w-]{43}", key)
 
-    metrics = free_port()
+    metrics, dispatchers = free_port(), free_port()
     house.start("api", "textmill", "api", "--port", str(house.api_port))
-    house.start("dispatcher", "textmill", "dispatcher")
+    place = {"TEXTMILL_METRICS_HOST": "127.0.0.2", "TEXTMILL_METRICS_PORT": str(dispatchers)}
+    house.start("dispatcher", "textmill", "dispatcher", **place)
     house.start("worker", "textmill", "worker", "--device", "cpu", TEXTMILL_METRICS_PORT=str(metrics))
     house.start("flower", "celery", "-A", "workers.app:app", "flower", f"--conf={house.folder / 'flower' / 'flower.py'}")
     wait_for(f"http://127.0.0.1:{house.api_port}/readyz", house)
@@ -176,6 +178,16 @@ def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue, mon
     assert found == {"api": [], "worker": [], "dispatcher": ["durability"], "flower": [], "migrate": []}, (
         "the tests' server forgets commits"
     )
+
+    ended = 'textmill_jobs_ended_total{outcome="completed",task="classify"} 1.0'
+    dispatcher = wait_for(f"http://127.0.0.2:{dispatchers}/metrics", house, contains=ended)
+    worker = get(f"http://127.0.0.1:{metrics}/metrics").decode()
+    assert "textmill_dispatcher_leads 1.0" in dispatcher
+    assert "textmill_rows_total" in worker
+    for told in (worker, dispatcher):
+        assert f'textmill_build_info{{version="{own_version()}"}} 1.0' in told
+    assert not re.search("textmill_(dispatcher|jobs|queue)", worker)
+    assert not re.search("textmill_(last_progress|leases |batch)", dispatcher)
 
     password = (queue.folder / "secrets" / "flower").read_text().strip()
     login = "Basic " + base64.b64encode(f"textmill:{password}".encode()).decode()

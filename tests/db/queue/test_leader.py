@@ -105,10 +105,13 @@ def test_what_a_stopped_leader_had_under_way_is_undone(
     assert as_superuser("SELECT holder, asked FROM leads, workers") == [("host:1:two", None)]
 
 
-def test_a_leader_whose_connections_are_all_gone_is_replaced_at_once(dispatchers: tuple[Dispatcher, Dispatcher]) -> None:
+def test_a_leader_whose_connections_are_all_gone_is_replaced_at_once(
+    dispatchers: tuple[Dispatcher, Dispatcher], as_superuser: AsSuperuser
+) -> None:
     """It was killed, and nobody waits until its beats are late."""
     first, second = dispatchers
     assert first.held()
+    as_superuser("UPDATE leads SET beat_at = now() + interval '1 hour'")  # or they would be, in the course of the test
     assert not second.held()
     first.store.close()
     wait_until(second.held, "the server has noticed that the sessions ended")
