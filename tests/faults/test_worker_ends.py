@@ -8,7 +8,7 @@ import pytest
 
 from api.local.home.home import Home
 from api.local.processes.devices import Placed
-from api.local.processes.parts import MetricsPorts, worker_program
+from api.local.processes.parts import MetricsPorts, Starts, worker_program
 from api.local.processes.supervisor import Supervisor
 from tests.faults.conftest import Verdict
 from tests.faults.counters import Load
@@ -62,7 +62,7 @@ def supervisor(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Superv
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     made = Supervisor(lambda line: None)
-    made.start(worker_program(Home(house.settings.home), Placed("worker-cpu", "cpu", "1/1"), 25.0, MetricsPorts()))
+    made.start(worker_program(Home(house.settings.home), Placed("worker-cpu", "cpu", "1/1"), 25.0, MetricsPorts(), Starts()))
     yield made
     made.stop([["worker-cpu"]], lambda: False)
 

@@ -30,6 +30,15 @@ class Child:
         """None while it runs; negative: the signal that ended it."""
         return self._popen.poll()
 
+    def is_stopped(self) -> bool:
+        """Whether a signal stopped it (SIGSTOP): it is there, and does nothing. Not so while somebody debugs it."""
+        import psutil
+
+        try:
+            return bool(psutil.Process(self._popen.pid).status() == psutil.STATUS_STOPPED)
+        except psutil.Error:
+            return False
+
     def signal(self, number: int) -> None:
         self._popen.send_signal(number)  # nothing happens where it has ended
 

@@ -3,6 +3,7 @@
 One thread owns everything here (the kernel ties a child to the thread that made it): it calls :meth:`Supervisor.tick` a few times a second.
 """
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from enum import StrEnum
 from typing import Final
 
 from api.local.home.refusals import StackError
+from api.local.processes.children import Child
 from api.local.processes.parts import Part
 from api.local.processes.restarts import Restarts
 from db.errors import TextmillError
 from workers.host.memory import EX_CEILING, EX_PLANNED
 
+STOPPED_SECONDS: Final = 60.0  # long enough for whoever stops a part to look at it
+STOPPED_CHECK_SECONDS: Final = 1.0
 START_ATTEMPTS: Final = 3  # before the stack has ever been up: then it is not a crash but a wrong set-up
 
 
@@ -28,13 +32,16 @@ class State(StrEnum):
 
 @dataclass
 class Watched:
-    """A part, and what is known of it. ``note`` is why it died last."""
+    """A part, and what is known of it. ``note`` is why it died last; ``seen_going`` when it was last seen not to be stopped, ``looked_at``
+    when that was looked at."""
 
     part: Part
     state: State = State.STOPPED
     since: float = 0.0
     restarts: Restarts = field(default_factory=Restarts)
     note: str = ""
+    seen_going: float = 0.0
+    looked_at: float = 0.0
 
     @property
     def name(self) -> str:
@@ -116,8 +123,19 @@ class Supervisor:
             if child is not None and code is not None:
                 self._ended(watched.part, child.pid)
                 self._bury(watched, code)
+            elif child is not None and self._stands_still(watched, child, now):
+                self._tell(f"{watched.name} has been stopped for {STOPPED_SECONDS:.0f} s (SIGSTOP): it is killed, and started again")
+                child.signal(signal.SIGKILL)
             elif watched.state is State.STARTING and watched.part.is_ready():
                 self._move(watched, State.RUNNING)
+
+    def _stands_still(self, watched: Watched, child: Child, now: float) -> bool:
+        """A process that is stopped watches over itself no more, and holds what it held for ever."""
+        if now - watched.looked_at >= STOPPED_CHECK_SECONDS:
+            watched.looked_at = now
+            if not child.is_stopped():
+                watched.seen_going = now
+        return now - watched.seen_going >= STOPPED_SECONDS
 
     def _bury(self, watched: Watched, code: int) -> None:
         words = watched.part.last_words()
@@ -148,6 +166,7 @@ class Supervisor:
 
     def _move(self, watched: Watched, state: State, told: str | None = None) -> None:
         watched.state, watched.since = state, self._clock()
+        watched.seen_going = watched.since
         self.changes += 1
         self._tell(told or describe(watched))
 
@@ -162,8 +181,6 @@ def describe(watched: Watched) -> str:
 
 def ended_how(code: int, last_words: str) -> str:
     """An exit code in words."""
-    import signal
-
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         how = f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")

@@ -154,6 +154,16 @@ MUTANTS: Final = (
         (f"{_LEADER_TEST}test_a_loop_that_hangs_ends_its_process_and_one_that_works_long_does_not",),
     ),
     Mutant(
+        "stopped-part",
+        "a part that was stopped by a signal is started again",
+        "api/local/processes/supervisor.py",
+        (("return now - watched.seen_going >= STOPPED_SECONDS", "return False"),),
+        (
+            "tests/unit/api/local/processes/test_supervisor.py::"
+            "test_a_part_that_was_stopped_is_killed_and_started_again_and_one_that_goes_on_in_time_is_not",
+        ),
+    ),
+    Mutant(
         "leader-guards-all",
         "what only a leader may do asks whether it still leads",
         "workers/dispatch/dispatcher.py",

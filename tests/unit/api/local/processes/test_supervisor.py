@@ -11,7 +11,7 @@ from api.local.home.instance import ProcessName
 from api.local.home.refusals import StackError
 from api.local.processes.children import Child
 from api.local.processes.restarts import FIRST_DELAY_SECONDS, HEALTHY_SECONDS, MAX_DELAY_SECONDS, Restarts
-from api.local.processes.supervisor import START_ATTEMPTS, State, Supervisor, ended_how
+from api.local.processes.supervisor import START_ATTEMPTS, STOPPED_CHECK_SECONDS, STOPPED_SECONDS, State, Supervisor, ended_how
 from workers.host.memory import EX_CEILING, EX_PLANNED
 
 
@@ -21,6 +21,13 @@ class Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.code: int | None = None
+        self.stopped = False
+
+    def is_stopped(self) -> bool:
+        return self.stopped
+
+    def signal(self, number: int) -> None:
+        self.code = -number
 
     def exit_code(self) -> int | None:
         return self.code
@@ -110,6 +117,32 @@ def test_a_crash_is_told_with_its_reason_and_mended_after_a_pause(clock: Clock) 
     supervisor.tick()
     supervisor.tick()
     assert (part.starts, supervisor.watched[0].state, supervisor.watched[0].restarts.total) == (2, State.RUNNING, 1)
+
+
+def test_a_part_that_was_stopped_is_killed_and_started_again_and_one_that_goes_on_in_time_is_not(clock: Clock) -> None:
+    told: list[str] = []
+    supervisor, part = Supervisor(told.append, clock=clock), Puppet("dispatcher")
+    supervisor.start(part)
+    supervisor.tick()
+    assert part.process is not None
+    for stopped, seconds in (
+        (True, STOPPED_SECONDS - STOPPED_CHECK_SECONDS),
+        (False, STOPPED_CHECK_SECONDS),
+        (True, STOPPED_CHECK_SECONDS),
+    ):
+        part.process.stopped = stopped
+        clock.now += seconds
+        supervisor.tick()
+        assert part.process.code is None
+    clock.now += STOPPED_SECONDS - STOPPED_CHECK_SECONDS
+    supervisor.tick()
+    assert part.process.code == -signal.SIGKILL
+    assert told[-1] == "dispatcher has been stopped for 60 s (SIGSTOP): it is killed, and started again"
+    supervisor.tick()
+    clock.now += FIRST_DELAY_SECONDS
+    supervisor.tick()
+    supervisor.tick()
+    assert (part.starts, supervisor.watched[0].state) == (2, State.RUNNING)
 
 
 def test_a_part_that_cannot_be_started_again_is_tried_again_later(clock: Clock) -> None:
