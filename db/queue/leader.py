@@ -10,7 +10,6 @@ was stopped and goes on finds its connections closed and its term over, and stan
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +21,9 @@ from db.errors import LeadLost
 
 BEAT_SECONDS: Final = 2.0
 LEAD_SECONDS: Final = 10.0  # four beats may be late; with a standby's look every 2 s, another leads 12 s after a leader stops
-STALL_SECONDS: Final = 360.0  # longer than any statement may take: a loop that neither came round nor began a transaction hangs
+# Longer than any statement may take: a loop that neither came round nor began a transaction meanwhile hangs. In beats, which do not go on
+# while the whole process is stopped.
+STALL_BEATS: Final = 180
 EX_HANG: Final = 75
 
 _LAPSED: Final = """
@@ -72,21 +73,13 @@ class Leadership:
     hangs. The loop calls :meth:`held` and :meth:`give_up`; a thread of this beats.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        name: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        end: Callable[[int], object] = os._exit,
-    ) -> None:
+    def __init__(self, store: Store, name: str, *, end: Callable[[int], object] = os._exit) -> None:
         self._store = store
         self._name = name
-        self._clock = clock
         self._end = end
         self._term: int | None = None
         self._loop = threading.get_ident()
-        self._loop_sign = clock()
+        self._beats_since_loop = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lead", daemon=True)
 
@@ -100,7 +93,7 @@ class Leadership:
 
     def held(self) -> bool:
         """True while this process leads; tries to take the lead where nobody has it. Raises nothing: no answer means no lead."""
-        self._loop, self._loop_sign = threading.get_ident(), self._clock()
+        self._loop, self._beats_since_loop = threading.get_ident(), 0
         try:
             return self._take() if self._term is None else self._confirmed()
         except SQLAlchemyError:
@@ -109,7 +102,7 @@ class Leadership:
     def guard(self, connection: Connection) -> None:
         """Begins a transaction that is committed in this process's term or not at all. Raises LeadLost."""
         if threading.get_ident() == self._loop:
-            self._loop_sign = self._clock()
+            self._beats_since_loop = 0
         connection.execute(_HOLD_OFF_TAKERS)
         if self._term is None or not connection.execute(_CONFIRM, self._mine()).scalar_one():
             raise LeadLost
@@ -118,9 +111,9 @@ class Leadership:
         """A sign of life, where this process leads and its loop is alive. Raises what the store raises."""
         if self._term is None:
             return
-        still_seconds = self._clock() - self._loop_sign
-        if still_seconds > STALL_SECONDS:
-            log.critical("the dispatcher's loop did not come round for %.0f s: it hangs, and this process ends", still_seconds)
+        self._beats_since_loop += 1
+        if self._beats_since_loop > STALL_BEATS:
+            log.critical("the dispatcher's loop did not come round for %.0f s: it hangs, and this process ends", STALL_BEATS * BEAT_SECONDS)
             self._end(EX_HANG)
             return
         mine = self._mine()

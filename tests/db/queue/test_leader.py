@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from db.connect import Store, open_store
 from db.errors import LeadLost
-from db.queue.leader import EX_HANG, LEAD_SECONDS, STALL_SECONDS, Leadership, leads
+from db.queue.leader import EX_HANG, LEAD_SECONDS, STALL_BEATS, Leadership, leads
 from db.settings import Role, StoreSettings
 from tests.db.conftest import AsSuperuser
 from tests.waiting import wait_until
@@ -165,33 +165,41 @@ def test_a_lead_whose_taking_was_in_doubt_is_taken_again_by_the_same_process(
         assert first.held()
 
 
-def test_a_loop_that_hangs_ends_its_process_and_one_that_works_long_does_not(stores: Stores) -> None:
-    now, ended = [0.0], list[int]()
-    leadership = Leadership(stores(Role.DISPATCHER), "host:1:one", clock=lambda: now[0], end=ended.append)
+@pytest.fixture
+def ended() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def watched(stores: Stores, ended: list[int]) -> Leadership:
+    leadership = Leadership(stores(Role.DISPATCHER), "host:1:one", end=ended.append)
     assert leadership.held()
-    now[0] += STALL_SECONDS
+    return leadership
+
+
+def beat(leadership: Leadership, times: int) -> None:
+    for _ in range(times):
+        leadership.beat()
+
+
+def keep_house(leadership: Leadership) -> None:
     with leadership.guarded().transaction():
         pass
-    now[0] += STALL_SECONDS
-    leadership.beat()
+
+
+def test_a_loop_that_hangs_ends_its_process_and_one_that_works_long_does_not(watched: Leadership, ended: list[int]) -> None:
+    beat(watched, STALL_BEATS)
+    keep_house(watched)
+    beat(watched, STALL_BEATS)
     assert ended == []
-    now[0] += 1
-    leadership.beat()
+    beat(watched, 1)
     assert ended == [EX_HANG]
 
 
-def test_another_thread_at_work_does_not_hide_that_the_loop_hangs(stores: Stores) -> None:
-    now, ended = [0.0], list[int]()
-    leadership = Leadership(stores(Role.DISPATCHER), "host:1:one", clock=lambda: now[0], end=ended.append)
-    assert leadership.held()
-    now[0] += STALL_SECONDS + 1
-
-    def keep_house() -> None:
-        with leadership.guarded().transaction():
-            pass
-
-    upkeep = threading.Thread(target=keep_house)
+def test_another_thread_at_work_does_not_hide_that_the_loop_hangs(watched: Leadership, ended: list[int]) -> None:
+    beat(watched, STALL_BEATS)
+    upkeep = threading.Thread(target=keep_house, args=(watched,))
     upkeep.start()
     upkeep.join()
-    leadership.beat()
+    beat(watched, 1)
     assert ended == [EX_HANG]

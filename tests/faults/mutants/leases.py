@@ -150,7 +150,7 @@ MUTANTS: Final = (
         "leader-loop",
         "a dispatcher whose loop hangs ends",
         LEADER,
-        (("        if still_seconds > STALL_SECONDS:\n", "        if False:\n"),),
+        (("        if self._beats_since_loop > STALL_BEATS:\n", "        if False:\n"),),
         (f"{_LEADER_TEST}test_a_loop_that_hangs_ends_its_process_and_one_that_works_long_does_not",),
     ),
     Mutant(
