@@ -170,6 +170,27 @@ def test_texts_and_results_are_opened_by_an_event_that_names_their_file_or_job(s
             assert seen(conn, ("data_keys",)) != {"data_keys": 0}
 
 
+def test_to_say_that_files_are_deleted_opens_none_of_their_texts(scene: Scene) -> None:
+    """Who writes an event that names nothing, marks all files as deleted, reads, and marks them as they were."""
+    with as_api(scene) as conn:
+        event(conn, scene.own.tenant_id, "api")
+        assert conn.execute(text("UPDATE files SET state = 'deleted'")).rowcount == 1
+        assert seen(conn, ("rows",)) == {"rows": 0}
+        assert conn.execute(text("UPDATE rows SET body_sealed = NULL RETURNING OLD.body_sealed")).all() == []
+        conn.execute(text("UPDATE rows SET body_sealed = NULL"))
+        assert seen(conn, ("rows",)) == {"rows": 6}, "the control: of texts that are no more the ids are seen"
+        conn.rollback()
+
+
+def test_a_job_that_an_event_names_is_moved_to_no_other_file(scene: Scene) -> None:
+    other = scene.flow.upload(scene.own, 3)
+    with as_api(scene) as conn:
+        act(conn, scene, scene.own)
+        assert conn.execute(text("SELECT DISTINCT file_id FROM rows")).scalars().all() == [scene.lease.file_id]
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            conn.execute(text("UPDATE jobs SET file_id = :other"), {"other": other.file_id})
+
+
 def test_what_was_refused_opens_nothing(scene: Scene) -> None:
     with as_api(scene) as conn:
         act(conn, scene, scene.own, outcome="denied")

@@ -50,7 +50,7 @@ tenant_keys         SIu-   S---    ----        ----     ----
 data_keys           SI-D   S---    s--D        ----     ----
 files               SIUD   ----    s-uD        ----     ----
 rows                SIuD   S---    s-uD        ----     ----
-jobs                SIUD   S---    S-uD        ----     ----
+jobs                SIuD   S---    S-uD        ----     ----
 job_specs           SI--   S---    ----        ----     ----
 shards              S-uD   S-u-    SIuD        ----     ----
 results             S-uD   sI--    siuD        ----     ----
@@ -72,6 +72,7 @@ SOME_COLUMNS = {
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed",
     ("api", "results", "u"): "payload_sealed",
+    ("api", "jobs", "u"): " ".join(sorted(set(metadata.tables["jobs"].c.keys()) - {"tenant_id", "job_id", "file_id"})),
     (
         "api",
         "shards",
@@ -481,7 +482,12 @@ def test_foreign_keys_work_for_the_component_that_may_see_nothing_of_the_owner(s
     count = "SELECT (SELECT count(*) FROM job_specs WHERE job_id = :job), (SELECT count(*) FROM shards WHERE job_id = :job)"
     assert flow.execute(own, count, job=job.job_id) == [(1, 1)]
     with pytest.raises(IntegrityError):
-        flow.execute(own, "UPDATE jobs SET file_id = gen_random_uuid() WHERE job_id = :job", job=job.job_id)
+        flow.execute(
+            own,
+            "INSERT INTO jobs (tenant_id, job_id, file_id, principal_id, task, endpoint, state, completion_window_seconds)"
+            " SELECT tenant_id, gen_random_uuid(), gen_random_uuid(), principal_id, task, endpoint, state, 1 FROM jobs WHERE job_id = :job",
+            job=job.job_id,
+        )
     with pytest.raises(IntegrityError):
         flow.execute(own, "DELETE FROM files WHERE file_id = :file", file=job.file_id)
     flow.execute(own, "DELETE FROM jobs WHERE job_id = :job", job=job.job_id)

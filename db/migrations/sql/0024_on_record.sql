@@ -41,7 +41,8 @@ END
 $$;
 
 -- Of the API's event, texts and results ask for more than the tenant: it names the job, or the file. Of a file that was deleted only ids are left,
--- which go with the last job that needs them, when this one is gone already.
+-- which go with the last job that needs them, when this one is gone already. That a file is deleted the API's role can write, so a text that is
+-- there still is not seen for it; nor does that role move a job to another file.
 CREATE POLICY api_on_record ON results AS RESTRICTIVE FOR SELECT TO textmill_api
     USING (job_id IN (SELECT e.job_id FROM own_events e WHERE e.job_id IS NOT NULL));
 CREATE POLICY api_on_record ON rows AS RESTRICTIVE FOR SELECT TO textmill_api USING (
@@ -49,7 +50,15 @@ CREATE POLICY api_on_record ON rows AS RESTRICTIVE FOR SELECT TO textmill_api US
                 UNION ALL
                 SELECT j.file_id FROM jobs j WHERE j.tenant_id = nullif(current_setting('textmill.tenant', true), '')::uuid
                     AND j.job_id = ANY (ARRAY(SELECT e.job_id FROM own_events e)))
-    OR file_id IN (SELECT f.file_id FROM files f WHERE f.state = 'deleted'));
+    OR body_sealed IS NULL AND file_id IN (SELECT f.file_id FROM files f WHERE f.state = 'deleted'));
+REVOKE UPDATE ON jobs FROM textmill_api;
+DO $$
+BEGIN
+    EXECUTE (SELECT format('GRANT UPDATE (%s) ON jobs TO textmill_api', string_agg(quote_ident(attname), ', '))
+             FROM pg_attribute WHERE attrelid = 'jobs'::regclass AND attnum > 0 AND NOT attisdropped
+             AND attname NOT IN ('tenant_id', 'job_id', 'file_id'));
+END
+$$;
 
 -- Where results are, and nothing of what they are: how far a running job has come is asked every second, and is no access. The view reads with its
 -- owner's rights, who sees these rows for the API's sake and none for its own.

@@ -104,9 +104,23 @@ MUTANTS: Final = (
             (
                 "rows",
                 "texts are opened by an event of their file or its job",
-                "    OR file_id IN (SELECT f.file_id FROM files f WHERE f.state = 'deleted'));",
+                "    OR body_sealed IS NULL AND file_id IN (SELECT f.file_id FROM files f WHERE f.state = 'deleted'));",
                 "    OR EXISTS (SELECT FROM own_events));",
                 "test_texts_and_results_are_opened_by_an_event_that_names_their_file_or_job",
+            ),
+            (
+                "erased",
+                "of a file that was deleted only ids are seen",
+                "OR body_sealed IS NULL AND file_id IN",
+                "OR file_id IN",
+                "test_to_say_that_files_are_deleted_opens_none_of_their_texts",
+            ),
+            (
+                "moved",
+                "the API moves no job to another file",
+                "attname NOT IN ('tenant_id', 'job_id', 'file_id')",
+                "attname NOT IN ('tenant_id', 'job_id')",
+                "test_a_job_that_an_event_names_is_moved_to_no_other_file",
             ),
             (
                 "worker",
