@@ -357,6 +357,12 @@ audit_events = Table(  # append only
     Index("audit_events_by_action", "tenant_id", "action", "at"),
     Index("audit_events_by_object", "tenant_id", "object_id", "at", postgresql_where="object_id IS NOT NULL"),
     Index("audit_events_looks", "tenant_id", "object_id", "at", postgresql_where="action = 'job.read'"),
+    Index(
+        "audit_events_gone",
+        "tenant_id",
+        "object_id",
+        postgresql_where="outcome = 'allowed' AND action IN ('file.delete', 'file.expire')",  # all that is asked: no row is looked at
+    ),
     Index("audit_events_by_job", "tenant_id", "job_id", "at", postgresql_where="job_id IS NOT NULL"),
 )
 

@@ -66,3 +66,7 @@ CREATE VIEW result_places AS SELECT tenant_id, job_id, idx FROM results;
 CREATE POLICY owner_for_the_api ON results FOR SELECT TO textmill_owner
     USING (session_user = 'textmill_api' AND tenant_id = nullif(current_setting('textmill.tenant', true), '')::uuid);
 GRANT SELECT ON result_places TO textmill_api;
+
+-- Whether a file has gone since its name was shown is asked with every look at its jobs. Chunks of its upload and shards of its jobs name it as well.
+CREATE INDEX audit_events_gone ON audit_events (tenant_id, object_id)
+    WHERE outcome = 'allowed' AND action IN ('file.delete', 'file.expire');

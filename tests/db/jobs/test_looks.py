@@ -4,12 +4,13 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from db.actors import Actor
 from db.errors import AuditUnavailable, NotFound
 from db.files.files import delete_file
 from db.jobs.jobs import JobRecord, create_job, get_job, watch_job
-from db.jobs.looks import _Kept
+from db.jobs.looks import _LAST, _Kept
 from db.jobs.results import iter_results
 from db.jobs.timeline import job_story
 from tests.db.conftest import AsSuperuser
@@ -135,3 +136,28 @@ def test_without_its_event_a_first_look_shows_nothing(flow: Flow, watcher: Actor
     as_superuser("REVOKE INSERT ON audit_events FROM textmill_api")
     with pytest.raises(AuditUnavailable):
         watch_job(flow.api, watcher, job.job_id)
+
+
+def test_a_look_does_not_go_through_all_that_is_on_record_of_the_file(
+    flow: Flow, watcher: Actor, job: JobRecord, as_superuser: AsSuperuser
+) -> None:
+    as_superuser(
+        "INSERT INTO audit_events (tenant_id, event_id, at, component, action, outcome, object_kind, object_id, job_id)"
+        " SELECT %s, gen_random_uuid(), now() - make_interval(secs => n), 'worker', 'rows.read', 'allowed', 'file', %s, %s"
+        " FROM generate_series(1, 5000) AS n",
+        [watcher.tenant_id, job.file_id, job.job_id],
+    )
+    as_superuser(
+        "INSERT INTO audit_events (tenant_id, event_id, at, component, action, outcome, object_kind, object_id)"
+        " SELECT %s, gen_random_uuid(), now() - make_interval(secs => n), 'api', 'file.delete', 'allowed', 'file', gen_random_uuid()"
+        " FROM generate_series(1, 500) AS n",
+        [watcher.tenant_id],
+    )
+    as_superuser("VACUUM ANALYZE audit_events")
+    who = {"tenant_id": watcher.tenant_id, "principal": watcher.principal_id, "key_id": watcher.key_id, "origin": watcher.origin}
+    with flow.api.transaction(tenant=watcher.tenant_id) as conn:
+        explain = text("EXPLAIN (FORMAT JSON) " + _LAST.text)
+        plan = str(conn.execute(explain, {**who, "job": job.job_id, "files": [job.file_id]}).scalar_one())
+    assert "audit_events_gone" in plan
+    assert "audit_events_by_object" not in plan
+    assert "Seq Scan" not in plan
