@@ -41,11 +41,14 @@ def record_work(conn: Connection, store: Store, lease: "Lease", action: str, **a
     return record(conn, tenant_id=lease.tenant_id, component=store.role.value, action=action, **about)
 
 
-def tenant_sealer(conn: Connection, store: Store, actor: Actor) -> Sealer:
-    """The tenant's own sealer, for an act that has nothing on record yet: where its key must be read, that is."""
-    if store.keyring.cached(actor.tenant_id, "tenant", actor.tenant_id) is None:
+def tenant_sealer(store: Store, actor: Actor) -> Sealer:
+    """The tenant's own sealer, for an act that has nothing on record yet. Where its key must be read, in a transaction of its own: what is
+    kept in memory stays on record, whatever becomes of the act."""
+    if (known := store.keyring.cached(actor.tenant_id, "tenant", actor.tenant_id)) is not None:
+        return known
+    with store.transaction(tenant=actor.tenant_id) as conn:
         record_act(conn, store, actor, "key.read", object_kind="tenant", object_id=actor.tenant_id)
-    return store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        return store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
 
 
 def record_denied(store: Store, actor: Actor, action: str, *, object_kind: str | None = None, object_id: UUID | None = None) -> None:

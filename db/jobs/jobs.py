@@ -156,18 +156,16 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
     more than 256 rows.
     """
     job_id = uuid4()
+    request_hmac: bytes | None = None
+    if new.request is not None:
+        own = tenant_sealer(store, actor)
+        halves = (own.hmac("jobs.request", actor.principal_id.bytes + digest) for digest in (new.request.name, new.request.body))
+        request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
     with store.transaction(tenant=actor.tenant_id) as conn:
-        request_hmac: bytes | None = None
-        if new.request is not None:
-            own = tenant_sealer(conn, store, actor)
-            halves = (own.hmac("jobs.request", actor.principal_id.bytes + digest) for digest in (new.request.name, new.request.body))
-            request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
-            if find_twin and (twin := _find_twin(conn, actor, request_hmac)) is not None:
-                job_id = twin
-        if request_hmac is None or not find_twin or twin is None:
-            found = _insert_job(conn, store, actor, new, job_id, request_hmac)
-        else:
-            found = True
+        twin = None if request_hmac is None or not find_twin else _find_twin(conn, actor, request_hmac)
+        if twin is not None:
+            job_id = twin
+        found = twin is not None or _insert_job(conn, store, actor, new, job_id, request_hmac)
         if not found:
             conn.rollback()  # of the event, too: the refusal is on record
     if not found:

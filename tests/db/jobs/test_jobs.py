@@ -95,6 +95,18 @@ def test_the_same_request_again_finds_its_job(flow: Flow, tenant: Actor) -> None
     assert create_job(flow.api, tenant, request, find_twin=True).job_id != first.job_id
 
 
+def test_a_key_that_a_refused_job_leaves_in_memory_was_read_on_record(flow: Flow, tenant: Actor) -> None:
+    unfinished = create_file(flow.api, tenant, name="half", purpose="batch")
+    for file_id, refusal in ((uuid.uuid4(), NotFound), (unfinished.file_id, Conflict)):
+        flow.api.keyring.forget(tenant.tenant_id, "tenant", tenant.tenant_id)
+        before = flow.execute(tenant, "SELECT count(*) FROM audit_events WHERE action = 'key.read'")
+        with pytest.raises(refusal):
+            create_job(flow.api, tenant, new_job(file_id, request=RequestRef(b"one request", b"body")), find_twin=True)
+        assert flow.api.keyring.cached(tenant.tenant_id, "tenant", tenant.tenant_id) is not None
+        after = flow.execute(tenant, "SELECT count(*) FROM audit_events WHERE action = 'key.read'")
+        assert int(str(after[0][0])) == int(str(before[0][0])) + 1
+
+
 def test_the_same_name_over_another_body_is_refused(flow: Flow, tenant: Actor) -> None:
     file = flow.upload(tenant, 1)
     create_job(flow.api, tenant, new_job(file.file_id, request=RequestRef(b"one name", b"body")), find_twin=True)
