@@ -276,7 +276,7 @@ def test_what_a_killed_worker_held_is_at_work_elsewhere_while_its_leases_would_s
 
         def held(by: int) -> dict[object, tuple[int, datetime]]:
             found = conn.execute(
-                "SELECT shard_id, epoch, lease_expires_at FROM shards WHERE state = 'leased' AND worker LIKE %s", [f"%:{by}"]
+                "SELECT shard_id, epoch, lease_expires_at FROM shards WHERE state = 'leased' AND worker LIKE %s", [f"%:{by}:%"]
             )
             return {shard: (int(epoch), until) for shard, epoch, until in found}
 
