@@ -63,6 +63,7 @@ _TABLE: Final = (
     Failure("missing_label", 400, "A training row has no label."),
     Failure("rare_label", 400, "Its label has one example only and was left out of the head: give at least two of each label."),
     Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
+    Failure("too_large_head", 413, "There are too many examples, or labels, for one head: give fewer examples of each label."),
     Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
     # the model or the machine
     Failure(

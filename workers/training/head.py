@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from safetensors import SafetensorError
@@ -18,6 +19,9 @@ from workers.training.quality import hold_out, quality_of, temperature_of
 from workers.training.regression import REGULARISATION_C, fit
 
 MIN_EXAMPLES_PER_LABEL = 2
+# Of a head: for each example its embedding and its logits, some three times over in fp32. 50,000 examples of 500 labels are 45 million.
+MOST_NUMBERS: Final = 1 << 26
+USUAL_WIDTH: Final = 400  # of an embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,11 @@ class LoadedHead:
         """[n, K]; their softmax are the probabilities."""
         made: Vectors = embeddings @ self.coefficients.T + self.intercepts
         return made
+
+
+def is_too_large(labels: Sequence[str]) -> bool:
+    """Whether fitting a head to an example of each of these labels would take more memory than a worker should need."""
+    return len(labels) * (len(set(labels)) + USUAL_WIDTH) > MOST_NUMBERS
 
 
 def load_head(weights: bytes, card: Mapping[str, object]) -> LoadedHead:
@@ -71,7 +80,8 @@ def fit_head(embeddings: Vectors, labels: Sequence[str]) -> TrainedHead:
         raise TextmillError(f"A head needs at least {MIN_EXAMPLES_PER_LABEL} examples of at least two labels.", code="too_few_examples")
     position = {name: index for index, name in enumerate(names)}
     kept = [place for place, label in enumerate(labels) if label in position]
-    own, targets = embeddings[kept], np.array([position[labels[place]] for place in kept])
+    own = embeddings if len(kept) == len(labels) else embeddings[kept]
+    targets = np.array([position[labels[place]] for place in kept])
     held = hold_out(own, targets, len(names))
     temperature = temperature_of(held)
     coefficients, intercepts = fit(own, targets, len(names))

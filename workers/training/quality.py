@@ -6,6 +6,7 @@ the rarer one, and a weak head would name the other label (31 % said where 75 % 
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ MOST_REPEATS: Final = 10
 FITTED_ROWS: Final = 1_000  # about how many examples are held out in all: with more of them there are fewer repeats, and then fewer folds
 LARGE_FOLDS: Final = 5
 SURE_DEVIATIONS: Final = 1.96  # of the normal distribution, between which 95 % lie
+BLOCK_LOGITS: Final = 1 << 20  # are looked at together, in fp64: of 50,000 examples of 500 labels all at once took 600 MiB
 CONFUSIONS: Final = 10  # pairs of labels that are told, the most frequent ones
 # What is known of the temperature before any example: few examples tell it badly, and those that are told apart without a fault not at all.
 # Over four corpora it is from 1/11 to 1/2, smaller with fewer examples: see tests/benchmarks/heads.py.
@@ -41,6 +43,12 @@ class HeldOut:
     def examples(self) -> int:
         return len(self.targets) // self.repeats
 
+    def blocks(self) -> Iterator[tuple[NDArray[np.float64], Targets]]:
+        """All logits and targets, so many at a time."""
+        rows = max(1, BLOCK_LOGITS // self.logits.shape[1])
+        for first in range(0, len(self.targets), rows):
+            yield self.logits[first : first + rows].astype(np.float64), self.targets[first : first + rows]
+
 
 def hold_out(embeddings: Vectors, targets: Targets, classes: int) -> HeldOut:
     """``targets``: at least two of each of ``range(classes)``."""
@@ -49,7 +57,8 @@ def hold_out(embeddings: Vectors, targets: Targets, classes: int) -> HeldOut:
     counts = np.bincount(targets, minlength=classes)
     folds = min(int(counts.max()), MOST_FOLDS if len(targets) <= FITTED_ROWS else LARGE_FOLDS)
     repeats = max(1, min(MOST_REPEATS, FITTED_ROWS // len(targets)))
-    logits, held = [], []
+    logits, held = np.empty((repeats * len(targets), classes), np.float32), np.empty(repeats * len(targets), np.int64)
+    filled = 0
     for repeat in range(repeats):
         drawn = StratifiedKFold(folds, shuffle=True, random_state=repeat)  # type: ignore[no-untyped-call]
         with warnings.catch_warnings():
@@ -58,9 +67,10 @@ def hold_out(embeddings: Vectors, targets: Targets, classes: int) -> HeldOut:
         for seen, unseen in parts:
             left = np.bincount(targets[seen], minlength=classes)
             coefficients, intercepts = fit(embeddings[seen], targets[seen], classes, (counts / left)[targets[seen]])
-            logits.append(embeddings[unseen] @ coefficients.T + intercepts)
-            held.append(targets[unseen])
-    return HeldOut(np.concatenate(logits), np.concatenate(held), folds, repeats)
+            place = slice(filled, filled := filled + len(unseen))
+            logits[place] = embeddings[unseen] @ coefficients.T + intercepts
+            held[place] = targets[unseen]
+    return HeldOut(logits, held, folds, repeats)
 
 
 def temperature_of(held: HeldOut) -> float:
@@ -68,14 +78,10 @@ def temperature_of(held: HeldOut) -> float:
     loss, which changes no answer), here on held-out examples and with what is usual weighing in."""
     from scipy.optimize import minimize_scalar
 
-    logits, places = held.logits.astype(np.float64), np.arange(len(held.targets))
-
     def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        surprise = np.log(np.exp(scaled).sum(axis=1)) - scaled[places, held.targets]
+        surprise = sum(_surprise(logits, targets, np.exp(log_temperature)) for logits, targets in held.blocks())
         unusual = (log_temperature - np.log(USUAL_TEMPERATURE)) / TEMPERATURE_SPREAD
-        return float(surprise.mean() * held.examples + unusual**2 / 2)
+        return float(surprise / held.repeats + unusual**2 / 2)
 
     best = minimize_scalar(loss, bounds=(np.log(LEAST_TEMPERATURE), 0.0), method="bounded")  # type: ignore[no-untyped-call]
     return float(np.exp(best.x))
@@ -96,7 +102,7 @@ def quality_of(held: HeldOut, names: list[str], temperature: float) -> dict[str,
         "accuracy_low": _rounded(low),
         "accuracy_high": _rounded(high),
         "macro_f1": _rounded(f1.mean()),
-        "mean_score": _rounded(_best_scores(held.logits / temperature).mean()),
+        "mean_score": _rounded(sum(_best_scores(logits / temperature).sum() for logits, _ in held.blocks()) / len(held.targets)),
         "per_label": {
             name: {"precision": _rounded(precision[at]), "recall": _rounded(recall[at]), "f1": _rounded(f1[at])}
             for at, name in enumerate(names)
@@ -125,8 +131,17 @@ def _confusions(targets: Targets, predicted: NDArray[np.intp], names: list[str])
     ]
 
 
-def _best_scores(logits: Vectors) -> Vectors:
-    best: Vectors = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+def _surprise(logits: NDArray[np.float64], targets: Targets, temperature: float) -> float:
+    """The log loss of all of them together."""
+    logits /= temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    own = logits[np.arange(len(targets)), targets].sum()
+    np.exp(logits, out=logits)
+    return float(np.log(logits.sum(axis=1)).sum() - own)
+
+
+def _best_scores(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    best: NDArray[np.float64] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     return best
 
 

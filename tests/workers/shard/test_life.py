@@ -292,6 +292,13 @@ def test_an_example_of_a_rare_label_fails_and_the_head_is_made_of_the_others(ben
     assert (head.card["labels"], head.card["left_out"]) == (["even", "odd"], {"rare": 1})
 
 
+def test_a_head_that_would_be_too_large_is_refused_before_any_text_is_embedded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.training.head.MOST_NUMBERS", 4_000)
+    job_id = train(bench, [(f"document {at}", "even" if at % 2 == 0 else "odd") for at in range(20)])
+    assert bench.run() is End.DONE
+    assert set(bench.failures(job_id).values()) == {"too_large_head"}
+
+
 @pytest.mark.parametrize(("how", "end"), [("draining", End.DRAINED), ("paused", End.PAUSED), ("cancelled", End.CANCELLED)])
 def test_a_training_that_must_be_let_go_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, end: End) -> None:
     """Claimed just before the slots close: a training may take many minutes, and cannot be cut."""

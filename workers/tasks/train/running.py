@@ -14,7 +14,7 @@ from workers.batches.ticket import Ticket
 from workers.stages import StageSeconds
 from workers.tasks.embed.running import vectors_of
 from workers.tasks.task import HEAD_PREFIX, Group, Ran, Work
-from workers.training.head import TrainedHead, fit_head
+from workers.training.head import TrainedHead, fit_head, is_too_large
 
 # What the rows of a training file can be told; anything else is the worker's trouble, and tried again.
 FAILURES: Final = {"too_few_labels", "too_few_examples"}
@@ -26,9 +26,11 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     """A text that the model could not embed, and an example of a label that is left out, fails; the head is fitted to the others."""
     encoder = work.runtime.encoder(group.model)
     version = encoder.engine.model_version
-    if encoder.engine.labels:  # it is a classifier itself
+    # Before any text is embedded: the model is a classifier itself, or the head would be too large.
+    refused = "model_task_mismatch" if encoder.engine.labels else "too_large_head" if is_too_large([row.ask.label for row in rows]) else ""
+    if refused:
         for row in rows:
-            row.fail("model_task_mismatch")
+            row.fail(refused)
         return Ran(version, BatchShare(), StageSeconds())
     answered = encoder.answer([row.ask.input for row in rows], None, Ticket(work.ticket.stop, work.lease.tenant_id))
     good = answered.good()

@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 from db.errors import TextmillError
 from workers.arrays import Vectors
 from workers.models.zero_shot import softmax
-from workers.training.head import fit_head, load_head
+from workers.training.head import fit_head, is_too_large, load_head
 from workers.training.regression import REGULARISATION_C
 
 
@@ -105,3 +105,10 @@ def test_a_damaged_head_is_refused() -> None:
         with pytest.raises(TextmillError) as caught:
             load_head(weights, card)
         assert caught.value.code == "invalid_head"
+
+
+@pytest.mark.parametrize(
+    ("examples", "labels", "too_large"), [(50_000, 500, False), (150_000, 5, False), (170_000, 5, True), (80_000, 500, True)]
+)
+def test_a_head_that_would_take_too_much_memory_is_told_apart(examples: int, labels: int, too_large: bool) -> None:
+    assert is_too_large([str(place % labels) for place in range(examples)]) is too_large

@@ -1,9 +1,12 @@
 """What is held out: that it tells what a head does with texts it has not seen, and how true its scores become."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from tests.unit.workers.training.test_head import clouds
+from workers.training import quality
 from workers.training.quality import USUAL_TEMPERATURE, HeldOut, hold_out, quality_of, temperature_of
 
 
@@ -57,3 +60,29 @@ def test_confusions_are_told_with_the_share_of_the_label_that_was_taken_for_anot
         {"label": "z", "taken_for": "x", "share": 0.3333},
     ]
     assert said["per_label"]["x"] == {"precision": 0.5, "recall": 0.3333, "f1": 0.4}  # type: ignore[index]
+
+
+def many(examples: int, labels: int) -> HeldOut:
+    rng = np.random.default_rng(7)
+    return HeldOut(rng.normal(size=(examples, labels)).astype(np.float32), rng.integers(0, labels, examples), folds=5, repeats=1)
+
+
+def test_many_examples_of_many_labels_are_looked_at_in_blocks() -> None:
+    """All at once they were held three times over, in fp64."""
+    held = many(16_000, 500)
+    once = held.logits.size * 8
+    tracemalloc.start()
+    try:
+        quality_of(held, [str(label) for label in range(500)], temperature_of(held))
+        assert tracemalloc.get_traced_memory()[1] < once
+    finally:
+        tracemalloc.stop()
+
+
+def test_blocks_change_nothing_of_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, names = many(300, 7), [str(label) for label in range(7)]
+    whole = temperature_of(held)
+    said = quality_of(held, names, whole)
+    monkeypatch.setattr(quality, "BLOCK_LOGITS", 50)
+    assert temperature_of(held) == pytest.approx(whole, rel=1e-6)
+    assert quality_of(held, names, whole) == said
