@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from api import errors, request_log
 from api.request_log import RequestLog
+from api.requests.addresses import NoKeys
 from api.requests.front import Front
 from api.requests.key_cache import KeyCache
 from api.requests.punctual import Punctual
@@ -54,6 +55,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
 
     request_log.quiet()
     app = FastAPI(title="textmill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(NoKeys)
     app.add_middleware(RequestLog)
     errors.install(app)
     for resource in RESOURCES:

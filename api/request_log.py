@@ -1,7 +1,8 @@
 """One JSON line a request: id, method, route template, status, milliseconds. No address, no query, no header, no body.
 
-This is the outermost layer of the application, so it also gives each response its ``x-request-id``, answers what nobody else caught with a
-constant 500, and tells where that happened by file and line. An exception's message is never logged: most of them quote their input.
+This is the outermost layer of the application, so it also gives each response its ``x-request-id`` and what keeps it out of caches, answers
+what nobody else caught with a constant 500, and tells where that happened by file and line. An exception's message is never logged: most of
+them quote their input.
 """
 
 import json
@@ -20,6 +21,8 @@ from api.errors import response_to
 from workers import logs
 
 CLIENT_CLOSED: Final = 499  # nginx's status for a client that went away
+# Of every answer, unless its route says otherwise: no cache keeps it, and no browser takes it for another type than it is said to be.
+KEPT_NOWHERE: Final = {b"cache-control": b"no-store", b"x-content-type-options": b"nosniff"}
 log: Final = logging.getLogger("textmill.api")
 
 
@@ -41,7 +44,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                said = message.get("headers", ())
+                named = {name for name, _ in said}
+                unsaid = [(name, value) for name, value in KEPT_NOWHERE.items() if name not in named]
+                message["headers"] = [*said, *unsaid, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:

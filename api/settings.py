@@ -36,7 +36,9 @@ class ApiSettings(StoreSettings):
         default="",
         description="Addresses of proxies, with commas, whose X-Forwarded-For is believed (for the audit's origin). Empty: none.",
     )
-    metrics_from_anywhere: bool = Field(default=False, description="`/metrics` answers others than this machine itself.")
+    metrics_from_anywhere: bool = Field(
+        default=False, description="`/metrics` answers others than this machine itself, and through proxies."
+    )
 
     @classmethod
     def over(cls, settings: StoreSettings) -> Self:

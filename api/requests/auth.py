@@ -1,29 +1,25 @@
 """Who is calling, and what the key allows. A route takes its actor from one of the annotated types at the end of this file.
 
-Keys come in the Authorization header and nowhere else: an address ends in logs and histories. Denied accesses are recorded.
+Keys come in the Authorization header and nowhere else (:mod:`api.requests.addresses`). Denied accesses are recorded.
 """
 
-import re
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import Depends, Request
 
-from api.errors import Refused
 from api.requests.front import Front, front_of
 from db.actors import Actor
 from db.audit.acts import record_denied
 from db.errors import Denied
 from db.operators.api_keys import authenticate
 
-_KEY_IN_URL: Final = re.compile(rb"tm_[A-Za-z0-9_-]{20,}|(?:^|&)(?:api[-_]?key|key|token|access[-_]?token|authorization)=", re.IGNORECASE)
-
 
 class Needs:
     """A dependency: the actor of a key that holds at least one of ``scopes``.
 
-    Raises Denied: 401 for a key that is missing, wrong, expired or revoked; 403 for a missing scope. Refused where the address holds a key.
+    Raises Denied: 401 for a key that is missing, wrong, expired or revoked; 403 for a missing scope.
     """
 
     def __init__(self, *scopes: str) -> None:
@@ -31,8 +27,6 @@ class Needs:
 
     async def __call__(self, request: Request) -> Actor:
         front = front_of(request)
-        if _KEY_IN_URL.search(request.scope["query_string"]) or _KEY_IN_URL.search(request.scope["path"].encode()):
-            raise Refused("key_in_url", "An API key goes in the Authorization header, never in the address. Revoke this key.")
         presented = _presented(request)
         request_id, origin = request.state.request_id, request.client.host if request.client else None
         actor = front.keys.get(presented)

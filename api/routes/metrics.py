@@ -1,6 +1,8 @@
-"""``/metrics`` for Prometheus. Without a key, not audited, and for the loopback address only unless a setting opens it."""
+"""``/metrics`` for Prometheus. Without a key, not audited, and for this machine alone unless a setting opens it."""
 
 import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -9,19 +11,31 @@ from starlette.exceptions import HTTPException
 from api.metrics import REGISTRY
 from api.requests.front import front_of
 
+# What a proxy tells of whom it asks for, by names of its own. Whoever sends one is not asking for themselves.
+FORWARDED: Final = ("forwarded", "x-forwarded-", "x-real-ip", "x-client-ip", "x-original-", "via", "true-client-ip", "cf-")
+
 router = APIRouter()
 
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Prometheus metrics of this process. 404 for other machines, unless a setting opens it."""
-    if not front_of(request).settings.metrics_from_anywhere and not _is_local(request):
+    """Prometheus metrics of this process. 404 for other machines, and for what comes through a proxy, unless a setting opens it."""
+    if not front_of(request).settings.metrics_from_anywhere and not _asks_here(request):
         raise HTTPException(404)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
-def _is_local(request: Request) -> bool:
+def _asks_here(request: Request) -> bool:
+    """Whether somebody on this machine asks for themselves. That the connection comes from here says little: so do a proxy's. One that adds
+    nothing to a request shows by the name that its own client asked for, or by HTTP/1.0, which nginx speaks behind it and nobody else."""
+    from_here = request.client is not None and _is_loopback(request.client.host) and _is_loopback(request.headers.get("host", ""))
+    return from_here and request.scope["http_version"] == "1.1" and not any(name.startswith(FORWARDED) for name in request.headers)
+
+
+def _is_loopback(authority: str) -> bool:
+    """Of a host, perhaps with a port."""
     try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+        host = urlsplit(f"//[{authority}]" if authority.count(":") > 1 and "[" not in authority else f"//{authority}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

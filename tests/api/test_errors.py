@@ -175,7 +175,7 @@ def test_metrics_are_for_this_machine_only(serve: Callable[..., Served], monkeyp
     from api.routes import metrics
 
     api = serve()
-    monkeypatch.setattr(metrics, "_is_local", lambda request: False)
+    monkeypatch.setattr(metrics, "_asks_here", lambda request: False)
     assert error_of(api.http().get("/metrics"))[:2] == (404, "not_found")
     assert serve(metrics_from_anywhere=True).http().get("/metrics").status_code == 200
 

@@ -1,5 +1,7 @@
-"""The attacks look at the store as its own tests do."""
+"""The attacks look at the store and the front as their own tests do."""
 
+from tests.api.conftest import api, serve
+from tests.api.test_errors import log_lines
 from tests.db.conftest import as_superuser
 
-__all__ = ["as_superuser"]
+__all__ = ["api", "as_superuser", "log_lines", "serve"]
