@@ -6,7 +6,6 @@ overwritten. Devices and pipes are written straight.
 
 import csv
 import os
-import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import msgspec
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.terminal import shown
+from api.cli.work.formulas import guarded
 from api.cli.work.outcomes import Outcome
 from workers.tasks.task import Task
 
@@ -35,8 +35,6 @@ SUFFIXES: Final[dict[str, Kind]] = {
 }
 PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
 UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
-FORMULA: Final = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that starts so
-NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # and counts with one that is nothing but this
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
 
 @contextmanager
 def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: bool = True) -> Iterator[Writer]:
-    """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: texts in a CSV, by :func:`guarded`."""
+    """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: of texts in a CSV, against formulas."""
     try:
         with _opened(target) as file:
             terminal = target.path is None and sys.stdout.isatty()
@@ -114,12 +112,6 @@ def _opened(target: Target) -> Iterator[BinaryIO]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def guarded(value: object) -> object:
-    """A text that no spreadsheet takes for a formula; a plain number is none, whatever its sign."""
-    is_formula = isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value)
-    return f"'{value}" if is_formula else value
 
 
 class JsonLines:
