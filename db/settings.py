@@ -12,6 +12,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from db.errors import SettingsError
+from db.private_files import read_private
 
 _BROKERS: Final = ("redis", "rediss", "redis+socket", "unix", "sentinel")
 
@@ -110,7 +111,8 @@ def load(kind: type[S]) -> S:
 
 
 def _read(path: Path) -> str | None:
+    """Raises SettingsError where others could have put it there."""
     try:
-        return path.read_text().strip() or None
+        return read_private(path).strip() or None
     except OSError:
         return None

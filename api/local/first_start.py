@@ -19,6 +19,7 @@ from db.migrate import bootstrap, current_revision, migrate
 from db.operators.api_keys import SCOPES, authenticate, create_api_key
 from db.operators.tenants import create_tenant
 from db.outages import UNANSWERED
+from db.private_files import read_private
 from db.refusals import refusal
 from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
@@ -59,7 +60,7 @@ def make_local_key(home: Home, settings: StoreSettings) -> None:
     with closing(open_store(settings, Role.API, pool_size=1)) as store:
         if key_file.exists():
             try:
-                authenticate(store, key_file.read_text().strip())
+                authenticate(store, read_private(key_file).strip())
                 return
             except Denied:
                 pass  # of another database, revoked, or expired

@@ -6,7 +6,6 @@ The KEK never enters the database; what the database holds opens nothing by itse
 import base64
 import json
 import os
-import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, insert, select, text
 
 from db.errors import AnotherKeyFile, NotFound, SealError, SettingsError
+from db.private_files import read_private
 from db.schema import data_keys, store_keys, tenant_keys
 from db.sealing.authority import Authority
 from db.sealing.cells import KeyOwner, Sealer
@@ -68,10 +68,11 @@ class LocalKeyFile:
 
     @classmethod
     def load(cls, path: Path) -> "LocalKeyFile":
-        """Reads a key file; refuses one that others may read or that is not ours."""
+        """Reads a key file. Raises SettingsError where it is damaged, not ours, or open to others."""
         try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            content = path.read_bytes()
+            content = read_private(path)
+        except SettingsError as error:
+            raise SettingsError(f"The key file {error.message}") from None
         except FileNotFoundError:
             raise SettingsError(
                 f"No key file at {path}: put the store's there, or name it in TEXTMILL_KEK_FILE. That of a new store is made by "
@@ -79,8 +80,8 @@ class LocalKeyFile:
             ) from None
         except OSError:
             raise SettingsError(f"The key file {path} cannot be read by this user: give it to the one that textmill runs as.") from None
-        if mode & 0o077:
-            raise SettingsError(f"The key file {path} may be read by others (mode {mode:04o}): run `chmod 600 {path}`.")
+        except ValueError:
+            content = ""  # no text, so no key
         try:
             document = json.loads(content)
             if document["version"] != 1:

@@ -231,7 +231,7 @@ CASES: Final = (
     ),
     Case("the key file has another key", "api", lambda it, _: it.key_is_another(with_id=False), "key", "is not the key file", "backup"),
     Case("the key file is damaged", "worker", lambda it, _: _write(it.key_file, "{"), "key file", "is damaged", "Restore it"),
-    Case("a password is open to all", "dispatcher", lambda it, _: _open(it), "secrets", "others may read", "chmod 600"),
+    Case("a password is open to all", "dispatcher", lambda it, _: _open(it), "secrets", "may be read by others", "chmod 600"),
     # The tables
     Case("the schema is old", "api", lambda it, _: it.revision_is("0001"), "tables", "revision 0001, older", "textmill db migrate"),
     Case(

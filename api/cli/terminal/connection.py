@@ -39,9 +39,11 @@ def server_url(where: Path) -> str:
 
 
 def api_key(where: Path, url: str) -> str:
-    """Raises CommandError. The local key is never sent to a server that is not on this machine, nor to another user's."""
+    """Raises CommandError, and SettingsError where others could have put the key there. The local key is never sent to a server that is not
+    on this machine, nor to another user's."""
     from api.client import is_loopback
     from api.local.processes.ports import is_anothers
+    from db.private_files import read_private
 
     if key := os.environ.get("TEXTMILL_API_KEY", "").strip():
         return key
@@ -66,7 +68,7 @@ def api_key(where: Path, url: str) -> str:
         )
     path = where / "secrets" / "api-key"
     try:
-        return path.read_text().strip()
+        return read_private(path).strip()
     except FileNotFoundError:
         raise CommandError(
             f"There is no API key: {path} does not exist yet. Start the stack with `textmill up`, or set TEXTMILL_API_KEY.",

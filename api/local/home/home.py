@@ -8,6 +8,7 @@ from typing import Final
 
 from api.local.home.refusals import StackError, StackExit, folder_refusal
 from api.local.home.secret_files import write_private
+from db.private_files import why_others_may_write
 
 FORMAT: Final = 1  # of this layout; one that is higher was made by a newer textmill
 FRESH_BYTES: Final = 500 << 20  # an empty database, its write-ahead log and some room for a first job
@@ -53,22 +54,18 @@ class Home:
         return self.path / "version"
 
     def prepare(self, *, holds_database: bool = True) -> None:
-        """Makes the folders, mode 0700. StackError where the home cannot be used or is of a newer layout."""
+        """Makes the folders, mode 0700. StackError where the home cannot be used, is open to others, or is of a newer layout."""
         self.refuse_newer()
+        folders = (self.path, self.keys, self.secrets, self.run, self.logs, self.valkey, self.models)
         try:
-            for folder in (self.path, self.keys, self.secrets, self.run, self.logs, self.valkey, self.models):
+            for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._refuse_others(folder)
                 if folder.stat().st_mode & 0o077 and folder != self.path:
                     folder.chmod(0o700)
             write_private(self.version_file, str(FORMAT))  # also finds out that the disk is full or read-only
         except OSError as error:
             raise folder_refusal(self.path, error) from None
-        if self.path.stat().st_uid != os.geteuid():
-            raise StackError(
-                f"{self.path} belongs to another user (uid {self.path.stat().st_uid}): set TEXTMILL_HOME to a folder of your own.",
-                StackExit.BAD_HOME,
-                code="bad_home",
-            )
         self._refuse_full(FRESH_BYTES if holds_database and not (self.postgres / "PG_VERSION").exists() else WARM_BYTES)
 
     def refuse_newer(self) -> None:
@@ -84,6 +81,17 @@ class Home:
                 StackExit.NEWER_HOME,
                 code="newer_home",
             )
+
+    def _refuse_others(self, folder: Path) -> None:
+        """What lies in a folder that others could write may be theirs; to close it now would only hide that."""
+        owner = folder.stat().st_uid
+        why = (
+            f"{folder} belongs to another user (uid {owner}): set TEXTMILL_HOME to a folder of your own."
+            if owner != os.geteuid()
+            else why_others_may_write(folder)
+        )
+        if why is not None:
+            raise StackError(why, StackExit.BAD_HOME, code="bad_home")
 
     def _refuse_full(self, needed: int) -> None:
         free = shutil.disk_usage(self.path).free

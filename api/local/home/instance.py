@@ -13,6 +13,7 @@ import msgspec
 from api.local.home.home import Home
 from api.local.home.refusals import StackError, StackExit, folder_refusal
 from api.local.home.secret_files import write_private
+from db.private_files import read_private
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -102,7 +103,7 @@ class Instance:
 def find_running(home: Home) -> ProcessName | None:
     """The `textmill up` of this home, if one lives: the number in ``run/up.pid`` is believed only with its start time and its command."""
     try:
-        written = ProcessName.parse((home.run / "up.pid").read_text())
+        written = ProcessName.parse(read_private(home.run / "up.pid"))
     except OSError:
         return None
     if written is None or not written.lives:
@@ -130,9 +131,9 @@ def _already_runs(home: Home, which: str) -> StackError:
 
 
 def read_state(home: Home) -> dict[str, object]:
-    """Empty where nothing was published."""
+    """Empty where nothing was published. Raises SettingsError where others could have written it: keys and texts go where it says."""
     try:
-        state = msgspec.json.decode((home.run / "state.json").read_bytes())
+        state = msgspec.json.decode(read_private(home.run / "state.json"))
     except (OSError, msgspec.DecodeError):
         return {}
     return state if isinstance(state, dict) else {}

@@ -5,6 +5,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from db.private_files import read_private
+
 SECRET_BYTES: Final = 24  # 192 random bits: nothing to guess, and short enough for every server's limits
 
 
@@ -20,9 +22,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_or_make(path: Path) -> str:
-    """The secret in this file; where there is none, a new random one. Raises OSError."""
+    """The secret in this file; where there is none, a new random one. Raises OSError, and SettingsError where others could read it."""
     try:
-        if kept := path.read_text().strip():
+        if kept := read_private(path).strip():
             return kept
     except FileNotFoundError:
         pass

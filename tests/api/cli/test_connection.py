@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from api import cli
+from api.local.home.secret_files import write_private
 from tests.waiting import wait_until
 
 KEY = "tm_" + "k" * 43
@@ -39,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TEXTMILL_HOME", str(tmp_path / "home"))
     for folder in ("run", "secrets"):
         (tmp_path / "home" / folder).mkdir(parents=True)
-    (tmp_path / "home" / "secrets" / "api-key").write_text(KEY)
+    write_private(tmp_path / "home" / "secrets" / "api-key", KEY)
     return tmp_path / "home"
 
 
@@ -72,7 +73,7 @@ def listen() -> Iterator[Callable[..., Listener]]:
 
 
 def publish(home: Path, url: str, pid: int) -> None:
-    (home / "run" / "state.json").write_text(json.dumps({"api": url, "children": {"api": pid}}))
+    write_private(home / "run" / "state.json", json.dumps({"api": url, "children": {"api": pid}}))
 
 
 def test_a_stack_of_this_home_gets_the_key(home: Path, listen: Callable[..., Listener]) -> None:

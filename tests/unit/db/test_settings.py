@@ -14,6 +14,7 @@ def write(home: Path, name: str, content: str) -> None:
     path = home / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
+    path.chmod(0o600)
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -52,6 +52,7 @@ def test_a_secret_that_others_may_read_is_found(outside: Callable[[], list[Findi
     assert not finding.ok
     assert "chmod 600" in finding.todo
     assert "db-api" in finding.todo
+    (settings.home / "secrets" / "db-api").chmod(0o600)
     (settings.home / "keys" / "kek.json").chmod(0o640)
     assert any(not each.ok and "kek.json" in each.found for each in outside())
 

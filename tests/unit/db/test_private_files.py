@@ -1,0 +1,148 @@
+"""What others could have read or put in place is not used, as ssh does not."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from api.local.home.home import Home
+from api.local.home.instance import find_running, read_state
+from api.local.home.refusals import StackError, StackExit
+from api.local.home.secret_files import read_or_make, write_private
+from db.errors import SettingsError
+from db.private_files import why_others_may_read, why_others_may_write
+from db.sealing.keys import LocalKeyFile
+from db.settings import Role, StoreSettings
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file is given to another user, which takes root")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """With what a stack keeps in it."""
+    home = Home(tmp_path / "above" / "home")
+    home.prepare()
+    LocalKeyFile.create(home.keys / "kek.json")
+    for path, text in (
+        (home.secrets / "api-key", "tm_x"),
+        (home.secrets / "db-api", "password"),
+        (home.run / "state.json", '{"api": "http://127.0.0.1:1"}'),
+        (home.run / "up.pid", "1 1 x"),
+        (home.run / "database.url", "postgresql://localhost/textmill"),
+        (home.run / "redis.url", "redis://localhost/0"),
+    ):
+        write_private(path, text)
+    return home
+
+
+READERS: dict[str, Callable[[Home], object]] = {
+    "keys/kek.json": lambda home: LocalKeyFile.load(home.keys / "kek.json"),
+    "secrets/api-key": lambda home: read_or_make(home.secrets / "api-key"),
+    "secrets/db-api": lambda home: StoreSettings(home=home.path).database_url_for(Role.API),
+    "run/database.url": lambda home: StoreSettings(home=home.path).database_url_for(Role.API),
+    "run/redis.url": lambda home: StoreSettings(home=home.path).broker_url(),
+    "run/state.json": read_state,
+    "run/up.pid": find_running,
+}
+readers = pytest.mark.parametrize("name", READERS)
+
+
+@readers
+def test_what_is_this_users_alone_is_read(name: str, home: Home) -> None:
+    """The control of all that follow."""
+    READERS[name](home)
+
+
+@readers
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o666])
+def test_a_file_that_others_may_read_or_write_is_refused(name: str, mode: int, home: Home) -> None:
+    (home.path / name).chmod(mode)
+    with pytest.raises(SettingsError, match=rf"may be read by others \(mode 0{mode:o}\): run `chmod 600 ") as caught:
+        READERS[name](home)
+    assert str(home.path / name) in caught.value.message
+
+
+@readers
+@as_root
+def test_a_file_of_another_user_is_refused(name: str, home: Home) -> None:
+    os.chown(home.path / name, NOBODY, NOBODY)
+    with pytest.raises(SettingsError, match=r"belongs to another user \(uid 65534\)"):
+        READERS[name](home)
+
+
+@readers
+@pytest.mark.parametrize("place", ["home/{}", "home", "."])
+def test_a_file_is_refused_where_others_could_replace_it_or_a_folder_above(name: str, place: str, home: Home) -> None:
+    folder = home.path.parent / place.format(Path(name).parent)
+    folder.chmod(0o777)
+    with pytest.raises(SettingsError, match=r"may be written by others \(mode 0777\)") as caught:
+        READERS[name](home)
+    assert f"`chmod go-w {folder}`" in caught.value.message
+
+
+@readers
+def test_the_sticky_bit_saves_what_stands_in_a_folder(name: str, home: Home) -> None:
+    home.path.parent.chmod(0o1777)
+    READERS[name](home)
+
+
+@readers
+def test_a_link_is_judged_by_where_it_lies_and_where_it_leads(name: str, home: Home, tmp_path: Path) -> None:
+    place, elsewhere = home.path / name, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place.rename(elsewhere / "kept")
+    place.symlink_to(elsewhere / "kept")
+    READERS[name](home)
+    elsewhere.chmod(0o777)
+    with pytest.raises(SettingsError, match="may be written by others"):
+        READERS[name](home)
+
+
+@as_root
+def test_what_root_gives_to_a_group_is_for_its_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Kubernetes lays down a secret: root's, and readable by the group of the pod, whose user is another."""
+    path = tmp_path / "secret"
+    write_private(path, "x")
+    for mode, passes in ((0o440, True), (0o444, False), (0o460, False)):
+        path.chmod(mode)
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+        assert (why_others_may_read(path, path.stat()) is None) is passes
+        monkeypatch.undo()
+        assert why_others_may_read(path, path.stat()) is not None, "of root itself"
+
+
+@as_root
+def test_a_folder_that_a_users_own_group_may_write_is_theirs_alone(tmp_path: Path) -> None:
+    """Many systems give each user a group, and let it write by default."""
+    tmp_path.chmod(0o770)
+    assert why_others_may_write(tmp_path) is None
+    os.chown(tmp_path, -1, 4)  # of some other group
+    assert "chmod go-w" in str(why_others_may_write(tmp_path))
+    assert why_others_may_write(tmp_path, group=False) is None
+
+
+@pytest.mark.parametrize("folder", ["", "keys", "secrets", "run", "logs", "valkey", "models"])
+@pytest.mark.parametrize("mode", [0o777, 0o702, 0o1777])
+def test_no_stack_starts_in_a_home_that_others_may_write(folder: str, mode: int, home: Home) -> None:
+    """To close it now would hide that somebody may have been there."""
+    (home.path / folder).chmod(mode)
+    with pytest.raises(StackError, match="may be written by others") as caught:
+        home.prepare()
+    assert caught.value.exit_code is StackExit.BAD_HOME
+
+
+@as_root
+@pytest.mark.parametrize("folder", ["", "keys", "secrets", "run"])
+def test_no_stack_starts_in_folders_of_another_user(folder: str, home: Home) -> None:
+    os.chown(home.path / folder, NOBODY, -1)
+    with pytest.raises(StackError, match="belongs to another user"):
+        home.prepare()
+
+
+def test_a_home_that_others_may_only_look_at_is_used_and_its_rooms_are_closed(home: Home) -> None:
+    home.path.chmod(0o755)
+    home.secrets.chmod(0o755)
+    home.prepare()
+    assert home.secrets.stat().st_mode & 0o777 == 0o700
