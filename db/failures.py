@@ -75,6 +75,7 @@ _TABLE: Final = (
     Failure("out_of_memory", 500, "The row does not fit into the device's memory, not even alone."),
     Failure("crashed_worker", 500, "The worker's process died each time it met this row."),
     Failure("engine_error", 500, "The model failed on this row."),
+    Failure("model_broken", 500, "The model's files cannot be used: `textmill doctor` on the worker's machine says why."),
     Failure("seal_broken", 500, "The stored text could not be opened: it was altered or moved."),
     Failure("key_destroyed", 410, "The key of this data was destroyed."),
     # the job ended before the row

@@ -40,13 +40,14 @@ def _no_such_model() -> NotFound:
 
 
 def _registry_model(card: ModelCard) -> Json:
-    """``created`` is 0: the registry does not know when a model was made."""
+    """``created`` is 0: the registry does not know when a model was made. ``damaged``: why an operator's own cannot be used."""
     return {
         "id": card.id,
         "object": "model",
         "created": 0,
         "owned_by": card.upstream.partition("/")[0] or "textmill",
-        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens, "languages": card.languages},
+        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens, "languages": card.languages}
+        | ({"damaged": card.damaged} if card.damaged else {}),
     }
 
 

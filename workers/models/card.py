@@ -12,7 +12,8 @@ class ModelCard:
     """One model. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256.
 
     `own_labels`: a sequence classifier, which answers with the labels it was trained on. `languages`: those it was trained on, as BCP 47
-    tags; empty where that is not known. `folder`: where an operator's own model lies.
+    tags; empty where that is not known. `folder`: where an operator's own model lies. `damaged`: why it cannot be used, if so; then it does
+    no task.
     """
 
     id: str
@@ -31,6 +32,7 @@ class ModelCard:
     own_labels: bool = False
     languages: tuple[str, ...] = ()
     folder: Path | None = None
+    damaged: str = ""
 
     @property
     def weights_version(self) -> str:

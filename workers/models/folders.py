@@ -1,19 +1,19 @@
 """Models that an operator put on this machine: each folder below TEXTMILL_MODEL_FOLDERS that holds a Hugging Face encoder in safetensors.
 
 A folder NAME becomes the model "local:NAME", an encoder (classify by label names, embed) or, where its architecture is a sequence
-classifier, a classifier with labels of its own. Only the operator names folders; a request can only name a model. Light: config.json is
-read here, weights are not.
+classifier, a classifier with labels of its own. One that cannot be read, or that others may change, harms itself alone: its card does no
+task and says why. Only the operator names folders; a request can only name a model. Light: config.json is read here, weights are not.
 """
 
-import json
 import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from db.private_files import why_others_may_write
 from workers.models.card import ModelCard
-from workers.models.folder_config import first_place, is_classifier
+from workers.models.folder_config import FolderConfig, Unreadable, read_limit
 
 VARIABLE: Final = "TEXTMILL_MODEL_FOLDERS"
 PREFIX: Final = "local:"
@@ -24,7 +24,7 @@ CORE_FLOPS: Final = 50e9  # a first guess, until the dispatcher has measured
 
 
 def local_models() -> list[ModelCard]:
-    """In the order of their names. A folder without a readable config.json is no model."""
+    """In the order of their names. A folder without a config.json is no model."""
     root = os.environ.get(VARIABLE)
     if not root:
         return []
@@ -42,47 +42,64 @@ def local_model(model_id: str) -> ModelCard | None:
         return None
     folder = Path(root).expanduser() / name
     try:
-        return _card(folder, (folder / "config.json").stat().st_mtime_ns)
+        return _card(folder, (folder / "config.json").stat().st_mtime_ns, folder.stat().st_ctime_ns)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=256)
-def _card(folder: Path, _changed_ns: int) -> ModelCard | None:
+def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> ModelCard:
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict) or "model_type" not in config:
-        return None
-    classifier = is_classifier(config)
-    width = int(config.get("hidden_size") or config.get("dim") or 768)
-    layers = int(config.get("num_hidden_layers") or config.get("n_layers") or 12)
+        if (why := why_changeable(folder)) is not None:
+            raise Unreadable(why)
+        config = FolderConfig.read(folder / "config.json")
+        max_tokens = _max_tokens(folder, config)
+    except Unreadable as error:
+        return _damaged(folder, str(error))
     return ModelCard(
         id=f"{PREFIX}{folder.name}",
         kind="encoder",
-        tasks=("classify",) if classifier else ("classify", "embed"),
+        tasks=("classify",) if config.is_classifier else ("classify", "embed"),
         licence="see the model's folder",
         upstream="",
         source_package="",
         source_version="",
-        max_tokens=_max_tokens(folder, config),
-        dimensions=width,
-        speed_chars_per_second=max(10, int(CORE_FLOPS / (24 * layers * width**2) * CHARS_PER_TOKEN)),
-        own_labels=classifier,
+        max_tokens=max_tokens,
+        dimensions=config.width,
+        speed_chars_per_second=max(10, int(CORE_FLOPS / (24 * config.layers * config.width**2) * CHARS_PER_TOKEN)),
+        own_labels=config.is_classifier,
         folder=folder,
     )
 
 
-def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
-    """The least of what the positions, the tokenizer and sentence-transformers' own limit allow."""
-    places = int(config.get("max_position_embeddings") or MOST_TOKENS) - first_place(config)
+def why_changeable(folder: Path) -> str | None:
+    """Why others than the operator may put other weights or another tokenizer in place; None where they may not."""
+    return why_others_may_write(folder, *sorted(path for path in folder.iterdir() if path.is_file()))
+
+
+def _damaged(folder: Path, why: str) -> ModelCard:
+    return ModelCard(
+        id=f"{PREFIX}{folder.name}",
+        kind="encoder",
+        tasks=(),
+        licence="see the model's folder",
+        upstream="",
+        source_package="",
+        source_version="",
+        max_tokens=0,
+        speed_chars_per_second=1,
+        folder=folder,
+        damaged=why,
+    )
+
+
+def _max_tokens(folder: Path, config: FolderConfig) -> int:
+    """The least of what the positions, the tokenizer and sentence-transformers' own limit allow. Raises Unreadable."""
+    places = (MOST_TOKENS if config.positions is None else config.positions) - config.first_place
     limits = [places, MOST_TOKENS]
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
-        try:
-            limit = json.loads((folder / name).read_text()).get(key)
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(limit, int) and limit > 1:
+        if (limit := read_limit(folder / name, key)) is not None:
             limits.append(limit)
+    if min(limits) < 3:  # its two marks, and a token between them
+        raise Unreadable("config.json leaves no place for a text: look at max_position_embeddings and pad_token_id.")
     return min(limits)

@@ -20,14 +20,17 @@ from filelock import FileLock
 from db.errors import TextmillError
 from workers.models import registry
 from workers.models.card import ModelCard
+from workers.models.folders import why_changeable
+from workers.models.tokenizer_trial import why_slow
 
 
 def ensure(card: ModelCard, home: Path) -> Path:
     """The folder with the card's files, each with the digest that the registry names. Idempotent; safe in several processes at once.
 
-    Raises TextmillError "model_not_installed", "model_files_differ" or "models_not_writable".
+    Raises TextmillError "model_not_installed", "model_files_differ", "models_not_writable", or "model_broken" for an operator's own.
     """
     if card.folder is not None:
+        _check_own(card, card.folder)
         return card.folder
     package = _package_folder(card)
     if not card.source_sha256:
@@ -42,6 +45,8 @@ def ensure(card: ModelCard, home: Path) -> Path:
 
 def is_here(card: ModelCard) -> bool:
     """Whether this machine has what `ensure` makes it of. No look at the files."""
+    if card.damaged:
+        return False
     return card.folder is not None or not card.source_package or _package_place(card.source_package) is not None
 
 
@@ -53,6 +58,16 @@ def with_digest(card: ModelCard, folder: Path) -> ModelCard:
     for path in sorted(folder.glob("*.safetensors")):
         whole.update(path.name.encode() + b"\0" + bytes.fromhex(_digest_now(path)))
     return replace(card, files={"model.safetensors": whole.hexdigest()})
+
+
+def _check_own(card: ModelCard, folder: Path) -> None:
+    """There is no digest to hold its files to."""
+    try:
+        why = card.damaged or why_changeable(folder) or why_slow(folder)
+    except OSError:
+        why = "the folder cannot be read."
+    if why:
+        raise TextmillError(f"{card.id}: {why}", code="model_broken")
 
 
 def _check(card: ModelCard, folder: Path) -> None:

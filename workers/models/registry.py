@@ -20,9 +20,12 @@ def all_models() -> list[ModelCard]:
 
 
 def get(model_id: str) -> ModelCard:
-    """Raises TextmillError "unknown_model"; the id is never quoted, because a caller may have sent anything."""
+    """Raises TextmillError "unknown_model", or "model_broken" where its folder cannot be used; the id is quoted only where it is one of
+    ours, because a caller may have sent anything."""
     if model_id.startswith(PREFIX):  # asked for every row: no look at the other folders
         own = local_model(model_id)
+        if own is not None and own.damaged:
+            raise TextmillError(f"{own.id}: {own.damaged}", code="model_broken", status=409)
         if own is not None:
             return own
     else:

@@ -55,8 +55,8 @@ class StoredNames:
             head, base = found, found.base
         try:
             card = registry.get(base)
-        except TextmillError:
-            return "unknown_model"
+        except TextmillError as error:
+            return error.code
         return Group(name, card, head) if task in card.tasks else "model_task_mismatch"
 
     def _find_head(self, name: str) -> heads.Head | str:

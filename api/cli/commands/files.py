@@ -82,7 +82,7 @@ def _model_row(model: dict[str, object]) -> tuple[object, ...]:
     longest = known.get("max_tokens")
     return (
         known.get("id", ""),
-        ", ".join(map(str, tasks)) if isinstance(tasks, list) else "",
+        f"damaged: {damaged}" if (damaged := known.get("damaged")) else ", ".join(map(str, tasks)) if isinstance(tasks, list) else "",
         known.get("licence", ""),
         f"{longest} tokens" if longest else "",
     )

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from db.connect import Store
@@ -29,6 +31,26 @@ def test_the_registry_is_listed(api: Served) -> None:
 def test_a_model_that_is_not_there_is_not_found(api: Served) -> None:
     for name in ("no-such-model", "head:none", "head:", "%2e%2e", "a'b"):
         assert error_of(api.http().get(f"/v1/models/{name}"))[:2] == (404, "model_not_found")
+
+
+def test_an_odd_folder_of_the_operators_is_listed_as_damaged_and_harms_no_other(
+    api: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was, one word for a number there made the list a 500 for everybody."""
+    for name, config in {"odd": '{"model_type": "bert", "hidden_size": "wide"}', "good": '{"model_type": "bert"}'}.items():
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "config.json").write_text(config)
+    monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(tmp_path / "models"))
+    models = {model["id"]: model["textmill"] for model in api.http().get("/v1/models").raise_for_status().json()["data"]}
+    assert models["local:odd"]["tasks"] == []
+    assert models["local:odd"]["damaged"] == "config.json: hidden_size is no number that a model could have."
+    assert models["local:good"]["tasks"] == ["classify", "embed"]
+    assert not any("damaged" in model for name, model in models.items() if name != "local:odd")
+    assert api.http().get("/v1/models/local:odd").json()["textmill"] == models["local:odd"]
+    file_id = api.upload(EXAMPLES, "examples.csv", purpose="train").json()["id"]
+    refused = api.http().post("/v1/heads", json={"name": "h", "training_file": file_id, "model": "local:odd"})
+    assert error_of(refused) == (400, "model_broken", "model")
+    assert "hidden_size" in refused.json()["error"]["message"]
 
 
 def test_a_head_is_trained_by_a_batch(api: Served, stores: Stores) -> None:

@@ -6,9 +6,9 @@ of their weights, in where positions start, and in the activation. What is not o
 `transformers_encoder.py`).
 """
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from db.errors import TextmillError
-from workers.models.folder_config import ROBERTA_LIKE, first_place, is_classifier
+from workers.models.folder_config import ROBERTA_LIKE, Unreadable, first_place, is_classifier, read_json
 
 Pooling = Literal["mean", "first"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -89,15 +89,26 @@ def broken(folder: Path, why: str) -> TextmillError:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Raises TextmillError "model_broken"."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except OSError:
-        raise broken(folder, "config.json is missing or cannot be read.") from None
-    except ValueError:
-        raise broken(folder, "config.json is not JSON.") from None
+    config = _read_json(folder, folder / "config.json")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise broken(folder, "config.json names no model_type.")
     return config
+
+
+def _read_json(folder: Path, path: Path) -> Any:
+    try:
+        return read_json(path)
+    except Unreadable as error:
+        raise broken(folder, str(error)) from None
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Around what goes by the values of config.json. Raises TextmillError "model_broken" where one is of a wrong kind."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise broken(folder, f"config.json holds a value that does not fit a model of its kind ({type(error).__name__}).") from None
 
 
 def read_labels(config: dict[str, Any]) -> tuple[str, ...]:
@@ -113,8 +124,8 @@ def read_pooling(folder: Path) -> Pooling:
     path = folder / "1_Pooling" / "config.json"
     if not path.exists():
         return "mean"
-    asked = json.loads(path.read_text())
-    chosen = {name for name, on in asked.items() if name.startswith("pooling_mode_") and on is True}
+    asked = _read_json(folder, path)
+    chosen = {name for name, on in asked.items() if name.startswith("pooling_mode_") and on is True} if isinstance(asked, dict) else set()
     if chosen == {"pooling_mode_cls_token"}:
         return "first"
     if chosen == {"pooling_mode_mean_tokens"}:
@@ -147,7 +158,8 @@ def read(folder: Path) -> Architecture:
     reader = _READERS.get(config["model_type"])
     if reader is None or config.get("position_embedding_type", "absolute") != "absolute":
         raise NotOfThisShape
-    return reader(_Weights(folder, read_weights(folder)), config)
+    with fitting(folder):
+        return reader(_Weights(folder, read_weights(folder)), config)
 
 
 class _Weights:

@@ -3,6 +3,7 @@
 int8 keeps the weights in 8 bits per output and quantises activations as they come, with a scale for each token.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory")
 
 
 def import_onnxruntime() -> Any:
-    """The package, silent and without its telemetry (which it has on Windows). Raises ImportError where it is not installed."""
+    """The package, silent and without its telemetry, which sends to its makers and keeps a database and an id of this machine in the user's
+    caches. The variable counts when it is loaded, and nothing later takes the files back. Raises ImportError where it is not installed."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from workers.arrays import Ids, Vectors
 from workers.engines.contract.torch_errors import translated
-from workers.engines.encoders.architecture import broken, read_config, read_labels, read_pooling, weight_files
+from workers.engines.encoders.architecture import broken, fitting, read_config, read_labels, read_pooling, weight_files
 from workers.engines.encoders.encoding import Encoding
 from workers.engines.encoders.padding import Padded, pad
 from workers.models.card import ModelCard
@@ -26,11 +26,12 @@ class TransformersEncoder(Encoding):
     def __init__(self, card: ModelCard, folder: Path, *, device: str) -> None:
         torch.set_num_threads(1)
         config = read_config(folder)
-        self.labels = read_labels(config)
+        with fitting(folder):
+            self.labels = read_labels(config)
+            self._filler = int(config.get("pad_token_id") or 0)
         self._model = _load(folder, classifier=bool(self.labels)).to(device).eval()
         self._device = torch.device(device)
         self._pooling = read_pooling(folder)
-        self._filler = int(config.get("pad_token_id") or 0)
         self.dimensions = len(self.labels) or int(self._model.config.hidden_size)
         self.model_version = f"{card.weights_version}+transformers-float32"
         super().__init__(folder, max_tokens=card.max_tokens, vocabulary=self._model.get_input_embeddings().weight.shape[0])

@@ -17,7 +17,7 @@ from workers.batches.outcomes import OutOfMemory
 from workers.engines.contract.plan import NumberFormat
 from workers.engines.encoders import onnx_encoder
 from workers.engines.encoders.architecture import Architecture, read
-from workers.engines.encoders.onnx_encoder import OnnxEncoder, import_onnxruntime
+from workers.engines.encoders.onnx_encoder import OnnxEncoder
 from workers.engines.encoders.onnx_graph import OnnxGraph
 from workers.models.card import ModelCard
 from workers.models.folders import local_model
@@ -136,12 +136,3 @@ def test_the_model_itself_is_small_and_holds_no_weights(made: Made) -> None:
     graph = OnnxGraph(made.architecture, eight_bits=False)
     assert graph.model.ByteSize() < 20_000
     assert sum(array.nbytes for array in graph.weights.values()) > 20_000
-
-
-def test_its_telemetry_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
-    told: list[bool] = []
-    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: told.append(True))
-    import_onnxruntime()
-    assert told

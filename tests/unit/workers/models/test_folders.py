@@ -1,0 +1,160 @@
+"""Folders of an operator's own: one that is odd harms itself alone, and says why."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from db.errors import TextmillError
+from workers.models import registry
+from workers.models.folders import VARIABLE, local_model
+from workers.models.provision import ensure, is_here
+
+PLAIN = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "max_position_embeddings": 64, "architectures": ["BertModel"]}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With one good folder."""
+    root = tmp_path / "models"
+    add(root / "good", json.dumps(PLAIN))
+    monkeypatch.setenv(VARIABLE, str(root))
+    return root
+
+
+def add(folder: Path, config: str | bytes) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(config if isinstance(config, bytes) else config.encode())
+
+
+def changed(**values: object) -> str:
+    return json.dumps({**PLAIN, **values})
+
+
+ODD: dict[str, str | bytes] = {
+    "no JSON": "{",
+    "nothing": "",
+    "a list": "[]",
+    "a number": "5",
+    "no type": "{}",
+    "a type that is no text": changed(model_type=["bert"]),
+    "another encoding": '{"model_type": "b\u00e9"}'.encode("utf-16"),
+    "deep": "[" * 200_000,
+    "deep inside": '{"model_type": "bert", "x": ' + "[" * 200_000,
+    "a width in words": changed(hidden_size="wide"),
+    "a width that is a list": changed(hidden_size=[1]),
+    "a width that is an object": changed(hidden_size={}),
+    "a width of truth": changed(hidden_size=True),
+    "a negative width": changed(hidden_size=-1),
+    "a broken width": changed(hidden_size=7.5),
+    "a huge width": changed(hidden_size=10**400),
+    "an endless width": '{"model_type": "bert", "hidden_size": 1e999}',
+    "no number": '{"model_type": "bert", "hidden_size": NaN}',
+    "more digits than Python reads": '{"model_type": "bert", "hidden_size": ' + "9" * 5_000 + "}",
+    "layers in words": changed(num_hidden_layers="12"),
+    "huge layers": changed(num_hidden_layers=10**30),
+    "places in words": changed(max_position_embeddings="many"),
+    "negative places": changed(max_position_embeddings=-5),
+    "no places": changed(max_position_embeddings=1),
+    "no place behind the padding": changed(model_type="roberta", pad_token_id=90),
+    "padding in words": changed(model_type="roberta", pad_token_id="<pad>"),
+    "architectures that are a number": changed(architectures=5),
+    "architectures that are an object": changed(architectures={"a": 1}),
+    "architectures without end": changed(architectures=["x"] * 1_000),
+}
+
+
+def lists(root: Path) -> list[str]:
+    return [card.id for card in registry.all_models() if card.id.startswith("local:")]
+
+
+def is_damaged(name: str) -> str:
+    card = local_model(f"local:{name}")
+    assert card is not None
+    assert card.tasks == ()
+    assert not is_here(card)
+    with pytest.raises(TextmillError) as caught:
+        registry.get(card.id)
+    assert caught.value.code == "model_broken"
+    assert card.damaged in caught.value.message
+    return card.damaged
+
+
+@pytest.mark.parametrize("config", ODD.values(), ids=ODD)
+def test_an_odd_config_harms_its_own_folder_alone(root: Path, config: str | bytes) -> None:
+    add(root / "odd", config)
+    assert lists(root) == ["local:good", "local:odd"]
+    assert registry.get("local:good").dimensions == 8
+    assert registry.default_model("classify").id == "minilm-l6-v2"
+    assert is_damaged("odd").startswith("config.json")
+
+
+def test_values_that_a_model_may_have_pass(root: Path) -> None:
+    """The control."""
+    for name, values in {
+        "nulls": {"pad_token_id": None, "architectures": None, "hidden_size": None},
+        "whole": {"hidden_size": 8.0},
+        "aside": {"pad_token_id": -1, "custom": {"deep": [[[1]]]}},
+        "roberta": {"model_type": "roberta", "pad_token_id": 1},
+    }.items():
+        add(root / name, changed(**values))
+        assert registry.get(f"local:{name}").tasks == ("classify", "embed"), name
+    assert registry.get("local:roberta").max_tokens == 62
+
+
+def test_a_config_that_is_no_file_is_not_waited_for(root: Path) -> None:
+    for name, make in {
+        "pipe": os.mkfifo,
+        "zero": lambda path: path.symlink_to("/dev/zero"),
+        "folder": Path.mkdir,
+    }.items():
+        (root / name).mkdir()
+        make(root / name / "config.json")
+        assert "is no file" in is_damaged(name)
+
+
+def test_a_config_of_gigabytes_is_not_read(root: Path) -> None:
+    add(root / "large", json.dumps(PLAIN))
+    os.truncate(root / "large" / "config.json", 3 << 30)
+    assert "larger than" in is_damaged("large")
+
+
+@pytest.mark.parametrize(
+    "beside", ["[]", "5", "{", '{"model_max_length": "x"}', '{"model_max_length": [1]}', '{"model_max_length": -1}', "[" * 99_999]
+)
+def test_an_odd_file_beside_the_config_sets_no_limit(root: Path, beside: str) -> None:
+    add(root / "odd", json.dumps(PLAIN))
+    for name in ("tokenizer_config.json", "sentence_bert_config.json"):
+        (root / "odd" / name).write_text(beside)
+    assert registry.get("local:odd").max_tokens == 64
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o1777])
+def test_a_folder_that_others_may_write_is_damaged(root: Path, mode: int) -> None:
+    add(root / "open", json.dumps(PLAIN))
+    (root / "open").chmod(mode)
+    assert "may be written by others" in is_damaged("open")
+    assert lists(root) == ["local:good", "local:open"]
+
+
+def test_so_is_one_whose_weights_or_whose_folders_above_others_may_write(root: Path) -> None:
+    add(root / "open", json.dumps(PLAIN))
+    weights = root / "open" / "model.safetensors"
+    weights.touch(mode=0o600)
+    weights.chmod(0o666)
+    assert str(weights) in is_damaged("open")
+    weights.chmod(0o644)
+    card = registry.get("local:good")
+    root.chmod(0o777)
+    with pytest.raises(TextmillError, match="may be written by others"):
+        ensure(card, root)
+    root.chmod(0o1777)
+    assert ensure(card, root) == root / "good"
+
+
+def test_what_is_mended_is_used_again(root: Path) -> None:
+    add(root / "odd", "{")
+    is_damaged("odd")
+    (root / "odd" / "config.json").write_text(json.dumps(PLAIN))
+    assert registry.get("local:odd").damaged == ""
