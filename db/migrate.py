@@ -35,12 +35,34 @@ _QUIET: Final = {
     "log_error_verbosity": "terse",  # leaves out DETAIL, where "Failing row contains" stands
 }
 
+# Large objects and messages in the log are no tables: no policy and no sealing is about them. Advisory locks stop whoever takes them, too.
+_FOR_NOBODY: Final = """
+DO $$
+DECLARE
+    function regprocedure;
+BEGIN
+    FOR function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace
+            AND p.proname ~ '^(lo_.*|loread|lowrite|pg_logical_emit_message|pg_(try_)?advisory_.*)$' LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', function);
+    END LOOP;
+END
+$$
+"""
+# Who takes which: jobs, names and claims one at a time; the lead of the dispatchers; one migration.
+_LOCKS: Final = {
+    "pg_advisory_xact_lock": (Role.OWNER, Role.API, Role.WORKER, Role.DISPATCHER),
+    "pg_advisory_xact_lock_shared": (Role.API,),
+    "pg_try_advisory_lock": (Role.DISPATCHER,),
+}
+_OTHERS_LOG_IN: Final = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolcanlogin AND NOT rolsuper AND rolname <> ALL (%s))"
+
 
 def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DATABASE) -> None:
     """Makes the login roles and the database, or brings them to this state. Idempotent; needs a superuser. Raises SettingsError where the
     server cannot be the store's.
 
-    The roles are no superusers, bypass no row-level security, create nothing, and are members of none of each other.
+    The roles are no superusers, bypass no row-level security, create nothing, are members of none of each other, and keep nothing outside
+    of tables. Where the server is ours alone they get into no other database.
     """
     with psycopg.connect(dsn(superuser_url), autocommit=True) as conn:
         ensure_fit(conn)
@@ -64,11 +86,30 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
                 )
             )
         grant_database(conn, database)
+        _close_other_databases(conn, database)
     with psycopg.connect(dsn(superuser_url.set(database=database)), autocommit=True) as conn:
         conn.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         conn.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(Role.OWNER.login)))
         for role in Role:
             conn.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(sql.Identifier(role.login)))
+        _close_functions(conn)
+
+
+def _close_functions(conn: psycopg.Connection[Any]) -> None:
+    """Functions that Postgres gives to everybody and that leave something behind past all tables and policies: only a superuser can take
+    them away, and in each database anew."""
+    conn.execute(_FOR_NOBODY)
+    for function, roles in _LOCKS.items():
+        logins = sql.SQL(", ").join(sql.Identifier(role.login) for role in roles)
+        conn.execute(sql.SQL("GRANT EXECUTE ON FUNCTION pg_catalog.{}(bigint) TO {}").format(sql.Identifier(function), logins))
+
+
+def _close_other_databases(conn: psycopg.Connection[Any], database: str) -> None:
+    """Where nobody but us and superusers logs in to this server, our login roles get into no database but ours."""
+    if conn.execute(_OTHERS_LOG_IN, [[role.login for role in Role]]).fetchone() != (False,):
+        return
+    for (name,) in conn.execute("SELECT datname FROM pg_database WHERE datname <> %s", (database,)).fetchall():
+        conn.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
 def grant_database(conn: psycopg.Connection[Any], database: str) -> None:

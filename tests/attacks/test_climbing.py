@@ -13,6 +13,7 @@ from psycopg.errors import InsufficientPrivilege
 from db.actors import Actor
 from db.connect import Store
 from db.settings import Role, StoreSettings
+from tests.conftest import Server
 from tests.db.conftest import AsSuperuser, as_superuser  # noqa: F401
 from tests.db.flow import Flow
 from tests.looking import on_record
@@ -44,6 +45,20 @@ WAYS_UP = [
     "SELECT pg_read_file('postgresql.conf')",
     "SELECT pg_ls_dir('.')",
     "SELECT lo_import('/etc/passwd')",
+    "SELECT lo_create(0)",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_from_bytea(0, 'content')",
+    "SELECT lo_put(1, 0, 'content')",
+    "SELECT loread(0, 1)",
+    "SELECT pg_logical_emit_message(false, 'mine', 'content')",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_advisory_lock(1, 2)",
+    "SELECT pg_advisory_lock_shared(1)",
+    "SELECT pg_try_advisory_lock(1, 2)",
+    "SELECT pg_try_advisory_lock_shared(1)",
+    "SELECT pg_try_advisory_xact_lock(1)",
+    "SELECT pg_advisory_xact_lock(1, 2)",
+    "SELECT pg_advisory_unlock_all()",
     "SELECT rolpassword FROM pg_authid",
     "SELECT stavalues1 FROM pg_statistic",
     "SET session_replication_role = replica",
@@ -76,6 +91,43 @@ def passes(conn: psycopg.Connection, statement: str) -> bool:
 def test_a_component_changes_neither_rules_nor_roles_nor_files(settings: StoreSettings, role: Role) -> None:
     with connect(settings, role) as conn:
         assert [way for way in WAYS_UP if passes(conn, way)] == []
+
+
+LOCKS = {
+    "pg_advisory_xact_lock": {Role.API, Role.WORKER, Role.DISPATCHER},
+    "pg_advisory_xact_lock_shared": {Role.API},
+    "pg_try_advisory_lock": {Role.DISPATCHER},
+}
+
+
+@components
+def test_a_component_takes_the_kinds_of_locks_that_its_own_statements_take(settings: StoreSettings, role: Role) -> None:
+    with connect(settings, role) as conn:
+        assert {lock for lock in LOCKS if passes(conn, f"SELECT {lock}(1)")} == {lock for lock, takers in LOCKS.items() if role in takers}
+
+
+def test_the_ways_past_tables_are_there_where_nobody_took_them_away(server: Server) -> None:
+    """The control: a role like ours in a database that was not prepared for it."""
+    server.execute("CREATE ROLE anybody LOGIN PASSWORD 'anybody'")
+    server.execute("CREATE DATABASE unprepared TEMPLATE template0")
+    try:
+        url = server.postgres.superuser_url("unprepared").set(username="anybody", password="anybody")
+        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as conn:
+            assert passes(conn, "SELECT lo_create(0)")
+            assert passes(conn, "SELECT pg_advisory_lock(1)")
+            assert passes(conn, "SELECT pg_logical_emit_message(false, 'mine', 'content')")
+    finally:
+        server.drop_database("unprepared")
+        server.execute("DROP ROLE anybody")
+
+
+@components
+def test_a_component_gets_into_its_own_database_alone(server: Server, settings: StoreSettings, role: Role) -> None:
+    for name in ("postgres", "template1"):
+        url = server.postgres.superuser_url(name).set(username=role.login, password=server.passwords[role])
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(url.render_as_string(hide_password=False))
+    connect(settings, role).close()
 
 
 @components
