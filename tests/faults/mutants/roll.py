@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from tests.faults.mutants import leases, machine_room, outcomes, secrecy, versions
+from tests.faults.mutants import doors, leases, machine_room, outcomes, secrecy, versions
 from tests.faults.mutants.mutant import Mutant
 
-ALL: Final[tuple[Mutant, ...]] = (*leases.MUTANTS, *outcomes.MUTANTS, *secrecy.MUTANTS, *machine_room.MUTANTS, *versions.MUTANTS)
+ALL: Final[tuple[Mutant, ...]] = (
+    *leases.MUTANTS,
+    *outcomes.MUTANTS,
+    *secrecy.MUTANTS,
+    *machine_room.MUTANTS,
+    *versions.MUTANTS,
+    *doors.MUTANTS,
+)
