@@ -13,6 +13,7 @@ from tests.api.conftest import Served
 from tests.api.lines import classify_file
 from tests.api.routes.test_files import error_of
 from tests.api.test_errors import requests_in
+from tests.waiting import wait_until
 
 
 def percent(text: str) -> str:
@@ -25,6 +26,7 @@ def test_a_key_in_an_address_is_refused_on_every_route_and_logged_on_none(api: S
     client = api.http(key="")
     for spelt in (api.key, percent(api.key), quote(percent(api.key)), api.key.replace("_", "%5F")):
         assert error_of(client.get(path.format(spelt)))[:2] == (400, "key_in_url")
+    wait_until(lambda: len(requests_in(log_lines)) == 4, "each request is logged, which follows its answer")
     for key in (api.key, percent(api.key)):
         assert not any(key in line for line in log_lines)
     assert [line["error"] for line in requests_in(log_lines)] == ["key_in_url"] * 4
@@ -38,7 +40,7 @@ def test_a_key_beside_the_address_is_logged_nowhere(api: Served, log_lines: list
     client.get(f"http://user:{key}@{place}/v1/models")
     for name in ("x-api-key", "cookie", "referer", "user-agent", "x-request-id", "proxy-authorization"):
         client.get("/v1/models", headers={name: key})
-    assert len(requests_in(log_lines)) == 8
+    wait_until(lambda: len(requests_in(log_lines)) == 8, "each request is logged, which follows its answer")
     assert not any(key in line for line in log_lines)
 
 
