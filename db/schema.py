@@ -292,7 +292,7 @@ models = Table(  # what a tenant trained: heads over a registry encoder
     Column("model_id", UUID(as_uuid=True), nullable=False),
     Column("kind", Text, nullable=False),  # head
     Column("base", Text, nullable=False),  # registry id of the encoder below it
-    Column("version", Text, nullable=False),  # digest of the weights; the version as people count it is `number`
+    Column("version", Text, nullable=False),  # keyed digest of the weights; the version as people count it is `number`
     Column("name_hmac", LargeBinary, nullable=False),
     Column("card_sealed", LargeBinary, nullable=False),  # {"name", "labels", "examples", "metrics"}
     Column("weights_sealed", LargeBinary, nullable=False),  # a safetensors blob

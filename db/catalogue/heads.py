@@ -20,6 +20,7 @@ from db.queue import shards
 from db.schema import models
 from db.sealing.cells import Sealer
 
+DIGEST_DIGITS: Final = 16  # of the weights' keyed digest: to tell versions apart, by whoever reads their answers
 _READING: Final = Reading(
     HEADS,
     (models.c.model_id, models.c.number, models.c.base, models.c.version, models.c.card_sealed, models.c.created_at),
@@ -29,7 +30,7 @@ _READING: Final = Reading(
 
 @dataclass(frozen=True, slots=True)
 class HeadRecord:
-    """A version of a head, as its owner sees it. ``digest``: of the weights. ``card``: name, labels, number of examples, metrics."""
+    """A version of a head, as its owner sees it. ``digest``: of the weights, keyed: of equal ones of two tenants it differs. ``card``: name, labels, number of examples, metrics."""
 
     model_id: UUID
     name: str
@@ -59,9 +60,7 @@ class StoredHead(NamedTuple):
     digest: str
 
 
-def store_head(
-    store: Store, lease: Lease, *, head_id: UUID, name: str, base: str, digest: str, card: dict[str, Any], weights: bytes
-) -> StoredHead:
+def store_head(store: Store, lease: Lease, *, head_id: UUID, name: str, base: str, card: dict[str, Any], weights: bytes) -> StoredHead:
     """Stores what a training job made, under its lease, as the next version of the name. Stored once: of a training that runs again after
     a commit in doubt the first one stays, for a job may have begun with it. Raises LeaseLost."""
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
@@ -78,6 +77,7 @@ def store_head(
             raise LeaseLost from None
         name_hmac = HEADS.hmac(sealer, name)
         following = next_version(conn, HEADS, lease.tenant_id, name_hmac)
+        digest = sealer.hmac("models.version", weights).hex()[:DIGEST_DIGITS]
         told = {**card, "name": name, "version": following.number}
         conn.execute(
             insert(models).values(

@@ -544,7 +544,7 @@ def readable(scene: Scene, as_superuser: AsSuperuser) -> Scene:
     as_superuser("DELETE FROM models")  # which hold no real ciphertext
     flow, lease = scene.flow, scene.lease
     assert scene.job.head_id is not None
-    store_head(flow.worker, lease, head_id=scene.job.head_id, name="a head", base="b", digest="v", card={"labels": []}, weights=b"w")
+    store_head(flow.worker, lease, head_id=scene.job.head_id, name="a head", base="b", card={"labels": []}, weights=b"w")
     write_results(flow.worker, lease, [WorkRow(2, code="engine_error")], finish=False, model_version="m", metrics=None)
     return scene
 

@@ -6,7 +6,7 @@ Pure numpy: the caller brings the embeddings, this file says which texts to embe
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
 
 import numpy as np
@@ -76,19 +76,28 @@ def softmax(values: Vectors) -> Vectors:
 
 
 class LabelSpace:
-    """Prototypes by (labels, templates) of one model, least recently used out first once they pass `capacity_bytes`.
+    """Prototypes by (tenant, labels, templates) of one model, least recently used out first once they pass `capacity_bytes`.
 
-    Keys are digests, so that a cache of prototypes is not also a list of what tenants call things. Calls that miss the same key at once
-    wait for the first: 5,000 labels in several templates are a minute's work on a small machine.
+    One tenant's are no other's: how fast an answer comes must not tell that somebody else has just these labels. Keys are digests, so
+    that a cache of prototypes is not also a list of what tenants call things. Calls that miss the same key at once wait for the first:
+    5,000 labels in several templates are a minute's work on a small machine.
     """
 
     def __init__(self, capacity_bytes: int = CACHE_BYTES) -> None:
         # One that is larger than the whole is kept, by itself.
-        self._made: LRUCache[bytes, Vectors] = LRUCache(capacity_bytes, getsizeof=lambda made: min(made.nbytes, capacity_bytes))
+        self._made: LRUCache[tuple[Hashable, bytes], Vectors] = LRUCache(
+            capacity_bytes, getsizeof=lambda made: min(made.nbytes, capacity_bytes)
+        )
         self._changed = threading.Condition()
 
-    @cachedmethod(attrgetter("_made"), key=lambda _, labels, templates, embed: _digest(labels, templates), condition=attrgetter("_changed"))
-    def prototypes(self, labels: Sequence[str], templates: Sequence[str], embed: Callable[[list[str]], Vectors]) -> Vectors:
+    @cachedmethod(
+        attrgetter("_made"),
+        key=lambda _, tenant, labels, templates, embed: (tenant, _digest(labels, templates)),
+        condition=attrgetter("_changed"),
+    )
+    def prototypes(
+        self, tenant: Hashable, labels: Sequence[str], templates: Sequence[str], embed: Callable[[list[str]], Vectors]
+    ) -> Vectors:
         """[K, d]. `embed` is called at most once, on this thread; what it raises comes out here and is not kept: the next to ask tries."""
         return prototypes(embed(written(labels, templates)), len(templates))
 

@@ -1,9 +1,8 @@
 """A classification head: multinomial logistic regression over unit embeddings, stored as safetensors, never as a pickle.
 
-Fitting is deterministic: the same embeddings and labels give the same bytes, and so the same version.
+Fitting is deterministic: the same embeddings and labels give the same bytes.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ class TrainedHead:
 
     weights: bytes
     card: dict[str, object]
-    version: str
     left_out: frozenset[str] = frozenset()
 
 
@@ -97,4 +95,4 @@ def fit_head(embeddings: Vectors, labels: Sequence[str]) -> TrainedHead:
         "regularisation_c": REGULARISATION_C,
         "temperature": round(temperature, 6),
     }
-    return TrainedHead(weights, card, hashlib.sha256(weights).hexdigest()[:16], frozenset(counts.keys() - position.keys()))
+    return TrainedHead(weights, card, frozenset(counts.keys() - position.keys()))

@@ -28,9 +28,7 @@ def _train(flow: Flow, actor: Actor, name: str = "news", weights: bytes = b"\x00
 
 def _store(flow: Flow, lease: Lease, name: str = "news", weights: bytes = b"\x00weights") -> StoredHead:
     assert lease.head_id is not None
-    return store_head(
-        flow.worker, lease, head_id=lease.head_id, name=name, base="minilm-l6-v2", digest="v-" + weights.hex(), card=CARD, weights=weights
-    )
+    return store_head(flow.worker, lease, head_id=lease.head_id, name=name, base="minilm-l6-v2", card=CARD, weights=weights)
 
 
 def test_a_trained_head_is_listed_and_loads_under_a_lease(flow: Flow, tenant: Actor) -> None:
@@ -48,6 +46,17 @@ def test_a_trained_head_is_listed_and_loads_under_a_lease(flow: Flow, tenant: Ac
     assert load_head_for_worker(flow.worker, lease, "news", Version(uuid.uuid4(), 1)) is None
     flow.end_leases()
     assert load_head_for_worker(flow.worker, lease, "news", pinned) is None
+
+
+def test_equal_heads_of_two_tenants_show_no_equal_digest(flow: Flow, tenant: Actor) -> None:
+    """It stands beside the sealed weights: one without a key would say who else learned the same."""
+    other = flow.new_tenant()
+    for actor in (tenant, tenant, other):
+        flow.answer(_train(flow, actor, name=f"head {actor is other}"))
+    again, first = head_versions(flow.api, tenant, "head False")
+    (theirs,) = list_heads(flow.api, other)
+    assert again.digest == first.digest != theirs.digest
+    assert not {sha256(b"\x00weights").hexdigest()[: len(each.digest)] for each in (first, theirs)} & {first.digest, theirs.digest}
 
 
 def test_one_head_is_found_by_its_name(flow: Flow, tenant: Actor) -> None:
@@ -115,7 +124,7 @@ def test_a_head_is_stored_only_by_the_holder_of_the_job_that_makes_it(flow: Flow
     flow.job(tenant, 3)
     classifier = flow.claim("host:1")
     with pytest.raises(Exception, match="row-level security"):
-        store_head(flow.worker, classifier, head_id=uuid.uuid4(), name="n", base="b", digest="v", card=CARD, weights=b"w")
+        store_head(flow.worker, classifier, head_id=uuid.uuid4(), name="n", base="b", card=CARD, weights=b"w")
     flow.job(tenant, 3, task="train")
     zombie = flow.claim("host:2")
     flow.end_leases()

@@ -12,7 +12,7 @@ def test_five_label_names_are_enough_to_sort_the_news(minilm_runtime: Runtime, a
     """On all 2,225 whole articles it is 85.2 %; these are the leads of 200. The bare names reach 78 %."""
     labels = sorted(set(articles.labels))
     encoder = minilm_runtime.encoder("minilm-l6-v2")
-    meant = LabelSpace().prototypes(labels, TEMPLATES, lambda texts: encoder.answer(texts).vectors)
+    meant = LabelSpace().prototypes(None, labels, TEMPLATES, lambda texts: encoder.answer(texts).vectors)
     named = [labels[best] for best in probabilities(article_vectors, meant).argmax(axis=1)]
     assert np.mean([name == label for name, label in zip(named, articles.labels, strict=True)]) >= 0.82
 
@@ -30,14 +30,14 @@ def test_a_quarter_of_the_news_is_near_none_of_labels_that_do_not_fit(
     minilm_runtime: Runtime, article_vectors: Vectors, labels: tuple[str, ...], fits: bool
 ) -> None:
     encoder = minilm_runtime.encoder("minilm-l6-v2")
-    meant = LabelSpace().prototypes(labels, TEMPLATES, lambda texts: encoder.answer(texts).vectors)
+    meant = LabelSpace().prototypes(None, labels, TEMPLATES, lambda texts: encoder.answer(texts).vectors)
     assert (unlike(logits(article_vectors, meant)) / len(article_vectors) < 0.25) == fits
 
 
 def test_the_text_of_the_page_is_near_none_of_its_labels(minilm_runtime: Runtime) -> None:
     """Its score is 0.9: a score compares the labels with each other."""
     encoder = minilm_runtime.encoder("minilm-l6-v2")
-    meant = LabelSpace().prototypes(["refund", "login", "delivery"], TEMPLATES, lambda texts: encoder.answer(texts).vectors)
+    meant = LabelSpace().prototypes(None, ["refund", "login", "delivery"], TEMPLATES, lambda texts: encoder.answer(texts).vectors)
     vectors = encoder.answer(["The striker scored twice in the second half."]).vectors
     assert unlike(logits(vectors, meant)) == 1
     assert probabilities(vectors, meant).max() < 1

@@ -42,7 +42,7 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         if group.head.base != group.model:
             raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
         version = f"{version}+head@{group.head.version}:{group.head.digest[:12]}"
-        head = _loaded_head(group.head.digest, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
+        head = _loaded_head(group.head.model_id, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
         asked: list[Asked] = [(good, head.labels, head.logits, None, False)]
     elif encoder.engine.labels:
         asked = [(good, encoder.engine.labels, _as_they_are, None, False)]
@@ -85,7 +85,7 @@ def logits_of(encoder: Encoder, labels: Sequence[str], templates: Sequence[str],
             raise TextmillError("A label could not be embedded.", code=next(iter(described.failed.values())))
         return described.vectors
 
-    return partial(zero_shot.logits, label_prototypes=encoder.labels.prototypes(labels, templates, embed))
+    return partial(zero_shot.logits, label_prototypes=encoder.labels.prototypes(ticket.tenant, labels, templates, embed))
 
 
 class Form:
@@ -143,5 +143,6 @@ def _escaped(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _loaded_head(version: str, weights: bytes, labels: tuple[str, ...]) -> LoadedHead:
+def _loaded_head(_model_id: UUID, weights: bytes, labels: tuple[str, ...]) -> LoadedHead:
+    """By its id, too, which is one tenant's: equal heads of two are loaded twice."""
     return load_head(weights, {"labels": list(labels)})

@@ -65,7 +65,6 @@ def _store(work: Work, base: str, trained: TrainedHead) -> heads.StoredHead:
         head_id=work.lease.head_id,
         name=_name(work),
         base=base,
-        digest=trained.version,
         card=trained.card,
         weights=trained.weights,
     )

@@ -66,12 +66,26 @@ def test_prototypes_are_made_once_for_the_same_labels_and_templates() -> None:
         asked.append(texts)
         return embed(texts)
 
-    first = space.prototypes(["a", "b"], ["{}"], counting)
-    assert space.prototypes(("a", "b"), ("{}",), counting) is first
+    first = space.prototypes("one", ["a", "b"], ["{}"], counting)
+    assert space.prototypes("one", ("a", "b"), ("{}",), counting) is first
     assert len(asked) == 1
     for labels, templates in ((["ab"], ["{}"]), (["a", "b"], ["{}."]), (["b", "a"], ["{}"]), (["a"], ["b", "{}"])):
-        space.prototypes(labels, templates, counting)
+        space.prototypes("one", labels, templates, counting)
     assert len(asked) == 5, "lists that only look alike when they are joined are told apart"
+
+
+def test_a_tenants_labels_are_made_anew_though_another_has_the_same() -> None:
+    """Else how fast they are made would tell that somebody has them."""
+    space = LabelSpace()
+    asked: list[str] = []
+
+    def counting(texts: list[str]) -> Vectors:
+        asked.extend(texts)
+        return embed(texts)
+
+    for tenant in ("one", "another", "one", "another"):
+        space.prototypes(tenant, ["a", "b"], ["{}"], counting)
+    assert asked == ["a", "b", "a", "b"], "once a tenant, and no more"
 
 
 def test_the_cache_forgets_what_was_used_longest_ago() -> None:
@@ -83,7 +97,7 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
         return embed(texts)
 
     for label in ("a", "b", "a", "c", "a", "b"):
-        space.prototypes([label], ["{}"], counting)
+        space.prototypes("one", [label], ["{}"], counting)
     assert asked == ["a", "b", "c", "b"]
 
 
@@ -96,7 +110,7 @@ def test_labels_that_alone_are_larger_than_the_cache_are_kept_until_others_come(
         return embed(texts)
 
     for labels in (["a", "b"], ["a", "b"], ["c"], ["a", "b"]):
-        space.prototypes(labels, ["{}"], counting)
+        space.prototypes("one", labels, ["{}"], counting)
     assert asked == ["a", "b", "c", "a", "b"]
 
 
@@ -112,7 +126,7 @@ def test_calls_that_want_the_same_labels_at_once_wait_for_the_first() -> None:
         return embed(texts)
 
     with ThreadPoolExecutor(4) as threads:
-        futures = [threads.submit(space.prototypes, ["a", "b"], ["{}"], slow) for _ in range(4)]
+        futures = [threads.submit(space.prototypes, "one", ["a", "b"], ["{}"], slow) for _ in range(4)]
         assert entered.wait(20)
         let_go.set()
         assert len({future.result(20).tobytes() for future in futures}) == 1
@@ -129,9 +143,9 @@ def test_when_the_first_of_them_fails_the_next_one_tries() -> None:
         raise InterruptedError
 
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(space.prototypes, ["a"], ["{}"], fails)
+        first = threads.submit(space.prototypes, "one", ["a"], ["{}"], fails)
         assert entered.wait(20)
-        second = threads.submit(space.prototypes, ["a"], ["{}"], embed)
+        second = threads.submit(space.prototypes, "one", ["a"], ["{}"], embed)
         let_go.set()
         with pytest.raises(InterruptedError):
             first.result(20)
