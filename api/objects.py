@@ -14,7 +14,8 @@ from fastapi import Response
 
 from api.errors import Refused
 from api.job_warnings import warnings_of
-from api.wire import Batch, BatchFault, BatchFaults, Extras, FileInfo, RowCounts, Usage, WaitingFor
+from api.wire import Batch, BatchFault, BatchFaults, Extras, Fault, FileInfo, RowCounts, Usage, WaitingFor
+from db.audit.damage import DAMAGED
 from db.catalogue.deleting import Deleted
 from db.errors import NotFound
 from db.failures import describe
@@ -36,6 +37,7 @@ _BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
 _PREFIX_DIGITS: Final = f"([0-9a-f]{{{LEAST_DIGITS},32}})"
 _BATCH_PREFIX: Final = re.compile(f"(?:batch_)?{_PREFIX_DIGITS}")
 _LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{4})?")
+_PREFIXES: Final = {"file": "file-", "job": "batch_", "api_key": "key_"}
 _LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
 
 
@@ -111,6 +113,11 @@ def batch_id(id: UUID) -> str:
     return f"batch_{id.hex}"
 
 
+def public_id(kind: str | None, id: UUID) -> str:
+    """Of an object of the record: as its own routes call it, where they do."""
+    return f"{_PREFIXES.get(kind or '', '')}{id.hex}"
+
+
 def seconds(at: datetime | None) -> int | None:
     return None if at is None else int(at.timestamp())
 
@@ -120,14 +127,21 @@ def to_json(told: msgspec.Struct) -> Json:
     return made
 
 
+def damage(is_there: bool) -> Fault | None:
+    """What is said beside something of which a sealed value does not open."""
+    return Fault(DAMAGED, describe(DAMAGED).message) if is_there else None
+
+
 def file_object(file: FileRecord) -> Json:
-    """``bytes`` is the size of what was uploaded; its content comes back row by row as JSON lines, in ``content_bytes``."""
+    """``bytes`` is the size of what was uploaded; its content comes back row by row as JSON lines, in ``content_bytes``. A file name is
+    never absent: where it cannot be told, its place says why, or holds the id."""
+    damaged = damage(file.damaged)
     told = FileInfo(
         id=file_id(file.file_id),
         bytes=file.size_bytes,
         created_at=int(file.created_at.timestamp()),
         expires_at=seconds(file.expires_at),
-        filename=file.name,
+        filename=file.name or (file_id(file.file_id) if damaged is None else damaged.code),
         purpose=file.purpose,
         status={"uploading": "uploaded"}.get(file.state, file.state),
         textmill={
@@ -135,6 +149,7 @@ def file_object(file: FileRecord) -> Json:
             "defective_rows": file.defect_count,
             **({} if file.content_bytes is None else {"content_bytes": file.content_bytes}),
             **({"doubled_ids": file.doubled_ids} if file.doubled_ids else {}),
+            **({} if damaged is None else {"error": damaged}),
         },
     )
     return to_json(told)
@@ -224,6 +239,7 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
             readable_rows=job.rows_in_order,
             input_filename=job.file_name,
             warnings=warnings_of(job.metrics, job.completed_count),
+            error=damage(job.damaged),
         ),
     )
     return to_json(told)

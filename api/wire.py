@@ -38,6 +38,13 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int = 0
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with a thing that is shown all the same."""
+
+    code: str
+    message: str
+
+
 class WaitingFor(msgspec.Struct, frozen=True):
     """What keeps a job's rows from being worked on."""
 
@@ -57,7 +64,7 @@ class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
     running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:
     sums over the job, see :mod:`workers.shard.chunks`. ``input_filename``: while the input file is there. ``rows_per_second``:
-    over the run so far. ``run_seconds``: since it began to run, until now or its last row."""
+    over the run so far. ``run_seconds``: since it began to run, until now or its last row. ``error``: metadata or file name do not open."""
 
     task: str | None = None
     output_file_id: str | None = None
@@ -75,6 +82,7 @@ class Extras(msgspec.Struct, frozen=True):
     readable_rows: int | None = None
     input_filename: str | None = None
     warnings: list[JobWarning] = []
+    error: Fault | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -135,7 +143,7 @@ class FileInfo(msgspec.Struct, frozen=True):
     object: str = "file"
     expires_at: int | None = None
     status_details: str | None = None
-    textmill: dict[str, int | bool] = {}
+    textmill: dict[str, int | bool | Fault] = {}
 
 
 class LabelMetrics(msgspec.Struct, frozen=True):
@@ -171,19 +179,21 @@ class HeadMetrics(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Of a head or a label set: ``version`` is its number, ``id`` what it is called."""
+    """Of a head or a label set: ``version`` is its number, ``id`` what it is called. ``error``: it does not open."""
 
     id: str
     version: int
     created_at: int
+    error: Fault | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
     """A version of a trained head. ``examples``: how many of each label; ``left_out``: of labels with too few, which it does not know.
-    ``digest``: of its weights. ``versions``: all that are there, the newest first, of a head that was asked for by itself."""
+    ``digest``: of its weights. ``versions``: all that are there, the newest first, of a head that was asked for by itself. ``error``: what
+    it says of itself does not open."""
 
     id: str
-    name: str
+    name: str | None
     version: int
     base: str
     digest: str
@@ -194,6 +204,7 @@ class Head(msgspec.Struct, frozen=True):
     left_out: dict[str, int] = {}
     metrics: HeadMetrics | None = None
     versions: list[Version] | None = None
+    error: Fault | None = None
 
 
 class ShardLine(msgspec.Struct, frozen=True):

@@ -17,6 +17,11 @@ class Actor:
     request_id: str | None = None
     origin: str | None = None
 
+    @property
+    def may_read(self) -> bool:
+        """Whether what tenants wrote is opened for it: bodies and answers, and names, metadata and labels as well."""
+        return "read" in self.scopes
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

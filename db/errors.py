@@ -105,7 +105,7 @@ class LeadLost(StoreError):
 class SealError(StoreError):
     """A sealed value does not open. The message is constant: it must not tell an attacker which check failed."""
 
-    default_code = "seal_broken"
+    default_code = "sealed_value_damaged"
 
     def __init__(self) -> None:
         super().__init__("A sealed value could not be opened: it was altered, moved, or sealed under another key.")

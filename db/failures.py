@@ -76,7 +76,12 @@ _TABLE: Final = (
     Failure("crashed_worker", 500, "The worker's process died each time it met this row."),
     Failure("engine_error", 500, "The model failed on this row."),
     Failure("model_broken", 500, "The model's files cannot be used: `textmill doctor` on the worker's machine says why."),
-    Failure("seal_broken", 500, "The stored text could not be opened: it was altered or moved."),
+    Failure(
+        "sealed_value_damaged",
+        500,
+        "What is stored of this cannot be opened: it was altered or moved in the database. Restore it from a backup, or send it again.",
+    ),
+    Failure("seal_broken", 500, "The stored text could not be opened: it was altered or moved."),  # as it was stored until 0.1.0
     Failure("key_destroyed", 410, "The key of this data was destroyed."),
     # the job ended before the row
     Failure("batch_cancelled", 409, "The batch was cancelled before this row ran."),

@@ -8,7 +8,6 @@ look-ups. Everything else is readable by whoever gets the database, so it holds 
 """
 
 from sqlalchemy import (
-    ARRAY,
     REAL,
     BigInteger,
     Boolean,
@@ -27,7 +26,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB, UUID
 
 metadata = MetaData()
 
@@ -364,6 +363,7 @@ audit_events = Table(  # append only
         postgresql_where="outcome = 'allowed' AND action IN ('file.delete', 'file.expire')",  # all that is asked: no row is looked at
     ),
     Index("audit_events_by_job", "tenant_id", "job_id", "at", postgresql_where="job_id IS NOT NULL"),
+    Index("audit_events_damage", "at", postgresql_where="action = 'value.damaged'"),
 )
 
 audit_digests = Table(  # what an event's read brought out: appended after the SELECT, in the same transaction
@@ -371,9 +371,13 @@ audit_digests = Table(  # what an event's read brought out: appended after the S
     metadata,
     _tenant(),
     Column("event_id", UUID(as_uuid=True), nullable=False),
-    Column("row_count", Integer, nullable=False),
+    Column("row_count", Integer, nullable=False),  # rows, or objects of a list; until 0.1.0, where value_count is NULL, ciphertexts
     Column("digest", LargeBinary, nullable=False),  # SHA-256 over the ciphertexts in order
+    Column("value_count", Integer),  # ciphertexts
+    Column("came_to_idx", Integer),  # behind the last row that came out
+    Column("object_ids", ARRAY(UUID(as_uuid=True))),  # of a list, and of what is asked for by its name
     PrimaryKeyConstraint("tenant_id", "event_id"),
+    Index("audit_digests_objects", "object_ids", postgresql_using="gin", postgresql_where="object_ids IS NOT NULL"),
 )
 
 audit_unsealed = Table(  # events the Merkle sealer has not taken yet

@@ -34,9 +34,15 @@ class Needs:
             actor = await anyio.to_thread.run_sync(_authenticate, front, presented, request_id, origin, limiter=front.store_calls)
         actor = replace(actor, request_id=request_id, origin=origin)
         if actor.scopes.isdisjoint(self.scopes):
-            await anyio.to_thread.run_sync(record_denied, front.store, actor, "scope.missing", limiter=front.store_calls)
-            raise Denied(f"This key lacks the scope it takes here: {' or '.join(self.scopes)}.", code="missing_scope", status=403)
+            await anyio.to_thread.run_sync(refuse_without, front, actor, *self.scopes, limiter=front.store_calls)
         return actor
+
+
+def refuse_without(front: Front, actor: Actor, *scopes: str) -> None:
+    """Raises Denied, on record, where the actor's key holds none of ``scopes``. Waits for the store."""
+    if actor.scopes.isdisjoint(scopes):
+        record_denied(front.store, actor, "scope.missing")
+        raise Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
 
 
 def _presented(request: Request) -> str:
@@ -55,7 +61,9 @@ def _authenticate(front: Front, presented: str, request_id: str, origin: str | N
 
 Submitter = Annotated[Actor, Depends(Needs("submit"))]
 Reader = Annotated[Actor, Depends(Needs("read"))]
-Watcher = Annotated[Actor, Depends(Needs("submit", "read"))]  # sees what there is and how far it is, not what is in it
+Watcher = Annotated[
+    Actor, Depends(Needs("submit", "read"))
+]  # sees what there is and how far it is; what its owner wrote into it, names too, takes `read`
 Manager = Annotated[Actor, Depends(Needs("manage"))]
 Auditor = Annotated[Actor, Depends(Needs("audit"))]
 Administrator = Annotated[Actor, Depends(Needs("admin"))]

@@ -14,8 +14,9 @@ from api.endpoints import TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
 from db.actors import Actor
-from db.catalogue.heads import find_head
-from db.catalogue.label_sets import find_label_set
+from db.audit.damage import DAMAGED
+from db.catalogue.heads import HeadRecord, find_head
+from db.catalogue.label_sets import LabelSetRecord, find_label_set
 from db.catalogue.names import names_for_job
 from db.connect import Store
 from db.errors import TextmillError
@@ -98,8 +99,11 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         raise _refused_defaults(code)
     name = defaults.get("model")
     label_set = defaults.get("label_set")
-    if isinstance(label_set, str) and find_label_set(store, actor, label_set) is None:
-        raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
+    if isinstance(label_set, str):
+        found = find_label_set(store, actor, label_set)
+        if found is None:
+            raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
+        _check_whole(found, "defaults.label_set")
     file_id = _input_file(request.input_file_id)
     return NewJob(
         task=task.name,
@@ -164,6 +168,7 @@ def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param:
         head = find_head(store, actor, name.removeprefix(HEAD_PREFIX))
         if head is None:
             raise Refused("unknown_model", "There is no such head.", param=param)
+        _check_whole(head, param)
         return head.base
     try:
         card = registry.default_model(task.models) if name is None else registry.get(name)
@@ -172,6 +177,11 @@ def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param:
     if task.models not in card.tasks:
         raise Refused("model_task_mismatch", describe("model_task_mismatch").message, param=param)
     return card.id
+
+
+def _check_whole(found: HeadRecord | LabelSetRecord, param: str) -> None:
+    if found.damaged:
+        raise Refused(DAMAGED, describe(DAMAGED).message, status=409, param=param)
 
 
 def _input_file(text: str) -> UUID:

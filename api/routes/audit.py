@@ -7,14 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from api.errors import Refused
-from api.objects import Json, list_object, seconds
+from api.objects import Json, list_object, public_id, seconds
 from api.requests.auth import Auditor
 from api.requests.front import front_of
 from db.audit.reading import AuditEvent, list_events
 
 MAX_LISTED: Final = 1_000
 _PUBLIC_ID: Final = re.compile(r"(?:[a-z]+[-_][oe]?)?([0-9a-f]{32})")
-_PREFIXES: Final = {"file": "file-", "job": "batch_", "api_key": "key_"}
 
 router = APIRouter(prefix="/v1/audit")
 
@@ -50,6 +49,9 @@ def _uuid(text: str | None, param: str) -> UUID | None:
 
 
 def _object(event: AuditEvent) -> Json:
+    """``object_id``: of what was asked for by its name, too, which the event did not know yet."""
+    named = event.object_ids or []
+    object_id = named[0] if event.object_id is None and event.object_kind is not None and len(named) == 1 else event.object_id
     return {
         "id": f"audit_{event.event_id.hex}",
         "object": "audit.event",
@@ -61,7 +63,8 @@ def _object(event: AuditEvent) -> Json:
         "action": event.action,
         "outcome": event.outcome,
         "object_kind": event.object_kind,
-        "object_id": None if event.object_id is None else f"{_PREFIXES.get(event.object_kind or '', '')}{event.object_id.hex}",
+        "object_id": None if object_id is None else public_id(event.object_kind, object_id),
+        "object_ids": None if event.object_ids is None else [id.hex for id in event.object_ids],
         "first_idx": event.first_idx,
         "end_idx": event.end_idx,
         "batch_id": None if event.job_id is None else f"batch_{event.job_id.hex}",
@@ -69,6 +72,7 @@ def _object(event: AuditEvent) -> Json:
         "origin": None if event.origin is None else str(event.origin),
         "model_version": event.model_version,
         "row_count": event.row_count,
+        "value_count": event.value_count,
         "digest": None if event.digest is None else event.digest.hex(),
     }
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from api.objects import Json, batch_object, deleted_versions, list_object, to_json
-from api.requests.auth import Manager, Submitter, Watcher
+from api.objects import Json, batch_object, damage, deleted_versions, list_object, to_json
+from api.requests.auth import Manager, Reader, Submitter
 from api.requests.batch_requests import HeadRequest, head_job
 from api.requests.front import front_of
 from api.requests.json_body import json_of
@@ -14,7 +14,7 @@ from api.routes.batches import create_once, idempotency_key_of
 from api.wire import Head, Version
 from db.catalogue.heads import HeadRecord, delete_head, find_head, head_versions, list_heads
 from db.errors import NotFound
-from db.jobs.versions import address_of
+from db.jobs.versions import address_of, name_of
 from workers.tasks.task import HEAD_PREFIX
 
 router = APIRouter(prefix="/v1/heads")
@@ -30,19 +30,19 @@ def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depen
 
 
 @router.get("")
-def index(request: Request, actor: Watcher) -> Json:
+def index(request: Request, actor: Reader) -> Json:
     """All heads, with how well they did: of each the newest version."""
     return list_object([head_object(head) for head in list_heads(front_of(request).store, actor)], has_more=False)
 
 
 @router.get("/{name}")
-def show(request: Request, actor: Watcher, name: str) -> Json:
+def show(request: Request, actor: Reader, name: str) -> Json:
     """One head, as it is now or as `NAME@2` says, and its versions."""
-    store = front_of(request).store
-    head = find_head(store, actor, name.removeprefix(HEAD_PREFIX))
+    store, address = front_of(request).store, name.removeprefix(HEAD_PREFIX)
+    head = find_head(store, actor, address)
     if head is None:
         raise NotFound("There is no head of this name.")
-    return head_object(head, head_versions(store, actor, head.name))
+    return head_object(head, head_versions(store, actor, name_of(address)))
 
 
 @router.delete("/{name}")
@@ -55,7 +55,7 @@ def delete(request: Request, actor: Manager, name: str) -> Json:
 def head_object(head: HeadRecord, versions: Sequence[HeadRecord] | None = None) -> Json:
     """``versions``: all of them, where they were asked about."""
     told = Head(
-        id=f"{HEAD_PREFIX}{head.name}",
+        id=f"{HEAD_PREFIX}{head.name or head.model_id.hex}",
         name=head.name,
         base=head.base,
         version=head.version,
@@ -66,10 +66,11 @@ def head_object(head: HeadRecord, versions: Sequence[HeadRecord] | None = None) 
         left_out=head.card.get("left_out", {}),
         metrics=head.card.get("metrics"),
         versions=None if versions is None else [_version(one) for one in versions],
+        error=damage(head.damaged),
     )
     return to_json(told)
 
 
 def _version(head: HeadRecord) -> Version:
-    address = f"{HEAD_PREFIX}{address_of(head.name, head.version)}"
-    return Version(id=address, version=head.version, created_at=int(head.created_at.timestamp()))
+    address = f"{HEAD_PREFIX}{address_of(head.name or '', head.version)}"
+    return Version(id=address, version=head.version, created_at=int(head.created_at.timestamp()), error=damage(head.damaged))

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from msgspec import Meta
 
 from api.errors import Refused
-from api.objects import Json, deleted_object, list_object, seconds
+from api.objects import Json, damage, deleted_object, list_object, seconds
 from api.requests.auth import Administrator
 from api.requests.front import front_of
 from api.requests.json_body import json_of
@@ -81,4 +81,5 @@ def _object(key: ApiKeyRecord) -> Json:
         "expires_at": seconds(key.expires_at),
         "revoked_at": seconds(key.revoked_at),
         "damaged": key.damaged,
+        "error": msgspec.to_builtins(damage(key.damaged or key.name is None)),
     }

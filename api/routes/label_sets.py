@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Request
 from msgspec import Meta
 
 from api.errors import Refused
-from api.objects import Json, deleted_versions, list_object, seconds, to_json
-from api.requests.auth import Manager, Watcher
+from api.objects import Json, damage, deleted_versions, list_object, seconds, to_json
+from api.requests.auth import Manager, Reader
 from api.requests.batch_requests import check_name
 from api.requests.front import front_of
 from api.requests.json_body import json_of
@@ -16,7 +16,7 @@ from api.wire import Version
 from db.catalogue.label_sets import LabelSetRecord, delete_label_set, find_label_set, label_set_versions, list_label_sets, put_label_set
 from db.errors import NotFound
 from db.failures import describe, parts_of
-from db.jobs.versions import address_of
+from db.jobs.versions import address_of, name_of
 from workers.tasks import classify
 from workers.tasks.reading import check_defaults
 
@@ -42,19 +42,19 @@ def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetReq
 
 
 @router.get("")
-def index(request: Request, actor: Watcher) -> Json:
+def index(request: Request, actor: Reader) -> Json:
     """All label sets, with their labels: of each the newest version."""
     return list_object([_object(found) for found in list_label_sets(front_of(request).store, actor)], has_more=False)
 
 
 @router.get("/{name}")
-def show(request: Request, actor: Watcher, name: str) -> Json:
+def show(request: Request, actor: Reader, name: str) -> Json:
     """One label set, as it is now or as `NAME@2` says, and its versions."""
     store = front_of(request).store
     found = find_label_set(store, actor, name)
     if found is None:
         raise NotFound("There is no label set of this name.")
-    return {**_object(found), "versions": [_version(one) for one in label_set_versions(store, actor, found.name)]}
+    return {**_object(found), "versions": [_version(one) for one in label_set_versions(store, actor, name_of(name))]}
 
 
 @router.delete("/{name}")
@@ -64,17 +64,19 @@ def delete(request: Request, actor: Manager, name: str) -> Json:
 
 
 def _version(found: LabelSetRecord) -> Json:
-    told = Version(id=address_of(found.name, found.version), version=found.version, created_at=int(found.created_at.timestamp()))
+    address, created_at = address_of(found.name or "", found.version), int(found.created_at.timestamp())
+    told = Version(id=address, version=found.version, created_at=created_at, error=damage(found.damaged))
     return {**to_json(told), "labels": found.labels, "templates": found.templates}
 
 
 def _object(found: LabelSetRecord) -> Json:
     return {
-        "id": found.name,
+        "id": found.name or found.label_set_id.hex,
         "object": "label_set",
         "name": found.name,
         "version": found.version,
         "labels": found.labels,
         "templates": found.templates,
         "created_at": seconds(found.created_at),
+        "error": msgspec.to_builtins(damage(found.damaged)),
     }

@@ -1,9 +1,10 @@
 """``/v1/models``: what a request may name as its model; the registry's, and the tenant's own heads."""
 
+import msgspec
 from fastapi import APIRouter, Request
 
-from api.objects import Json, list_object, seconds
-from api.requests.auth import Watcher
+from api.objects import Json, damage, list_object, seconds
+from api.requests.auth import Watcher, refuse_without
 from api.requests.front import front_of
 from db.catalogue.heads import HeadRecord, find_head, list_heads
 from db.errors import NotFound
@@ -16,15 +17,16 @@ router = APIRouter(prefix="/v1/models")
 
 @router.get("")
 def index(request: Request, actor: Watcher) -> Json:
-    """What a request may name as its model: the registry's, your heads, and the operator's own folders."""
-    heads = list_heads(front_of(request).store, actor)
+    """What a request may name as its model: the registry's, the operator's own folders, and, for keys that may `read`, your heads."""
+    heads = list_heads(front_of(request).store, actor) if actor.may_read else []
     return list_object([*map(_registry_model, registry.all_models()), *map(_head_model, heads)], has_more=False)
 
 
 @router.get("/{model_id:path}")
 def show(request: Request, actor: Watcher, model_id: str) -> Json:
-    """One model."""
+    """One model; a head for keys that may `read`."""
     if model_id.startswith(HEAD_PREFIX):
+        refuse_without(front_of(request), actor, "read")
         head = find_head(front_of(request).store, actor, model_id.removeprefix(HEAD_PREFIX))
         if head is not None:
             return _head_model(head)
@@ -53,9 +55,15 @@ def _registry_model(card: ModelCard) -> Json:
 
 def _head_model(head: HeadRecord) -> Json:
     return {
-        "id": f"{HEAD_PREFIX}{head.name}",
+        "id": f"{HEAD_PREFIX}{head.name or head.model_id.hex}",
         "object": "model",
         "created": seconds(head.created_at),
         "owned_by": "tenant",
-        "textmill": {"tasks": ["classify"], "base": head.base, "version": head.version, "digest": head.digest},
+        "textmill": {
+            "tasks": ["classify"],
+            "base": head.base,
+            "version": head.version,
+            "digest": head.digest,
+            "error": msgspec.to_builtins(damage(head.damaged)),
+        },
     }

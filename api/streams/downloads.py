@@ -20,6 +20,7 @@ from api import metrics
 from api.objects import line_id
 from api.requests.front import Front
 from db.actors import Actor
+from db.audit.damage import DAMAGED
 from db.connect import Store
 from db.failures import describe, parts_of
 from db.files.rows import NewRow, StoredRow, iter_rows
@@ -79,6 +80,9 @@ def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
 def input_line(row: NewRow | StoredRow) -> bytes:
     """A row of an uploaded file as it is read back."""
     defect, custom_id, body = row.defect, row.custom_id, row.body
+    if isinstance(row, StoredRow) and row.damaged:
+        raw = defect is not None and defect not in LATE_DEFECTS  # no JSON, that could stand in a line
+        return b'{"line":%d,"error":%b,"body":%b}\n' % (row.line, _told(DAMAGED), b"null" if body is None or raw else body)
     if body is None:
         return b'{"line":%d,"error":%b}\n' % (row.line, _told(defect or "invalid_record"))
     if defect is not None and defect not in LATE_DEFECTS:
@@ -105,17 +109,15 @@ def _told(code: str) -> bytes:
 def _result_line(job: bytes, result: ResultLine) -> bytes:
     """The line of an output or error file. ``line`` and ``row`` are ours: where the row begins in the file that was uploaded, and which of
     its rows it is; both from 1, and not the same where a record has line breaks, or blank lines lie between. They name a row without an id:
-    one made up could be another row's."""
+    one made up could be another row's. A row whose id does not open keeps its answer, with an error beside it."""
     row = line_id(job, result.idx, result.run)
     custom_id = _encode(result.custom_id)
     if result.payload is not None:
         response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row, result.payload)
-        error = b"null"
+        error = _told(DAMAGED) if result.damaged else b"null"
     else:
-        code = result.code or "engine_error"
-        response, error = (
-            (b"null", _encode({"code": code, "message": describe(code).message})) if code in NEVER_RAN else (_failed(row, code), b"null")
-        )
+        code = DAMAGED if result.damaged else result.code or "engine_error"
+        response, error = (b"null", _told(code)) if code in NEVER_RAN else (_failed(row, code), b"null")
     return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%d,"row":%d}\n' % (
         row,
         custom_id,

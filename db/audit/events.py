@@ -5,7 +5,7 @@ where the Merkle sealer takes it.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 from uuid import UUID, uuid4
 
@@ -38,7 +38,12 @@ KEY_IS_GOOD: Final = """
 _RECORD_OF_KEY: Final = text(
     f"WITH event AS ({_EVENT} WHERE {KEY_IS_GOOD} RETURNING event_id) {_UNSEALED} SELECT :tenant_id, event_id FROM event"  # noqa: S608 -- constants
 )
-_DIGEST: Final = text("INSERT INTO audit_digests (tenant_id, event_id, row_count, digest) VALUES (:tenant, :event, :count, :digest)")
+_DIGEST: Final = text(
+    """
+    INSERT INTO audit_digests (tenant_id, event_id, row_count, came_to_idx, object_ids, value_count, digest)
+    VALUES (:tenant, :event, :rows, :end, CAST(:objects AS uuid[]), :values, :digest)
+    """
+)
 
 
 class About(TypedDict, total=False):
@@ -85,10 +90,26 @@ def record(
     return event_id
 
 
-def record_digest(conn: Connection, tenant_id: UUID, event_id: UUID, ciphertexts: Iterable[bytes]) -> None:
-    """Appends what the read of ``event_id`` brought out: how many ciphertexts, and SHA-256 over them in order."""
+def record_digest(
+    conn: Connection,
+    tenant_id: UUID,
+    event_id: UUID,
+    ciphertexts: Iterable[bytes],
+    *,
+    rows: Sequence[int] | None = None,
+    objects: Sequence[UUID] | None = None,
+) -> None:
+    """Appends what the read of ``event_id`` brought out: how many ciphertexts, and SHA-256 over them in order; of which ``rows``, in order,
+    or of which ``objects``, where the event itself could not name them yet."""
     values = list(ciphertexts)
-    _append(conn, _DIGEST, {"tenant": tenant_id, "event": event_id, "count": len(values), "digest": digest_of(values)})
+    what = {
+        "rows": len(rows or objects or ()),
+        "end": rows[-1] + 1 if rows else None,
+        "objects": None if objects is None else list(objects),
+        "values": len(values),
+        "digest": digest_of(values),
+    }
+    _append(conn, _DIGEST, {"tenant": tenant_id, "event": event_id, **what})
 
 
 def _append(conn: Connection, statement: TextClause, values: dict[str, object]) -> int:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, tuple_
+from sqlalchemy import CompoundSelect, and_, select, tuple_, union
 
 from db.actors import Actor
 from db.audit.acts import record_act
@@ -15,7 +16,8 @@ from db.schema import audit_digests, audit_events
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One entry of the record; ``row_count`` and ``digest`` are there where ciphertext was read."""
+    """One entry of the record; ``row_count``, ``value_count`` and ``digest`` are there where ciphertext was read, and ``object_ids`` where
+    that was a list, or was asked for by a name. ``end_idx``: of a page, where it came to its end."""
 
     event_id: UUID
     at: datetime
@@ -33,7 +35,9 @@ class AuditEvent:
     origin: str | None
     model_version: str | None
     row_count: int | None
+    value_count: int | None
     digest: bytes | None
+    object_ids: list[UUID] | None
 
 
 def list_events(
@@ -42,7 +46,7 @@ def list_events(
     """The tenant's events, newest first; ``after`` is the id of the last one seen. The look itself is recorded."""
     events, digests = audit_events.c, audit_digests.c
     query = (
-        select(audit_events, digests.row_count, digests.digest)
+        select(audit_events, digests.row_count, digests.value_count, digests.digest, digests.object_ids, digests.came_to_idx)
         .outerjoin(audit_digests, and_(digests.tenant_id == events.tenant_id, digests.event_id == events.event_id))
         .where(events.tenant_id == actor.tenant_id)
         .order_by(events.at.desc(), events.event_id.desc())
@@ -51,7 +55,7 @@ def list_events(
     if action is not None:
         query = query.where(events.action == action)
     if object_id is not None:
-        query = query.where(or_(events.object_id == object_id, events.job_id == object_id))
+        query = query.where(events.event_id.in_(_about(actor.tenant_id, object_id)))
     with store.transaction(tenant=actor.tenant_id) as conn:
         if after is not None:
             last = conn.execute(select(events.at).where(events.tenant_id == actor.tenant_id, events.event_id == after)).scalar_one_or_none()
@@ -72,13 +76,25 @@ def list_events(
             object_kind=row.object_kind,
             object_id=row.object_id,
             first_idx=row.first_idx,
-            end_idx=row.end_idx,
+            end_idx=row.came_to_idx if row.end_idx is None else row.end_idx,
             job_id=row.job_id,
             request_id=row.request_id,
             origin=str(row.origin) if row.origin is not None else None,
             model_version=row.model_version,
             row_count=row.row_count,
+            value_count=row.value_count,
             digest=row.digest,
+            object_ids=row.object_ids,
         )
         for row in found
     ]
+
+
+def _about(tenant_id: UUID, object_id: UUID) -> CompoundSelect[Any]:
+    """Events of an object, of a job, and those that showed it in a list: an index each."""
+    events, digests = audit_events.c, audit_digests.c
+    return union(
+        select(events.event_id).where(events.tenant_id == tenant_id, events.object_id == object_id),
+        select(events.event_id).where(events.tenant_id == tenant_id, events.job_id == object_id),
+        select(digests.event_id).where(digests.tenant_id == tenant_id, digests.object_ids.contains([object_id])),
+    )

@@ -12,13 +12,14 @@ from sqlalchemy import insert
 
 from db.actors import Actor, Lease
 from db.audit.acts import record_act
+from db.audit.damage import Opening
 from db.catalogue.deleting import Deleted, delete_versions
-from db.catalogue.reading import Found, Reading, read_for_worker
+from db.catalogue.reading import Found, Reading, open_version, read_for_worker
 from db.connect import Store
 from db.errors import SealError
-from db.jobs.versions import LABEL_SETS, Version, next_version
+from db.jobs.versions import LABEL_SETS, Version, name_of, next_version
 from db.schema import label_sets
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener
 
 _COLUMN: Final = "label_sets.body"
 _READING: Final = Reading(LABEL_SETS, tuple(label_sets.c), label_sets.c.body_sealed)
@@ -26,14 +27,16 @@ _READING: Final = Reading(LABEL_SETS, tuple(label_sets.c), label_sets.c.body_sea
 
 @dataclass(frozen=True, slots=True)
 class LabelSetRecord:
-    """A version of a label set, as its owner sees it."""
+    """A version of a label set, as its owner sees it. ``damaged``: it does not open and has no labels;
+    in a list the name is None."""
 
     label_set_id: UUID
-    name: str
+    name: str | None
     version: int
     labels: list[str]
     templates: list[str] | None
     created_at: datetime
+    damaged: bool = False
 
 
 def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], templates: Sequence[str] | None = None) -> LabelSetRecord:
@@ -64,17 +67,17 @@ def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], 
 
 def list_label_sets(store: Store, actor: Actor) -> list[LabelSetRecord]:
     """The newest version of each of the tenant's sets, the last made first."""
-    return _records(_READING.newest(store, actor))
+    return _records(store, actor, _READING.newest(store, actor))
 
 
 def find_label_set(store: Store, actor: Actor, address: str) -> LabelSetRecord | None:
     """What the address means: the newest of a name, or ``NAME@2``; no other is opened."""
-    return next(iter(_records(_READING.meant(store, actor, address))), None)
+    return next(iter(_records(store, actor, _READING.meant(store, actor, address), name_of(address))), None)
 
 
 def label_set_versions(store: Store, actor: Actor, name: str) -> list[LabelSetRecord]:
     """All versions of the set that are there, the newest first."""
-    return _records(_READING.versions(store, actor, name))
+    return _records(store, actor, _READING.versions(store, actor, name), name)
 
 
 def delete_label_set(store: Store, actor: Actor, address: str) -> Deleted:
@@ -83,28 +86,36 @@ def delete_label_set(store: Store, actor: Actor, address: str) -> Deleted:
 
 
 def get_label_set_for_worker(store: Store, lease: Lease, name: str, pinned: Version | None) -> dict[str, Any] | None:
-    """{"name", "version", "labels", "templates"}: see :func:`db.catalogue.reading.read_for_worker`."""
+    """{"name", "version", "labels", "templates"}: see :func:`db.catalogue.reading.read_for_worker`. Raises SealError where it does not
+    open, which is on record."""
     columns = (label_sets.c.label_set_id, label_sets.c.number)
     found = read_for_worker(store, lease, LABEL_SETS, name, pinned, columns, (label_sets.c.body_sealed,))
-    return None if found is None else _open(*found)
+    if found is None:
+        return None
+    with Opening(store, lease) as opening:
+        body = _open(opening, *found)
+    if body is None:
+        raise SealError
+    return body
 
 
 def _listed(templates: Sequence[str] | None) -> list[str] | None:
     return None if templates is None else list(templates)
 
 
-def _records(found: Found) -> list[LabelSetRecord]:
-    sealer, rows = found
-    bodies = ((row, _open(sealer, row)) for row in rows)
-    return [
-        LabelSetRecord(row.label_set_id, body["name"], body["version"], body["labels"], body["templates"], row.created_at)
-        for row, body in bodies
-    ]
+def _records(store: Store, actor: Actor, found: Found, name: str | None = None) -> list[LabelSetRecord]:
+    """``name``: what they were asked for by, which is all that is known of one that is damaged."""
+    opener, rows = found
+    with Opening(store, actor) as opening:
+        return [_record(row, _open(opening, opener, row), name) for row in rows]
 
 
-def _open(sealer: Sealer, row: Any) -> dict[str, Any]:
-    """Raises SealError where it is not the version that the table says."""
-    body: dict[str, Any] = {"version": 1, **json.loads(sealer.open(_COLUMN, row.label_set_id, row.body_sealed))}
-    if body["version"] != row.number:
-        raise SealError
-    return body
+def _record(row: Any, body: dict[str, Any] | None, name: str | None) -> LabelSetRecord:
+    if body is None:
+        return LabelSetRecord(row.label_set_id, name, row.number, [], None, row.created_at, damaged=True)
+    return LabelSetRecord(row.label_set_id, body["name"], row.number, body["labels"], body["templates"], row.created_at)
+
+
+def _open(opening: Opening, opener: Opener, row: Any) -> dict[str, Any] | None:
+    """None where it does not open, or is not the version that the table says."""
+    return open_version(opening, opener, _COLUMN, row.label_set_id, row.body_sealed, row.number)

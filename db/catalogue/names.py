@@ -18,8 +18,9 @@ def names_for_job(store: Store, actor: Actor, file_id: UUID, of_defaults: Names)
 
 
 def _all_names(store: Store, actor: Actor) -> Names:
-    heads = [_addresses(head.name, head.version) for head in list_heads(store, actor)]
-    label_sets = [_addresses(found.name, found.version) for found in list_label_sets(store, actor)]
+    """But those whose names do not open."""
+    heads = [_addresses(head.name, head.version) for head in list_heads(store, actor) if head.name is not None]
+    label_sets = [_addresses(found.name, found.version) for found in list_label_sets(store, actor) if found.name is not None]
     return Names(frozenset().union(*heads), frozenset().union(*label_sets))
 
 

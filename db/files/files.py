@@ -15,13 +15,14 @@ from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, selec
 
 from db.actors import Actor
 from db.audit.acts import not_found, record_act
+from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.lifecycle import LIVE_JOBS
 from db.purging import ERASED_AT_ONCE
 from db.schema import data_keys, files, jobs, rows
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener
 
 DELETED: Final = "deleted"
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
@@ -34,11 +35,12 @@ _VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at
 class FileRecord:
     """A file as its owner sees it. ``state``: uploading, processed. ``defect_count``: rows that no model will see. ``size_bytes``: of what
     was uploaded; ``content_bytes``: of its rows as they are read back, None where that was not counted. ``doubled_ids``: rows
-    whose id an earlier one has, told once, when the upload ends; a batch has defects instead."""
+    whose id an earlier one has, told once, when the upload ends; a batch has defects instead. ``name``: None for who may not
+    read, and where it does not open (``damaged``)."""
 
     file_id: UUID
     tenant_id: UUID
-    name: str
+    name: str | None
     purpose: str
     state: str
     size_bytes: int
@@ -49,6 +51,7 @@ class FileRecord:
     expires_at: datetime | None
     content_bytes: int | None
     doubled_ids: int = 0
+    damaged: bool = False
 
 
 def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_at: datetime | None = None) -> FileRecord:
@@ -74,16 +77,19 @@ def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_
 
 
 def get_file(store: Store, actor: Actor, file_id: UUID) -> FileRecord:
-    """Raises NotFound for a missing, deleted, expired or foreign file."""
+    """Raises NotFound for a missing, deleted, expired or foreign file. Of its name for who may not read, nothing is opened."""
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "file.read", object_kind="file", object_id=file_id)
+        opener = store.keyring.opener(conn, actor.tenant_id, "file", file_id)  # first: what is there after it has its key
         found = conn.execute(select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id, _VISIBLE)).one_or_none()
-        if found is not None:
-            sealer = store.keyring.sealer(conn, actor.tenant_id, "file", file_id)
+        if found is not None and actor.may_read:
             record_digest(conn, actor.tenant_id, event_id, [found.name_sealed])
     if found is None:
         raise no_such_file(store, actor, "file.read", file_id)
-    return open_file_record(sealer, found)
+    if not actor.may_read:
+        return file_record(found, None)
+    with Opening(store, actor) as opening:
+        return open_file_record(opening, opener, found)
 
 
 def delete_file(store: Store, actor: Actor, file_id: UUID) -> bool:
@@ -194,7 +200,7 @@ def no_such_file(store: Store, actor: Actor, action: str, file_id: UUID) -> NotF
     return not_found(store, actor, action, "file", file_id, "There is no file with this id.")
 
 
-def file_record(row: Row[Any], name: str) -> FileRecord:
+def file_record(row: Row[Any], name: str | None, *, damaged: bool = False) -> FileRecord:
     """From a row of ``files``."""
     return FileRecord(
         file_id=row.file_id,
@@ -209,6 +215,7 @@ def file_record(row: Row[Any], name: str) -> FileRecord:
         created_at=row.created_at,
         expires_at=row.expires_at,
         content_bytes=row.content_bytes,
+        damaged=damaged,
     )
 
 
@@ -220,9 +227,10 @@ def sealed_names(conn: Connection, tenant_id: UUID, file_ids: Iterable[UUID]) ->
     return {row.file_id: row.name_sealed for row in conn.execute(found)}
 
 
-def open_file_record(sealer: Sealer, row: Row[Any]) -> FileRecord:
+def open_file_record(opening: Opening, opener: Opener, row: Row[Any]) -> FileRecord:
     """From a row of ``files``, with its name."""
-    return file_record(row, sealer.open("files.name", row.file_id, row.name_sealed).decode())
+    name = opening.open_text(opener, "files.name", row.file_id, row.name_sealed)
+    return file_record(row, name, damaged=name is None)
 
 
 def _of_file(tenant_id: UUID, file_id: UUID) -> tuple[Any, ...]:

@@ -12,13 +12,14 @@ from sqlalchemy import Row, text
 from db import bulk
 from db.actors import Actor
 from db.audit.acts import record_act
+from db.audit.damage import Opening
 from db.audit.events import About, record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
 from db.files.doubles import Doubles
 from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
 from db.files.stored_names import Names, seal_names
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener, Sealer
 
 CHUNK_ROWS: Final = 4096
 CHUNK_BYTES: Final = 8 << 20  # sealed rows of a chunk are held in memory, once
@@ -90,7 +91,8 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredRow(NamedTuple):
-    """A row as it was parsed, opened. ``body``: None where the line could not be kept."""
+    """A row as it was parsed, opened. ``body``: None where the line could not be kept. ``damaged``: its id or its body does not open, and
+    is None."""
 
     idx: int
     line: int
@@ -98,6 +100,7 @@ class StoredRow(NamedTuple):
     custom_id: str | None
     body: bytes | None
     endpoint: str | None
+    damaged: bool = False
 
 
 class RowWriter:
@@ -235,27 +238,33 @@ def sealed_body(store: Store, actor: Actor, file_id: UUID, idx: int) -> bytes | 
 def _iter_pages(store: Store, actor: Actor, file: FileRecord, page: int) -> Iterator[StoredRow]:
     first = 0
     while first < file.row_count:
-        found, sealer = _read_page(store, actor, file, first, min(first + page, file.row_count))
-        for row in found:
-            custom_id = None if row.custom_id_sealed is None else sealer.open("rows.custom_id", row.idx, row.custom_id_sealed).decode()
-            body = None if row.body_sealed is None else sealer.open("rows.body", row.idx, row.body_sealed)
-            yield StoredRow(row.idx, row.line, row.defect, custom_id, body, row.endpoint)
+        found, opener = _read_page(store, actor, file, first, min(first + page, file.row_count))
+        with Opening(store, actor) as opening:
+            opened = [_open(opening, opener, row) for row in found]
+        yield from opened
         first = found[-1].idx + 1
 
 
-def _read_page(store: Store, actor: Actor, file: FileRecord, first: int, end: int) -> tuple[list[Row[Any]], Sealer]:
+def _open(opening: Opening, opener: Opener, row: Row[Any]) -> StoredRow:
+    custom_id = None if row.custom_id_sealed is None else opening.open_text(opener, "rows.custom_id", row.idx, row.custom_id_sealed)
+    body = None if row.body_sealed is None else opening.open(opener, "rows.body", row.idx, row.body_sealed)
+    damaged = (custom_id is None) != (row.custom_id_sealed is None) or (body is None) != (row.body_sealed is None)
+    return StoredRow(row.idx, row.line, row.defect, custom_id, body, row.endpoint, damaged)
+
+
+def _read_page(store: Store, actor: Actor, file: FileRecord, first: int, end: int) -> tuple[list[Row[Any]], Opener]:
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "rows.read", object_kind="file", object_id=file.file_id, first_idx=first, end_idx=end)
+        opener = store.keyring.opener(conn, actor.tenant_id, "file", file.file_id)  # first: what is there after it has its key
         found: list[Row[Any]] = []
         if is_readable(conn, actor.tenant_id, file.file_id):
-            sealer = store.keyring.sealer(conn, actor.tenant_id, "file", file.file_id)
             key = {"tenant": actor.tenant_id, "file": file.file_id}
             found = list(conn.execute(_PAGE, {**key, "first": first, "end": end, "bytes": PAGE_BYTES}))
             sealed = (value for row in found for value in (row.custom_id_sealed, row.body_sealed) if value is not None)
-            record_digest(conn, actor.tenant_id, event_id, sealed)
+            record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row.idx for row in found])
     if not found:
         raise no_such_file(store, actor, "rows.read", file.file_id)
-    return found, sealer
+    return found, opener
 
 
 def _seal(sealer: Sealer, first_idx: int, rows: Sequence[NewRow]) -> tuple[Sequence[bulk.Value], ...]:

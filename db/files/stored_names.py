@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from db.actors import Actor
 from db.audit.acts import record_act
+from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
 from db.schema import files
@@ -37,16 +38,21 @@ def seal_names(sealer: Sealer, file_id: UUID, names: Names | None) -> bytes | No
 
 
 def names_of_file(store: Store, actor: Actor, file_id: UUID) -> Names | None:
-    """None where that is not known: of a file that was uploaded before it was noted, or names too many; or is not there."""
+    """None where that is not known: of a file that was uploaded before it was noted, or names too many; that is not there, or where what
+    was noted does not open."""
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "names.read", object_kind="file", object_id=file_id)
+        opener = store.keyring.opener(conn, actor.tenant_id, "file", file_id)  # first: what is there after it has its key
         sealed = conn.execute(
             select(files.c.stored_names_sealed).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id)
         ).scalar_one_or_none()
         if sealed:
-            sealer = store.keyring.sealer(conn, actor.tenant_id, "file", file_id)
             record_digest(conn, actor.tenant_id, event_id, [sealed])
     if not sealed:
         return None
-    found = json.loads(sealer.open(_COLUMN, file_id, sealed))
+    with Opening(store, actor) as opening:
+        opened = opening.open(opener, _COLUMN, file_id, sealed)
+    if opened is None:
+        return None
+    found = json.loads(opened)
     return Names(frozenset(found["heads"]), frozenset(found["label_sets"]))

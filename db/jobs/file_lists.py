@@ -13,14 +13,15 @@ from sqlalchemy import Connection, Row, TextClause, select, text
 
 from db.actors import Actor
 from db.audit.acts import record_act
+from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
-from db.files.files import FileRecord, no_such_file, open_file_record
+from db.files.files import FileRecord, file_record, no_such_file, open_file_record
 from db.id_ranges import IdRange
 from db.jobs.erasing import Which
 from db.jobs.jobs import no_such_job
 from db.schema import files
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener
 
 PURPOSE: Final = "batch_output"
 _KINDS: Final[tuple[Which | None, ...]] = (None, "output", "errors")  # in this order, of one age and one id
@@ -110,6 +111,9 @@ class Named:
     which: Which | None = None
 
 
+Listed = list[ResultFile | tuple[Opener, Row[Any]]]  # of uploads, what is still to be opened
+
+
 def list_files(
     store: Store,
     actor: Actor,
@@ -124,7 +128,7 @@ def list_files(
     first, behind = _LISTS[order]
     at: datetime | None = None
     page: list[Row[Any]] = []
-    listed: list[ResultFile | tuple[Sealer, Row[Any]]] = []
+    listed: Listed = []
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "file.list")
         if after is not None:
@@ -139,7 +143,7 @@ def list_files(
     if after is not None and at is None:
         missing = no_such_file if after.which is None else no_such_job
         raise missing(store, actor, "file.list", after.id)
-    return [file if isinstance(file, ResultFile) else open_file_record(*file) for file in listed], len(page) > limit
+    return _opened(store, actor, listed), len(page) > limit
 
 
 def find_files(store: Store, actor: Actor, ranges: Mapping[Which | None, IdRange], *, limit: int) -> list[FileRecord | ResultFile]:
@@ -153,22 +157,28 @@ def find_files(store: Store, actor: Actor, ranges: Mapping[Which | None, IdRange
             kind = _KINDS.index(which)
             page += conn.execute(look, {**asked, "kind": kind, "first": within.first, "last": within.last})
         listed = _select(conn, store, actor, event_id, page[:limit])
-    return [file if isinstance(file, ResultFile) else open_file_record(*file) for file in listed]
+    return _opened(store, actor, listed)
 
 
-def _select(
-    conn: Connection, store: Store, actor: Actor, event_id: UUID, page: Sequence[Row[Any]]
-) -> list[ResultFile | tuple[Sealer, Row[Any]]]:
+def _opened(store: Store, actor: Actor, listed: Listed) -> list[FileRecord | ResultFile]:
+    with Opening(store, actor) as opening:
+        return [
+            file if isinstance(file, ResultFile) else open_file_record(opening, *file) if actor.may_read else file_record(file[1], None)
+            for file in listed
+        ]
+
+
+def _select(conn: Connection, store: Store, actor: Actor, event_id: UUID, page: Sequence[Row[Any]]) -> Listed:
     """In the order of ``page``, without what was deleted since; what was uploaded is not opened yet."""
     of_files = [row.id for row in page if _KINDS[row.kind] is None]
-    store.keyring.load(conn, actor.tenant_id, [("file", file_id) for file_id in of_files])  # all in one query
+    keys = store.keyring.openers(conn, actor.tenant_id, [("file", file_id) for file_id in of_files])  # first: what still has a name has one
     query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files), files.c.name_sealed != b"")
-    found = [(store.keyring.find(conn, actor.tenant_id, "file", row.file_id), row) for row in conn.execute(query).all()]
-    uploaded = {row.file_id: (sealer, row) for sealer, row in found if sealer is not None}
-    record_digest(conn, actor.tenant_id, event_id, [uploaded[file_id][1].name_sealed for file_id in of_files if file_id in uploaded])
+    uploaded = {row.file_id: (keys["file", row.file_id], row) for row in conn.execute(query)}
+    names = [uploaded[file_id][1].name_sealed for file_id in of_files if file_id in uploaded] if actor.may_read else []
+    record_digest(conn, actor.tenant_id, event_id, names, objects=[row.id for row in page])
     of_jobs = [row.id for row in page if _KINDS[row.kind] is not None]
     jobs = {row.job_id: row for row in conn.execute(_JOBS, {"tenant": actor.tenant_id, "jobs": of_jobs})}
-    listed: list[ResultFile | tuple[Sealer, Row[Any]]] = []
+    listed: Listed = []
     for row in page:
         which = _KINDS[row.kind]
         if which is None and row.id in uploaded:

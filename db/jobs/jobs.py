@@ -14,6 +14,7 @@ from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, litera
 
 from db.actors import Actor
 from db.audit.acts import not_found, record_act, tenant_sealer
+from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
@@ -26,10 +27,10 @@ from db.jobs.looks import Shown, keep_look, look_on_record
 from db.jobs.pace import first_writes, rows_per_second
 from db.jobs.pins import pin
 from db.jobs.shard_counts import Counts, count_shards
-from db.jobs.specs import open_spec
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.schema import job_specs, jobs
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener
+from db.sealing.keys import Owner
 
 IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
 RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
@@ -87,7 +88,8 @@ class JobRecord:
     ``errors``: [{"code", "line"}] of a job whose file has no row to run; where every row failed, [{"code", "line", "rows"}], by code, with
     the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
     for by itself, how far its results can be read now, and ``pace``: its rows a second, see :mod:`db.jobs.pace`.
-    ``file_name``: of its input file, while that is there.
+    ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None;
+    as they are for who may not read.
     """
 
     job_id: UUID
@@ -127,6 +129,7 @@ class JobRecord:
     rows_in_order: int | None = None
     pace: float | None = None
     file_name: str | None = None
+    damaged: bool = False
 
     @property
     def ended(self) -> bool:
@@ -170,7 +173,8 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
             conn.rollback()  # of the event, too: the refusal is on record
     if not found:
         raise files.no_such_file(store, actor, "job.create", new.file_id)
-    return get_job(store, actor, job_id)
+    metadata = None if new.metadata is None else dict(new.metadata)  # the caller's own words, whether it may read or not
+    return replace(get_job(store, actor, job_id), metadata=metadata)
 
 
 def get_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
@@ -187,6 +191,7 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
     with store.transaction(tenant=actor.tenant_id) as conn:
         shown = look_on_record(conn, actor, job_id) if watched else None
         sealers = None if shown is None else _cached_sealers(store, actor, shown)
+        on_record = shown is not None and sealers is not None
         if shown is None or sealers is None:
             event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
             found = _fetch(conn, actor, jobs.c.job_id == job_id)
@@ -201,7 +206,8 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
     keep_look(job_id, shown)
-    (job,) = _Opening(counts, shown, sealers).records(found)
+    with Opening(store, actor, on_record=on_record) as opening:
+        (job,) = _Page(counts, shown, sealers).records(opening, found)
     pace = rows_per_second(job.completed_count + job.failed_count, writes, datetime.now(UTC))
     return replace(job, rows_in_order=in_order, pace=pace)
 
@@ -227,11 +233,12 @@ def list_jobs(
             event_id = record_act(conn, store, actor, "job.list")
             page = list(conn.execute(query).scalars())
             found = _fetch(conn, actor, jobs.c.job_id.in_(page[:limit]))
-            opening = _Opening(_count(conn, actor, found), *_select_shown(conn, store, actor, found))
-            record_digest(conn, actor.tenant_id, event_id, opening.shown.ciphertexts)
+            told = _Page(_count(conn, actor, found), *_select_shown(conn, store, actor, found))
+            record_digest(conn, actor.tenant_id, event_id, told.shown.ciphertexts, objects=[row.job_id for row in found])
     if after is not None and last is None:
         raise no_such_job(store, actor, "job.list", after)
-    return opening.records(found), len(page) > limit
+    with Opening(store, actor) as opening:
+        return told.records(opening, found), len(page) > limit
 
 
 def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
@@ -362,30 +369,35 @@ def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opening:
+class _Page:
     """What a page of jobs needs besides its rows: shards' counts, and what of them is sealed, with its sealers by job and by file."""
 
     counts: Mapping[UUID, Mapping[str, Counts]]
     shown: Shown
-    sealers: Mapping[UUID, Sealer]
+    sealers: Mapping[UUID, Opener]
 
-    def records(self, found: list[Row[Any]]) -> list[JobRecord]:
-        return [self._record(row) for row in found]
+    def records(self, opening: Opening, found: list[Row[Any]]) -> list[JobRecord]:
+        return [self._record(opening, row) for row in found]
 
-    def _record(self, row: Row[Any]) -> JobRecord:
+    def _record(self, opening: Opening, row: Row[Any]) -> JobRecord:
         values = {name: value for name, value in row._mapping.items() if name not in _NOT_SHOWN}
-        metadata: dict[str, str] | None = None
-        if (sealed := self.shown.metadata.get(row.job_id)) is not None:
-            metadata = json.loads(self.sealers[row.job_id].open("job_specs.metadata", row.job_id, sealed))
-        file_name: str | None = None
-        if (sealed := self.shown.file_names.get(row.file_id)) is not None:
-            file_name = self.sealers[row.file_id].open("files.name", row.file_id, sealed).decode()
+        metadata = file_name = None
+        if (sealed_metadata := self.shown.metadata.get(row.job_id)) is not None:
+            metadata = opening.open(self.sealers[row.job_id], "job_specs.metadata", row.job_id, sealed_metadata)
+        if (sealed_name := self.shown.file_names.get(row.file_id)) is not None:
+            file_name = opening.open_text(self.sealers[row.file_id], "files.name", row.file_id, sealed_name)
         by_state = self.counts.get(row.job_id, {})
         if by_state:
             whole = sum(by_state.values(), Counts())
             values |= {"completed_count": whole.completed, "failed_count": whole.failed}
             values |= {"input_tokens": whole.input_tokens, "output_tokens": whole.output_tokens}
-        return JobRecord(**values, metadata=metadata, file_name=file_name, shards={state: part.shards for state, part in by_state.items()})
+        return JobRecord(
+            **values,
+            metadata=None if metadata is None else json.loads(metadata),
+            file_name=file_name,
+            damaged=(metadata is None) != (sealed_metadata is None) or (file_name is None) != (sealed_name is None),
+            shards={state: part.shards for state, part in by_state.items()},
+        )
 
 
 def _count(conn: Connection, actor: Actor, found: list[Row[Any]]) -> Mapping[UUID, Mapping[str, Counts]]:
@@ -393,31 +405,32 @@ def _count(conn: Connection, actor: Actor, found: list[Row[Any]]) -> Mapping[UUI
     return count_shards(conn, actor.tenant_id, live) if live else {}
 
 
-def _select_shown(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]) -> tuple[Shown, Mapping[UUID, Sealer]]:
-    """With the sealers, by owner. A file whose key has gone meanwhile has no name any more."""
+def _select_shown(conn: Connection, store: Store, actor: Actor, found: list[Row[Any]]) -> tuple[Shown, Mapping[UUID, Opener]]:
+    """With what opens it, by owner; nothing for who may not read. Keys are looked for first: of what is deleted meanwhile both are gone,
+    and of what is there and has no key, somebody took it."""
+    if not actor.may_read:
+        return Shown({}, {}), {}
     tenant_id = actor.tenant_id
-    has_metadata = (job_specs.c.tenant_id == tenant_id, job_specs.c.job_id.in_([row.job_id for row in found]))
+    job_ids, file_ids = [row.job_id for row in found], {row.file_id for row in found}
+    owners: list[Owner] = [*(("job", job_id) for job_id in job_ids), *(("file", file_id) for file_id in file_ids)]
+    openers = store.keyring.openers(conn, tenant_id, owners)  # not in one query each
     specs = conn.execute(
         select(job_specs.c.job_id, job_specs.c.metadata_sealed)
-        .where(*has_metadata, job_specs.c.metadata_sealed.is_not(None))
+        .join(jobs, (jobs.c.tenant_id == job_specs.c.tenant_id) & (jobs.c.job_id == job_specs.c.job_id))
+        .where(jobs.c.tenant_id == tenant_id, IS_THERE, jobs.c.job_id.in_(job_ids), job_specs.c.metadata_sealed.is_not(None))
         .order_by(job_specs.c.job_id)
     )
-    metadata = {row.job_id: row.metadata_sealed for row in specs}
-    names = files.sealed_names(conn, tenant_id, {row.file_id for row in found})
-    store.keyring.load(conn, tenant_id, [*(("job", id) for id in metadata), *(("file", id) for id in names)])  # not in one query each
-    of_jobs = {job_id: store.keyring.sealer(conn, tenant_id, "job", job_id) for job_id in metadata}
-    found_keys = {file_id: store.keyring.find(conn, tenant_id, "file", file_id) for file_id in names}
-    of_files = {file_id: sealer for file_id, sealer in found_keys.items() if sealer is not None}
-    return Shown(metadata, {file_id: names[file_id] for file_id in of_files}), {**of_jobs, **of_files}
+    shown = Shown({row.job_id: row.metadata_sealed for row in specs}, files.sealed_names(conn, tenant_id, file_ids))
+    return shown, {owner_id: opener for (_, owner_id), opener in openers.items()}
 
 
-def _cached_sealers(store: Store, actor: Actor, shown: Shown) -> Mapping[UUID, Sealer] | None:
+def _cached_sealers(store: Store, actor: Actor, shown: Shown) -> Mapping[UUID, Opener] | None:
     """Of what was read before; None where a key must be read again."""
     cached = {
         **{job_id: store.keyring.cached(actor.tenant_id, "job", job_id) for job_id in shown.metadata},
         **{file_id: store.keyring.cached(actor.tenant_id, "file", file_id) for file_id in shown.file_names},
     }
-    sealers = {owner_id: sealer for owner_id, sealer in cached.items() if sealer is not None}
+    sealers: dict[UUID, Opener] = {owner_id: sealer for owner_id, sealer in cached.items() if sealer is not None}
     return sealers if len(sealers) == len(cached) else None
 
 
@@ -433,4 +446,5 @@ def read_spec(store: Store, actor: Actor, job_id: UUID) -> dict[str, Any]:
             record_digest(conn, actor.tenant_id, event_id, [sealed])
     if sealed is None:
         raise no_such_job(store, actor, "job.spec.read", job_id)
-    return open_spec(sealer, job_id, sealed)
+    spec: dict[str, Any] = json.loads(sealer.open("job_specs.spec", job_id, sealed))
+    return spec

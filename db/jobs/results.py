@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, select, text
 from db import bulk
 from db.actors import Actor
 from db.audit.acts import record_act
+from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict
@@ -24,7 +25,7 @@ from db.jobs.in_order import rows_in_order
 from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, no_such_job
 from db.lifecycle import LIVE_JOBS, JobState
 from db.schema import jobs
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener
 
 PAGE_ROWS: Final = 2048  # a page is a transaction with its event: one wait for the disk
 PAGE_BYTES: Final = 4 << 20  # of sealed payloads; a page ends after the row that passes this
@@ -71,7 +72,7 @@ _NEVER_RAN: Final = {JobState.CANCELLED.value: "batch_cancelled", JobState.EXPIR
 
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """A result as it is exported. ``line``: the row's 1-based line in the uploaded file. ``payload``: None where it failed. ``run``: how
-    often the job had been run again when this was read."""
+    often the job had been run again when this was read. ``damaged``: its id or its answer does not open, and is None."""
 
     idx: int
     line: int
@@ -81,6 +82,7 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     payload: bytes | None
     model_version: str | None
     run: int = 0
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class _Reading:
     one reading must not mix the two: ``state`` is that of the beginning."""
 
     job_id: UUID
+    file_id: UUID
     which: Literal["output", "errors"]
     state: str
     run: int
@@ -150,7 +153,7 @@ def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "e
         raise no_such_job(store, actor, "results.read", job_id)
     if after is not None and after.run != job.retry_count and (job.rerun_from_idx is None or after.idx >= job.rerun_from_idx):
         raise _run_again()
-    return _Reading(job_id, which, job.state, job.retry_count, end_idx)
+    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx)
 
 
 def _run_again() -> Conflict:
@@ -160,15 +163,21 @@ def _run_again() -> Conflict:
 
 
 def _iter_pages(store: Store, actor: Actor, reading: _Reading, page: int, after_idx: int) -> Iterator[ResultLine]:
-    run = reading.run
     while (read := _read_page(store, actor, reading, page, after_idx)) is not None:
-        for idx, line, sealed_id, outcome, code, sealed, version in read.rows:
-            custom_id = None if sealed_id is None else read.file_sealer.open("rows.custom_id", idx, sealed_id).decode()
-            payload = None if sealed is None else read.job_sealer.open("results.payload", idx, sealed)
-            yield ResultLine(idx, line, custom_id, outcome, code, payload, version, run)
+        with Opening(store, actor) as opening:
+            lines = [_open(opening, read, row, reading.run) for row in read.rows]
+        yield from lines
         if read.last:
             return
         after_idx = read.rows[-1][0]
+
+
+def _open(opening: Opening, page: "_Page", row: tuple[Any, ...], run: int) -> ResultLine:
+    idx, line, sealed_id, outcome, code, sealed, version = row
+    custom_id = None if sealed_id is None else opening.open_text(page.file_opener, "rows.custom_id", idx, sealed_id)
+    payload = None if sealed is None else opening.open(page.job_opener, "results.payload", idx, sealed)
+    damaged = (custom_id is None) != (sealed_id is None) or (payload is None) != (sealed is None)
+    return ResultLine(idx, line, custom_id, outcome, code, payload, version, run, damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +186,8 @@ class _Page:
 
     rows: list[tuple[Any, ...]]
     last: bool
-    file_sealer: Sealer
-    job_sealer: Sealer
+    file_opener: Opener
+    job_opener: Opener
 
 
 def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_idx: int) -> _Page | None:
@@ -189,6 +198,9 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
         event_id = record_act(
             conn, store, actor, "results.read", object_kind="job", object_id=job_id, first_idx=after_idx + 1, job_id=job_id
         )
+        # First: of what is there after them, they are too.
+        file_opener = store.keyring.opener(conn, actor.tenant_id, "file", reading.file_id)
+        job_opener = store.keyring.opener(conn, actor.tenant_id, "job", job_id)
         job = _find(conn, actor, job_id)
         if job is not None and job.retry_count == reading.run and not _is_deleted(job, reading.which):
             at = {"tenant": actor.tenant_id, "job": job_id, "file": job.file_id, "after": after_idx, "end": reading.end_idx, "limit": limit}
@@ -199,15 +211,10 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
             else:
                 found = bulk.fetch(conn, _ERRORS_PAGE, at)
             sealed = [value for row in found for value in (row[2], row[5]) if value is not None]
-            record_digest(conn, actor.tenant_id, event_id, sealed)
+            record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])
             if found:
                 payload_bytes = sum(len(row[5] or b"") for row in found)
-                page = _Page(
-                    found,
-                    len(found) < limit and payload_bytes < PAGE_BYTES,
-                    store.keyring.sealer(conn, actor.tenant_id, "file", job.file_id),
-                    store.keyring.sealer(conn, actor.tenant_id, "job", job_id),
-                )
+                page = _Page(found, len(found) < limit and payload_bytes < PAGE_BYTES, file_opener, job_opener)
     if job is None or _is_deleted(job, reading.which):
         raise no_such_job(store, actor, "results.read", job_id)
     if job.retry_count != reading.run:

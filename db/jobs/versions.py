@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, exists, func, s
 
 from db.lifecycle import LIVE_JOBS
 from db.schema import job_pins, jobs, label_sets, models
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener, Sealer
 
 _ADDRESS: Final = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('catalogue ' || :tenant, 0))")
@@ -29,7 +29,7 @@ class Kind:
     id: Column[Any]
     purpose: str
 
-    def hmac(self, sealer: Sealer, name: str) -> bytes:
+    def hmac(self, sealer: Opener, name: str) -> bytes:
         return sealer.hmac(self.purpose, name.encode("utf-8", "surrogatepass"))
 
 
@@ -45,6 +45,12 @@ class Version(NamedTuple):
 def address_of(name: str, number: int) -> str:
     """What a version is called."""
     return f"{name}@{number}"
+
+
+def name_of(address: str) -> str:
+    """Which name has the version that is called so."""
+    parts = _ADDRESS.fullmatch(address)
+    return address if parts is None else parts[1]
 
 
 def is_address(name: str) -> bool:
@@ -77,7 +83,7 @@ def next_version(conn: Connection, kind: Kind, tenant_id: UUID, name_hmac: bytes
     return Next(1, None) if last is None else Next(last.number + 1, last.first_id)
 
 
-def find_versions(conn: Connection, kind: Kind, tenant_id: UUID, sealer: Sealer, addresses: Collection[str]) -> dict[str, Version]:
+def find_versions(conn: Connection, kind: Kind, tenant_id: UUID, sealer: Opener, addresses: Collection[str]) -> dict[str, Version]:
     """What each address means now; those that mean nothing are not in it. A name that itself ends like a version goes first."""
     asked: dict[str, list[tuple[bytes, int | None]]] = {}
     for address in addresses:

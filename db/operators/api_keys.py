@@ -16,12 +16,12 @@ from sqlalchemy import Row, Text, cast, exists, func, insert, select, update
 
 from db.actors import Actor
 from db.audit.acts import not_found, record_act, record_denied
+from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
-from db.errors import Denied, SealError, StoreError
+from db.errors import Denied, StoreError
 from db.schema import api_keys, audit_events
 from db.sealing.authority import Authority
-from db.sealing.cells import Sealer
 
 SCOPES: Final = frozenset({"submit", "read", "manage", "audit", "admin"})
 _PREFIX: Final = "tm_"
@@ -132,10 +132,13 @@ def list_api_keys(store: Store, actor: Actor) -> list[ApiKeyRecord]:
     authority = store.authority()
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "key.list")
-        sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        opener = store.keyring.opener(conn, actor.tenant_id, "tenant", actor.tenant_id)
         found = conn.execute(select(*_ROW).where(api_keys.c.tenant_id == actor.tenant_id).order_by(api_keys.c.created_at.desc())).all()
-        record_digest(conn, actor.tenant_id, event_id, [row.name_sealed for row in found if row.name_sealed is not None])
-    return [_record_of(row, sealer, authority) for row in found]
+        sealed = [row.name_sealed for row in found if row.name_sealed is not None]
+        record_digest(conn, actor.tenant_id, event_id, sealed, objects=[row.key_id for row in found])
+    with Opening(store, actor) as opening:
+        names = {row.key_id: opening.open_text(opener, "api_keys.name", row.key_id, row.name_sealed or b"") for row in found}
+    return [_record_of(row, names[row.key_id], authority) for row in found]
 
 
 def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
@@ -191,25 +194,18 @@ def _revocation_is_on_record(store: Store, grant: Grant) -> bool:
         return bool(conn.execute(select(revoked)).scalar_one())
 
 
-def _record_of(row: Row[*tuple[Any, ...]], sealer: Sealer, authority: Authority) -> ApiKeyRecord:
+def _record_of(row: Row[*tuple[Any, ...]], name: str | None, authority: Authority) -> ApiKeyRecord:
     grant = _grant_of(row, authority)
     return ApiKeyRecord(
         key_id=row.key_id,
         principal_id=row.principal_id,
-        name=_name_of(row, sealer),
+        name=name,
         scopes=_scopes_of(row),
         created_at=_moment(row.created_at),
         expires_at=None if grant is None else grant.expires_at,
         revoked_at=None if grant is None else grant.revoked_at,
         damaged=grant is None,
     )
-
-
-def _name_of(row: Row[*tuple[Any, ...]], sealer: Sealer) -> str | None:
-    try:
-        return sealer.open("api_keys.name", row.key_id, row.name_sealed or b"").decode()
-    except SealError:
-        return None
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -19,6 +19,7 @@ STUCK_SECONDS: Final = 600.0  # without a row stored, though shards are ready
 ENDING_SECONDS: Final = 120.0  # for what takes the dispatcher a moment
 LISTED: Final = 5
 CLASSES: Final = ("interactive", "bulk")  # of jobs: somebody waits for it, or not
+DAMAGE_DAYS: Final = 7  # for so long a value that did not open is told of
 
 _PAUSED: Final = "(j.paused_at IS NOT NULL AND j.state IN ('validating', 'in_progress'))"  # of one that ends, a pause says nothing more
 _LIVE: Final = "('validating', 'in_progress', 'finalizing', 'cancelling')"
@@ -101,6 +102,12 @@ _READY_OF: Final = text(
     WHERE s.state = 'ready'
     """
 )
+_DAMAGED: Final = text(
+    """
+    SELECT object_kind, object_id, max(at) AS last FROM audit_events
+    WHERE action = 'value.damaged' AND at > now() - make_interval(days => :days) GROUP BY object_kind, object_id ORDER BY last DESC
+    """
+)
 _DURABILITY: Final = text("SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')")
 
 
@@ -172,6 +179,12 @@ def ready_of(store: Store, messages: Sequence[tuple[UUID, int]]) -> int:
     with store.transaction() as conn:
         asked = {"shards": [shard for shard, _ in messages], "epochs": [epoch for _, epoch in messages]}
         return int(conn.execute(_READY_OF, asked).scalar_one())
+
+
+def damaged_objects(store: Store) -> list[tuple[str, UUID]]:
+    """Files, jobs and what else has had a value that did not open when somebody read it lately, by kind and id; the last one first."""
+    with store.transaction() as conn:
+        return [(row.object_kind, row.object_id) for row in conn.execute(_DAMAGED, {"days": DAMAGE_DAYS})]
 
 
 def durability(store: Store) -> dict[str, str]:

@@ -21,6 +21,7 @@ from db.errors import LeaseLost, NotFound, StoreError
 from db.lifecycle import ShardState, after_finish
 from db.queue import shards
 from db.queue.row import WorkRow
+from db.sealing.cells import Sealer
 
 _STAGING: Final = bulk.Staging(
     "staged_results",
@@ -166,6 +167,20 @@ def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> tuple[S
     """The staging's columns."""
     if not results:
         return ()
+    idxs, payloads = [result.idx for result in results], [result.payload for result in results]
+    if payloads.count(None) < len(payloads):  # of failures nothing is sealed: they are stored where the job's key does not open, too
+        payloads = _job_sealer(store, lease).seal_all("results.payload", idxs, payloads)
+    return (
+        idxs,
+        [result.outcome for result in results],
+        [result.code for result in results],
+        payloads,
+        [result.input_tokens for result in results],
+        [result.output_tokens for result in results],
+    )
+
+
+def _job_sealer(store: Store, lease: Lease) -> Sealer:
     sealer = store.keyring.cached(lease.tenant_id, "job", lease.job_id)
     if sealer is None:
         with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
@@ -174,12 +189,4 @@ def _seal_all(store: Store, lease: Lease, results: Sequence[WorkRow]) -> tuple[S
                 sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
             except NotFound:
                 raise LeaseLost from None
-    idxs = [result.idx for result in results]
-    return (
-        idxs,
-        [result.outcome for result in results],
-        [result.code for result in results],
-        sealer.seal_all("results.payload", idxs, [result.payload for result in results]),
-        [result.input_tokens for result in results],
-        [result.output_tokens for result in results],
-    )
+    return sealer

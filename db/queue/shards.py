@@ -4,6 +4,7 @@ A lease is good by the database's clock, for the epoch it was claimed at. Whatev
 somebody else may have the shard.
 """
 
+import json
 import random
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,10 +16,10 @@ from sqlalchemy import Connection, Row, text
 from db import bulk
 from db.actors import Lease
 from db.audit.acts import record_work
+from db.audit.damage import DAMAGED, Opening
 from db.audit.events import record_digest
 from db.connect import Store
-from db.errors import LeaseLost, NotFound
-from db.jobs.specs import open_spec
+from db.errors import LeaseLost
 from db.lifecycle import (
     INTERACTIVE_PRIORITY,
     LEASE_SECONDS,
@@ -35,6 +36,8 @@ from db.lifecycle import (
 )
 from db.queue.row import WorkRow
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
+from db.sealing.cells import BrokenKey, KeyOwner, Opener
+from db.sealing.keys import Owner
 
 OPEN_BYTES: Final = 64 << 20  # of ciphertext opened at once; a shard of huge rows comes in parts
 TAKEOVER_SECONDS: Final = 2 * POLL_SECONDS  # the reconciler goes first: it tells a crash in company from one alone
@@ -207,7 +210,8 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
     """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
     is on record. Raises LeaseLost.
 
-    A row whose sealed body was tampered with has failed with ``seal_broken``; its neighbours are unharmed.
+    A row whose sealed body does not open has failed with ``sealed_value_damaged``, which is on record; its neighbours are unharmed. Where
+    the spec does not, or one of the keys is altered or gone under a lease that holds, all have.
     """
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "file": lease.file_id, "first": lease.first_idx, "end": lease.end_idx}
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
@@ -216,21 +220,32 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
         )
         spec_sealed = conn.execute(_SPEC, at).scalar_one_or_none()
         if spec_sealed is None:  # row-level security shows nothing without a live lease
-            raise LeaseLost
+            lock_lease(conn, lease)
+            spec_sealed = b""  # somebody took it
         found = bulk.fetch(conn, _ROWS, {**at, "bytes": 1 << 62 if whole else OPEN_BYTES})
-        record_digest(conn, lease.tenant_id, event_id, [spec_sealed, *(sealed for *_, sealed in found if sealed is not None)])
-        try:
-            store.keyring.load(conn, lease.tenant_id, [("job", lease.job_id), ("file", lease.file_id)])
-            job_sealer = store.keyring.sealer(conn, lease.tenant_id, "job", lease.job_id)
-            file_sealer = store.keyring.sealer(conn, lease.tenant_id, "file", lease.file_id)
-        except NotFound:  # the lease ended between two statements, or the key was destroyed: the next holder will know
-            raise LeaseLost from None
-    bodies = file_sealer.open_all("rows.body", [idx for idx, *_ in found], [None if defect else sealed for _, _, defect, sealed in found])
+        sealed_values = [spec_sealed, *(sealed for *_, sealed in found if sealed is not None)]
+        record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])
+        job, file = _openers(conn, store, lease)
+    idxs, to_open = [idx for idx, *_ in found], [None if defect else sealed for _, _, defect, sealed in found]
+    with Opening(store, lease) as opening:
+        spec = opening.open(job, "job_specs.spec", lease.job_id, spec_sealed)
+        bodies = file.open_all("rows.body", idxs, to_open)
+        if bodies.count(None) != to_open.count(None):
+            opening.note_all(file, "rows.body", idxs, to_open, bodies)
     rows = [
-        WorkRow(idx, endpoint, body, "seal_broken" if body is None and sealed is not None and defect is None else defect)
+        WorkRow(idx, endpoint, body, DAMAGED if defect is None and (spec is None or (body is None and sealed is not None)) else defect)
         for (idx, endpoint, defect, sealed), body in zip(found, bodies, strict=True)
     ]
-    return open_spec(job_sealer, lease.job_id, spec_sealed), rows
+    return {} if spec is None else json.loads(spec), rows
+
+
+def _openers(conn: Connection, store: Store, lease: Lease) -> Sequence[Opener]:
+    """The job's key, and its file's. Raises LeaseLost where they are not seen because the lease has ended meanwhile."""
+    owners: Sequence[Owner] = (("job", lease.job_id), ("file", lease.file_id))
+    found = store.keyring.load(conn, lease.tenant_id, owners)
+    if len(found) < len(owners):
+        lock_lease(conn, lease)
+    return [found.get(owner) or BrokenKey(KeyOwner(lease.tenant_id, *owner)) for owner in owners]
 
 
 # What writing results shares with releasing.

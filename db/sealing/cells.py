@@ -156,6 +156,25 @@ class Sealer:
         return head
 
 
+class BrokenKey:
+    """In the place of a sealer whose data key does not open, or is gone: nothing opens with it either, each value by itself."""
+
+    def __init__(self, owner: KeyOwner) -> None:
+        self.owner = owner
+
+    def open(self, column: str, row: int | UUID, sealed: bytes) -> bytes:
+        raise SealError
+
+    def open_all(self, column: str, rows: Sequence[int], values: Sequence[bytes | None]) -> list[bytes | None]:
+        return [None] * len(values)
+
+    def hmac(self, purpose: str, value: bytes) -> bytes:
+        raise SealError
+
+
+Opener = Sealer | BrokenKey  # what reads
+
+
 def _digest(keyed: HMAC, message: bytes) -> bytes:
     state = keyed.copy()
     state.update(message)

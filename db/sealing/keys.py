@@ -9,21 +9,22 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from uuid import UUID, uuid4
 
 from cachetools import LRUCache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, Row, insert, select, text
 
 from db.errors import AnotherKeyFile, NotFound, SealError, SettingsError
 from db.private_files import read_private
 from db.schema import data_keys, store_keys, tenant_keys
 from db.sealing.authority import Authority
-from db.sealing.cells import KeyOwner, Sealer
+from db.sealing.cells import BrokenKey, KeyOwner, Opener, Sealer
 
 OwnerKind = Literal["tenant", "file", "job"]
+Owner = tuple[OwnerKind, UUID]  # of a data key, within its tenant
 
 KEY_SIZE: Final = 32
 _NONCE_SIZE: Final = 12
@@ -176,33 +177,37 @@ class KeyRing:
         return Sealer(owner, key_id, epoch, key, sealing_off=self._sealing_off)
 
     def sealer(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
-        """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role."""
-        if (found := self.find(conn, tenant_id, owner_kind, owner_id)) is None:
+        """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role, SealError
+        where it was altered."""
+        found = self.load(conn, tenant_id, [(owner_kind, owner_id)]).get((owner_kind, owner_id))
+        if found is None:
             raise NotFound("The data key of this object does not exist any more.", code="key_destroyed")
+        if isinstance(found, BrokenKey):
+            raise SealError
         return found
 
-    def find(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
-        """As :meth:`sealer`, for what may have gone since another statement saw it; None where it has."""
-        if (cached := self.cached(tenant_id, owner_kind, owner_id)) is not None:
-            return cached
-        self.load(conn, tenant_id, [(owner_kind, owner_id)])
-        return self.cached(tenant_id, owner_kind, owner_id)
+    def opener(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Opener:
+        """As :meth:`sealer`, to read what lies there: where the key is gone or altered, none of that opens."""
+        return self.openers(conn, tenant_id, [(owner_kind, owner_id)])[owner_kind, owner_id]
 
-    def load(self, conn: Connection, tenant_id: UUID, owners: Sequence[tuple[OwnerKind, UUID]]) -> None:
-        """Unwraps those of the owners' keys that are not cached, in one query. A key that is gone, or not visible here, is left out.
+    def openers(self, conn: Connection, tenant_id: UUID, owners: Sequence[Owner]) -> dict[Owner, Opener]:
+        """As :meth:`opener`, of several in one query."""
+        found = self.load(conn, tenant_id, owners)
+        return {owner: found.get(owner) or BrokenKey(KeyOwner(tenant_id, *owner)) for owner in owners}
 
-        Raises NotFound where the tenant's own key is gone.
-        """
-        missing = [owner for owner in owners if self.cached(tenant_id, *owner) is None]
+    def load(self, conn: Connection, tenant_id: UUID, owners: Sequence[Owner]) -> dict[Owner, Opener]:
+        """The owners' sealers; those that are not cached are unwrapped, in one query. A key that is gone, or not visible here, is left out;
+        one that was altered is none of the others' trouble, and is looked at anew the next time."""
+        cached = {owner: self.cached(tenant_id, *owner) for owner in owners}
+        known: dict[Owner, Opener] = {owner: sealer for owner, sealer in cached.items() if sealer is not None}
+        missing = [owner for owner in owners if owner not in known]
         if not missing:
-            return
+            return known
         kinds, ids = [kind for kind, _ in missing], [owner_id for _, owner_id in missing]
-        found = conn.execute(_LOAD, {"tenant": tenant_id, "kinds": kinds, "ids": ids}).all()
-        for row in found:
-            tenant_key = self._unwrap_tenant_key(tenant_id, row.key_epoch, row.kek_id, row.outermost)
-            owner = KeyOwner(tenant_id, row.owner_kind, row.owner_id)
-            key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
-            self.keep(Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off))
+        for row in conn.execute(_LOAD, {"tenant": tenant_id, "kinds": kinds, "ids": ids}).all():
+            if (opener := self._unwrap_data_key(KeyOwner(tenant_id, row.owner_kind, row.owner_id), row)) is not None:
+                known[row.owner_kind, row.owner_id] = opener
+        return known
 
     def keep(self, sealer: Sealer) -> None:
         """Caches a sealer; that of a new key once it has committed."""
@@ -218,6 +223,19 @@ class KeyRing:
         """Drops a cached data key: its owner was deleted."""
         with self._lock:
             self._sealers.pop(KeyOwner(tenant_id, owner_kind, owner_id), None)
+
+    def _unwrap_data_key(self, owner: KeyOwner, row: Row[Any]) -> Opener | None:
+        """Of a row of ``_LOAD``, kept where it opens; None where the tenant's own key is gone."""
+        try:
+            tenant_key = self._unwrap_tenant_key(owner.tenant_id, row.key_epoch, row.kek_id, row.outermost)
+            key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
+        except SealError:
+            return BrokenKey(owner)
+        except NotFound:
+            return None
+        sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)
+        self.keep(sealer)
+        return sealer
 
     def _tenant_key(self, conn: Connection, tenant_id: UUID) -> tuple[int, bytes]:
         """The active epoch and its key."""

@@ -155,7 +155,7 @@ def test_what_libraries_log_is_told_without_their_words(log_lines: list[str]) ->
 def test_a_broken_seal_is_a_constant_500() -> None:
     response = response_to(SealError())
     assert response.status_code == 500
-    assert json.loads(bytes(response.body))["error"]["code"] == "seal_broken"
+    assert json.loads(bytes(response.body))["error"]["code"] == "sealed_value_damaged"
 
 
 def test_metrics_have_bounded_labels_and_no_content(api: Served) -> None:

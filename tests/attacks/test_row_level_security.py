@@ -498,14 +498,14 @@ def test_foreign_keys_work_for_the_component_that_may_see_nothing_of_the_owner(s
 
 READERS: dict[str, Callable[[Scene], object]] = {
     "files/files.get_file": lambda on: get_file(on.flow.api, on.own, on.lease.file_id),
-    "files/files.open_file_record of a list": lambda on: list_files(on.flow.api, on.own, limit=10),
+    "jobs/file_lists.list_files": lambda on: list_files(on.flow.api, on.own, limit=10),
     "catalogue/heads.find_head": lambda on: find_head(on.flow.api, on.own, "a head"),
     "catalogue/heads.head_versions": lambda on: head_versions(on.flow.api, on.own, "a head"),
     "catalogue/heads.list_heads": lambda on: list_heads(on.flow.api, on.own),
     "catalogue/heads.load_head_for_worker": lambda on: load_head_for_worker(on.flow.worker, on.lease, "a head", None),
     "jobs/jobs.get_job": lambda on: get_job(on.flow.api, on.own, on.job.job_id),
     "jobs/jobs.list_jobs": lambda on: list_jobs(on.flow.api, on.own, limit=10),
-    "jobs/specs.read_spec": lambda on: read_spec(on.flow.api, on.own, on.job.job_id),
+    "jobs/jobs.read_spec": lambda on: read_spec(on.flow.api, on.own, on.job.job_id),
     "catalogue/label_sets.find_label_set": lambda on: find_label_set(on.flow.api, on.own, "a set"),
     "catalogue/label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set", None),
     "catalogue/label_sets.label_set_versions": lambda on: label_set_versions(on.flow.api, on.own, "a set"),
@@ -553,7 +553,7 @@ def test_every_module_that_opens_is_among_the_readers() -> None:
     opening = {
         path.relative_to(Path(db.__file__).parent).with_suffix("").as_posix()
         for path in Path(db.__file__).parent.rglob("*.py")
-        if re.search(r"[sS]ealers?(\[[^]]*\])?\.open(_all)?\(", path.read_text())
+        if re.search(r"with Opening\(|[sS]ealers?(\[[^]]*\])?\.open(_all)?\(", path.read_text())
     }
     assert opening == {name.partition(".")[0] for name in READERS}
 

@@ -45,14 +45,17 @@ oldest_ready_age = _of_all(
 )
 expired_leases = _of_all("textmill_expired_leases", "Leases that ran out and were not taken up yet.")
 live_jobs = _of_all("textmill_live_jobs", "Jobs that have not ended, by state.", ["state"])
+damaged_objects = _of_all(
+    "textmill_damaged_objects", "Files, jobs and what else had a sealed value that did not open when it was read in the last seven days."
+)
 workers = _of_all("textmill_workers", "Workers by state: running, draining, drained, silent.", ["state"])
 
 _shown = Shown(OF_THE_LEADER)
 REGISTRY.register(_shown)
 
 
-def observe_health(found: Health | None) -> None:
-    """Of all tenants together. None: this process does not lead any more, and knows nothing."""
+def observe_health(found: Health | None, damaged: int = 0) -> None:
+    """Of all tenants together. None: this process does not lead any more, and knows nothing. ``damaged``: objects with such values."""
     _shown.on = found is not None
     if found is None:
         return
@@ -64,6 +67,7 @@ def observe_health(found: Health | None) -> None:
         backlog_rows.labels(of_class).set(backlog.rows)
         oldest_ready_age.labels(of_class).set(backlog.oldest_ready_seconds)
     expired_leases.set(found.expired_leases)
+    damaged_objects.set(damaged)
     for state, count in found.jobs.items():
         live_jobs.labels(state).set(count)
     for state, count in found.workers.items():

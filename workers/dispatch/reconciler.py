@@ -131,7 +131,7 @@ class Reconciler:
         return forget_silent(self._store)
 
     def measure(self) -> int:
-        metrics.observe_health(health.measure(self._store))
+        metrics.observe_health(health.measure(self._store), len(health.damaged_objects(self._store)))
         return 0
 
     def run_due(self, now: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from db.actors import Lease
 from db.catalogue import heads, label_sets
 from db.connect import Store
-from db.errors import TextmillError
+from db.errors import SealError, TextmillError
 from db.jobs.pins import Pins
 from db.jobs.versions import Version, address_of
 from workers.models import registry
@@ -63,13 +63,20 @@ class StoredNames:
         pinned = None if self._pins is None else self._pins.heads.get(name)
         if self._names_nothing(pinned):
             return "unknown_model"
-        return heads.load_head_for_worker(self._store, self._lease, name, pinned) or ("unknown_model" if pinned is None else "version_gone")
+        try:
+            head = heads.load_head_for_worker(self._store, self._lease, name, pinned)
+        except SealError as error:
+            return error.code
+        return head or ("unknown_model" if pinned is None else "version_gone")
 
     def _find_label_set(self, name: str) -> LabelSet | str:
         pinned = None if self._pins is None else self._pins.label_sets.get(name)
         if self._names_nothing(pinned):
             return "unknown_label_set"
-        body = label_sets.get_label_set_for_worker(self._store, self._lease, name, pinned)
+        try:
+            body = label_sets.get_label_set_for_worker(self._store, self._lease, name, pinned)
+        except SealError as error:
+            return error.code
         if body is None:
             return "unknown_label_set" if pinned is None else "version_gone"
         labels, templates = list(body["labels"]), body.get("templates")

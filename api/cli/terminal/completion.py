@@ -38,14 +38,14 @@ def _asked(ask: Callable[["Client", str], Iterable[Offer]]) -> Callable[[str], l
 
 @_asked
 def heads(client: "Client", _begun: str) -> Iterable[Offer]:
-    return [head.name for head in client.heads()]
+    return [head.name for head in client.heads() if head.name is not None]
 
 
 @_asked
 def models(client: "Client", _begun: str) -> Iterable[Offer]:
     """What --model takes: models, and heads as head:NAME."""
     known = [str(model["id"]) for model in client.pages("/v1/models")]
-    return dict.fromkeys([*known, *(f"{HEAD_PREFIX}{head.name}" for head in client.heads())])
+    return dict.fromkeys([*known, *(f"{HEAD_PREFIX}{head.name}" for head in client.heads() if head.name is not None)])
 
 
 @_asked

@@ -89,7 +89,7 @@ def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     """A line of an output or an error file."""
     read = _decode_line(line)
     place = (read.row or 0, read.line or 0)
-    if read.response is None:
+    if read.response is None or read.error is not None:  # an answer with an error: it is not known whose it is
         fault = read.error or _Fault()
         return Outcome(*place, read.custom_id, code=fault.code or "unknown", message=fault.message)
     if read.response.status_code >= 400:

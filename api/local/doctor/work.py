@@ -12,7 +12,7 @@ from uuid import UUID
 
 from api.local.doctor.finding import Finding
 from api.local.doctor.place import Place
-from api.objects import batch_id
+from api.objects import batch_id, public_id
 from db.connect import open_store
 from db.errors import SettingsError
 from db.operators import fleet, health
@@ -40,6 +40,7 @@ def examine_work(place: Place) -> Iterator[Finding]:
         yield leases(found)
         yield shards(found)
         yield counts(health.miscounted_jobs(store), health.left_over_shards(store))
+        yield values(health.damaged_objects(store))
         if place.has_queue:
             yield from messages(found, waiting_messages(place.settings), lambda checks: health.ready_of(store, checks))
 
@@ -141,6 +142,23 @@ def counts(miscounted: dict[UUID, int], left_over: int) -> Finding:
         not wrong,
         "; ".join(wrong) if wrong else "every row of every completed job has its outcome",
         "This must not be: keep the database as it is, and report it with the output of `textmill jobs show`." if wrong else "",
+    )
+
+
+def values(damaged: Sequence[tuple[str, UUID]]) -> Finding:
+    """What was altered in the database, as far as somebody came across it."""
+    named = ", ".join(public_id(kind, id) for kind, id in damaged[: health.LISTED])
+    more = f" and {len(damaged) - health.LISTED} more" if len(damaged) > health.LISTED else ""
+    return Finding(
+        "sealed values",
+        not damaged,
+        f"values of {named}{more} did not open when they were read in the last {health.DAMAGE_DAYS} days"
+        if damaged
+        else f"none was found damaged in the last {health.DAMAGE_DAYS} days",
+        "They were altered or moved in the database: find out who writes there, and restore them from a backup, or send them again."
+        " `textmill audit list --action value.damaged` tells which rows they are."
+        if damaged
+        else "",
     )
 
 

@@ -1,5 +1,6 @@
 """Who may do what: keys, scopes, and where a key may stand."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -9,6 +10,8 @@ from db.connect import Store
 from db.operators.api_keys import SCOPES, create_api_key, revoke_api_key
 from db.settings import Role
 from tests.api.conftest import Served
+from tests.api.lines import CLASSIFY, classify_file
+from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
 from tests.waiting import wait_until
 
@@ -34,13 +37,13 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("DELETE", f"/v1/batches/batch_{NONE}", {"manage"}),
     ("GET", "/v1/models", {"submit", "read"}),
     ("GET", "/v1/models/minilm-l6-v2", {"submit", "read"}),
-    ("GET", "/v1/heads/none", {"submit", "read"}),
-    ("GET", "/v1/label_sets", {"submit", "read"}),
-    ("GET", "/v1/label_sets/none", {"submit", "read"}),
+    ("GET", "/v1/heads/none", {"read"}),
+    ("GET", "/v1/label_sets", {"read"}),
+    ("GET", "/v1/label_sets/none", {"read"}),
     ("PUT", "/v1/label_sets/none", {"manage"}),
     ("DELETE", "/v1/label_sets/none", {"manage"}),
     ("POST", "/v1/heads", {"submit"}),
-    ("GET", "/v1/heads", {"submit", "read"}),
+    ("GET", "/v1/heads", {"read"}),
     ("DELETE", "/v1/heads/none", {"manage"}),
     ("GET", "/v1/audit/events", {"audit"}),
     ("GET", "/v1/keys", {"admin"}),
@@ -127,3 +130,53 @@ def test_a_missing_scope_is_on_record(api: Served, stores: Stores) -> None:
     assert [(event["outcome"], event["key_id"], event["request_id"], event["origin"]) for event in events] == [
         ("denied", f"key_{key_id.hex}", denied.headers["x-request-id"], "127.0.0.1")
     ]
+
+
+def test_what_people_wrote_is_shown_to_keys_that_may_read_and_to_no_others(api: Served, mill: Mill, stores: Stores) -> None:
+    """Names of files and heads, metadata, labels: in lists, looks, and the answers to whatever else a key may do."""
+    secret, http = "what somebody wrote", api.http()
+    file_id = api.upload(classify_file(3), f"{secret}.jsonl").json()["id"]
+    body = {"input_file_id": file_id, "endpoint": CLASSIFY, "defaults": {"model": "fake-encoder"}}
+    batch_id = http.post("/v1/batches", json={**body, "metadata": {"k": secret}}).json()["id"]
+    http.put(f"/v1/label_sets/{secret}", json={"labels": [secret, "b"]}).raise_for_status()
+    examples = "".join(json.dumps({"text": f"example {at}", "label": "ab"[at % 2]}) + "\n" for at in range(8))
+    trained = api.upload(examples.encode(), purpose="train").json()["id"]
+    http.post("/v1/heads", json={"name": secret, "training_file": trained, "model": "fake-encoder"}).raise_for_status()
+    mill.run_all()
+    looks = [
+        "/v1/files",
+        f"/v1/files/{file_id}",
+        f"/v1/files?prefix={file_id[-32:]}",
+        "/v1/batches",
+        f"/v1/batches/{batch_id}",
+        "/v1/models",
+    ]
+    looks += ["/v1/heads", "/v1/label_sets", f"/v1/heads/{secret}", f"/v1/label_sets/{secret}", f"/v1/models/head:{secret}"]
+    looks += [f"/v1/batches/{batch_id}/shards", f"/v1/files/file-o{batch_id[-32:]}"]
+    answers = {}
+    for scopes in ({"submit"}, {"manage"}, {"submit", "manage"}, {"read"}, {"submit", "read", "manage"}):
+        _, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "a key", scopes)
+        caller = api.http(key)
+        told = [caller.get(path) for path in looks]
+        told.append(caller.post("/v1/batches", json=body))
+        told += [caller.post(f"/v1/batches/{batch_id}/{act}") for act in ("pause", "resume", "cancel", "retry")]
+        told.append(caller.post(f"/v1/batches/{batch_id}/priority", json={"priority": 1}))
+        own = caller.post("/v1/batches", json={**body, "metadata": {"mine": "my own"}})
+        told.append(caller.post(f"/v1/batches/{own.json().get('id', batch_id)}/cancel"))
+        answers[frozenset(scopes)] = sum(secret in answer.text for answer in told)
+        if "submit" in scopes:
+            assert own.json()["metadata"] == {"mine": "my own"}, "what it said itself it is told"
+            assert caller.get(f"/v1/files/{file_id}").json()["filename"] == (f"{secret}.jsonl" if "read" in scopes else file_id)
+    assert {scopes: bool(shown) for scopes, shown in answers.items()} == {scopes: "read" in scopes for scopes in answers}
+    assert answers[frozenset({"read"})] >= 8, "the control: it is there to be seen"
+
+
+def test_a_size_that_was_counted_for_a_reader_is_told_to_no_other(api: Served, mill: Mill, stores: Stores) -> None:
+    http = api.http()
+    file_id = api.upload(classify_file(3)).json()["id"]
+    body = {"input_file_id": file_id, "endpoint": CLASSIFY, "defaults": {"model": "fake-encoder"}}
+    output = f"/v1/files/file-o{http.post('/v1/batches', json=body).json()['id'][-32:]}"
+    mill.run_all()
+    assert http.get(output).json()["bytes"] > 0
+    _, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "a key", {"submit"})
+    assert api.http(key).get(output).json()["bytes"] == 0

@@ -55,8 +55,8 @@ def test_an_event_says_who_what_which_rows_why_and_from_where(flow: Flow, tenant
         )
         record_digest(conn, tenant.tenant_id, event_id, iter([b"one", b"two"]))
     assert one(flow, tenant) == AuditEvent(
-        event_id, now, "api", "test.act", "allowed", principal, key, "job", thing, 3, 9, job, "req_1", "192.0.2.7", "model-1", 2,
-        sha256(b"\0\0\0\3one\0\0\0\3two").digest(),
+        event_id, now, "api", "test.act", "allowed", principal, key, "job", thing, 3, 9, job, "req_1", "192.0.2.7", "model-1", 0, 2,
+        sha256(b"\0\0\0\3one\0\0\0\3two").digest(), None,
     )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_a_digest_can_be_made_again_from_the_ciphertexts(flow: Flow, tenant: Act
     for value in (value for row in sealed for value in row):
         total.update(len(value).to_bytes(4, "big") + bytes(value))
     event = one(flow, tenant, "rows.read")
-    assert (event.row_count, event.digest) == (6, total.digest())
+    assert (event.row_count, event.value_count, event.digest) == (3, 6, total.digest())
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_every_component_that_acts_can_put_it_on_record(stores: Stores, tenant: 
         record_digest(conn, tenant.tenant_id, event_id, [])
     record_denied(store, tenant, "test.refused")
     listed = {event.action: event for event in list_events(stores(Role.API), tenant)}
-    assert (listed["test.act"].component, listed["test.act"].row_count, listed["test.act"].digest) == (role.value, 0, sha256().digest())
+    assert (listed["test.act"].component, listed["test.act"].value_count, listed["test.act"].digest) == (role.value, 0, sha256().digest())
     assert listed["test.refused"].outcome == "denied"
 
 

@@ -42,13 +42,13 @@ def test_a_job_whose_file_is_deleted_as_it_is_looked_at_is_shown_without_its_nam
     flow.api.keyring.forget(tenant.tenant_id, "file", job.file_id)
     sealed_names = files.sealed_names
 
-    def deleted_since(*arguments: Any) -> Any:
-        names = sealed_names(*arguments)
+    def deleted_before(*arguments: Any) -> Any:
         delete_file(flow.api, tenant, job.file_id)
-        return names
+        return sealed_names(*arguments)
 
-    monkeypatch.setattr(files, "sealed_names", deleted_since)
-    assert get_job(flow.api, tenant, job.job_id).file_name is None
+    monkeypatch.setattr(files, "sealed_names", deleted_before)
+    shown = get_job(flow.api, tenant, job.job_id)
+    assert (shown.file_name, shown.damaged) == (None, False)
 
 
 def test_a_job_needs_a_file_of_its_own_tenant_that_is_complete(flow: Flow, tenant: Actor) -> None:

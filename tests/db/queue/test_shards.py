@@ -158,10 +158,10 @@ def test_opening_is_on_record_with_its_digest(flow: Flow, tenant: Actor) -> None
     open_shard(flow.worker, flow.claim())
     recorded = flow.execute(
         tenant,
-        "SELECT component, object_id, first_idx, end_idx, job_id, row_count FROM audit_events"
+        "SELECT component, object_id, first_idx, end_idx, job_id, row_count, value_count FROM audit_events"
         " JOIN audit_digests USING (tenant_id, event_id) WHERE action = 'rows.read'",
     )
-    assert recorded == [("worker", job.file_id, 10, 20, job.job_id, 11)]
+    assert recorded == [("worker", job.file_id, 10, 20, job.job_id, 10, 11)]
 
 
 def test_a_lost_lease_opens_nothing_and_leaves_no_trace_of_a_read(flow: Flow, tenant: Actor) -> None:
@@ -222,7 +222,7 @@ def test_a_tampered_row_fails_alone(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, 3)
     flow.execute(tenant, "UPDATE rows SET body_sealed = overlay(body_sealed PLACING '\\x00' FROM 60) WHERE idx = 1")
     rows = open_shard(flow.worker, flow.claim())[1]
-    assert [(row.code, row.body is None) for row in rows] == [(None, False), ("seal_broken", True), (None, False)]
+    assert [(row.code, row.body is None) for row in rows] == [(None, False), ("sealed_value_damaged", True), (None, False)]
 
 
 def test_a_drain_gives_the_shard_back_at_once_and_costs_nothing(flow: Flow, tenant: Actor) -> None:

@@ -65,8 +65,7 @@ MUTANTS: Final = (
                 "",
             ),
             (
-                "        record_digest(conn, lease.tenant_id, event_id, "
-                "[spec_sealed, *(sealed for *_, sealed in found if sealed is not None)])\n",
+                "        record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])\n",
                 "",
             ),
         ),
@@ -78,8 +77,8 @@ MUTANTS: Final = (
         "db/queue/shards.py",
         (
             (
-                "            raise LeaseLost from None\n    bodies = ",
-                "            raise LeaseLost from None\n        bodies = ",
+                "        job, file = _openers(conn, store, lease)\n",
+                "        job, file = _openers(conn, store, lease)\n        job.open('job_specs.spec', lease.job_id, spec_sealed)\n",
             ),
         ),
         ("tests/attacks/test_row_level_security.py::test_nothing_is_opened_before_its_record_has_committed",),
@@ -179,7 +178,7 @@ MUTANTS: Final = (
                 " first_idx=after_idx + 1, job_id=job_id\n        )\n",
                 "",
             ),
-            ("            record_digest(conn, actor.tenant_id, event_id, sealed)\n", ""),
+            ("            record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])\n", ""),
         ),
         ("tests/db/queue/test_results.py::test_each_page_of_results_is_on_record_before_it_is_opened",),
     ),
@@ -217,5 +216,68 @@ MUTANTS: Final = (
         "db/audit/events.py",
         (('text(f"WITH event AS ({_EVENT}) {_UNSEALED} VALUES (:tenant_id, :event_id)")', "text(_EVENT)"),),
         ("tests/db/audit/test_events.py::test_every_event_waits_to_be_sealed_once",),
+    ),
+    Mutant(
+        "damage-told",
+        "a value that does not open costs its own row alone",
+        "db/audit/damage.py",
+        (("            self.note(opener, column, row, sealed)\n            return None\n", "            raise\n"),),
+        ("tests/attacks/test_damaged_values.py::test_a_file_name_and_metadata_that_do_not_open_hide_nothing_beside_them",),
+    ),
+    Mutant(
+        "damage-recorded",
+        "that a value does not open is on record",
+        "db/audit/damage.py",
+        (("if error is None and self._damaged and not self._on_record:", "if False:"),),
+        ("tests/attacks/test_damaged_values.py::test_an_answer_or_an_id_that_does_not_open_costs_an_output_that_row_alone",),
+    ),
+    Mutant(
+        "damage-of-a-key",
+        "a key that was altered costs what it opens alone",
+        "db/sealing/keys.py",
+        (("        except SealError:\n            return BrokenKey(owner)\n", ""),),
+        ("tests/attacks/test_damaged_values.py::test_a_key_that_was_altered_or_taken_costs_what_it_opens_and_no_more",),
+    ),
+    Mutant(
+        "damage-of-a-spec",
+        "a job whose spec does not open is not tried again and again",
+        "db/queue/shards.py",
+        (("(spec is None or (body is None and sealed is not None))", "(body is None and sealed is not None)"),),
+        ("tests/attacks/test_altered_specs.py::test_a_spec_that_was_altered_under_a_running_job_answers_nothing_more",),
+    ),
+    Mutant(
+        "damage-of-a-label-set",
+        "a label set that does not open costs the rows that name it alone",
+        "workers/shard/names.py",
+        (
+            (
+                "            body = label_sets.get_label_set_for_worker(self._store, self._lease, name, pinned)\n"
+                "        except SealError as error:\n            return error.code\n",
+                "            body = label_sets.get_label_set_for_worker(self._store, self._lease, name, pinned)\n        finally:\n"
+                "            pass\n",
+            ),
+        ),
+        ("tests/attacks/test_damaged_values.py::test_what_does_not_open_for_a_worker_fails_by_its_code_and_costs_the_shard_nothing",),
+    ),
+    Mutant(
+        "labels-of-a-tenant",
+        "how fast labels are made tells nothing of another tenant",
+        "workers/models/zero_shot.py",
+        (("(tenant, _digest(labels, templates))", "(None, _digest(labels, templates))"),),
+        ("tests/unit/workers/models/test_zero_shot.py::test_a_tenants_labels_are_made_anew_though_another_has_the_same",),
+    ),
+    Mutant(
+        "head-digest-keyed",
+        "a head's digest tells nothing of another tenant",
+        "db/catalogue/heads.py",
+        (('sealer.hmac("models.version", weights).hex()', "__import__('hashlib').sha256(weights).hexdigest()"),),
+        ("tests/db/catalogue/test_heads.py::test_equal_heads_of_two_tenants_show_no_equal_digest",),
+    ),
+    Mutant(
+        "scope-names",
+        "names and metadata are shown to who may read",
+        "db/actors.py",
+        (('return "read" in self.scopes', "return True"),),
+        ("tests/api/requests/test_auth.py::test_what_people_wrote_is_shown_to_keys_that_may_read_and_to_no_others",),
     ),
 )

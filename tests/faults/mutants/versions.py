@@ -11,7 +11,7 @@ MUTANTS: Final = (
         "db/catalogue/reading.py",
         (
             (
-                "which = (kind.id == pinned.id,) if pinned is not None else (own.number == 1, own.name_hmac == kind.hmac(sealer, name))",
+                "which = (kind.id == pinned.id,) if pinned is not None else (own.number == 1, own.name_hmac == kind.hmac(opener, name))",
                 "which = (kind.id == find_versions(conn, kind, lease.tenant_id, sealer, [name])[name].id,)",
             ),
         ),
@@ -27,8 +27,8 @@ MUTANTS: Final = (
     Mutant(
         "sealed-number",
         "a version put in the place of another does not open",
-        "db/catalogue/heads.py",
-        (('if card["version"] != row.number:', "if False:"),),
+        "db/catalogue/reading.py",
+        (('if told["version"] != number:', "if False:"),),
         ("tests/workers/shard/test_versions.py::test_a_version_that_somebody_put_in_the_place_of_another_answers_nothing",),
     ),
     Mutant(
