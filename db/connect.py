@@ -9,10 +9,11 @@ from uuid import UUID
 
 from psycopg import Connection as DriverConnection
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from db.errors import KeyEnded
+from db.errors import AnotherSchema, KeyEnded
+from db.revision import Version, ensure_works
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role, StoreSettings
@@ -29,10 +30,12 @@ IDLE_IN_TRANSACTION_MS: Final = 10_000
 # A network that swallows packets must end a statement within a lease, not after the kernel's quarter of an hour. TCP only; in ms and s.
 SILENT_NETWORK: Final = {"tcp_user_timeout": 15_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 
-# In one statement, so that a transaction has its context before anything else runs. `true` ends it with the transaction.
+# In one statement, so that a transaction has its context before anything else runs. `true` ends it with the transaction. It also asks for
+# the schema's version, and holds off migrations until it ends: no program touches a schema that it was not made for.
 _CONTEXT: Final = text(
     "SELECT set_config('textmill.tenant', :tenant, true), set_config('textmill.shard', :shard, true), "
-    "set_config('textmill.epoch', :epoch, true), set_config('textmill.key_hash', :key_hash, true)"
+    "set_config('textmill.epoch', :epoch, true), set_config('textmill.key_hash', :key_hash, true), "
+    "(SELECT to_jsonb(version) FROM alembic_version AS version) AS schema"
 )
 _SET_ALL: Final = "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS setting (name, value)"
 _HURRIED_CONTEXT: Final = text(f"{_CONTEXT.text}, set_config('lock_timeout', :lock_timeout, true)")
@@ -49,6 +52,7 @@ class Store:
         self.keyring = keyring
         self.tally = tally
         self.sessions = f"textmill-{role.value}" + (f" {start}" if start else "")
+        self.fits = True  # the schema, when it was last asked
         self._lock_timeout_ms: int | None = None
         self._guard: Callable[[Connection], None] | None = None
         statement_timeout_ms = WORKER_STATEMENT_TIMEOUT_MS if role is Role.WORKER else STATEMENT_TIMEOUT_MS
@@ -91,12 +95,25 @@ class Store:
                 "key_hash": key_hash.hex() if key_hash else "",
             }
             if self._lock_timeout_ms is None:
-                connection.execute(_CONTEXT, context)
+                began = connection.execute(_CONTEXT, context).one()
             else:
-                connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"})
+                began = connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"}).one()
+            self._ensure_schema(began.schema)
             if self._guard is not None:
                 self._guard(connection)
             yield connection
+
+    def _ensure_schema(self, found: Version | None) -> None:
+        try:
+            ensure_works(found)
+        except AnotherSchema as error:
+            if self.fits:
+                log.error("%s Until then this process touches nothing.", error.message)
+            self.fits = False
+            raise
+        if not self.fits:
+            log.info("the database fits this version again")
+        self.fits = True
 
     def authority(self) -> Authority:
         """What vouches for API keys; made where the store has none yet. Raises SettingsError where the key file is another one."""
@@ -120,9 +137,9 @@ class Store:
         return other
 
     def ask(self) -> None:
-        """Raises what the driver does where the database does not answer."""
-        with self.engine.connect() as connection:
-            connection.execute(select(1))
+        """Raises what the driver does where the database does not answer, and AnotherSchema."""
+        with self.transaction():
+            pass
 
     def close(self) -> None:
         """Closes the pool."""

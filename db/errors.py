@@ -36,6 +36,13 @@ class AnotherKeyFile(SettingsError):
         super().__init__("The store's keys were wrapped by another key file than the one in use: set TEXTMILL_KEK_FILE to that one.")
 
 
+class AnotherSchema(SettingsError):
+    """The database is of a version that this program must not work with: no fault of what is stored, nor of who asks."""
+
+    default_code = "another_schema"
+    default_status = 503
+
+
 class StoreError(TextmillError):
     """The store refused or could not do it."""
 

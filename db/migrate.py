@@ -3,6 +3,7 @@
 ``python -m db.migrate`` migrates the database of the settings.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import URL, create_engine, text
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from db.connect import dsn
 from db.errors import SettingsError
@@ -23,6 +26,14 @@ from db.settings import Role, StoreSettings, load
 
 DATABASE: Final = "textmill"
 _LOCK: Final = 0x7E87_0000  # two migrations at once wait for each other
+LOCK_SECONDS: Final = 3.0  # shorter than what the parts wait for a lock: a migration that does not get on fails none of their transactions
+PAUSE_SECONDS: Final = 2.0  # in which they get on
+PATIENCE_SECONDS: Final = 600.0
+LOCK: Final = "LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"  # each transaction of a program holds it, shared
+_KNOWS_PROGRAMS: Final = text(
+    "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'alembic_version'::regclass AND attname = 'oldest_program')"
+)
+_SAY_OLDEST: Final = text("UPDATE alembic_version SET oldest_program = :oldest")
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 # Statements and parameters of our roles never reach the server's log: a failing INSERT would be quoted there.
@@ -123,28 +134,65 @@ def grant_database(conn: psycopg.Connection[Any], database: str) -> None:
 
 
 def migrate(url: URL, kek: Callable[[], KekProvider] | None = None, *, revision: str = "head") -> None:
-    """Runs the missing migrations as the owner, up to ``revision``. Safe to call from several processes at once.
+    """Runs the missing migrations as the owner, up to ``revision``, all or none of them. Safe to call from several processes at once.
 
-    ``kek``: asked for what wraps the store's keys where a migration must seal or vouch for what is there. Raises SettingsError where it is
-    needed and missing, where the database is newer, or its server cannot be the store's.
+    It waits for the transactions that are under way, a little at a time: those that come meanwhile stand behind it. ``kek``: asked for
+    what wraps the store's keys where a migration must seal or vouch for what is there. Raises SettingsError where it is needed and
+    missing, where the database is newer or its server cannot be the store's, or where a transaction does not end.
     """
     with session(url) as asked:
         ensure_fit(asked)
     engine = create_engine(url, hide_parameters=True)
+    until = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while not _migrated(engine, kek or _no_key_file, revision):
+            if time.monotonic() >= until:
+                raise SettingsError(
+                    "Transactions that do not end are in the way of the migration, and nothing was changed: pg_stat_activity shows them. "
+                    "Is a dump being made? Run `textmill db migrate` after it.",
+                    code="database_busy",
+                )
+            time.sleep(PAUSE_SECONDS)
+    finally:
+        engine.dispose()
+
+
+def _migrated(engine: Engine, kek: Callable[[], KekProvider], revision: str) -> bool:
+    """False where somebody held a lock for too long, and nothing was changed."""
     try:
         with engine.begin() as conn:
             conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            current = MigrationContext.configure(conn).get_current_revision()
+            conn.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS * 1000:.0f}ms'"))
             script = ScriptDirectory.from_config(_config())
+            current = MigrationContext.configure(conn).get_current_revision()
             if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
                 raise SettingsError(
                     "This database was made by a newer textmill: upgrade textmill, or restore an older backup.", code="newer_home"
                 )
+            if current is not None and current == _named(script, revision):
+                return True
+            if current is not None:
+                conn.execute(text(LOCK))
             config = _config()
-            config.attributes.update(connection=conn, kek=kek or _no_key_file)
+            config.attributes.update(connection=conn, kek=kek)
             command.upgrade(config, revision)
-    finally:
-        engine.dispose()
+            if conn.execute(_KNOWS_PROGRAMS).scalar_one():
+                conn.execute(_SAY_OLDEST, {"oldest": oldest_program(script)})
+    except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            return False
+        raise
+    return True
+
+
+def _named(script: ScriptDirectory, revision: str) -> str | None:
+    found = script.get_revision(revision)
+    return None if found is None else str(found.revision)
+
+
+def oldest_program(script: ScriptDirectory) -> str:
+    """The oldest revision whose programs may go on beside the newest one. A migration names one, or ends the support of all before it."""
+    return max(str(getattr(each.module, "oldest_program", each.revision)) for each in script.walk_revisions())
 
 
 def current_revision(url: URL) -> str | None:

@@ -6,7 +6,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from db.errors import AuditUnavailable
+from db.errors import AnotherSchema, AuditUnavailable
 
 # https://www.postgresql.org/docs/18/errcodes-appendix.html: lost connections, rollbacks to be tried again, a full disk or too many clients,
 # shutdowns, the operating system; a lock that somebody holds, a session that stood still, a server that is no primary (any more).
@@ -17,7 +17,7 @@ UNANSWERED: Final = (OperationalError, psycopg.OperationalError)
 
 def passes(error: Exception) -> bool:
     """Whether the same may well succeed later. Not so a statement that took too long or was too large: that would go on for ever."""
-    if isinstance(error, PoolTimeout | AuditUnavailable):
+    if isinstance(error, PoolTimeout | AuditUnavailable | AnotherSchema):
         return True
     if not isinstance(error, DBAPIError):
         return False

@@ -1,4 +1,4 @@
-"""``/healthz`` (the process answers), ``/readyz`` (the store does too). Without a key, and not audited: they tell nothing but that."""
+"""``/healthz`` (the process answers), ``/readyz`` (the store does too, and fits). Without a key, and not audited: they tell no more."""
 
 from fastapi import APIRouter, Request
 
@@ -16,6 +16,6 @@ async def alive() -> Json:
 
 @router.get("/readyz")
 def ready(request: Request) -> Json:
-    """The store answers too."""
+    """The store answers too, and its schema is one that this version works with."""
     front_of(request).store.ask()
     return {"status": "ok"}

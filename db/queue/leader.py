@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.connect import Store
-from db.errors import LeadLost
+from db.errors import AnotherSchema, LeadLost
 
 BEAT_SECONDS: Final = 2.0
 LEAD_SECONDS: Final = 10.0  # four beats may be late; with a standby's look every 2 s, another leads 12 s after a leader stops
@@ -96,7 +96,7 @@ class Leadership:
         self._loop, self._beats_since_loop = threading.get_ident(), 0
         try:
             return self._take() if self._term is None else self._confirmed()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, AnotherSchema):
             return False
 
     def guard(self, connection: Connection) -> None:

@@ -12,9 +12,12 @@ from api.request_log import JsonLines, log
 from api.routes import models
 from db.errors import SealError
 from db.files.rows import StoredRow
+from db.revision import head_revision
 from tests.api.conftest import Served
 from tests.api.lines import classify_file, classify_line
 from tests.api.routes.test_files import error_of
+from tests.db.conftest import AsSuperuser, as_superuser  # noqa: F401
+from tests.db.test_versions import move_to
 
 SECRET = "a-very-secret-text"
 
@@ -184,3 +187,19 @@ def test_health_needs_no_key(api: Served) -> None:
     http = api.http(key="")
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(("revision", "code"), [("0001", "older_database"), ("9999", "newer_home")])
+def test_a_schema_that_changes_beneath_the_api_is_told_by_readyz_and_by_every_request(
+    api: Served,
+    as_superuser: AsSuperuser,  # noqa: F811
+    revision: str,
+    code: str,
+) -> None:
+    move_to(as_superuser, revision)
+    for path in ("/readyz", "/v1/files"):
+        answer = api.http().get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, code)
+    assert api.http().get("/healthz").status_code == 200
+    move_to(as_superuser, head_revision())
+    assert api.http().get("/readyz").status_code == 200

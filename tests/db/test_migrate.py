@@ -5,6 +5,7 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from uuid import uuid4
 
@@ -17,10 +18,10 @@ from db.connect import Store
 from db.errors import Denied, SettingsError
 from db.migrate import _LOCK, bootstrap, current_revision, migrate
 from db.operators.api_keys import authenticate
+from db.revision import head_revision
 from db.schema import metadata
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role
-from db.versions import head_revision
 from tests.conftest import Server
 from tests.waiting import wait_until
 
@@ -162,6 +163,40 @@ def test_what_a_migration_changes_of_rows_it_changes_though_its_owner_sees_none(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity AND NOT relforcerowsecurity"
         ).fetchall()
     assert (found, unforced) == ([("classify", "2026-01-31", False), ("train", "2026-01-31", True)], [])
+
+
+def test_a_migration_waits_for_the_transactions_that_are_under_way(server: Server, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is older would otherwise end on tables that it was not made for."""
+    monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
+    owner, waits, ended = as_role(server, empty, Role.OWNER), threading.Event(), threading.Event()
+    migrate(owner, revision="0025")
+
+    def pause(_seconds: float) -> None:
+        waits.set()
+        ended.wait(30)
+
+    monkeypatch.setattr("db.migrate.time.sleep", pause)
+    with as_superuser(server, empty) as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            other.execute("SELECT version_num FROM alembic_version")  # as every transaction of a program does
+            migration = pool.submit(migrate, owner)
+            assert waits.wait(30)
+            assert current_revision(owner) == "0025"
+        ended.set()
+        migration.result(30)
+    assert current_revision(owner) == head_revision()
+
+
+def test_a_migration_gives_up_where_a_transaction_does_not_end(server: Server, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("db.migrate.PATIENCE_SECONDS", 0.0)
+    owner = as_role(server, empty, Role.OWNER)
+    migrate(owner, revision="0023")
+    with as_superuser(server, empty) as other, other.transaction():
+        other.execute("SELECT count(*) FROM alembic_version")
+        with pytest.raises(SettingsError, match="nothing was changed: pg_stat_activity"):
+            migrate(owner, revision="0024")
+    assert current_revision(owner) == "0023"
 
 
 def test_a_migration_that_fails_leaves_nothing(server: Server, empty: str) -> None:

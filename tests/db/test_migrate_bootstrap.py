@@ -12,8 +12,8 @@ from sqlalchemy import URL
 
 from db.connect import dsn
 from db.migrate import bootstrap, current_revision
+from db.revision import head_revision
 from db.settings import Role, StoreSettings
-from db.versions import head_revision
 from tests.conftest import Server
 
 

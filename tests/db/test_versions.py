@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -18,21 +19,24 @@ from api.local.home.secret_files import write_private
 from db import migrations
 from db.actors import Actor
 from db.connect import dsn, open_store
-from db.errors import SettingsError
+from db.errors import AnotherSchema, SettingsError
+from db.migrate import LOCK, migrate, oldest_program
+from db.queue.leader import Leadership
+from db.revision import head_revision
 from db.settings import Role, StoreSettings
-from db.versions import ensure_current, head_revision
+from db.versions import ensure_current
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
+from tests.db.flow import Flow, Stores
 from tests.db.test_migrate import as_role, empty  # noqa: F401
+from tests.waiting import wait_until
 
 PARTS = {Role.API: ["api", "--port", "1"], Role.WORKER: ["worker", "--device", "cpu"], Role.DISPATCHER: ["dispatcher"]}
 components = pytest.mark.parametrize("role", PARTS)
 
 
 def test_the_numbers_of_the_files_are_the_order_of_the_chain() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    assert [head_revision()] == list(ScriptDirectory.from_config(config).get_heads())
+    assert [head_revision()] == list(ScriptDirectory.from_config(chain()).get_heads())
 
 
 @components
@@ -43,9 +47,79 @@ def test_a_database_at_this_version_is_taken(settings: StoreSettings, role: Role
 @components
 @pytest.mark.parametrize(("revision", "told"), [("0001", "run `textmill db migrate` first"), ("9999", "upgrade this one")])
 def test_another_version_is_told(settings: StoreSettings, as_superuser: AsSuperuser, role: Role, revision: str, told: str) -> None:
-    as_superuser("UPDATE alembic_version SET version_num = %s", [revision])
+    move_to(as_superuser, revision)
     with pytest.raises(SettingsError, match=told):
         ensure_current(settings.database_url_for(role))
+
+
+@components
+def test_a_newer_database_that_serves_this_version_is_taken(settings: StoreSettings, as_superuser: AsSuperuser, role: Role) -> None:
+    move_to(as_superuser, "9999", head_revision())
+    ensure_current(settings.database_url_for(role))
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize(("revision", "code"), [("0001", "older_database"), ("9999", "newer_home")])
+def test_a_running_process_touches_nothing_of_another_version(
+    settings: StoreSettings, stores: Stores, as_superuser: AsSuperuser, role: Role, revision: str, code: str
+) -> None:
+    at, store = head_revision(), stores(role)
+    store.ask()
+    move_to(as_superuser, revision)
+    for _ in range(2):
+        with pytest.raises(AnotherSchema) as refused, store.transaction():
+            pytest.fail("the transaction went on")
+        assert (refused.value.code, refused.value.status, store.fits) == (code, 503, False)
+    move_to(as_superuser, at)
+    store.ask()
+    assert store.fits
+
+
+def test_a_running_process_goes_on_beside_a_newer_version_that_serves_it(stores: Stores, tenant: Actor, as_superuser: AsSuperuser) -> None:
+    move_to(as_superuser, "9999", head_revision())
+    Flow(stores).job(tenant, 3)
+
+
+def test_a_migration_begins_between_transactions_and_those_that_wait_see_what_it_left(
+    settings: StoreSettings, stores: Stores, as_superuser: AsSuperuser
+) -> None:
+    """One that had begun before could otherwise end on tables that it was not made for."""
+    owner = dsn(settings.database_url_for(Role.OWNER))
+    with psycopg.connect(owner) as migration:
+        with stores(Role.API).transaction():
+            migration.execute("SET LOCAL lock_timeout = '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                migration.execute(LOCK)
+            migration.rollback()
+        migration.execute(LOCK)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(stores(Role.API).ask)
+            wait_until(lambda: as_superuser("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(0,)], "it waits")
+            migration.execute("UPDATE alembic_version SET version_num = '9999', oldest_program = '9999'")
+            migration.commit()
+            with pytest.raises(AnotherSchema):
+                waiting.result(20)
+
+
+def test_who_stands_by_or_leads_lets_go_of_the_lead_where_the_database_is_another(stores: Stores, as_superuser: AsSuperuser) -> None:
+    at, leadership = head_revision(), Leadership(stores(Role.DISPATCHER), "host:1:start")
+    assert leadership.held()
+    move_to(as_superuser, "9999")
+    assert not leadership.held()
+    move_to(as_superuser, at)
+    assert leadership.held()
+    leadership.give_up()
+
+
+def test_every_migration_says_what_it_serves_as_one_that_is_there(server: Server, empty: str) -> None:  # noqa: F811
+    script = ScriptDirectory.from_config(chain())
+    known = {each.revision for each in script.walk_revisions()}
+    for each in script.walk_revisions():
+        assert getattr(each.module, "oldest_program", each.revision) in {older for older in known if older <= each.revision}
+    migrate(as_role(server, empty, Role.OWNER))
+    with psycopg.connect(server.postgres.superuser_url(empty).render_as_string(hide_password=False)) as conn:
+        found = conn.execute("SELECT version_num, oldest_program FROM alembic_version").fetchone()
+    assert found == (head_revision(), oldest_program(script))
 
 
 @components
@@ -114,6 +188,17 @@ def test_a_part_without_its_key_file_ends_with_one_sentence(settings: StoreSetti
     assert ended.returncode == 3
     assert "No key file at" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
+
+
+def move_to(as_superuser: AsSuperuser, revision: str, oldest_program: str | None = None) -> None:
+    """As a migration leaves it."""
+    as_superuser("UPDATE alembic_version SET version_num = %s, oldest_program = %s", [revision, oldest_program or revision])
+
+
+def chain() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return config
 
 
 def run_part(settings: StoreSettings, role: Role, **more: str) -> "subprocess.CompletedProcess[str]":

@@ -121,7 +121,7 @@ class Deployment:
         write_private(self.key_file, json.dumps({**other, "kek_id": "0" * 32} if with_id else other))
 
     def revision_is(self, revision: str) -> None:
-        self.as_superuser("UPDATE alembic_version SET version_num = %s", [revision])
+        self.as_superuser("UPDATE alembic_version SET version_num = %s, oldest_program = %s", [revision, revision])
 
 
 def a_port_where_nobody_listens() -> int:

@@ -17,8 +17,8 @@ from db.jobs.results import iter_results
 from db.migrate import current_revision, migrate
 from db.queue import endings
 from db.queue.shards import claim_any, open_shard, release, renew
+from db.revision import head_revision
 from db.settings import Role, StoreSettings
-from db.versions import head_revision
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.faults.conftest import Verdict
@@ -89,6 +89,36 @@ def test_a_schema_that_moves_on_under_two_workers_stops_nothing(house: House, se
     assert alive(dispatcher, *workers)
     counted = verdict(house.count([load]), migrations=2 * len(TABLES))
     assert counted.recomputed == 0
+
+
+@pytest.mark.fault("F41", "a schema that ends the support of those that run, and one that does not")
+def test_what_runs_goes_on_where_the_new_schema_serves_it_and_else_stops_and_spoils_nothing(
+    house: House, server: Server, verdict: Verdict
+) -> None:
+    database = make_url(str(house.settings.database_url)).database
+    assert database is not None
+    load = house.load(texts(1_500))
+    dispatcher, worker = house.start_dispatcher(), house.start_worker(delay_ms=2)
+    house.wait_done(load.job_id, 150)
+    change_schema(server, database, f"UPDATE alembic_version SET version_num = '9998', oldest_program = '{head_revision()}'")
+    house.wait_done(load.job_id, 500)
+    change_schema(server, database, "UPDATE alembic_version SET version_num = '9999', oldest_program = '9999'")
+    house.wait_for(lambda: "made by a newer textmill" in worker.log and "made by a newer textmill" in dispatcher.log, "both say it")
+    stored = stored_rows(server, database)
+    house.wait_for(lambda: worker.log.count("could not look for shards") > 0, "the worker looks, and claims nothing")
+    assert stored_rows(server, database) == stored
+    assert alive(dispatcher, worker)
+    change_schema(server, database, f"UPDATE alembic_version SET version_num = '{head_revision()}', oldest_program = '{head_revision()}'")
+    house.wait_all_completed([load])
+    assert no_attempt_was_burned(house, load.job_id)
+    verdict(house.count([load]))
+
+
+def stored_rows(server: Server, database: str) -> int:
+    with psycopg.connect(server.postgres.superuser_url(database).render_as_string(hide_password=False)) as conn:
+        found = conn.execute("SELECT count(*) FROM results").fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 def test_what_a_process_has_prepared_outlives_a_migration(stores: Stores, tenant: Actor, server: Server, settings: StoreSettings) -> None:

@@ -224,9 +224,9 @@ def migrate() -> int:
     """Run the missing migrations, as the owner role."""
     from api.cli.terminal.terminal import say
     from db.migrate import migrate as run_migrations
+    from db.revision import head_revision
     from db.sealing.keys import LocalKeyFile
     from db.settings import Role, StoreSettings, load
-    from db.versions import head_revision
 
     settings = load(StoreSettings)
     with database_answers():

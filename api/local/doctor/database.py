@@ -10,9 +10,10 @@ from db.connect import ensure_key
 from db.errors import AnotherKeyFile, SettingsError
 from db.outages import UNANSWERED
 from db.refusals import Refusal, refusal
+from db.revision import NOT_MIGRATED, Version, head_revision, revision_of, serves
 from db.server import Server, look
 from db.settings import Role
-from db.versions import NOT_MIGRATED, head_revision, revision_at
+from db.versions import version_at
 
 MAX_CLOCK_SECONDS: Final = 2.0  # leases go by the database's clock alone; what a person reads should still agree with it
 
@@ -90,17 +91,19 @@ def _found(place: Place, servers: Mapping[Role, Server]) -> Iterator[Finding]:
         f"{server.clock_seconds:.1f} s apart from the database's",
         "" if server.clock_seconds <= MAX_CLOCK_SECONDS else "Let both machines keep time with NTP.",
     )
-    tables = _tables(revision_at(place.settings.database_url_for(role)))
+    tables = _tables(version_at(place.settings.database_url_for(role)))
     yield tables
     opening = next((each for each in servers if each in OPENS), None)
     if tables.ok and opening is not None:
         yield from _key(place, opening)
 
 
-def _tables(revision: str) -> Finding:
-    head = head_revision()
+def _tables(version: Version | None) -> Finding:
+    revision, head = revision_of(version), head_revision()
     if revision == head:
         return Finding("tables", True, f"revision {revision}")
+    if revision > head and serves(version):
+        return Finding("tables", True, f"revision {revision}, newer than this textmill, which it still serves")
     if revision > head:
         return Finding(
             "tables",

@@ -18,6 +18,30 @@ MUTANTS: Final = (
         ("tests/workers/shard/test_versions.py::test_what_is_made_anew_while_a_job_is_paused_answers_none_of_its_rows",),
     ),
     Mutant(
+        "schema-in-each-transaction",
+        "no transaction of a program touches a schema that does not serve it",
+        "db/connect.py",
+        (("            self._ensure_schema(began.schema)\n", ""),),
+        (
+            "tests/db/test_versions.py::test_a_running_process_touches_nothing_of_another_version",
+            "tests/api/test_errors.py::test_a_schema_that_changes_beneath_the_api_is_told_by_readyz_and_by_every_request",
+        ),
+    ),
+    Mutant(
+        "lead-of-another-schema",
+        "a dispatcher whose schema is another leads no longer",
+        "db/queue/leader.py",
+        (("        except (SQLAlchemyError, AnotherSchema):", "        except SQLAlchemyError:"),),
+        ("tests/db/test_versions.py::test_who_stands_by_or_leads_lets_go_of_the_lead_where_the_database_is_another",),
+    ),
+    Mutant(
+        "migrations-between-transactions",
+        "a migration begins when no transaction of a program is under way",
+        "db/migrate.py",
+        (("conn.execute(text(LOCK))", "pass"),),
+        ("tests/db/test_migrate.py::test_a_migration_gives_up_where_a_transaction_does_not_end",),
+    ),
+    Mutant(
         "kept-for-jobs",
         "what a running job began with outlives its deletion",
         "db/catalogue/deleting.py",
