@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 CHARS: Final = 20_000  # of a text of one character; one of two has half
-TEXT_SECONDS: Final = 1.0  # of CPU. Those of BERT, BPE and Unigram take some 20 ms
+TEXT_SECONDS: Final = 0.25  # of CPU. Patterns of models in use take 5 ms for the worst of these texts, one that is quadratic 0.9 s
 TRIAL_SECONDS: Final = 20  # of CPU, for all of it
 WAIT_SECONDS: Final = 300.0  # on a machine that is busy with other things
 MEMORY_BYTES: Final = 4 << 30
