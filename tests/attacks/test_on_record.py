@@ -52,7 +52,7 @@ def scene(stores: Stores, tenant: Actor) -> Scene:
         lease = flow.claim()
         assert lease.job_id == job.job_id
         assert job.head_id is not None
-        store_head(flow.worker, lease, head_id=job.head_id, name="a head", base="b", digest="v", card={"labels": []}, weights=b"w")
+        store_head(flow.worker, lease, head_id=job.head_id, name="a head", base="b", card={"labels": []}, weights=b"w")
         flow.answer(lease, range(2), finish=False)
         job_ids[actor.tenant_id] = job.job_id
     return Scene(flow, tenant, foreign, lease, job_ids)

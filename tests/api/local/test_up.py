@@ -467,7 +467,7 @@ def test_a_home_that_is_a_file_is_refused(fresh: Stack) -> None:
 )
 def test_a_full_or_read_only_disk_is_said_before_anything_starts(fresh: Stack, options: str, sentence: str) -> None:
     fresh.home.mkdir()
-    mount = f'mount -t tmpfs -o {options} tmpfs {fresh.home} && exec "$@"'
+    mount = f'mount -t tmpfs -o mode=0700,{options} tmpfs {fresh.home} && exec "$@"'
     prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine lets nobody mount")

@@ -53,7 +53,7 @@ def bad(found: Sequence[Finding]) -> list[Finding]:
 def test_with_nothing_to_do_all_is_well_but_for_the_tests_own_server(look: Examine) -> None:
     found = look()
     assert [each.check for each in bad(list(found.values()))] == ["durability"]
-    assert set(found) == {"durability", "dispatcher", "workers", "jobs", "leases", "shards", "counts", "messages"}
+    assert set(found) == {"durability", "dispatcher", "workers", "jobs", "leases", "shards", "counts", "messages", "sealed values"}
 
 
 def test_work_that_nobody_does_is_found(look: Examine, flow: Flow, tenant: Actor) -> None:
