@@ -237,8 +237,14 @@ def test_jobs_that_are_cancelled_while_they_start_leave_no_work_behind(
             release(flow.worker, lease, code=None, kind="drain")
 
     starting = [threading.Thread(target=arena.guarded, args=(start_and_cancel, random.Random(dice.random()))) for _ in range(4)]
+
+    def cut(own: random.Random) -> None:
+        """Not all the time: some jobs must be cancelled before."""
+        time.sleep(own.random() * 0.03)
+        cut_validating_jobs(flow.dispatcher, lambda _model, _task: 1)
+
     acts: list[Callable[[random.Random], object]] = [
-        *[lambda _: cut_validating_jobs(flow.dispatcher, lambda _model, _task: 1)] * 2,
+        *[cut] * 2,
         *[lambda _: (cancel_shards(flow.dispatcher), finalize_jobs(flow.dispatcher))] * 2,
         give_back,
     ]
