@@ -1,4 +1,4 @@
-"""Acts on record: the fields that every event of a request, or of a shard's lease, shares, filled in once."""
+"""Acts on record: the fields that every event of a request, of a shard's lease, or of a duty shares, filled in once."""
 
 from typing import TYPE_CHECKING, Unpack
 from uuid import UUID
@@ -39,6 +39,11 @@ def record_work(conn: Connection, store: Store, lease: "Lease", action: str, **a
     """Records what the holder of ``lease`` does for its job, in the transaction that does it. Returns the event's id."""
     about["job_id"] = lease.job_id
     return record(conn, tenant_id=lease.tenant_id, component=store.role.value, action=action, **about)
+
+
+def record_duty(conn: Connection, store: Store, tenant_id: UUID, action: str, **about: Unpack[About]) -> UUID:
+    """Records what a part does by itself, in nobody's name, in the transaction that does it. Returns the event's id."""
+    return record(conn, tenant_id=tenant_id, component=store.role.value, action=action, **about)
 
 
 def tenant_sealer(store: Store, actor: Actor) -> Sealer:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, TextClause, delete, select
 
-from db.audit.events import record
+from db.audit.acts import record_duty
 from db.connect import Store
 from db.jobs.versions import HEADS, LABEL_SETS, Kind, in_use, lock_versions
 from db.sweeps import Page, paged, sweep
@@ -53,12 +53,5 @@ def _remove(kind: Kind, store: Store, version: Row[Any]) -> int:
             return 0
         gone = conn.execute(delete(kind.table).where(*own)).rowcount
         if gone:
-            record(
-                conn,
-                tenant_id=version.tenant_id,
-                component=store.role.value,
-                action=f"{kind.word}.purge",
-                object_kind=kind.word,
-                object_id=version.id,
-            )
+            record_duty(conn, store, version.tenant_id, f"{kind.word}.purge", object_kind=kind.word, object_id=version.id)
     return gone

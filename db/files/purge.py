@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, bindparam, exists, select, text
 
-from db.audit.events import record
+from db.audit.acts import record_duty
 from db.connect import Store
 from db.files.files import ERASING, close, erase, erase_rows, needs_of
 from db.lifecycle import LIVE_JOBS
@@ -85,7 +85,7 @@ class FilePurge(Purge):
             if locked.state == "processed":
                 conn.execute(_EXPIRE, {"tenant": tenant_id, "file": file_id})
             action = "file.purge" if locked.state == "uploading" else "file.expire"
-            record(conn, tenant_id=tenant_id, component=self._store.role.value, action=action, object_kind="file", object_id=file_id)
+            record_duty(conn, self._store, tenant_id, action, object_kind="file", object_id=file_id)
             if erase(conn, tenant_id, file_id, at_once=self._page_rows):
                 return None
         needs = needs_of(conn, tenant_id, file_id)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, text
 
-from db.audit.events import record
+from db.audit.acts import record_duty
 from db.connect import Store
 from db.jobs.erasing import erase_job, erase_page, erase_results
 from db.purging import ITEMS_AT_ONCE, Purge
@@ -45,15 +45,8 @@ class JobPurge(Purge):
                 return None
             if job.erase_from_idx is not None:
                 return erase_page(conn, item.tenant_id, job.job_id, self._page_rows)
-            record(
-                conn,
-                tenant_id=item.tenant_id,
-                component=store.role.value,
-                action="job.expire" if job.outlived else "results.expire",
-                object_kind="job",
-                object_id=job.job_id,
-                job_id=job.job_id,
-            )
+            action = "job.expire" if job.outlived else "results.expire"
+            record_duty(conn, store, item.tenant_id, action, object_kind="job", object_id=job.job_id, job_id=job.job_id)
             if job.outlived:
                 return erase_job(conn, item.tenant_id, job.job_id, at_once=self._page_rows)
             return erase_results(conn, item.tenant_id, job.job_id, ("output", "errors"), at_once=self._page_rows)

@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert, update
 
-from db.audit.events import record
+from db.audit.acts import record_duty
 from db.connect import Store
 from db.schema import tenants
 
@@ -13,7 +13,7 @@ def create_tenant(store: Store, name: str) -> UUID:
     """Makes a tenant with its first key epoch and its own data key."""
     tenant_id = uuid4()
     with store.transaction(tenant=tenant_id) as conn:
-        record(conn, tenant_id=tenant_id, component=store.role.value, action="tenant.create", object_kind="tenant", object_id=tenant_id)
+        record_duty(conn, store, tenant_id, "tenant.create", object_kind="tenant", object_id=tenant_id)
         conn.execute(insert(tenants).values(tenant_id=tenant_id))
         store.keyring.new_tenant_key(conn, tenant_id)
         sealer = store.keyring.new_data_key(conn, tenant_id, "tenant", tenant_id)

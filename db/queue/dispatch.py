@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy import Row, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.audit.events import record
+from db.audit.acts import record_duty
 from db.connect import Store
 from db.jobs.turn import take_turn
 from db.lifecycle import JobState, cut_points, rows_per_shard
@@ -109,7 +109,7 @@ def _cut(store: Store, job: Row[Any], shard_chars: ShardChars) -> bool:
             return False
         conn.execute(_CUT, {**key, **_parts(job, shard_chars(job.model, job.task))})
         take_turn(conn, job.tenant_id, job.job_id)
-        _record(conn, store, job, "job.start")
+        record_duty(conn, store, job.tenant_id, "job.start", object_kind="job", object_id=job.job_id, job_id=job.job_id)
     return True
 
 
@@ -131,20 +131,8 @@ def _fail(store: Store, job: Row[Any]) -> bool:
         errors = [{"code": row.defect, "line": row.line} for row in listed]
         if conn.execute(_FAIL, {"tenant": job.tenant_id, "job": job.job_id, "errors": errors}).rowcount != 1:
             return False
-        _record(conn, store, job, "job.fail")
+        record_duty(conn, store, job.tenant_id, "job.fail", object_kind="job", object_id=job.job_id, job_id=job.job_id)
         defects = {row.code: row.rows for row in conn.execute(_DEFECTS, at)}
     store.tally.job_ended(job.task, JobState.FAILED.value)
     store.tally.rows_failed(job.task, defects)
     return True
-
-
-def _record(conn: Connection, store: Store, job: Row[Any], action: str) -> None:
-    record(
-        conn,
-        tenant_id=job.tenant_id,
-        component=store.role.value,
-        action=action,
-        object_kind="job",
-        object_id=job.job_id,
-        job_id=job.job_id,
-    )

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.audit.events import record
+from db.audit.acts import record_duty
 from db.connect import Store
 from db.lifecycle import JobState, next_job_state
 from db.sweeps import Page, Place, paged, sweep
@@ -164,15 +164,7 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
             all_failed = bool(conn.execute(_ALL_FAILED, key).scalar_one())
             following = next_job_state(JobState.FINALIZING, live_shards=False, deadline_passed=False, all_failed=all_failed)
             reasons = _reasons(conn, job) if following is JobState.FAILED else None
-        record(
-            conn,
-            tenant_id=job.tenant_id,
-            component=store.role.value,
-            action=f"job.{following}",
-            object_kind="job",
-            object_id=job.job_id,
-            job_id=job.job_id,
-        )
+        record_duty(conn, store, job.tenant_id, f"job.{following}", object_kind="job", object_id=job.job_id, job_id=job.job_id)
         end = {**key, "state": since or job.state, "next": following.value, "reasons": reasons}
         without_outcome = conn.execute(_END, end).scalar_one_or_none()
     if without_outcome is None:

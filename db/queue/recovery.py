@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, text
 
-from db.audit.events import record
+from db.audit.acts import record_duty
+from db.audit.events import About
 from db.connect import Store
 from db.lifecycle import Failing, JobState, Shard, ShardState, Split, after_crash
 from db.sweeps import Page, Place, paged, sweep
@@ -192,14 +193,5 @@ def _insert(conn: Connection, row: Row[Any], shard: Shard, stored: Row[Any]) -> 
 
 
 def _record(conn: Connection, store: Store, row: Row[Any], action: str, first_idx: int, end_idx: int) -> None:
-    record(
-        conn,
-        tenant_id=row.tenant_id,
-        component=store.role.value,
-        action=action,
-        object_kind="shard",
-        object_id=row.shard_id,
-        first_idx=first_idx,
-        end_idx=end_idx,
-        job_id=row.job_id,
-    )
+    about = About(object_kind="shard", object_id=row.shard_id, first_idx=first_idx, end_idx=end_idx, job_id=row.job_id)
+    record_duty(conn, store, row.tenant_id, action, **about)
