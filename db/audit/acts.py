@@ -10,6 +10,7 @@ from db.audit.events import About, record
 from db.connect import Store
 from db.errors import KeyEnded, NotFound
 from db.sealing.cells import Sealer
+from db.sealing.keys import OwnerKind
 
 if TYPE_CHECKING:
     from db.actors import Lease
@@ -46,14 +47,14 @@ def record_duty(conn: Connection, store: Store, tenant_id: UUID, action: str, **
     return record(conn, tenant_id=tenant_id, component=store.role.value, action=action, **about)
 
 
-def tenant_sealer(store: Store, actor: Actor) -> Sealer:
-    """The tenant's own sealer, for an act that has nothing on record yet. Where its key must be read, in a transaction of its own: what is
+def find_sealer(store: Store, actor: Actor, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
+    """The sealer of an owner, for an act that has nothing on record yet. Where its key must be read, in a transaction of its own: what is
     kept in memory stays on record, whatever becomes of the act."""
-    if (known := store.keyring.cached(actor.tenant_id, "tenant", actor.tenant_id)) is not None:
+    if (known := store.keyring.cached(actor.tenant_id, owner_kind, owner_id)) is not None:
         return known
     with store.transaction(tenant=actor.tenant_id) as conn:
-        record_act(conn, store, actor, "key.read", object_kind="tenant", object_id=actor.tenant_id)
-        return store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        record_act(conn, store, actor, "key.read", object_kind=owner_kind, object_id=owner_id)
+        return store.keyring.sealer(conn, actor.tenant_id, owner_kind, owner_id)
 
 
 def record_denied(store: Store, actor: Actor, action: str, *, object_kind: str | None = None, object_id: UUID | None = None) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 
 from db import bulk
 from db.actors import Actor
-from db.audit.acts import record_act
+from db.audit.acts import find_sealer, record_act
 from db.audit.damage import Opening
 from db.audit.events import About, record_digest
 from db.connect import Store
@@ -202,13 +202,8 @@ class RowWriter:
         self._next_idx += len(rows)
 
     def _find_sealer(self) -> Sealer:
-        tenant_id, file_id, keyring = self._actor.tenant_id, self._file.file_id, self._store.keyring
-        if (sealer := keyring.cached(tenant_id, "file", file_id)) is None:
-            with self._store.transaction(tenant=tenant_id) as conn:
-                self._record(conn, "key.read")
-                sealer = keyring.sealer(conn, tenant_id, "file", file_id)
-        self._sealer = sealer
-        return sealer
+        self._sealer = find_sealer(self._store, self._actor, "file", self._file.file_id)
+        return self._sealer
 
     def _record(self, conn: Any, action: str, idxs: range | None = None) -> None:
         about: About = {"object_kind": "file", "object_id": self._file.file_id}

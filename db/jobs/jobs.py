@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
 
 from db.actors import Actor
-from db.audit.acts import not_found, record_act, tenant_sealer
+from db.audit.acts import find_sealer, not_found, record_act
 from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
@@ -161,7 +161,7 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
     job_id = uuid4()
     request_hmac: bytes | None = None
     if new.request is not None:
-        own = tenant_sealer(store, actor)
+        own = find_sealer(store, actor, "tenant", actor.tenant_id)
         halves = (own.hmac("jobs.request", actor.principal_id.bytes + digest) for digest in (new.request.name, new.request.body))
         request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
     with store.transaction(tenant=actor.tenant_id) as conn:
