@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg import Connection as DriverConnection
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.errors import AnotherSchema, KeyEnded
 from db.revision import Version, ensure_works
@@ -61,7 +61,6 @@ class Store:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=30,
-            pool_pre_ping=True,
             hide_parameters=True,  # an error of the driver must not quote values
             connect_args={"application_name": self.sessions, "connect_timeout": 10, **SILENT_NETWORK},
         )
@@ -87,21 +86,36 @@ class Store:
 
     @contextmanager
     def _begun(self, tenant: UUID | None, shard: UUID | None, epoch: int | None, key_hash: bytes | None) -> Iterator[Connection]:
-        with self.engine.begin() as connection:
-            context = {
-                "tenant": str(tenant) if tenant else "",
-                "shard": str(shard) if shard else "",
-                "epoch": str(epoch) if epoch is not None else "",
-                "key_hash": key_hash.hex() if key_hash else "",
-            }
+        context = {
+            "tenant": str(tenant) if tenant else "",
+            "shard": str(shard) if shard else "",
+            "epoch": str(epoch) if epoch is not None else "",
+            "key_hash": key_hash.hex() if key_hash else "",
+        }
+        connection, found = self._connected(context)
+        with connection, connection.get_transaction() or connection.begin():  # the one that the context began
+            self._ensure_schema(found)
+            if self._guard is not None:
+                self._guard(connection)
+            yield connection
+
+    def _connected(self, context: dict[str, str], *, again: bool = True) -> tuple[Connection, Version | None]:
+        """A transaction that has its context, and the schema's version.
+
+        That a connection was lost while it lay in the pool is seen here, before anything else was asked of it: so there is no ping at each
+        transaction, which would be one more round trip, and a second try costs nothing but itself."""
+        connection = self.engine.connect()
+        try:
             if self._lock_timeout_ms is None:
                 began = connection.execute(_CONTEXT, context).one()
             else:
                 began = connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"}).one()
-            self._ensure_schema(began.schema)
-            if self._guard is not None:
-                self._guard(connection)
-            yield connection
+        except BaseException as error:
+            connection.close()
+            if again and isinstance(error, DBAPIError) and error.connection_invalidated:
+                return self._connected(context, again=False)
+            raise
+        return connection, began.schema
 
     def _ensure_schema(self, found: Version | None) -> None:
         try:
