@@ -21,7 +21,7 @@ MUTANTS: Final = (
         "schema-in-each-transaction",
         "no transaction of a program touches a schema that does not serve it",
         "db/connect.py",
-        (("            self._ensure_schema(began.schema)\n", ""),),
+        (("            self._ensure_schema(found)\n", ""),),
         (
             "tests/db/test_versions.py::test_a_running_process_touches_nothing_of_another_version",
             "tests/api/test_errors.py::test_a_schema_that_changes_beneath_the_api_is_told_by_readyz_and_by_every_request",
