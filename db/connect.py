@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db.errors import AnotherSchema, KeyEnded
+from db.errors import AnotherSchema, StoreError
 from db.revision import Version, ensure_works
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
@@ -80,8 +80,9 @@ class Store:
         try:
             with self._begun(tenant, shard, epoch, key_hash) as connection:
                 yield connection
-        except KeyEnded as ended:  # its record must outlast what was undone
-            ended.put_on_record()
+        except StoreError as refusal:  # its record must outlast what was undone, and is there before anybody hears of it
+            if refusal.put_on_record is not None:
+                refusal.put_on_record()
             raise
 
     @contextmanager

@@ -44,9 +44,10 @@ class AnotherSchema(SettingsError):
 
 
 class StoreError(TextmillError):
-    """The store refused or could not do it."""
+    """The store refused or could not do it. ``put_on_record``: says so on record, once the transaction that it left is undone."""
 
     default_code = "store_error"
+    put_on_record: Callable[[], object] | None = None
 
 
 class NotFound(StoreError):
@@ -71,14 +72,13 @@ class Denied(StoreError):
 
 
 class KeyEnded(Denied):
-    """The key that an act was begun with was revoked, or ran out, in its course. ``put_on_record``, once the act is undone, says so."""
+    """The key that an act was begun with was revoked, or ran out, in its course."""
 
     default_code = "revoked_api_key"
     default_status = 401
 
-    def __init__(self, put_on_record: Callable[[], object]) -> None:
+    def __init__(self) -> None:
         super().__init__("This API key was revoked, or has expired, meanwhile.")
-        self.put_on_record = put_on_record
 
 
 class AuditUnavailable(StoreError):

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from api.requests.front import Front, front_of
 from db.actors import Actor
-from db.audit.acts import record_denied
+from db.audit.acts import denied
 from db.errors import Denied
 from db.operators.api_keys import authenticate
 
@@ -41,8 +41,8 @@ class Needs:
 def refuse_without(front: Front, actor: Actor, *scopes: str) -> None:
     """Raises Denied, on record, where the actor's key holds none of ``scopes``. Waits for the store."""
     if actor.scopes.isdisjoint(scopes):
-        record_denied(front.store, actor, "scope.missing")
-        raise Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
+        refusal = Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
+        raise denied(refusal, front.store, actor, "scope.missing")
 
 
 def _presented(request: Request) -> str:

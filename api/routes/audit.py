@@ -71,6 +71,7 @@ def _object(event: AuditEvent) -> Json:
         "request_id": event.request_id,
         "origin": None if event.origin is None else str(event.origin),
         "model_version": event.model_version,
+        "code": event.code,
         "row_count": event.row_count,
         "value_count": event.value_count,
         "digest": None if event.digest is None else event.digest.hex(),

@@ -24,6 +24,8 @@ from api.streams.downloads import Download, download, input_lines, result_lines
 from api.streams.sizes import Budget, size_of
 from api.streams.uploads import receive_upload
 from db.actors import Actor
+from db.audit.acts import denied
+from db.audit.events import about_job
 from db.files.files import delete_file, get_file
 from db.jobs.file_lists import ResultFile, find_files, list_files, result_file
 from db.jobs.jobs import delete_outputs, get_job
@@ -105,6 +107,6 @@ def delete(request: Request, response: Response, actor: Manager, file_id: str) -
         gone = delete_file(store, actor, ref.id)
     else:
         if file_id not in result_files(get_job(store, actor, ref.id)):
-            raise file_not_found()
+            raise denied(file_not_found(), store, actor, f"results.delete.{ref.which}", **about_job(ref.id))
         gone = delete_outputs(store, actor, ref.id, ref.which)
     return erased_object(response, file_id, "file", gone=gone)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 # Put together once, here: it is part of everything that anybody does, and the statement's making took longer than its run.
 _EVENT: Final = """
     INSERT INTO audit_events (tenant_id, event_id, component, action, outcome, principal_id, key_id, object_kind, object_id,
-                              first_idx, end_idx, job_id, request_id, origin, model_version)
+                              first_idx, end_idx, job_id, request_id, origin, model_version, code)
     SELECT :tenant_id, :event_id, :component, :action, :outcome, CAST(:principal_id AS uuid), CAST(:key_id AS uuid), :object_kind,
            CAST(:object_id AS uuid), CAST(:first_idx AS integer), CAST(:end_idx AS integer), CAST(:job_id AS uuid), :request_id,
-           CAST(:origin AS inet), :model_version
+           CAST(:origin AS inet), :model_version, :code
 """
 _UNSEALED: Final = "INSERT INTO audit_unsealed (tenant_id, event_id)"
 _RECORD: Final = text(f"WITH event AS ({_EVENT}) {_UNSEALED} VALUES (:tenant_id, :event_id)")
@@ -47,7 +47,7 @@ _DIGEST: Final = text(
 
 
 class About(TypedDict, total=False):
-    """What an event may tell beside who did what. ``outcome`` is allowed where it is not said."""
+    """What an event may tell beside who did what. ``outcome`` is allowed where it is not said; ``code``: why it was denied."""
 
     outcome: Literal["allowed", "denied"]
     object_kind: str | None
@@ -56,6 +56,12 @@ class About(TypedDict, total=False):
     end_idx: int | None
     job_id: UUID | None
     model_version: str | None
+    code: str | None
+
+
+def about_job(job_id: UUID) -> About:
+    """Of a job: as what was acted on, and as what it was for."""
+    return About(object_kind="job", object_id=job_id, job_id=job_id)
 
 
 _NOTHING: Final = {**dict.fromkeys(About.__annotations__), "outcome": "allowed"}
@@ -86,7 +92,7 @@ def record(
     values = {"event_id": event_id, **who, "action": action, **whence, **_NOTHING, **about}
     uses_key = key_id is not None and values["outcome"] == "allowed"
     if _append(conn, _RECORD_OF_KEY if uses_key else _RECORD, values) == 0:
-        raise KeyEnded(lambda: None)
+        raise KeyEnded
     return event_id
 
 

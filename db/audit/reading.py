@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import CompoundSelect, and_, select, tuple_, union
 
 from db.actors import Actor
-from db.audit.acts import record_act
+from db.audit.acts import attempt, record_act
 from db.connect import Store
 from db.errors import NotFound
 from db.schema import audit_digests, audit_events
@@ -17,7 +17,7 @@ from db.schema import audit_digests, audit_events
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
     """One entry of the record; ``row_count``, ``value_count`` and ``digest`` are there where ciphertext was read, and ``object_ids`` where
-    that was a list, or was asked for by a name. ``end_idx``: of a page, where it came to its end."""
+    that was a list, or was asked for by a name. ``end_idx``: of a page, where it came to its end. ``code``: why it was denied."""
 
     event_id: UUID
     at: datetime
@@ -34,6 +34,7 @@ class AuditEvent:
     request_id: str | None
     origin: str | None
     model_version: str | None
+    code: str | None
     row_count: int | None
     value_count: int | None
     digest: bytes | None
@@ -56,7 +57,7 @@ def list_events(
         query = query.where(events.action == action)
     if object_id is not None:
         query = query.where(events.event_id.in_(_about(actor.tenant_id, object_id)))
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with attempt(store, actor, "audit.list") as conn:
         if after is not None:
             last = conn.execute(select(events.at).where(events.tenant_id == actor.tenant_id, events.event_id == after)).scalar_one_or_none()
             if last is None:
@@ -81,6 +82,7 @@ def list_events(
             request_id=row.request_id,
             origin=str(row.origin) if row.origin is not None else None,
             model_version=row.model_version,
+            code=row.code,
             row_count=row.row_count,
             value_count=row.value_count,
             digest=row.digest,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, update
 
 from db.actors import Actor
-from db.audit.acts import not_found, record_act
+from db.audit.acts import attempt, not_found, record_act
 from db.connect import Store
 from db.jobs.versions import Kind, ids_of, in_use, lock_versions
 
@@ -21,7 +21,7 @@ class Deleted:
 def delete_versions(store: Store, actor: Actor, kind: Kind, address: str) -> Deleted:
     """Raises NotFound where the address means nothing."""
     columns = kind.table.c
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with attempt(store, actor, f"{kind.word}.delete", object_kind=kind.word) as conn:
         record_act(conn, store, actor, f"{kind.word}.read", object_kind=kind.word)  # which versions these are is told by their names
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         lock_versions(conn, actor.tenant_id)
@@ -32,7 +32,7 @@ def delete_versions(store: Store, actor: Actor, kind: Kind, address: str) -> Del
         kept = conn.execute(select(func.count()).select_from(kind.table).where(*own)).scalar_one()
         for id in ids:
             record_act(conn, store, actor, f"{kind.word}.delete", object_kind=kind.word, object_id=id)
-    if not ids:
+    if not ids:  # not within: that the key was read stays on record
         message = f"There is no {kind.word.replace('_', ' ')} of this name."
         raise not_found(store, actor, f"{kind.word}.delete", kind.word, None, message)
     return Deleted(erased + kept, kept)

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import insert
 
 from db.actors import Actor, Lease
-from db.audit.acts import record_act
+from db.audit.acts import act
 from db.audit.damage import Opening
 from db.catalogue.deleting import Deleted, delete_versions
 from db.catalogue.reading import Found, Reading, open_version, read_for_worker
@@ -45,8 +45,7 @@ def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], 
     if newest is not None and newest.name == name and (newest.labels, newest.templates) == (list(labels), _listed(templates)):
         return newest
     label_set_id = uuid4()
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        record_act(conn, store, actor, "label_set.put", object_kind="label_set", object_id=label_set_id)
+    with act(store, actor, "label_set.put", object_kind="label_set", object_id=label_set_id) as (conn, _):
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         name_hmac = LABEL_SETS.hmac(sealer, name)
         following = next_version(conn, LABEL_SETS, actor.tenant_id, name_hmac)

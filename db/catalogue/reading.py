@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, Row, Select, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from db.actors import Actor, Lease
-from db.audit.acts import record_act, record_work
+from db.audit.acts import act, record_work
 from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
@@ -56,10 +56,9 @@ class Reading:
             ),
         )
 
-    def _read(self, store: Store, actor: Actor, act: str, query: Callable[[Connection, Opener], Select[Any] | None]) -> Found:
-        kind = None if act == "list" else self.kind.word
-        with store.transaction(tenant=actor.tenant_id) as conn:
-            event_id = record_act(conn, store, actor, f"{self.kind.word}.{act}", object_kind=kind)
+    def _read(self, store: Store, actor: Actor, verb: str, query: Callable[[Connection, Opener], Select[Any] | None]) -> Found:
+        kind = None if verb == "list" else self.kind.word
+        with act(store, actor, f"{self.kind.word}.{verb}", object_kind=kind) as (conn, event_id):
             opener = store.keyring.opener(conn, actor.tenant_id, "tenant", actor.tenant_id)
             asked = query(conn, opener)
             rows = [] if asked is None else conn.execute(asked).all()

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, update
 
 from db.actors import Actor
-from db.audit.acts import not_found, record_act
+from db.audit.acts import act, not_found, record_act
 from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
@@ -25,6 +25,7 @@ from db.schema import data_keys, files, jobs, rows
 from db.sealing.cells import Opener
 
 DELETED: Final = "deleted"
+NO_FILE: Final = "There is no file with this id."
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
 
 _NAMELESS: Final[dict[str, Any]] = {"name_sealed": b"", "stored_names_sealed": None}
@@ -57,8 +58,7 @@ class FileRecord:
 def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_at: datetime | None = None) -> FileRecord:
     """Opens an upload: the file, its key, its event. :class:`db.files.rows.RowWriter` fills it."""
     file_id = uuid4()
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        record_act(conn, store, actor, "file.create", object_kind="file", object_id=file_id)
+    with act(store, actor, "file.create", object_kind="file", object_id=file_id) as (conn, _):
         sealer = store.keyring.new_data_key(conn, actor.tenant_id, "file", file_id)
         created = conn.execute(
             insert(files)
@@ -95,21 +95,15 @@ def get_file(store: Store, actor: Actor, file_id: UUID) -> FileRecord:
 def delete_file(store: Store, actor: Actor, file_id: UUID) -> bool:
     """False where it is out of sight, and its rows go page by page from now on. Raises NotFound, or Conflict (``file_in_use``) while a job
     that has not ended reads it."""
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        record_act(conn, store, actor, "file.delete", object_kind="file", object_id=file_id)
+    with act(store, actor, "file.delete", object_kind="file", object_id=file_id) as (conn, _):
         found = conn.execute(
             select(files.c.file_id).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id, _VISIBLE).with_for_update()
         ).one_or_none()
         if found is None:
-            conn.rollback()  # of the event, too: the refusal is on record
-        else:
-            if conn.execute(select(exists().where(*_of_file(actor.tenant_id, file_id), jobs.c.state.in_(sorted(LIVE_JOBS))))).scalar_one():
-                raise Conflict(
-                    code="file_in_use", message="A batch that has not ended reads this file: cancel the batch, or wait for its end."
-                )
-            gone = erase(conn, actor.tenant_id, file_id)
-    if found is None:
-        raise no_such_file(store, actor, "file.delete", file_id)
+            raise NotFound(NO_FILE)
+        if conn.execute(select(exists().where(*_of_file(actor.tenant_id, file_id), jobs.c.state.in_(sorted(LIVE_JOBS))))).scalar_one():
+            raise Conflict(code="file_in_use", message="A batch that has not ended reads this file: cancel the batch, or wait for its end.")
+        gone = erase(conn, actor.tenant_id, file_id)
     store.keyring.forget(actor.tenant_id, "file", file_id)
     return gone
 
@@ -197,7 +191,7 @@ def is_readable(conn: Connection, tenant_id: UUID, file_id: UUID) -> bool:
 
 
 def no_such_file(store: Store, actor: Actor, action: str, file_id: UUID) -> NotFound:
-    return not_found(store, actor, action, "file", file_id, "There is no file with this id.")
+    return not_found(store, actor, action, "file", file_id, NO_FILE)
 
 
 def file_record(row: Row[Any], name: str | None, *, damaged: bool = False) -> FileRecord:

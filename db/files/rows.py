@@ -2,16 +2,17 @@
 bytes a row (:mod:`db.files.doubles`)."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, text
+from sqlalchemy import Connection, Row, text
 
 from db import bulk
 from db.actors import Actor
-from db.audit.acts import find_sealer, record_act
+from db.audit.acts import act, denied, find_sealer, record_act
 from db.audit.damage import Opening
 from db.audit.events import About, record_digest
 from db.connect import Store
@@ -142,11 +143,7 @@ class RowWriter:
         # Of a batch the custom ids are the contract; of rows and examples they are their owner's business.
         strict = self._file.purpose == "batch"
         doubled = self._mark(doubles) if strict else 0
-        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
-            if self._next_idx:
-                self._record(conn, "file.write", range(self._next_idx))
-            else:
-                self._record(conn, "file.refuse")
+        with self._act("file.write", range(self._next_idx)) if self._next_idx else self._act("file.refuse") as conn:
             row_count = conn.execute(_LOCK, self._key).scalar_one_or_none()
             if row_count is None:
                 raise _upload_gone()
@@ -162,8 +159,7 @@ class RowWriter:
 
     def abort(self) -> None:
         """Removes an upload that will not be finished. Does nothing where it is gone or finished."""
-        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
-            self._record(conn, "file.abort")
+        with self._act("file.abort") as conn:
             if conn.execute(_LOCK, self._key).scalar_one_or_none() is None:
                 conn.rollback()  # of the event, too: nothing was aborted
             else:
@@ -174,8 +170,7 @@ class RowWriter:
         marked = 0
         for first in range(0, len(idxs), MARKED_AT_ONCE):
             page = idxs[first : first + MARKED_AT_ONCE]
-            with self._store.transaction(tenant=self._actor.tenant_id) as conn:
-                self._record(conn, "rows.mark", range(page[0], page[-1] + 1))
+            with self._act("rows.mark", range(page[0], page[-1] + 1)) as conn:
                 if conn.execute(_LOCK, self._key).one_or_none() is None:
                     raise _upload_gone()
                 marked += conn.execute(_MARK_DOUBLES, {**self._key, "idxs": page}).rowcount
@@ -192,8 +187,7 @@ class RowWriter:
             "chars": sum(row.size for row in rows),
             "defects": len(rows) - defects.count(None),
         }
-        with self._store.transaction(tenant=self._actor.tenant_id) as conn:
-            self._record(conn, "rows.write", range(self._next_idx, self._next_idx + len(rows)))
+        with self._act("rows.write", range(self._next_idx, self._next_idx + len(rows))) as conn:
             if conn.execute(_COUNT, counted).rowcount != 1:  # also the lock that keeps deletion and purge out
                 raise _upload_gone()
             bulk.stage(conn, _STAGING, staged)
@@ -205,11 +199,13 @@ class RowWriter:
         self._sealer = find_sealer(self._store, self._actor, "file", self._file.file_id)
         return self._sealer
 
-    def _record(self, conn: Any, action: str, idxs: range | None = None) -> None:
+    @contextmanager
+    def _act(self, action: str, idxs: range | None = None) -> Iterator[Connection]:
         about: About = {"object_kind": "file", "object_id": self._file.file_id}
         if idxs is not None:
             about |= {"first_idx": idxs.start, "end_idx": idxs.stop}
-        record_act(conn, self._store, self._actor, action, **about)
+        with act(self._store, self._actor, action, **about) as (conn, _):
+            yield conn
 
 
 def iter_rows(store: Store, actor: Actor, file_id: UUID, *, page: int = 512) -> Iterator[StoredRow]:
@@ -219,7 +215,8 @@ def iter_rows(store: Store, actor: Actor, file_id: UUID, *, page: int = 512) -> 
     """
     file = get_file(store, actor, file_id)
     if file.state != "processed":
-        raise Conflict(code="file_not_processed", message="The file is still being uploaded.")
+        refusal = Conflict(code="file_not_processed", message="The file is still being uploaded.")
+        raise denied(refusal, store, actor, "rows.read", object_kind="file", object_id=file_id)
     return _iter_pages(store, actor, file, page)
 
 

@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
 
 from db.actors import Actor
-from db.audit.acts import find_sealer, not_found, record_act
+from db.audit.acts import act, attempt, find_sealer, not_found, record_act, refusing
 from db.audit.damage import Opening
-from db.audit.events import record_digest
+from db.audit.events import about_job, record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
@@ -32,6 +32,7 @@ from db.schema import job_specs, jobs
 from db.sealing.cells import Opener
 from db.sealing.keys import Owner
 
+NO_JOB: Final = "There is no batch with this id."
 IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
 RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
 REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
@@ -164,15 +165,12 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
         own = find_sealer(store, actor, "tenant", actor.tenant_id)
         halves = (own.hmac("jobs.request", actor.principal_id.bytes + digest) for digest in (new.request.name, new.request.body))
         request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        twin = None if request_hmac is None or not find_twin else _find_twin(conn, actor, request_hmac)
-        if twin is not None:
+    with attempt(store, actor, "job.create", object_kind="file", object_id=new.file_id) as conn:
+        twin = None if request_hmac is None or not find_twin else _find_twin(conn, store, actor, request_hmac)
+        if twin is None:
+            _insert_job(conn, store, actor, new, job_id, request_hmac)
+        else:
             job_id = twin
-        found = twin is not None or _insert_job(conn, store, actor, new, job_id, request_hmac)
-        if not found:
-            conn.rollback()  # of the event, too: the refusal is on record
-    if not found:
-        raise files.no_such_file(store, actor, "job.create", new.file_id)
     metadata = None if new.metadata is None else dict(new.metadata)  # the caller's own words, whether it may read or not
     return replace(get_job(store, actor, job_id), metadata=metadata)
 
@@ -244,23 +242,21 @@ def list_jobs(
 def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     """Asks for the job's end; what is done is kept. Asking again changes nothing. Raises Conflict (``cannot_cancel``, 400) once it has
     ended otherwise."""
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with act(store, actor, "job.cancel", **about_job(job_id)) as (conn, _):
         state = conn.execute(
             select(jobs.c.state).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE).with_for_update()
         ).scalar_one_or_none()
-        if state is not None:
-            following = cancelled_job(JobState(state))
-            if following is None:
-                raise Conflict(code="cannot_cancel", message=f"The batch is {state} and can no longer be cancelled.", status=400)
-            if following != state:
-                conn.execute(
-                    update(jobs)
-                    .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, jobs.c.state == state)
-                    .values(state=following.value, cancelling_at=func.now())
-                )
-                record_act(conn, store, actor, "job.cancel", object_kind="job", object_id=job_id, job_id=job_id)
-    if state is None:
-        raise no_such_job(store, actor, "job.cancel", job_id)
+        if state is None:
+            raise NotFound(NO_JOB)
+        following = cancelled_job(JobState(state))
+        if following is None:
+            raise Conflict(code="cannot_cancel", message=f"The batch is {state} and can no longer be cancelled.", status=400)
+        if following != state:
+            conn.execute(
+                update(jobs)
+                .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, jobs.c.state == state)
+                .values(state=following.value, cancelling_at=func.now())
+            )
     return get_job(store, actor, job_id)
 
 
@@ -268,27 +264,24 @@ def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Which) -> bo
     """Deletes the answers of an ended job, or its failures; False where they are out of sight, and go page by page from now on. Raises
     Conflict (``job_not_ended``) before, NotFound where they are gone."""
     column = jobs.c.output_deleted_at if which == "output" else jobs.c.errors_deleted_at
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with act(store, actor, f"results.delete.{which}", **about_job(job_id)) as (conn, _):
         state = conn.execute(
             select(jobs.c.state)
             .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, column.is_(None), ~RESULTS_EXPIRED)
             .with_for_update()
         ).scalar_one_or_none()
-        if state is not None:
-            if state in LIVE_JOBS:
-                raise Conflict(code="job_not_ended", message="The batch is still running: cancel it, or wait for its end.")
-            record_act(conn, store, actor, f"results.delete.{which}", object_kind="job", object_id=job_id, job_id=job_id)
-            gone = erase_results(conn, actor.tenant_id, job_id, (which,))
-    if state is None:
-        raise no_such_job(store, actor, f"results.delete.{which}", job_id)
-    return gone
+        if state is None:
+            raise NotFound(NO_JOB)
+        if state in LIVE_JOBS:
+            raise Conflict(code="job_not_ended", message="The batch is still running: cancel it, or wait for its end.")
+        return erase_results(conn, actor.tenant_id, job_id, (which,))
 
 
 def no_such_job(store: Store, actor: Actor, action: str, job_id: UUID) -> NotFound:
-    return not_found(store, actor, action, "job", job_id, "There is no batch with this id.")
+    return not_found(store, actor, action, "job", job_id, NO_JOB)
 
 
-def _find_twin(conn: Connection, actor: Actor, request_hmac: bytes) -> UUID | None:
+def _find_twin(conn: Connection, store: Store, actor: Actor, request_hmac: bytes) -> UUID | None:
     salt = int.from_bytes(request_hmac[:8], "big", signed=True)
     conn.execute(_ONE_AT_A_TIME, {"tenant": str(actor.tenant_id), "salt": salt})
     name = request_hmac[:REQUEST_HALF_BYTES]
@@ -296,18 +289,19 @@ def _find_twin(conn: Connection, actor: Actor, request_hmac: bytes) -> UUID | No
     twin = conn.execute(_TWIN, {"tenant": actor.tenant_id, "seconds": TWIN_SECONDS, **bounds}).one_or_none()
     if twin is None:
         return None
-    if twin.request_hmac != request_hmac:
-        raise Conflict(code="idempotency_key_reused", message="This Idempotency-Key came with another request before.")
     job_id: UUID = twin.job_id
+    with refusing(store, actor, "job.create", **about_job(job_id)):
+        if twin.request_hmac != request_hmac:
+            raise Conflict(code="idempotency_key_reused", message="This Idempotency-Key came with another request before.")
     return job_id
 
 
-def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> bool:
-    """False where there is no such file."""
-    record_act(conn, store, actor, "job.create", object_kind="job", object_id=job_id, job_id=job_id)
+def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> None:
+    """Raises what :func:`create_job` does."""
+    record_act(conn, store, actor, "job.create", **about_job(job_id))
     file = files.lock_for_job(conn, actor.tenant_id, new.file_id)
     if file is None:
-        return False
+        raise NotFound(files.NO_FILE)
     if file.state != "processed":
         raise Conflict(code="file_not_processed", message="The input file is still being uploaded: wait until its status is processed.")
     if new.priority >= INTERACTIVE_PRIORITY and file.row_count > MAX_INTERACTIVE_ROWS:
@@ -347,7 +341,6 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             metadata_sealed=None if new.metadata is None else sealer.seal("job_specs.metadata", job_id, _json(new.metadata)),
         )
     )
-    return True
 
 
 def _json(value: Mapping[str, object]) -> bytes:
@@ -436,15 +429,13 @@ def _cached_sealers(store: Store, actor: Actor, shown: Shown) -> Mapping[UUID, O
 
 def read_spec(store: Store, actor: Actor, job_id: UUID) -> dict[str, Any]:
     """The sealed half of a job: its defaults, a head's name."""
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record_act(conn, store, actor, "job.spec.read", object_kind="job", object_id=job_id, job_id=job_id)
+    with act(store, actor, "job.spec.read", **about_job(job_id)) as (conn, event_id):
         sealed = conn.execute(
             select(job_specs.c.spec_sealed).where(job_specs.c.tenant_id == actor.tenant_id, job_specs.c.job_id == job_id)
         ).scalar_one_or_none()
-        if sealed is not None:
-            sealer = store.keyring.sealer(conn, actor.tenant_id, "job", job_id)
-            record_digest(conn, actor.tenant_id, event_id, [sealed])
-    if sealed is None:
-        raise no_such_job(store, actor, "job.spec.read", job_id)
+        if sealed is None:
+            raise NotFound(NO_JOB)
+        sealer = store.keyring.sealer(conn, actor.tenant_id, "job", job_id)
+        record_digest(conn, actor.tenant_id, event_id, [sealed])
     spec: dict[str, Any] = json.loads(sealer.open("job_specs.spec", job_id, sealed))
     return spec

@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Row, select, text
 
 from db import bulk
 from db.actors import Actor
-from db.audit.acts import record_act
+from db.audit.acts import attempt, denied, record_act
 from db.audit.damage import Opening
-from db.audit.events import record_digest
+from db.audit.events import about_job, record_digest
 from db.connect import Store
-from db.errors import Conflict
+from db.errors import Conflict, NotFound
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, no_such_job
+from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, no_such_job
 from db.lifecycle import LIVE_JOBS, JobState
 from db.schema import jobs
 from db.sealing.cells import Opener
@@ -144,15 +144,15 @@ def _is_deleted(job: Row[Any], which: str) -> bool:
 
 def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"], after: Place | None) -> _Reading:
     end_idx = NO_END
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with attempt(store, actor, "results.read", **about_job(job_id)) as conn:
         job = _find(conn, actor, job_id)
-        if job is not None and job.state in LIVE_JOBS:
-            record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
+        if job is None or _is_deleted(job, which):
+            raise NotFound(NO_JOB)
+        if after is not None and after.run != job.retry_count and (job.rerun_from_idx is None or after.idx >= job.rerun_from_idx):
+            raise _run_again()
+        if job.state in LIVE_JOBS:
+            record_act(conn, store, actor, "job.read", **about_job(job_id))
             end_idx = rows_in_order(conn, actor.tenant_id, job_id)
-    if job is None or _is_deleted(job, which):
-        raise no_such_job(store, actor, "results.read", job_id)
-    if after is not None and after.run != job.retry_count and (job.rerun_from_idx is None or after.idx >= job.rerun_from_idx):
-        raise _run_again()
     return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx)
 
 
@@ -192,8 +192,8 @@ class _Page:
 
 def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_idx: int) -> _Page | None:
     """None where no row follows."""
-    page: _Page | None = None
     job_id = reading.job_id
+    found: list[tuple[Any, ...]] = []
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(
             conn, store, actor, "results.read", object_kind="job", object_id=job_id, first_idx=after_idx + 1, job_id=job_id
@@ -212,11 +212,11 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
                 found = bulk.fetch(conn, _ERRORS_PAGE, at)
             sealed = [value for row in found for value in (row[2], row[5]) if value is not None]
             record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])
-            if found:
-                payload_bytes = sum(len(row[5] or b"") for row in found)
-                page = _Page(found, len(found) < limit and payload_bytes < PAGE_BYTES, file_opener, job_opener)
-    if job is None or _is_deleted(job, reading.which):
+    if job is None or _is_deleted(job, reading.which):  # not within: that the keys were read stays on record
         raise no_such_job(store, actor, "results.read", job_id)
     if job.retry_count != reading.run:
-        raise _run_again()
-    return page
+        raise denied(_run_again(), store, actor, "results.read", **about_job(job_id))
+    if not found:
+        return None
+    payload_bytes = sum(len(row[5] or b"") for row in found)
+    return _Page(found, len(found) < limit and payload_bytes < PAGE_BYTES, file_opener, job_opener)

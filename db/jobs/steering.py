@@ -10,13 +10,14 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, select, text
 
 from db.actors import Actor
-from db.audit.acts import record_act
+from db.audit.acts import act
+from db.audit.events import about_job
 from db.connect import Store
-from db.errors import Conflict, StoreError
+from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.jobs.erasing import erase_job
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, JobRecord, get_job, no_such_job
+from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, JobRecord, get_job
 from db.jobs.turn import take_turn
 from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
 from db.schema import jobs
@@ -96,19 +97,15 @@ def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> Job
     if not -INTERACTIVE_PRIORITY < priority < INTERACTIVE_PRIORITY:
         limit = INTERACTIVE_PRIORITY - 1
         raise StoreError(code="invalid_priority", message=f"A priority goes from -{limit} to {limit}.", status=400)
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with act(store, actor, "job.priority", **about_job(job_id)) as (conn, _):
         job = _lock(conn, actor, job_id)
-        if job is not None:
-            if not pausable(JobState(job.state)) or job.priority >= INTERACTIVE_PRIORITY:
-                what = "interactive" if job.priority >= INTERACTIVE_PRIORITY else job.state
-                raise Conflict(code="cannot_reorder", message=f"The batch is {what}: its priority cannot be changed.")
-            key = {"tenant": actor.tenant_id, "job": job_id, "priority": priority}
-            _lock_shards(conn, key)
-            conn.execute(_ORDER_JOB, key)
-            conn.execute(_ORDER_SHARDS, key)
-            record_act(conn, store, actor, "job.priority", object_kind="job", object_id=job_id, job_id=job_id)
-    if job is None:
-        raise no_such_job(store, actor, "job.priority", job_id)
+        if not pausable(JobState(job.state)) or job.priority >= INTERACTIVE_PRIORITY:
+            what = "interactive" if job.priority >= INTERACTIVE_PRIORITY else job.state
+            raise Conflict(code="cannot_reorder", message=f"The batch is {what}: its priority cannot be changed.")
+        key = {"tenant": actor.tenant_id, "job": job_id, "priority": priority}
+        _lock_shards(conn, key)
+        conn.execute(_ORDER_JOB, key)
+        conn.execute(_ORDER_SHARDS, key)
     return get_job(store, actor, job_id)
 
 
@@ -119,13 +116,8 @@ def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     Raises NotFound; Conflict: ``cannot_retry`` where the job has not ended or never had a row to run, ``nothing_to_retry`` where every row
     has its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
     """
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        job = _lock(conn, actor, job_id)
-        if job is not None:
-            record_act(conn, store, actor, "job.retry", object_kind="job", object_id=job_id, job_id=job_id)
-            _retry(conn, actor, job)
-    if job is None:
-        raise no_such_job(store, actor, "job.retry", job_id)
+    with act(store, actor, "job.retry", **about_job(job_id)) as (conn, _):
+        _retry(conn, actor, _lock(conn, actor, job_id))
     return get_job(store, actor, job_id)
 
 
@@ -135,25 +127,23 @@ def delete_job(store: Store, actor: Actor, job_id: UUID) -> bool:
 
     Raises NotFound. The record of what was done with it stays.
     """
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        job = _lock(conn, actor, job_id)
-        if job is not None:
-            record_act(conn, store, actor, "job.delete", object_kind="job", object_id=job_id, job_id=job_id)
-            gone = erase_job(conn, actor.tenant_id, job_id)
-    if job is None:
-        raise no_such_job(store, actor, "job.delete", job_id)
+    with act(store, actor, "job.delete", **about_job(job_id)) as (conn, _):
+        _lock(conn, actor, job_id)
+        gone = erase_job(conn, actor.tenant_id, job_id)
     store.keyring.forget(actor.tenant_id, "job", job_id)
     return gone
 
 
-def _lock(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any] | None:
-    """FOR NO KEY UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half, and the
-    caller needs that shard. Each would wait for the other."""
+def _lock(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any]:
+    """Raises NotFound. FOR NO KEY UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new
+    half, and the caller needs that shard. Each would wait for the other."""
     locked: Row[Any] | None = conn.execute(
         select(jobs, RESULTS_EXPIRED.label("results_expired"))
         .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE)
         .with_for_update(key_share=True)
     ).one_or_none()
+    if locked is None:
+        raise NotFound(NO_JOB)
     return locked
 
 
@@ -166,16 +156,12 @@ def _lock_shards(conn: Connection, key: dict[str, Any]) -> int:
 
 
 def _set_paused(store: Store, actor: Actor, job_id: UUID, change: Any, action: str) -> JobRecord:
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with act(store, actor, action, **about_job(job_id)) as (conn, _):
         job = _lock(conn, actor, job_id)
-        if job is not None:
-            if not pausable(JobState(job.state)):
-                verb = action.removeprefix("job.")
-                raise Conflict(code=f"cannot_{verb}", message=f"The batch is {job.state}: there is nothing to {verb}.")
-            conn.execute(change, {"tenant": actor.tenant_id, "job": job_id})
-            record_act(conn, store, actor, action, object_kind="job", object_id=job_id, job_id=job_id)
-    if job is None:
-        raise no_such_job(store, actor, action, job_id)
+        if not pausable(JobState(job.state)):
+            verb = action.removeprefix("job.")
+            raise Conflict(code=f"cannot_{verb}", message=f"The batch is {job.state}: there is nothing to {verb}.")
+        conn.execute(change, {"tenant": actor.tenant_id, "job": job_id})
     return get_job(store, actor, job_id)
 
 

@@ -15,11 +15,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, Text, cast, exists, func, insert, select, update
 
 from db.actors import Actor
-from db.audit.acts import not_found, record_act, record_denied
+from db.audit.acts import act, denied, record_act
 from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
-from db.errors import Denied, StoreError
+from db.errors import Denied, NotFound, StoreError
 from db.schema import api_keys, audit_events
 from db.sealing.authority import Authority
 
@@ -91,8 +91,7 @@ def create_api_key(
     key_hash = authority.hash_of(hashlib.sha256(secret).digest())
     grant = Grant(tenant_id, key_id, principal_id, key_hash, frozenset(scopes), expires_at, None)
     maker = by or Actor(tenant_id, principal_id, None, frozenset())
-    with store.transaction(tenant=tenant_id) as conn:
-        record_act(conn, store, maker, "key.create", object_kind="api_key", object_id=key_id)
+    with act(store, maker, "key.create", object_kind="api_key", object_id=key_id) as (conn, _):
         sealer = store.keyring.sealer(conn, tenant_id, "tenant", tenant_id)
         conn.execute(
             insert(api_keys).values(
@@ -122,8 +121,8 @@ def authenticate(store: Store, presented: str, *, request_id: str | None = None,
         raise Denied("This API key is not valid.", code="invalid_api_key", status=401)
     actor = Actor(found.tenant_id, found.principal_id, found.key_id, _scopes_of(found))
     if (refusal := _refusal(store, authority, found)) is not None:
-        record_denied(store, replace(actor, request_id=request_id, origin=origin), "key.use", object_kind="api_key", object_id=found.key_id)
-        raise refusal
+        presenter = replace(actor, request_id=request_id, origin=origin)
+        raise denied(refusal, store, presenter, "key.use", object_kind="api_key", object_id=found.key_id)
     return actor
 
 
@@ -145,16 +144,14 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
     """Ends a key, a damaged one too; NotFound where the tenant has none of that id. A second revocation changes nothing."""
     authority = store.authority()
     of_key = (api_keys.c.tenant_id == actor.tenant_id, api_keys.c.key_id == key_id)
-    with store.transaction(tenant=actor.tenant_id) as conn:
+    with act(store, actor, "key.revoke", object_kind="api_key", object_id=key_id) as (conn, _):  # first: a key may revoke itself
         found = conn.execute(select(*_ROW, func.now().label("now")).where(*of_key).with_for_update()).one_or_none()
-        if found is not None:
-            record_act(conn, store, actor, "key.revoke", object_kind="api_key", object_id=key_id)  # first: a key may revoke itself
-            if found.revoked_at is None:
-                grant = _grant_of(found, authority)
-                mac = authority.mac_of(replace(grant, revoked_at=found.now).parts()) if grant else found.mac
-                conn.execute(update(api_keys).where(*of_key).values(revoked_at=found.now, mac=mac))
-    if found is None:
-        raise not_found(store, actor, "key.revoke", "api_key", key_id, "There is no API key with this id.")
+        if found is None:
+            raise NotFound("There is no API key with this id.")
+        if found.revoked_at is None:
+            grant = _grant_of(found, authority)
+            mac = authority.mac_of(replace(grant, revoked_at=found.now).parts()) if grant else found.mac
+            conn.execute(update(api_keys).where(*of_key).values(revoked_at=found.now, mac=mac))
 
 
 def _grant_of(row: Row[*tuple[Any, ...]], authority: Authority) -> Grant | None:

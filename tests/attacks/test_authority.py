@@ -61,7 +61,7 @@ def test_a_key_whose_row_was_altered_is_refused_on_record_and_shown_as_damaged(
     as_superuser(f"UPDATE api_keys SET {ALTERED[change]} WHERE key_id = %s", [key_id])
     assert refusal(flow, presented) == "damaged_api_key"
     (event,) = list_events(flow.api, tenant, action="key.use")
-    assert event.outcome == "denied"
+    assert (event.outcome, event.code) == ("denied", "damaged_api_key")
     assert sorted(key.damaged for key in list_api_keys(flow.api, tenant)) == [False, True]
     authenticate(flow.api, untouched)
 

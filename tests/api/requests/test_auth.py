@@ -127,8 +127,8 @@ def test_a_missing_scope_is_on_record(api: Served, stores: Stores) -> None:
     key_id, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "reader", {"read"})
     denied = api.http(key).get("/v1/keys")
     events = api.http().get("/v1/audit/events", params={"action": "scope.missing"}).json()["data"]
-    assert [(event["outcome"], event["key_id"], event["request_id"], event["origin"]) for event in events] == [
-        ("denied", f"key_{key_id.hex}", denied.headers["x-request-id"], "127.0.0.1")
+    assert [(event["code"], event["key_id"], event["request_id"], event["origin"]) for event in events] == [
+        ("missing_scope", f"key_{key_id.hex}", denied.headers["x-request-id"], "127.0.0.1")
     ]
 
 

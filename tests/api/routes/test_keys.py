@@ -52,6 +52,28 @@ def test_a_read_is_on_record_with_who_what_and_which_request(api: Served) -> Non
     assert len(events[0]["digest"]) == 64
 
 
+def test_a_list_is_found_by_the_id_of_anything_that_it_showed(api: Served) -> None:
+    http = api.http()
+    shown = api.upload(classify_file(2)).json()["id"]
+    http.get("/v1/files")
+    later = api.upload(classify_file(2)).json()["id"]
+    [event] = http.get("/v1/audit/events", params={"object": shown, "action": "file.list"}).json()["data"]
+    assert (event["object_ids"], event["object_id"]) == ([shown.removeprefix("file-")], None)
+    assert http.get("/v1/audit/events", params={"object": later, "action": "file.list"}).json()["data"] == []
+
+
+def test_a_refusal_is_on_record_with_its_reason(api: Served) -> None:
+    http, file_id = api.http(), api.upload(classify_file(2)).json()["id"]
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": "/v1/classifications"}).json()["id"]
+    asked = {"results.delete.output": f"/v1/files/file-o{batch.removeprefix('batch_')}", "file.delete": f"/v1/files/{file_id}"}
+    for (action, path), code, about in zip(asked.items(), ("not_found", "file_in_use"), (batch, file_id), strict=True):
+        refused = http.delete(path)
+        assert error_of(refused)[1] == code
+        [event] = http.get("/v1/audit/events", params={"object": about, "action": action}).json()["data"]
+        assert (event["outcome"], event["code"], event["object_id"]) == ("denied", code, about)
+        assert event["request_id"] == refused.headers["x-request-id"]
+
+
 def test_who_made_a_key_is_on_record(api: Served) -> None:
     http = api.http()
     made = http.post("/v1/keys", json={"name": "reader", "scopes": ["read"]})

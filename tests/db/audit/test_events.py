@@ -55,7 +55,7 @@ def test_an_event_says_who_what_which_rows_why_and_from_where(flow: Flow, tenant
         )
         record_digest(conn, tenant.tenant_id, event_id, iter([b"one", b"two"]))
     assert one(flow, tenant) == AuditEvent(
-        event_id, now, "api", "test.act", "allowed", principal, key, "job", thing, 3, 9, job, "req_1", "192.0.2.7", "model-1", 0, 2,
+        event_id, now, "api", "test.act", "allowed", principal, key, "job", thing, 3, 9, job, "req_1", "192.0.2.7", "model-1", None, 0, 2,
         sha256(b"\0\0\0\3one\0\0\0\3two").digest(), None,
     )  # fmt: skip
 
@@ -116,6 +116,7 @@ def test_a_refusal_stays_on_record_when_its_transaction_does_not(flow: Flow, ten
         conn.rollback()
     event = one(flow, tenant)
     assert (event.outcome, event.object_id, event.principal_id) == ("denied", thing, tenant.principal_id)
+    assert event.code == refusal.code
     assert (refusal.status, refusal.code, refusal.message) == (404, "not_found", "There is no such thing.")
     assert list_events(flow.api, tenant, action="test.other") == []
 

@@ -334,7 +334,7 @@ MUTANTS: Final = (
         "one-run-of-a-reading",
         "a reading that a retry meets does not look complete",
         "db/jobs/results.py",
-        (("    if job.retry_count != reading.run:\n        raise _run_again()\n", ""),),
+        (("    if job.retry_count != reading.run:\n        raise denied(", "    if False:\n        raise denied("),),
         (f"{_READING_TEST}test_a_reading_that_a_retry_meets_does_not_look_complete",),
     ),
     Mutant(

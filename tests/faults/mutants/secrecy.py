@@ -8,6 +8,7 @@ SEALING: Final = "db/sealing/cells.py"
 ON_RECORD: Final = "db/migrations/sql/0024_on_record.sql"
 _SEALING_TEST: Final = "tests/unit/db/sealing/test_cells.py::"
 _ELSEWHERE: Final = f"{_SEALING_TEST}test_a_value_opens_nowhere_else"
+_REFUSALS: Final = "tests/attacks/test_refusals.py::"
 _FORMAT: Final = f"{_SEALING_TEST}test_what_was_sealed_once_opens_for_ever"
 
 
@@ -209,6 +210,53 @@ MUTANTS: Final = (
         "db/operators/api_keys.py",
         (("grant.revoked_at is not None or _revocation_is_on_record(store, grant)", "grant.revoked_at is not None"),),
         ("tests/attacks/test_authority.py::test_a_revocation_cannot_be_taken_back",),
+    ),
+    Mutant(
+        "refusal-recorded",
+        "a refusal is on record, past its rollback",
+        "db/connect.py",
+        (("                refusal.put_on_record()\n", "                pass\n"),),
+        (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
+    ),
+    Mutant(
+        "refusal-of-an-act",
+        "what is refused in the course of an act is on record",
+        "db/audit/acts.py",
+        (
+            (
+                "    with store.transaction(tenant=actor.tenant_id) as conn, refusing(store, actor, action, **about):\n",
+                "    with store.transaction(tenant=actor.tenant_id) as conn:\n",
+            ),
+        ),
+        (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
+    ),
+    Mutant(
+        "refusal-code",
+        "a refusal on record says why",
+        "db/audit/acts.py",
+        (('{**about, "code": refusal.code}', "{**about}"),),
+        (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
+    ),
+    Mutant(
+        "refusal-object",
+        "a refusal on record names what it is of",
+        "db/jobs/jobs.py",
+        (('    with refusing(store, actor, "job.create", **about_job(job_id)):\n', "    if True:\n"),),
+        (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
+    ),
+    Mutant(
+        "refusal-of-a-page",
+        "that results have changed beneath a reading is on record",
+        "db/jobs/results.py",
+        (('raise denied(_run_again(), store, actor, "results.read", **about_job(job_id))', "raise _run_again()"),),
+        (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
+    ),
+    Mutant(
+        "list-named",
+        "a list is found by what it showed",
+        "db/audit/reading.py",
+        (("digests.object_ids.contains([object_id])", "digests.event_id == object_id"),),
+        ("tests/db/audit/test_lists_on_record.py::test_a_list_names_what_it_showed_and_is_found_by_each_of_it",),
     ),
     Mutant(
         "audit-unsealed",
