@@ -18,11 +18,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
 from api.errors import response_to
+from db.connect import LOCK_TIMEOUT_MS, Patience
 from workers import logs
 
 CLIENT_CLOSED: Final = 499  # nginx's status for a client that went away
 # Of every answer, unless its route says otherwise: no cache keeps it, and no browser takes it for another type than it is said to be.
 KEPT_NOWHERE: Final = {b"cache-control": b"no-store", b"x-content-type-options": b"nosniff"}
+# For what others hold, from when a request comes: who had to wait for a thread first, or comes with several transactions, waits no longer.
+WAITED_SECONDS: Final = LOCK_TIMEOUT_MS / 1000
 log: Final = logging.getLogger("textmill.api")
 
 
@@ -37,6 +40,7 @@ class RequestLog:
         request_id = f"req_{uuid4().hex}"
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["patience"] = Patience(WAITED_SECONDS)
         status = 0
         begun = time.perf_counter()
 

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,7 +22,9 @@ from db.tally import NOBODY, Tally
 
 log = logging.getLogger("textmill.store")
 
-LOCK_TIMEOUT_MS: Final = 5_000  # a lock held by an admin must not outlast a lease silently
+# A lock held by an admin must not outlast a lease silently, and who asks is answered within 5 s.
+LOCK_TIMEOUT_MS: Final = 4_000
+BRIEF_MS: Final = 20  # so long who has no patience left waits for what somebody holds for a moment
 STATEMENT_TIMEOUT_MS: Final = 300_000  # a retry forgets the failures of a job in one statement
 # A worker that is stopped in the middle of a transaction keeps its locks, which the reconciler steps around. While it copies rows the
 # server waits in a statement, else between two: both end within about a lease. No transaction of ours waits for anything but the database.
@@ -41,6 +44,24 @@ _SET_ALL: Final = "SELECT set_config(name, value, false) FROM unnest(%s::text[],
 _HURRIED_CONTEXT: Final = text(f"{_CONTEXT.text}, set_config('lock_timeout', :lock_timeout, true)")
 
 
+class Patience:
+    """How long is waited for what others hold, in all and from now on: by a request, whose transactions share it, so that none of them
+    waits what another has waited already. The server looks at each lock by itself, so what is left is told to it with every transaction."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self.renew()
+
+    def renew(self) -> None:
+        """As if it began now: of a stream, at each of its parts."""
+        self._until = self._clock() + self._seconds
+
+    def lock_timeout_ms(self) -> int:
+        """Never none: the server takes 0 for ever."""
+        return max(BRIEF_MS, round((self._until - self._clock()) * 1000))
+
+
 class Store:
     """A process's door to the sealed store: its role, its pool, its key ring, who counts. Thread-safe. ``sessions``: what the server calls
     its connections."""
@@ -53,7 +74,8 @@ class Store:
         self.tally = tally
         self.sessions = f"textmill-{role.value}" + (f" {start}" if start else "")
         self.fits = True  # the schema, when it was last asked
-        self._lock_timeout_ms: int | None = None
+        self._lock_timeout_ms: Callable[[], int] | None = None
+        self._patience: Patience | None = None
         self._guard: Callable[[Connection], None] | None = None
         statement_timeout_ms = WORKER_STATEMENT_TIMEOUT_MS if role is Role.WORKER else STATEMENT_TIMEOUT_MS
         self.engine: Engine = create_engine(
@@ -110,7 +132,7 @@ class Store:
             if self._lock_timeout_ms is None:
                 began = connection.execute(_CONTEXT, context).one()
             else:
-                began = connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms}ms"}).one()
+                began = connection.execute(_HURRIED_CONTEXT, {**context, "lock_timeout": f"{self._lock_timeout_ms()}ms"}).one()
         except BaseException as error:
             connection.close()
             if again and isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -142,8 +164,19 @@ class Store:
     def hurried(self, lock_timeout_ms: int) -> "Store":
         """The same pool and key ring; its transactions wait so long for a lock that somebody holds."""
         other = copy.copy(self)
-        other._lock_timeout_ms = lock_timeout_ms
+        other._lock_timeout_ms = lambda: lock_timeout_ms
         return other
+
+    def within(self, patience: Patience) -> "Store":
+        """The same pool and key ring; its transactions wait for locks as long as ``patience`` lasts, all together."""
+        other = copy.copy(self)
+        other._patience, other._lock_timeout_ms = patience, patience.lock_timeout_ms
+        return other
+
+    def renew_patience(self) -> None:
+        """Where it has one: the next part of a stream begins."""
+        if self._patience is not None:
+            self._patience.renew()
 
     def guarded(self, guard: Callable[[Connection], None]) -> "Store":
         """The same pool and key ring; each transaction begins with ``guard``, which raises where it must not go on."""

@@ -1,6 +1,6 @@
 """What every route needs, made once a process: the store, the settings, the keys seen lately, the limits on threads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import anyio
@@ -28,4 +28,6 @@ class Front:
 
 
 def front_of(request: Request) -> Front:
-    return cast(Front, request.app.state.front)
+    """The process's, with a store whose transactions wait no longer than this request may, all together."""
+    front = cast(Front, request.app.state.front)
+    return replace(front, store=front.store.within(request.state.patience))

@@ -152,6 +152,7 @@ async def _sent(front: Front, first: bytes, pieces: Generator[bytes, None, None]
     try:
         while piece:
             yield piece
+            front.store.renew_patience()
             piece = await anyio.to_thread.run_sync(next, pieces, b"", limiter=front.store_calls)
     finally:
         with anyio.CancelScope(shield=True):

@@ -130,7 +130,9 @@ class _Upload:
         self._size_bytes = self._content_bytes = 0
         shown = PurePosixPath(self.name.replace("\\", "/")).name[:MAX_NAME_CHARS] or "upload"
         expires_at = None if plan.expires_seconds is None else datetime.now(UTC) + timedelta(seconds=plan.expires_seconds)
+        store.renew_patience()  # its form may have come slowly
         record = create_file(store, actor, name=shown, purpose=plan.purpose, expires_at=expires_at)
+        self._store = store
         self._writer = RowWriter(store, actor, record)
         self._noted = NamesNoted()
 
@@ -147,12 +149,15 @@ class _Upload:
             self._append(batch)
 
     def finish(self) -> FileRecord:
+        self._store.renew_patience()
         return self._writer.finish(self._size_bytes, self._content_bytes, self._noted.names)
 
     def abort(self) -> None:
+        """Waits no longer than what failed has left of its patience: the reconciler purges what cannot be removed now."""
         self._writer.abort()
 
     def _append(self, batch: list[NewRow]) -> None:
+        self._store.renew_patience()
         self._writer.append(batch)
         self._noted.note(batch)
         self._content_bytes += sum(map(_content_bytes, batch))

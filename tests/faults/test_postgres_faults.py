@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from db.connect import LOCK_TIMEOUT_MS
 from tests.conftest import Server
 from tests.faults.conftest import Verdict
 from tests.faults.counters import Load
@@ -17,8 +18,8 @@ from tests.faults.recovery import seconds_to_progress, wait_rows
 WORKERS = 2
 THREADS = 4
 POOL = THREADS + 1 + 3 + 1  # connections of a worker: its store's, and its lease keeper's
-LOCKED_SECONDS = 7.0  # longer than lock_timeout, which is 5 s
-LOCK_TIMEOUT_SECONDS = 5.0
+LOCKED_SECONDS = 7.0  # longer than lock_timeout, which is 4 s
+LOCK_TIMEOUT_SECONDS = LOCK_TIMEOUT_MS / 1000
 
 
 @pytest.fixture

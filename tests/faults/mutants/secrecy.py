@@ -9,6 +9,7 @@ ON_RECORD: Final = "db/migrations/sql/0024_on_record.sql"
 _SEALING_TEST: Final = "tests/unit/db/sealing/test_cells.py::"
 _ELSEWHERE: Final = f"{_SEALING_TEST}test_a_value_opens_nowhere_else"
 _REFUSALS: Final = "tests/attacks/test_refusals.py::"
+_LOCKED: Final = "tests/attacks/test_locked_record.py::"
 _FORMAT: Final = f"{_SEALING_TEST}test_what_was_sealed_once_opens_for_ever"
 
 
@@ -257,6 +258,27 @@ MUTANTS: Final = (
         "db/audit/reading.py",
         (("digests.object_ids.contains([object_id])", "digests.event_id == object_id"),),
         ("tests/db/audit/test_lists_on_record.py::test_a_list_names_what_it_showed_and_is_found_by_each_of_it",),
+    ),
+    Mutant(
+        "waits-together",
+        "what one transaction of a request has waited another does not",
+        "db/connect.py",
+        (("max(BRIEF_MS, round((self._until - self._clock()) * 1000))", "round(self._seconds * 1000)"),),
+        (f"{_LOCKED}test_what_one_transaction_of_a_request_has_waited_another_does_not",),
+    ),
+    Mutant(
+        "waits-of-a-request",
+        "a request waits for a locked record within its time",
+        "api/requests/front.py",
+        (("return replace(front, store=front.store.within(request.state.patience))", "return front"),),
+        (f"{_LOCKED}test_so_does_the_first_request_of_a_key_which_asks_the_record_twice",),
+    ),
+    Mutant(
+        "waits-of-a-part",
+        "each part of a stream has patience of its own",
+        "db/connect.py",
+        (("            self._patience.renew()\n", "            pass\n"),),
+        (f"{_LOCKED}test_each_part_of_a_stream_has_patience_of_its_own",),
     ),
     Mutant(
         "audit-unsealed",
