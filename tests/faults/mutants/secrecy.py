@@ -274,6 +274,13 @@ MUTANTS: Final = (
         (f"{_LOCKED}test_so_does_the_first_request_of_a_key_which_asks_the_record_twice",),
     ),
     Mutant(
+        "waits-of-an-abort",
+        "an upload that met a locked record does not wait again to remove what it left",
+        "api/streams/uploads.py",
+        (("        self._writer.abort()\n", "        self._store.renew_patience()\n        self._writer.abort()\n"),),
+        (f"{_LOCKED}test_an_upload_that_meets_a_locked_record_does_not_wait_again_to_remove_what_it_left",),
+    ),
+    Mutant(
         "waits-of-a-part",
         "each part of a stream has patience of its own",
         "db/connect.py",
