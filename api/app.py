@@ -21,8 +21,8 @@ from api.routes import audit, batches, docs, files, heads, health, keys, label_s
 from api.settings import ApiSettings
 from db.connect import ensure_key, open_store
 from db.queue.wakeups import Bell
+from db.server.versions import ensure_current
 from db.settings import Role, StoreSettings, load
-from db.versions import ensure_current
 from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910

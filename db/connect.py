@@ -9,14 +9,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from psycopg import Connection as DriverConnection
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.errors import AnotherSchema, StoreError
-from db.revision import Version, ensure_works
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
+from db.server.revision import Version, ensure_works
 from db.settings import Role, StoreSettings
 from db.tally import NOBODY, Tally
 
@@ -225,9 +224,3 @@ def set_in_session(driver: DriverConnection[Any], settings: dict[str, str]) -> N
     own, driver.autocommit = driver.autocommit, True
     driver.execute(_SET_ALL, (list(settings), list(settings.values())))
     driver.autocommit = own
-
-
-def dsn(url: URL) -> str:
-    """For psycopg itself. Not as a URL: its parser refuses a space in a password, and quotes the password in the error."""
-    options = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
-    return make_conninfo("", **url.translate_connect_args(username="user", database="dbname"), **options)

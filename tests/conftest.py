@@ -26,10 +26,10 @@ from api.local.servers.postgres import EmbeddedPostgres
 from api.local.servers.valkey import EmbeddedValkey
 from db.actors import Actor
 from db.connect import Store, open_store
-from db.migrate import bootstrap, grant_database, migrate
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from db.sealing.keys import LocalKeyFile
+from db.server.migrate import bootstrap, grant_database, migrate
 from db.settings import Role, StoreSettings
 from tests.faults.plugin import (
     pytest_addoption,

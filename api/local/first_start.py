@@ -15,13 +15,13 @@ from api.local.home.refusals import StackError, StackExit
 from api.local.home.secret_files import read_or_make, write_private
 from db.connect import open_store
 from db.errors import Denied, NotFound, SettingsError
-from db.migrate import bootstrap, current_revision, migrate
 from db.operators.api_keys import SCOPES, authenticate, create_api_key
 from db.operators.tenants import create_tenant
-from db.outages import UNANSWERED
 from db.private_files import read_private
-from db.refusals import refusal
 from db.sealing.keys import LocalKeyFile
+from db.server.migrate import bootstrap, current_revision, migrate
+from db.server.outages import UNANSWERED
+from db.server.refusals import refusal
 from db.settings import Role, StoreSettings
 
 LOCAL_TENANT = "local"

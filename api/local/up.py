@@ -29,9 +29,9 @@ from api.local.processes.supervisor import State, Supervisor
 from api.local.servers.postgres import EmbeddedPostgres
 from api.local.servers.valkey import EmbeddedValkey
 from db.errors import SettingsError
-from db.migrate import DATABASE
 from db.operators.queue_gauge import Counts, QueueGauge
 from db.process_names import name_of
+from db.server.migrate import DATABASE
 from db.settings import Role, StoreSettings, load
 from workers.exporter import own_version
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import AuditUnavailable, KeyEnded
-from db.outages import passes
 from db.sealing.cells import digest_of
+from db.server.outages import passes
 
 if TYPE_CHECKING:
     pass

@@ -1,1 +1,1 @@
-"""The tables, roles and policies, as Alembic revisions. :mod:`db.migrate` runs them."""
+"""The tables, roles and policies, as Alembic revisions. :mod:`db.server.migrate` runs them."""

@@ -7,7 +7,8 @@ from typing import Final
 import psycopg
 from sqlalchemy import URL
 
-from db.connect import dsn, set_in_session
+from db.connect import set_in_session
+from db.server.session import dsn
 
 STATEMENT_TIMEOUT_MS: Final = 1_000
 

@@ -12,12 +12,12 @@ from api.request_log import JsonLines, log
 from api.routes import models
 from db.errors import SealError
 from db.files.rows import StoredRow
-from db.revision import head_revision
+from db.server.revision import head_revision
 from tests.api.conftest import Served
 from tests.api.lines import classify_file, classify_line
 from tests.api.routes.test_files import error_of
 from tests.db.conftest import AsSuperuser, as_superuser  # noqa: F401
-from tests.db.test_versions import move_to
+from tests.db.server.test_versions import move_to
 
 SECRET = "a-very-secret-text"
 

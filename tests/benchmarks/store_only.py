@@ -29,7 +29,6 @@ from db.files.files import create_file
 from db.files.rows import NewRow, RowWriter
 from db.jobs.jobs import NewJob, create_job
 from db.jobs.results import iter_results
-from db.migrate import bootstrap, migrate
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from db.queue.dispatch import cut_validating_jobs
@@ -38,6 +37,7 @@ from db.queue.row import WorkRow
 from db.queue.shards import claim_any, open_shard
 from db.sealing.cells import Sealer
 from db.sealing.keys import LocalKeyFile
+from db.server.migrate import bootstrap, migrate
 from db.settings import Role, StoreSettings, load
 from tests.benchmarks.mill import ENCODER
 from tests.benchmarks.workloads import Workload

@@ -14,8 +14,8 @@ import pytest
 from api.local.servers.postgres import binary
 from db.connect import open_store
 from db.files.rows import iter_rows
-from db.migrate import bootstrap, current_revision, migrate
-from db.revision import head_revision
+from db.server.migrate import bootstrap, current_revision, migrate
+from db.server.revision import head_revision
 from db.settings import Role, StoreSettings
 from tests.attacks.canaries import Search, new_canary
 from tests.conftest import Server

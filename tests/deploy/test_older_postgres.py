@@ -18,10 +18,10 @@ from api.local.servers.unprivileged import Unprivileged
 from db.connect import Store, open_store
 from db.jobs import jobs
 from db.jobs.results import iter_results
-from db.migrate import DATABASE, bootstrap, migrate
 from db.queue import endings
 from db.sealing.keys import LocalKeyFile
-from db.server import look
+from db.server.fitness import look
+from db.server.migrate import DATABASE, bootstrap, migrate
 from db.settings import Role, StoreSettings
 from tests.db.flow import Flow
 from tests.deploy.postgres import start

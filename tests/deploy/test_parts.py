@@ -18,7 +18,7 @@ from openai import OpenAI
 from api.local.doctor.doctor import examine
 from api.local.home.home import Home
 from api.local.processes.ports import free_port
-from db.migrate import DATABASE
+from db.server.migrate import DATABASE
 from tests.conftest import Server
 from tests.deploy.conftest import Queue, make_secrets
 from tests.waiting import wait_until

@@ -11,7 +11,7 @@ import pytest
 
 from api.local.home.home import Home
 from api.local.servers.postgres import QUIET, EmbeddedPostgres, binary
-from db import migrate
+from db.server import migrate
 from db.settings import Role
 from tests.deploy.conftest import make_secrets
 from tests.deploy.postgres import CONF, SMALL, TLS_SERVERS, Running, start, with_tls

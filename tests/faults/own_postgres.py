@@ -18,10 +18,10 @@ from api.local.home.secret_files import write_private
 from api.local.servers.postgres import EmbeddedPostgres
 from db.actors import Actor
 from db.connect import open_store
-from db.migrate import DATABASE, bootstrap, migrate
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from db.sealing.keys import LocalKeyFile
+from db.server.migrate import DATABASE, bootstrap, migrate
 from db.settings import Role, StoreSettings
 from tests.conftest import PREFIX
 from tests.faults.house import House

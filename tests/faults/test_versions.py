@@ -14,10 +14,10 @@ from db.files import files
 from db.files.rows import iter_rows
 from db.jobs import file_lists, jobs
 from db.jobs.results import iter_results
-from db.migrate import current_revision, migrate
 from db.queue import endings
 from db.queue.shards import claim_any, open_shard, release, renew
-from db.revision import head_revision
+from db.server.migrate import current_revision, migrate
+from db.server.revision import head_revision
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores

@@ -20,10 +20,10 @@ from db.process_names import new_start, own_name
 from db.queue import dispatch, endings
 from db.queue.leader import Leadership
 from db.queue.wakeups import Listener
+from db.server.versions import ensure_current
 from db.settings import Role, load
 from db.sweeps import Place, Unfinished
 from db.tally import Tally
-from db.versions import ensure_current
 from workers import app as messages
 from workers import logs
 from workers.dispatch import metrics

@@ -14,8 +14,8 @@ from celery.worker.control import Panel
 
 from db.connect import ensure_key
 from db.process_names import own_name
+from db.server.versions import ensure_current
 from db.settings import Role, load
-from db.versions import ensure_current
 from workers import app as messages
 from workers import logs
 from workers.host.device import describe, pin

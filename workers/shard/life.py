@@ -25,9 +25,9 @@ from db.actors import Lease
 from db.connect import Store
 from db.errors import AnotherKeyFile, AuditUnavailable, LeaseLost, TextmillError
 from db.failures import FAILURES, parts_of
-from db.outages import passes
 from db.queue import results, shards
 from db.queue.row import WorkRow
+from db.server.outages import passes
 from workers import metrics
 from workers.batches.batcher import Watch
 from workers.batches.outcomes import EngineBroken, Stopped

@@ -223,9 +223,9 @@ def db() -> None:
 def migrate() -> int:
     """Run the missing migrations, as the owner role."""
     from api.cli.terminal.terminal import say
-    from db.migrate import migrate as run_migrations
-    from db.revision import head_revision
     from db.sealing.keys import LocalKeyFile
+    from db.server.migrate import migrate as run_migrations
+    from db.server.revision import head_revision
     from db.settings import Role, StoreSettings, load
 
     settings = load(StoreSettings)
@@ -288,8 +288,8 @@ def tenant(name: Annotated[str, typer.Argument(metavar="NAME", help="For people;
     from db.connect import open_store
     from db.operators.api_keys import SCOPES, create_api_key
     from db.operators.tenants import create_tenant
+    from db.server.versions import require_current
     from db.settings import Role, StoreSettings, load
-    from db.versions import require_current
 
     settings = load(StoreSettings)
     with database_answers(), closing(open_store(settings, Role.API, pool_size=1)) as store:

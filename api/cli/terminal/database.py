@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def database_answers() -> Iterator[None]:
     """A server that is away, or that lets us not in, becomes a sentence."""
     from api.local.home.refusals import StackError
-    from db.outages import UNANSWERED
-    from db.refusals import refusal
+    from db.server.outages import UNANSWERED
+    from db.server.refusals import refusal
 
     try:
         yield

@@ -8,12 +8,12 @@ from api.local.doctor.finding import Finding
 from api.local.doctor.place import OPENS, Place
 from db.connect import ensure_key
 from db.errors import AnotherKeyFile, SettingsError
-from db.outages import UNANSWERED
-from db.refusals import Refusal, refusal
-from db.revision import NOT_MIGRATED, Version, head_revision, revision_of, serves
-from db.server import Server, look
+from db.server.fitness import Server, look
+from db.server.outages import UNANSWERED
+from db.server.refusals import Refusal, refusal
+from db.server.revision import NOT_MIGRATED, Version, head_revision, revision_of, serves
+from db.server.versions import version_at
 from db.settings import Role
-from db.versions import version_at
 
 MAX_CLOCK_SECONDS: Final = 2.0  # leases go by the database's clock alone; what a person reads should still agree with it
 

@@ -28,8 +28,8 @@ from celery import Celery
 from api.local.home.home import Home
 from api.local.servers.postgres import EmbeddedPostgres, binary
 from api.local.servers.unprivileged import is_open_to_all
-from db.migrate import bootstrap
 from db.process_names import pid_of
+from db.server.migrate import bootstrap
 from db.settings import Role, StoreSettings
 from tests.waiting import wait_until
 from tests.workers.families import make

@@ -132,14 +132,14 @@ MUTANTS: Final = (
     Mutant(
         "functions-for-nobody",
         "login roles keep nothing outside of tables",
-        "db/migrate.py",
+        "db/server/migrate.py",
         (("    conn.execute(_FOR_NOBODY)\n", ""),),
         (f"{_CLIMBING}test_a_component_changes_neither_rules_nor_roles_nor_files",),
     ),
     Mutant(
         "other-databases",
         "login roles get into no other database",
-        "db/migrate.py",
+        "db/server/migrate.py",
         (("        _close_other_databases(conn, database)\n", ""),),
         (f"{_CLIMBING}test_a_component_gets_into_its_own_database_alone",),
     ),

@@ -19,8 +19,8 @@ from api.local.home.refusals import StackError
 from api.local.home.secret_files import write_private
 from api.local.servers.postgres import EmbeddedPostgres
 from api.local.servers.valkey import EmbeddedValkey
-from db.migrate import DATABASE, bootstrap, migrate
 from db.sealing.keys import LocalKeyFile
+from db.server.migrate import DATABASE, bootstrap, migrate
 from db.settings import Role, StoreSettings
 
 END_SECONDS: Final = 30.0

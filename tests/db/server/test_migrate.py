@@ -16,11 +16,11 @@ from sqlalchemy import URL
 
 from db.connect import Store
 from db.errors import Denied, SettingsError
-from db.migrate import _LOCK, bootstrap, current_revision, migrate
 from db.operators.api_keys import authenticate
-from db.revision import head_revision
 from db.schema import metadata
 from db.sealing.keys import KeyRing, LocalKeyFile
+from db.server.migrate import _LOCK, bootstrap, current_revision, migrate
+from db.server.revision import head_revision
 from db.settings import Role
 from tests.conftest import Server
 from tests.waiting import wait_until
@@ -167,7 +167,7 @@ def test_what_a_migration_changes_of_rows_it_changes_though_its_owner_sees_none(
 
 def test_a_migration_waits_for_the_transactions_that_are_under_way(server: Server, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is older would otherwise end on tables that it was not made for."""
-    monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("db.server.migrate.LOCK_SECONDS", 0.1)
     owner, waits, ended = as_role(server, empty, Role.OWNER), threading.Event(), threading.Event()
     migrate(owner, revision="0025")
 
@@ -175,7 +175,7 @@ def test_a_migration_waits_for_the_transactions_that_are_under_way(server: Serve
         waits.set()
         ended.wait(30)
 
-    monkeypatch.setattr("db.migrate.time.sleep", pause)
+    monkeypatch.setattr("db.server.migrate.time.sleep", pause)
     with as_superuser(server, empty) as other, ThreadPoolExecutor(1) as pool:
         with other.transaction():
             other.execute("SELECT version_num FROM alembic_version")  # as every transaction of a program does
@@ -188,8 +188,8 @@ def test_a_migration_waits_for_the_transactions_that_are_under_way(server: Serve
 
 
 def test_a_migration_gives_up_where_a_transaction_does_not_end(server: Server, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
-    monkeypatch.setattr("db.migrate.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("db.server.migrate.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("db.server.migrate.PATIENCE_SECONDS", 0.0)
     owner = as_role(server, empty, Role.OWNER)
     migrate(owner, revision="0023")
     with as_superuser(server, empty) as other, other.transaction():

@@ -1,7 +1,7 @@
 """Which revision of the database this program is of, and with which ones it may work. Pure but for a look at the migrations' names.
 
 The database says its revision, and which is the oldest one whose programs may go on beside it: a migration that only adds names an older
-one than itself (``oldest_program`` in its file), any other ends the support of the programs before it. db/migrate.py writes it down.
+one than itself (``oldest_program`` in its file), any other ends the support of the programs before it. db/server/migrate.py writes it down.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from db.errors import AnotherSchema
 
 Version = Mapping[str, str | None]  # a row of alembic_version
 NOT_MIGRATED: Final = ""
-_VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
+_VERSIONS: Final = Path(__file__).parents[1] / "migrations" / "versions"
 
 
 @cache

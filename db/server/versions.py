@@ -8,9 +8,10 @@ from psycopg.errors import InsufficientPrivilege, UndefinedTable
 from psycopg.rows import dict_row
 from sqlalchemy import URL
 
-from db.refusals import refusal
-from db.revision import Version, ensure_works
-from db.server import ensure_fit, session
+from db.server.fitness import ensure_fit
+from db.server.refusals import refusal
+from db.server.revision import Version, ensure_works
+from db.server.session import session
 
 log = logging.getLogger("textmill.store")
 

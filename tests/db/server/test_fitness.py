@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
-from db.migrate import bootstrap, migrate
-from db.server import OLDEST, UnfitServer, ensure_fit, look, session
+from db.server.fitness import OLDEST, UnfitServer, ensure_fit, look
+from db.server.migrate import bootstrap, migrate
+from db.server.session import session
+from db.server.versions import ensure_current
 from db.settings import Role, StoreSettings
-from db.versions import ensure_current
 from tests.conftest import Server
 from tests.pooler import needed, pooler
 

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from db.connect import dsn
-from db.migrate import bootstrap, current_revision
-from db.revision import head_revision
+from db.server.migrate import bootstrap, current_revision
+from db.server.revision import head_revision
+from db.server.session import dsn
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 
@@ -71,7 +71,9 @@ def test_a_password_may_hold_anything(server: Server, empty: URL, password: str)
 
 def test_the_module_migrates_the_database_of_the_settings(server: Server, settings: StoreSettings, empty: URL) -> None:
     environment = {**os.environ, "TEXTMILL_HOME": str(settings.home), "TEXTMILL_DATABASE_URL": server.address(str(empty.database))}
-    done = subprocess.run([sys.executable, "-m", "db.migrate"], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "db.server.migrate"], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     owner = empty.set(drivername="postgresql+psycopg", username=Role.OWNER.login, password=server.passwords[Role.OWNER])
     assert current_revision(owner) == head_revision()

@@ -5,7 +5,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.errors import LeaseLost
-from db.outages import passes
+from db.server.outages import passes
 
 PASSES = [
     errors.DiskFull(),

@@ -3,8 +3,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,11 +11,10 @@ import psycopg
 from psycopg.errors import ProtocolViolation
 from sqlalchemy import URL
 
-from db.connect import dsn
 from db.errors import SettingsError
+from db.server.session import session
 
 OLDEST: Final = 16  # it brought STORAGE to CREATE TABLE
-CONNECT_SECONDS: Final = 10
 PATIENCE_SECONDS: Final = 5.0  # for a session that a pooler may not have
 OTHERS: Final = 2  # a pooler that hands out its sessions in turn, and not the last one first, shows itself at the second
 
@@ -56,13 +54,6 @@ def look(url: URL) -> Server:
         except UnfitServer as unfit:
             return Server(version, apart, is_standby, unfit)
         return Server(version, apart, is_standby, None)
-
-
-@contextmanager
-def session(url: URL) -> Iterator[psycopg.Connection[Any]]:
-    """A connection for questions, each in a transaction of its own."""
-    with closing(psycopg.connect(dsn(url), autocommit=True, connect_timeout=CONNECT_SECONDS)) as conn:
-        yield conn
 
 
 def ensure_fit(conn: psycopg.Connection[Any]) -> None:

@@ -18,17 +18,18 @@ from api.cli import run
 from api.local.home.secret_files import write_private
 from db import migrations
 from db.actors import Actor
-from db.connect import dsn, open_store
+from db.connect import open_store
 from db.errors import AnotherSchema, SettingsError
-from db.migrate import LOCK, migrate, oldest_program
 from db.queue.leader import Leadership
-from db.revision import head_revision
+from db.server.migrate import LOCK, migrate, oldest_program
+from db.server.revision import head_revision
+from db.server.session import dsn
+from db.server.versions import ensure_current
 from db.settings import Role, StoreSettings
-from db.versions import ensure_current
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores
-from tests.db.test_migrate import as_role, empty  # noqa: F401
+from tests.db.server.test_migrate import as_role, empty  # noqa: F401
 from tests.waiting import wait_until
 
 PARTS = {Role.API: ["api", "--port", "1"], Role.WORKER: ["worker", "--device", "cpu"], Role.DISPATCHER: ["dispatcher"]}

@@ -1,6 +1,6 @@
 """Bringing a database up to this version: login roles first (as a superuser, once), then Alembic's migrations (as the owner).
 
-``python -m db.migrate`` migrates the database of the settings.
+``python -m db.server.migrate`` migrates the database of the settings.
 """
 
 import time
@@ -18,10 +18,10 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from db.connect import dsn
 from db.errors import SettingsError
 from db.sealing.keys import KekProvider, LocalKeyFile
-from db.server import ensure_fit, session
+from db.server.fitness import ensure_fit
+from db.server.session import dsn, session
 from db.settings import Role, StoreSettings, load
 
 DATABASE: Final = "textmill"
@@ -34,7 +34,7 @@ _KNOWS_PROGRAMS: Final = text(
     "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'alembic_version'::regclass AND attname = 'oldest_program')"
 )
 _SAY_OLDEST: Final = text("UPDATE alembic_version SET oldest_program = :oldest")
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
 
 # Statements and parameters of our roles never reach the server's log: a failing INSERT would be quoted there.
 _QUIET: Final = {

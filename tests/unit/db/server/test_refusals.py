@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db.refusals import refusal
+from db.server.refusals import refusal
 
 AT = 'connection failed: connection to server at "10.0.0.5", port 5432 failed: '
 SAID = [
