@@ -12,15 +12,15 @@ from fastapi import FastAPI
 from api import errors, request_log
 from api.request_log import RequestLog
 from api.requests.addresses import NoKeys
-from api.requests.front import Front
+from api.requests.front import KEPT_SIZES, Front
 from api.requests.key_cache import KeyCache
 from api.requests.punctual import Punctual
-from api.requests.size_cache import SizeCache
 from api.requests.upload_slots import UploadSlots
 from api.routes import audit, batches, docs, files, heads, health, keys, label_sets, metrics, models, steering, timelines
 from api.settings import ApiSettings
 from db.connect import ensure_key, open_store
 from db.queue.wakeups import Bell
+from db.recent import Recent
 from db.server.versions import ensure_current
 from db.settings import Role, StoreSettings, load
 from workers.host.garbage_collection import calm_the_collector
@@ -42,7 +42,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
             store=store,
             bell=Bell(store),
             keys=KeyCache(chosen.key_cache_seconds),
-            sizes=SizeCache(),
+            sizes=Recent(KEPT_SIZES),
             uploads=UploadSlots(chosen.max_uploads, chosen.max_tenant_uploads, chosen.upload_idle_seconds),
             store_calls=anyio.CapacityLimiter(chosen.store_threads),
         )

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.errors import AnotherSchema, StoreError
+from db.recent import until_commit
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
 from db.server.revision import Version, ensure_works
@@ -115,11 +116,16 @@ class Store:
             "key_hash": key_hash.hex() if key_hash else "",
         }
         connection, found = self._connected(context)
-        with connection, connection.get_transaction() or connection.begin():  # the one that the context began
+        with connection, connection.get_transaction() or connection.begin() as running:  # the one that the context began
+            seen = until_commit(connection)
             self._ensure_schema(found)
             if self._guard is not None:
                 self._guard(connection)
             yield connection
+            committed = running.is_active  # else rolled back, without an error
+        if committed:
+            for keep in seen:
+                keep()
 
     def _connected(self, context: dict[str, str], *, again: bool = True) -> tuple[Connection, Version | None]:
         """A transaction that has its context, and the schema's version.

@@ -72,7 +72,6 @@ def create_file(store: Store, actor: Actor, *, name: str, purpose: str, expires_
             )
             .returning(files)
         ).one()
-    store.keyring.keep(sealer)
     return file_record(created, name)
 
 

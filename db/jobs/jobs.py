@@ -195,6 +195,8 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
             found = _fetch(conn, actor, jobs.c.job_id == job_id)
             shown, sealers = _select_shown(conn, store, actor, found)
             record_digest(conn, actor.tenant_id, event_id, shown.ciphertexts)
+            if found:
+                keep_look(conn, job_id, shown)
         else:
             found = _fetch(conn, actor, jobs.c.job_id == job_id)
         counts = _count(conn, actor, found)
@@ -203,7 +205,6 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
         writes = first_writes(conn, actor.tenant_id, job_id) if alive else []
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
-    keep_look(job_id, shown)
     with Opening(store, actor, on_record=on_record) as opening:
         (job,) = _Page(counts, shown, sealers).records(opening, found)
     pace = rows_per_second(job.completed_count + job.failed_count, writes, datetime.now(UTC))

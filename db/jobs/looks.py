@@ -5,17 +5,16 @@ it is sealed, and shows it again to whom has just these ciphertexts on record: n
 else it shows what it reads for them, on record as any read is. Results are no look.
 """
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from cachetools import LRUCache
 from sqlalchemy import Connection, text
 
 from db.actors import Actor
 from db.audit.events import KEY_IS_GOOD, address_of
+from db.recent import Recent
 from db.sealing.cells import digest_of
 
 KEPT_LOOKS: Final = 1_000
@@ -48,28 +47,12 @@ class Shown:
         return [*self.metadata.values(), *self.file_names.values()]
 
 
-class _Kept:
-    """By job, of which ids are never used again; the least recently looked at go first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._shown: LRUCache[UUID, Shown] = LRUCache(KEPT_LOOKS)
-
-    def get(self, job_id: UUID) -> Shown | None:
-        with self._lock:
-            return self._shown.get(job_id)
-
-    def put(self, job_id: UUID, shown: Shown) -> None:
-        with self._lock:
-            self._shown[job_id] = shown
+_KEPT: Final = Recent[UUID, Shown](KEPT_LOOKS)  # by job: their ids are never used again
 
 
-_KEPT: Final = _Kept()
-
-
-def keep_look(job_id: UUID, shown: Shown) -> None:
-    """What a look brought out whose event has committed."""
-    _KEPT.put(job_id, shown)
+def keep_look(conn: Connection, job_id: UUID, shown: Shown) -> None:
+    """What a look brings out, with the event that stands for it."""
+    _KEPT.put_after(conn, job_id, shown)
 
 
 def look_on_record(conn: Connection, actor: Actor, job_id: UUID) -> Shown | None:

@@ -4,8 +4,6 @@ A shard that is done changes no more, unless its job is run again. So a process 
 which rows they cover, and reads the others only: the next look at a job of 300,000 shards takes milliseconds, not a tenth of a second.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from db.lifecycle import ShardState
+from db.recent import Recent
 
 KEPT_JOBS: Final = 1_000
 KEPT_STRETCHES: Final = 10_000  # of done rows, between those that are not: of a job that has more nothing is kept
@@ -70,36 +69,13 @@ class _Done:
         return _Done(self.counts + counts, joined(self.stretches, stretches))
 
 
-class _Kept:
-    """By job and run; the least recently looked at go first. Ids are never used again."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._done: OrderedDict[tuple[UUID, int], _Done] = OrderedDict()
-
-    def get(self, key: tuple[UUID, int]) -> _Done:
-        with self._lock:
-            if key in self._done:
-                self._done.move_to_end(key)
-            return self._done.get(key, _Done())
-
-    def put(self, key: tuple[UUID, int], done: _Done) -> None:
-        """Whoever is last has its say: each is right, and what it lacks is read again."""
-        if len(done.stretches) > KEPT_STRETCHES:
-            return
-        with self._lock:
-            self._done[key] = done
-            self._done.move_to_end(key)
-            while len(self._done) > KEPT_JOBS:
-                self._done.popitem(last=False)
-
-
-_kept: Final = _Kept()
+# By job and run: their ids are never used again. Whoever is last has its say: each is right, and what it lacks is read again.
+_KEPT: Final = Recent[tuple[UUID, int], _Done](KEPT_JOBS)
 
 
 def count_shards(conn: Connection, tenant_id: UUID, runs: Mapping[UUID, int]) -> dict[UUID, dict[str, Counts]]:
     """By job and state; a job without shards has none. ``runs``: how often each job has been run again, as read in this transaction."""
-    known = {job_id: _kept.get((job_id, run)) for job_id, run in runs.items()}
+    known = {job_id: _KEPT.get((job_id, run)) or _Done() for job_id, run in runs.items()}
     gaps = [(job_id, *gap) for job_id, done in known.items() for gap in done.gaps()]
     columns = {"jobs": [gap[0] for gap in gaps], "firsts": [gap[1] for gap in gaps], "ends": [gap[2] for gap in gaps]}
     found: dict[UUID, dict[str, Counts]] = {job_id: {} for job_id in runs}
@@ -108,7 +84,8 @@ def count_shards(conn: Connection, tenant_id: UUID, runs: Mapping[UUID, int]) ->
         found[row.job_id][row.state] = read
         if row.state == ShardState.DONE:
             known[row.job_id] = known[row.job_id].with_more(read, [(each.lower, each.upper) for each in row.done_rows])
-            _kept.put((row.job_id, runs[row.job_id]), known[row.job_id])
+            if len(known[row.job_id].stretches) <= KEPT_STRETCHES:
+                _KEPT.put_after(conn, (row.job_id, runs[row.job_id]), known[row.job_id])
     for job_id, done in known.items():
         if done.counts.shards:
             found[job_id][ShardState.DONE] = done.counts

@@ -6,19 +6,18 @@ The KEK never enters the database; what the database holds opens nothing by itse
 import base64
 import json
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from uuid import UUID, uuid4
 
-from cachetools import LRUCache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Row, insert, select, text
 
 from db.errors import AnotherKeyFile, NotFound, SealError, SettingsError
 from db.private_files import read_private
+from db.recent import Recent
 from db.schema import data_keys, store_keys, tenant_keys
 from db.sealing.authority import Authority
 from db.sealing.cells import BrokenKey, KeyOwner, Opener, Sealer
@@ -126,8 +125,7 @@ class KeyRing:
     def __init__(self, provider: KekProvider | None, *, sealing_off: bool = False) -> None:
         self._provider = provider
         self._sealing_off = sealing_off
-        self._lock = threading.Lock()
-        self._sealers: LRUCache[KeyOwner, Sealer] = LRUCache(CACHED_KEYS)
+        self._sealers: Recent[KeyOwner, Sealer] = Recent(CACHED_KEYS)
         self.authority: Authority | None = None  # once it was loaded, and is sure to stay: see db.connect.Store.authority
 
     def load_authority(self, conn: Connection) -> Authority:
@@ -164,7 +162,7 @@ class KeyRing:
         return epoch
 
     def new_data_key(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
-        """Makes the data key of an owner. Not cached yet, so that a rolled back transaction leaves nothing behind: see :meth:`keep`."""
+        """Makes the data key of an owner; cached once it has committed."""
         epoch, tenant_key = self._tenant_key(conn, tenant_id)
         owner, key_id, key = KeyOwner(tenant_id, owner_kind, owner_id), uuid4(), AESGCM.generate_key(bit_length=256)
         nonce = os.urandom(_NONCE_SIZE)
@@ -174,7 +172,7 @@ class KeyRing:
                 tenant_id=tenant_id, key_id=key_id, owner_kind=owner_kind, owner_id=owner_id, key_epoch=epoch, wrapped=wrapped
             )
         )
-        return Sealer(owner, key_id, epoch, key, sealing_off=self._sealing_off)
+        return self._cache(conn, Sealer(owner, key_id, epoch, key, sealing_off=self._sealing_off))
 
     def sealer(self, conn: Connection, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer:
         """The sealer of an owner, from the cache or unwrapped now; NotFound where the key is gone or not visible to this role, SealError
@@ -196,8 +194,9 @@ class KeyRing:
         return {owner: found.get(owner) or BrokenKey(KeyOwner(tenant_id, *owner)) for owner in owners}
 
     def load(self, conn: Connection, tenant_id: UUID, owners: Sequence[Owner]) -> dict[Owner, Opener]:
-        """The owners' sealers; those that are not cached are unwrapped, in one query. A key that is gone, or not visible here, is left out;
-        one that was altered is none of the others' trouble, and is looked at anew the next time."""
+        """The owners' sealers; those that are not cached are unwrapped, in one query, and cached once the transaction has committed, with
+        the event that let it see them. A key that is gone, or not visible here, is left out; one that was altered is none of the others'
+        trouble, and is looked at anew the next time."""
         cached = {owner: self.cached(tenant_id, *owner) for owner in owners}
         known: dict[Owner, Opener] = {owner: sealer for owner, sealer in cached.items() if sealer is not None}
         missing = [owner for owner in owners if owner not in known]
@@ -205,27 +204,24 @@ class KeyRing:
             return known
         kinds, ids = [kind for kind, _ in missing], [owner_id for _, owner_id in missing]
         for row in conn.execute(_LOAD, {"tenant": tenant_id, "kinds": kinds, "ids": ids}).all():
-            if (opener := self._unwrap_data_key(KeyOwner(tenant_id, row.owner_kind, row.owner_id), row)) is not None:
+            if (opener := self._unwrap_data_key(conn, KeyOwner(tenant_id, row.owner_kind, row.owner_id), row)) is not None:
                 known[row.owner_kind, row.owner_id] = opener
         return known
 
-    def keep(self, sealer: Sealer) -> None:
-        """Caches a sealer; that of a new key once it has committed."""
-        with self._lock:
-            self._sealers[sealer.owner] = sealer
-
     def cached(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> Sealer | None:
         """The sealer of an owner where this process has it already."""
-        with self._lock:
-            return self._sealers.get(KeyOwner(tenant_id, owner_kind, owner_id))
+        return self._sealers.get(KeyOwner(tenant_id, owner_kind, owner_id))
 
     def forget(self, tenant_id: UUID, owner_kind: OwnerKind, owner_id: UUID) -> None:
         """Drops a cached data key: its owner was deleted."""
-        with self._lock:
-            self._sealers.pop(KeyOwner(tenant_id, owner_kind, owner_id), None)
+        self._sealers.drop(KeyOwner(tenant_id, owner_kind, owner_id))
 
-    def _unwrap_data_key(self, owner: KeyOwner, row: Row[Any]) -> Opener | None:
-        """Of a row of ``_LOAD``, kept where it opens; None where the tenant's own key is gone."""
+    def _cache(self, conn: Connection, sealer: Sealer) -> Sealer:
+        self._sealers.put_after(conn, sealer.owner, sealer)
+        return sealer
+
+    def _unwrap_data_key(self, conn: Connection, owner: KeyOwner, row: Row[Any]) -> Opener | None:
+        """Of a row of ``_LOAD``, cached where it opens; None where the tenant's own key is gone."""
         try:
             tenant_key = self._unwrap_tenant_key(owner.tenant_id, row.key_epoch, row.kek_id, row.outermost)
             key = _unwrap(AESGCM(tenant_key), row.wrapped, _data_bound(owner, row.key_id, row.key_epoch))
@@ -233,9 +229,7 @@ class KeyRing:
             return BrokenKey(owner)
         except NotFound:
             return None
-        sealer = Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off)
-        self.keep(sealer)
-        return sealer
+        return self._cache(conn, Sealer(owner, row.key_id, row.key_epoch, key, sealing_off=self._sealing_off))
 
     def _tenant_key(self, conn: Connection, tenant_id: UUID) -> tuple[int, bytes]:
         """The active epoch and its key."""

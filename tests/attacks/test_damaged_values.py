@@ -48,7 +48,7 @@ class Scene:
     def forget(self) -> None:
         """What an API that was started a moment ago does not have in its memory."""
         self.api.app.state.front.store.keyring._sealers.clear()
-        looks._KEPT._shown.clear()
+        looks._KEPT.clear()
 
     def lines(self, file_id: str) -> list[dict[str, object]]:
         response = self.http.get(f"/v1/files/{file_id}/content")

@@ -10,9 +10,10 @@ from db.actors import Actor
 from db.errors import AuditUnavailable, NotFound
 from db.files.files import delete_file
 from db.jobs.jobs import JobRecord, create_job, get_job, watch_job
-from db.jobs.looks import _LAST, _Kept
+from db.jobs.looks import _LAST, KEPT_LOOKS
 from db.jobs.results import iter_results
 from db.jobs.timeline import job_story
+from db.recent import Recent
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores, new_job
 
@@ -119,7 +120,7 @@ def test_a_look_that_is_on_record_reads_nothing_sealed_again(flow: Flow, watcher
 
 def test_each_process_puts_what_it_reads_on_record(flow: Flow, watcher: Actor, job: JobRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     watch_job(flow.api, watcher, job.job_id)
-    monkeypatch.setattr("db.jobs.looks._KEPT", _Kept())
+    monkeypatch.setattr("db.jobs.looks._KEPT", Recent(KEPT_LOOKS))
     for _ in range(3):
         assert watch_job(flow.api, watcher, job.job_id).metadata == {"k": "v"}
     assert looks(flow, watcher) == 2

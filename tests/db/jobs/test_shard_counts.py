@@ -1,7 +1,6 @@
 """What is told of a running job's shards is exact at each look, though those that are done are read once."""
 
 import random
-import uuid
 
 import pytest
 from hypothesis import given
@@ -93,15 +92,14 @@ def test_jobs_are_told_apart_and_one_without_shards_has_none(flow: Flow, tenant:
     }
 
 
-def test_of_many_jobs_the_least_recently_looked_at_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_counts, "KEPT_JOBS", 2)
-    kept, jobs = shard_counts._Kept(), [(uuid.uuid4(), 0) for _ in range(3)]
-    done = shard_counts._Done(Counts(1), ((0, 1),))
-    for job in jobs[:2]:
-        kept.put(job, done)
-    kept.get(jobs[0])
-    kept.put(jobs[2], done)
-    assert [kept.get(job).counts.shards for job in jobs] == [1, 0, 1]
+def test_counts_of_a_transaction_that_rolled_back_are_not_kept(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 1)
+    flow.cut()
+    with flow.api.transaction(tenant=tenant.tenant_id) as conn:
+        conn.execute(text("UPDATE shards SET state = 'done', completed_count = 9 WHERE job_id = :job"), {"job": job.job_id})
+        assert count_shards(conn, tenant.tenant_id, {job.job_id: 0})[job.job_id]["done"].completed == 9
+        conn.rollback()
+    assert told(flow, job) == summed(flow, job)
 
 
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))

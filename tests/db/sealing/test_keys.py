@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import insert, text, update
@@ -12,7 +13,8 @@ from db.errors import NotFound, SealError, SettingsError
 from db.operators.tenants import create_tenant
 from db.schema import data_keys, tenant_keys
 from db.sealing import keys
-from db.sealing.keys import KeyRing, LocalKeyFile
+from db.sealing.cells import Sealer
+from db.sealing.keys import KeyRing, LocalKeyFile, OwnerKind
 from db.settings import Role
 from tests.looking import on_record
 
@@ -34,6 +36,11 @@ def api(stores: Stores) -> Store:
 def fresh(store: Store) -> KeyRing:
     """As another process would have it: the same KEK, nothing cached."""
     return KeyRing(store.keyring._provider)
+
+
+def read_key(store: Store, ring: KeyRing, tenant: Actor, kind: OwnerKind = "tenant", owner: uuid.UUID | None = None) -> Sealer:
+    with on_record(store, tenant.tenant_id) as conn:
+        return ring.sealer(conn, tenant.tenant_id, kind, owner or tenant.tenant_id)
 
 
 def test_another_process_finds_the_same_key(api: Store, tenant: Actor) -> None:
@@ -117,11 +124,21 @@ def test_a_rolled_back_key_is_nowhere(api: Store, tenant: Actor) -> None:
 
 
 def test_a_forgotten_key_is_looked_up_again(api: Store, tenant: Actor) -> None:
-    with on_record(api, tenant.tenant_id) as conn:
-        first = api.keyring.sealer(conn, tenant.tenant_id, "tenant", tenant.tenant_id)
-        assert api.keyring.sealer(conn, tenant.tenant_id, "tenant", tenant.tenant_id) is first
-        api.keyring.forget(tenant.tenant_id, "tenant", tenant.tenant_id)
-        assert api.keyring.sealer(conn, tenant.tenant_id, "tenant", tenant.tenant_id) is not first
+    first = read_key(api, api.keyring, tenant)
+    assert read_key(api, api.keyring, tenant) is first
+    api.keyring.forget(tenant.tenant_id, "tenant", tenant.tenant_id)
+    assert read_key(api, api.keyring, tenant) is not first
+
+
+@pytest.mark.parametrize("way", ["error", "rollback"])
+def test_a_key_whose_event_was_rolled_back_is_not_in_memory(api: Store, tenant: Actor, way: str) -> None:
+    ring = fresh(api)
+    with suppress(ZeroDivisionError), on_record(api, tenant.tenant_id) as conn:
+        assert ring.sealer(conn, tenant.tenant_id, "tenant", tenant.tenant_id)
+        conn.rollback() if way == "rollback" else 1 / 0
+    assert ring.cached(tenant.tenant_id, "tenant", tenant.tenant_id) is None
+    read_key(api, ring, tenant)
+    assert ring.cached(tenant.tenant_id, "tenant", tenant.tenant_id) is not None, "the same, committed"
 
 
 def test_the_cache_keeps_what_was_used_last_and_no_more(api: Store, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,14 +147,11 @@ def test_the_cache_keeps_what_was_used_last_and_no_more(api: Store, tenant: Acto
     ring = fresh(api)
     with on_record(api, tenant.tenant_id) as conn:
         for owner in owners:
-            ring.new_data_key(conn, tenant.tenant_id, "file", owner)
-        assert len(ring._sealers) == 0
-        first = ring.sealer(conn, tenant.tenant_id, "file", owners[0])
-        for owner in owners[1:]:
-            ring.sealer(conn, tenant.tenant_id, "file", owner)
-            assert ring.sealer(conn, tenant.tenant_id, "file", owners[0]) is first
-            assert len(ring._sealers) <= 3
-        assert {held.owner_id for held in ring._sealers} == {owners[3], owners[4], owners[0]}
+            api.keyring.new_data_key(conn, tenant.tenant_id, "file", owner)
+    for owner in owners:
+        read_key(api, ring, tenant, "file", owner)
+        assert ring.cached(tenant.tenant_id, "file", owners[0]) is not None, "it is used again and again"
+    assert [ring.cached(tenant.tenant_id, "file", owner) is not None for owner in owners] == [True, False, False, True, True]
 
 
 def test_after_a_new_epoch_old_keys_open_and_new_ones_use_it(api: Store, tenant: Actor) -> None:

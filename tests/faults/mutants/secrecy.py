@@ -18,6 +18,23 @@ def _unbound(id_: str, guard: str, line: str, test: str = _ELSEWHERE) -> Mutant:
 
 
 MUTANTS: Final = (
+    Mutant(
+        "kept-before-commit",
+        "what a process keeps of a transaction was committed, with its event",
+        "db/recent.py",
+        (("conn.info[_AFTER_COMMIT].append(lambda: self.put(key, value))", "self.put(key, value)"),),
+        (
+            "tests/db/sealing/test_keys.py::test_a_key_whose_event_was_rolled_back_is_not_in_memory",
+            "tests/db/jobs/test_shard_counts.py::test_counts_of_a_transaction_that_rolled_back_are_not_kept",
+        ),
+    ),
+    Mutant(
+        "kept-after-rollback",
+        "a transaction that was rolled back without an error has not committed",
+        "db/connect.py",
+        (("committed = running.is_active", "committed = True"),),
+        ("tests/db/sealing/test_keys.py::test_a_key_whose_event_was_rolled_back_is_not_in_memory",),
+    ),
     _unbound("tenant", "tenant", "owner.tenant_id.bytes"),
     _unbound("kind", "owner's kind", "owner.kind.encode()"),
     _unbound("owner", "owner", "owner.owner_id.bytes"),
