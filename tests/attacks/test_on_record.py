@@ -17,6 +17,7 @@ from db.catalogue.label_sets import put_label_set
 from db.connect import Store
 from db.errors import NotFound
 from db.jobs.jobs import create_job
+from db.operators.api_keys import create_api_key
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores, new_job
@@ -141,6 +142,21 @@ def test_the_keys_of_what_was_copied_out_before_are_not_seen_either(scene: Scene
         ring.sealer(conn, scene.own.tenant_id, "file", scene.lease.file_id)
     with on_record(scene.flow.api, scene.own.tenant_id) as conn:
         ring.sealer(conn, scene.own.tenant_id, "file", scene.lease.file_id)
+
+
+def test_a_key_name_that_is_seen_without_an_event_does_not_open(scene: Scene) -> None:
+    """A caller's row is looked up before it is known who calls, so no policy asks for an event there; what opens its name is under one."""
+    tenant_id = scene.own.tenant_id
+    key_id, _ = create_api_key(scene.flow.api, tenant_id, scene.own.principal_id, "whose key", {"read"})
+    ring = type(scene.flow.api.keyring)(scene.flow.api.keyring._provider)
+    name = text("SELECT name_sealed FROM api_keys WHERE key_id = :key")
+    with as_api(scene) as conn:
+        sealed = conn.execute(name, {"key": key_id}).scalar_one()
+        with pytest.raises(NotFound):
+            ring.sealer(conn, tenant_id, "tenant", tenant_id)
+    assert ring.cached(tenant_id, "tenant", tenant_id) is None
+    with on_record(scene.flow.api, tenant_id) as conn:
+        assert ring.sealer(conn, tenant_id, "tenant", tenant_id).open("api_keys.name", key_id, sealed) == b"whose key", "the control"
 
 
 def test_an_event_of_one_tenant_opens_nothing_of_another(scene: Scene) -> None:

@@ -133,22 +133,55 @@ def test_every_policy_names_its_roles(as_superuser: AsSuperuser) -> None:
     assert of_owner == ("results", "SELECT", True)
 
 
-def test_every_table_with_something_sealed_asks_for_an_event_of_the_transaction(as_superuser: AsSuperuser) -> None:
-    """Of whoever may read it. Of api_keys a caller's own is looked up before it is known who calls; the store's key is of no tenant."""
-    asking = set(
-        as_superuser(
-            "SELECT tablename, unnest(roles)::text FROM pg_policies"
-            " WHERE permissive = 'RESTRICTIVE' AND cmd = 'SELECT' AND qual LIKE '%own_events%'"
-        )
-    )
-    sealed = {
-        name
-        for name, table in metadata.tables.items()
-        if any(column.name.endswith("_sealed") or column.name == "wrapped" for column in table.columns)
+# What is sealed and is seen without an event, and why nothing is read by that.
+SEEN_UNRECORDED = {
+    # A caller's row is looked up before it is known who calls, and by the statement that records an act. What opens the name is under a
+    # policy: tests/attacks/test_on_record.py::test_a_key_name_that_is_seen_without_an_event_does_not_open.
+    ("api_keys", "name_sealed"),
+    # Of no tenant; it vouches for API keys and opens nothing that is sealed.
+    ("store_keys", "wrapped"),
+}
+ASKING = (
+    "SELECT tablename, unnest(roles)::text FROM pg_policies"
+    " WHERE permissive = 'RESTRICTIVE' AND cmd = 'SELECT' AND qual LIKE '%own_events%'"
+)
+
+
+def test_everything_sealed_asks_for_an_event_of_the_transaction_but_what_is_named_here(as_superuser: AsSuperuser) -> None:
+    assert seen_unrecorded(as_superuser) == SEEN_UNRECORDED
+    sealed = {(name, column.name) for name, table in metadata.tables.items() for column in table.columns if is_sealed(column.name)}
+    asking = {table for table, _ in as_superuser(ASKING)}
+    assert {(table, column) for table, column in sealed if table not in asking} == SEEN_UNRECORDED, "in the metadata, too"
+    assert asking <= {table for table, _ in sealed}, "no table is asked about in vain"
+
+
+@pytest.mark.parametrize(
+    "hole",
+    [
+        "CREATE VIEW shown AS SELECT weights_sealed FROM models; GRANT SELECT ON shown TO textmill_worker",
+        "ALTER TABLE shards ADD COLUMN shown_sealed bytea",
+        "DROP POLICY api_on_record ON rows",
+    ],
+)
+def test_a_sealed_column_that_is_seen_unrecorded_is_found(as_superuser: AsSuperuser, hole: str) -> None:
+    for statement in hole.split("; "):
+        as_superuser(statement)
+    assert seen_unrecorded(as_superuser) > SEEN_UNRECORDED
+
+
+def seen_unrecorded(as_superuser: AsSuperuser) -> set[tuple[str, str]]:
+    """What is sealed and readable to who holds keys, in tables and views, where no policy asks for an event."""
+    asking = set(as_superuser(ASKING))
+    return {
+        (table, column)
+        for role in (Role.API, Role.WORKER)
+        for table, column in rights_on_columns(as_superuser, role, "SELECT")
+        if is_sealed(column) and (table, role.login) not in asking
     }
-    readable = {(table, role.login) for role in (Role.API, Role.WORKER) for table, _ in rights_on_columns(as_superuser, role, "SELECT")}
-    assert asking == {(table, login) for table, login in readable if table in sealed - {"api_keys", "store_keys"}}
-    assert len(asking) == 17
+
+
+def is_sealed(column: str) -> bool:
+    return column.endswith("_sealed") or column == "wrapped"
 
 
 def test_whoever_holds_keys_is_held_to_one_tenant_wherever_there_is_content(as_superuser: AsSuperuser) -> None:
@@ -163,11 +196,7 @@ def test_whoever_holds_keys_is_held_to_one_tenant_wherever_there_is_content(as_s
     readable = {name for (name,) in as_superuser("SELECT tablename FROM pg_policies WHERE 'textmill_worker' = ANY(roles)")}
     of_none = {"workers", "store_keys"}
     assert {(name, "textmill_worker") for name in readable - {"jobs", "shards"} - of_none} <= restricted
-    sealed_or_keys = {
-        name
-        for name, table in metadata.tables.items()
-        if any(column.name.endswith("_sealed") or column.name == "wrapped" for column in table.columns)
-    }
+    sealed_or_keys = {name for name, table in metadata.tables.items() if any(is_sealed(column.name) for column in table.columns)}
     assert not sealed_or_keys & {"jobs", "shards", "workers"}
     assert not of_tenants & of_none
 
@@ -176,8 +205,8 @@ def rights_on_columns(as_superuser: AsSuperuser, role: Role, right: str) -> set[
     return set(
         as_superuser(
             "SELECT c.relname::text, t.attname::text FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid"
-            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND t.attnum > 0 AND c.relkind IN ('r', 'p')"
-            " AND NOT t.attisdropped AND has_column_privilege(%s, c.oid, t.attnum, %s)",
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND t.attnum > 0"
+            " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT t.attisdropped AND has_column_privilege(%s, c.oid, t.attnum, %s)",
             [role.login, right],
         )
     )
