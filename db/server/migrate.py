@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from db.errors import SettingsError
 from db.sealing.keys import KekProvider, LocalKeyFile
 from db.server.fitness import ensure_fit
+from db.server.revision import newer_database
 from db.server.session import dsn, session
 from db.settings import Role, StoreSettings, load
 
@@ -166,9 +167,7 @@ def _migrated(engine: Engine, kek: Callable[[], KekProvider], revision: str) -> 
             script = ScriptDirectory.from_config(_config())
             current = MigrationContext.configure(conn).get_current_revision()
             if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
-                raise SettingsError(
-                    "This database was made by a newer textmill: upgrade textmill, or restore an older backup.", code="newer_home"
-                )
+                raise newer_database()
             if current is not None and current == _named(script, revision):
                 return True
             if current is not None:

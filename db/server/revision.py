@@ -39,4 +39,8 @@ def ensure_works(version: Version | None) -> None:
         return
     if revision_of(version) < head_revision():
         raise AnotherSchema("The database is older than this textmill: run `textmill db migrate` first.", code="older_database")
-    raise AnotherSchema("The database was made by a newer textmill: upgrade this one, or restore an older backup.", code="newer_home")
+    raise newer_database()
+
+
+def newer_database() -> AnotherSchema:
+    return AnotherSchema("The database was made by a newer textmill: upgrade this one, or restore an older backup.", code="newer_home")

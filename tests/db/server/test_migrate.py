@@ -1,5 +1,6 @@
 """Bringing a database up: twice changes nothing, two at once wait for each other, a later version's database is left alone."""
 
+import ast
 import base64
 import hashlib
 import threading
@@ -7,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -14,6 +16,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL
 
+from db import migrations
 from db.connect import Store
 from db.errors import Denied, SettingsError
 from db.operators.api_keys import authenticate
@@ -216,7 +219,7 @@ def test_the_database_of_a_later_version_is_left_alone(server: Server, empty: st
     with as_superuser(server, empty) as conn:
         conn.execute("UPDATE alembic_version SET version_num = '9999'")
     before = catalogue(server, empty)
-    with pytest.raises(SettingsError, match="made by a newer textmill: upgrade textmill, or restore an older backup") as caught:
+    with pytest.raises(SettingsError, match="made by a newer textmill: upgrade this one, or restore an older backup") as caught:
         migrate(owner)
     assert caught.value.code == "newer_home"
     assert catalogue(server, empty) == before
@@ -262,6 +265,20 @@ def test_bootstrap_takes_away_what_was_given_too_much(server: Server, empty: str
     assert found == (False, False)
 
 
+MIGRATIONS = sorted((Path(migrations.__file__).parent / "versions").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.stem)
+def test_a_migration_imports_nothing_of_the_program_that_may_change(path: Path) -> None:
+    imported = {
+        name
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [it.name for it in getattr(node, "names", ())])
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert {name for name in imported if name.split(".")[0] in {"db", "workers", "api"}} <= {"db.migrations.from_sql"}
+
+
 def test_the_keys_of_an_older_version_go_on_working_and_only_with_the_key_file(server: Server, empty: str) -> None:
     """Their plain hashes are vouched for once, by whoever migrates."""
     owner, kek = as_role(server, empty, Role.OWNER), LocalKeyFile("one", bytes(range(32)))
@@ -269,7 +286,8 @@ def test_the_keys_of_an_older_version_go_on_working_and_only_with_the_key_file(s
     migrate(owner, revision="0021")
     with as_superuser(server, empty) as conn:
         conn.execute(
-            "INSERT INTO api_keys (tenant_id, key_id, principal_id, key_hash, scopes) VALUES (%s, %s, gen_random_uuid(), %s, '{read}')",
+            "INSERT INTO api_keys (tenant_id, key_id, principal_id, key_hash, scopes, expires_at)"
+            " VALUES (%s, %s, gen_random_uuid(), %s, '{submit,read}', '2999-12-31 23:00:00.5+01')",
             [tenant_id, key_id, hashlib.sha256(secret).digest()],
         )
     with pytest.raises(SettingsError, match="needs the key file"):
