@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import errors, request_log
+from api.metrics import REGISTRY
 from api.request_log import RequestLog
 from api.requests.addresses import NoKeys
 from api.requests.front import KEPT_SIZES, Front
@@ -37,6 +38,7 @@ def create_app(settings: StoreSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = chosen.store_threads  # plain route functions run there
         store = open_store(chosen, Role.API, pool_size=chosen.store_threads)
+        REGISTRY.tell_fit(store.schema)
         app.state.front = front = Front(
             settings=chosen,
             store=store,

@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from workers.exporter import new_registry
+from workers.exporter import ProcessRegistry
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-REGISTRY: Final[CollectorRegistry] = new_registry()
+REGISTRY: Final = ProcessRegistry()
 _counter = partial(Counter, registry=REGISTRY)
 
 requests = _counter("textmill_http_requests", "Requests answered.", ["method", "route", "status"])

@@ -12,11 +12,12 @@ from psycopg import Connection as DriverConnection
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db.errors import AnotherSchema, StoreError
+from db.errors import StoreError
 from db.recent import until_commit
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
-from db.server.revision import Version, ensure_works
+from db.server.revision import Version
+from db.server.versions import SchemaFit
 from db.settings import Role, StoreSettings
 from db.tally import NOBODY, Tally
 
@@ -73,7 +74,7 @@ class Store:
         self.keyring = keyring
         self.tally = tally
         self.sessions = f"textmill-{role.value}" + (f" {start}" if start else "")
-        self.fits = True  # the schema, when it was last asked
+        self.schema = SchemaFit()  # one with all copies: see `hurried`, `within` and `guarded`
         self._lock_timeout_ms: Callable[[], int] | None = None
         self._patience: Patience | None = None
         self._guard: Callable[[Connection], None] | None = None
@@ -118,7 +119,7 @@ class Store:
         connection, found = self._connected(context)
         with connection, connection.get_transaction() or connection.begin() as running:  # the one that the context began
             seen = until_commit(connection)
-            self._ensure_schema(found)
+            self.schema.ensure(found)
             if self._guard is not None:
                 self._guard(connection)
             yield connection
@@ -144,18 +145,6 @@ class Store:
                 return self._connected(context, again=False)
             raise
         return connection, began.schema
-
-    def _ensure_schema(self, found: Version | None) -> None:
-        try:
-            ensure_works(found)
-        except AnotherSchema as error:
-            if self.fits:
-                log.error("%s Until then this process touches nothing.", error.message)
-            self.fits = False
-            raise
-        if not self.fits:
-            log.info("the database fits this version again")
-        self.fits = True
 
     def authority(self) -> Authority:
         """What vouches for API keys; made where the store has none yet. Raises SettingsError where the key file is another one."""

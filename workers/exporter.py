@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from db.errors import SettingsError
+from db.server.versions import SchemaFit
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -37,14 +38,26 @@ def own_version() -> str:
         return "source"
 
 
-def new_registry() -> CollectorRegistry:
-    """With what every process of ours tells: Python, the process, and our version."""
-    registry = CollectorRegistry()
-    for of_each in (ProcessCollector, PlatformCollector, GCCollector):
-        of_each(registry=registry)
-    build = Gauge("textmill_build_info", "1, labelled with the version that this process runs.", ["version"], registry=registry)
-    build.labels(own_version()).set(1)
-    return registry
+class ProcessRegistry(CollectorRegistry):
+    """With what every process of ours tells: Python, the process, our version, and whether that fits the database."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for of_each in (ProcessCollector, PlatformCollector, GCCollector):
+            of_each(registry=self)
+        build = Gauge("textmill_build_info", "1, labelled with the version that this process runs.", ["version"], registry=self)
+        build.labels(own_version()).set(1)
+        self._fits = Gauge(
+            "textmill_schema_fits",
+            "1 where this version works with the schema of the database, as the process's last transaction found it; 0 where it touches "
+            "nothing there.",
+            registry=self,
+        )
+        self._fits.set(1)  # nothing was found yet: a 0 would say so
+
+    def tell_fit(self, schema: SchemaFit) -> None:
+        """Of the process's store."""
+        self._fits.set_function(lambda: float(schema.fits))
 
 
 class Shown(Collector):

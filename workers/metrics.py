@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from workers.batches.outcomes import BatchReport
-from workers.exporter import FAILED_ROWS, new_registry
+from workers.exporter import FAILED_ROWS, ProcessRegistry
 from workers.stages import STAGES, StageSeconds
 
-REGISTRY: Final[CollectorRegistry] = new_registry()
+REGISTRY: Final = ProcessRegistry()
 _counter = partial(Counter, registry=REGISTRY)
 _gauge = partial(Gauge, registry=REGISTRY)
 _histogram = partial(Histogram, registry=REGISTRY)

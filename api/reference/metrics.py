@@ -10,11 +10,11 @@ import api.metrics
 import workers.dispatch.metrics
 import workers.metrics
 from api.reference.tables import table
-from workers.exporter import new_registry
+from workers.exporter import ProcessRegistry
 
 EVERY: Final = "Every process"
 PARTS: Final[dict[str, CollectorRegistry]] = {
-    EVERY: new_registry(),
+    EVERY: ProcessRegistry(),
     "The API": api.metrics.REGISTRY,
     "Workers": workers.metrics.REGISTRY,
     "The dispatcher": workers.dispatch.metrics.REGISTRY,

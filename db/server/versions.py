@@ -1,4 +1,5 @@
-"""Whether the database is at a version of ours, asked by each process when it starts. Light: Alembic itself is for those who migrate."""
+"""Whether the database is at a version of ours, asked when a process starts, and by each of its transactions. Light: Alembic itself is for
+those who migrate."""
 
 import logging
 from typing import Any
@@ -8,12 +9,33 @@ from psycopg.errors import InsufficientPrivilege, UndefinedTable
 from psycopg.rows import dict_row
 from sqlalchemy import URL
 
+from db.errors import AnotherSchema
 from db.server.fitness import ensure_fit
 from db.server.refusals import refusal
 from db.server.revision import Version, ensure_works
 from db.server.session import session
 
 log = logging.getLogger("textmill.store")
+
+
+class SchemaFit:
+    """Whether this program fits the schema, as the last transaction found it; the log tells of a change."""
+
+    def __init__(self) -> None:
+        self.fits = True
+
+    def ensure(self, found: Version | None) -> None:
+        """Raises AnotherSchema where this program must not touch a database at ``found``."""
+        try:
+            ensure_works(found)
+        except AnotherSchema as error:
+            if self.fits:
+                log.error("%s Until then this process touches nothing.", error.message)
+            self.fits = False
+            raise
+        if not self.fits:
+            log.info("the database fits this version again")
+        self.fits = True
 
 
 def ensure_current(url: URL) -> None:

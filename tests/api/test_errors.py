@@ -200,6 +200,8 @@ def test_a_schema_that_changes_beneath_the_api_is_told_by_readyz_and_by_every_re
     for path in ("/readyz", "/v1/files"):
         answer = api.http().get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, code)
+    assert "\ntextmill_schema_fits 0.0\n" in api.http().get("/metrics").text
     assert api.http().get("/healthz").status_code == 200
     move_to(as_superuser, head_revision())
     assert api.http().get("/readyz").status_code == 200
+    assert "\ntextmill_schema_fits 1.0\n" in api.http().get("/metrics").text

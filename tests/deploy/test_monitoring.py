@@ -121,7 +121,7 @@ def test_each_process_shows_its_own_and_what_all_have() -> None:
     for one in PROCESSES:
         own = {name for name in shown(PROCESSES[one]) if name.startswith("textmill_")}
         others = set().union(*(shown(PROCESSES[other]) for other in PROCESSES if other != one))
-        assert own & others <= {"textmill_build_info", "textmill_failed_rows"}
+        assert own & others <= {"textmill_build_info", "textmill_schema_fits", "textmill_failed_rows"}
         assert of_all <= shown(PROCESSES[one])
 
 

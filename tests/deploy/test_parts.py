@@ -186,6 +186,7 @@ def test_servers_of_ones_own_and_each_part_alone(house: House, queue: Queue, mon
     assert "textmill_rows_total" in worker
     for told in (worker, dispatcher):
         assert f'textmill_build_info{{version="{own_version()}"}} 1.0' in told
+        assert "textmill_schema_fits 1.0" in told
     assert not re.search("textmill_(dispatcher|jobs|queue)", worker)
     assert not re.search("textmill_(last_progress|leases |batch)", dispatcher)
 

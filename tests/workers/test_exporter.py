@@ -7,7 +7,7 @@ import pytest
 
 from api.local.processes.ports import free_port
 from db.errors import SettingsError
-from workers.exporter import new_registry, serve
+from workers.exporter import ProcessRegistry, serve
 
 
 def told(host: str, port: int) -> str:
@@ -17,7 +17,7 @@ def told(host: str, port: int) -> str:
 
 def test_metrics_are_served_where_the_operator_says_and_nowhere_else() -> None:
     port = free_port()
-    serve(new_registry(), "127.0.0.2", port)
+    serve(ProcessRegistry(), "127.0.0.2", port)
     assert f'textmill_build_info{{version="{version("textmill")}"}} 1.0' in told("127.0.0.2", port)
     with pytest.raises(OSError, match="refused"):
         told("127.0.0.1", port)
@@ -27,6 +27,6 @@ def test_metrics_are_served_where_the_operator_says_and_nowhere_else() -> None:
 def test_an_address_that_cannot_be_listened_on_is_told_with_the_settings_that_name_it(host: str) -> None:
     port = free_port()
     if host == "127.0.0.1":
-        serve(new_registry(), host, port)
+        serve(ProcessRegistry(), host, port)
     with pytest.raises(SettingsError, match=rf"TEXTMILL_METRICS_PORT.* port {port} of {host} .*TEXTMILL_METRICS_HOST"):
-        serve(new_registry(), host, port)
+        serve(ProcessRegistry(), host, port)

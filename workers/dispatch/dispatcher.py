@@ -132,6 +132,7 @@ def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     start = new_start()
     tally = Tally(job_ended=metrics.count_ended_job, rows_failed=metrics.count_failed_rows)
     store = open_store(settings, Role.DISPATCHER, pool_size=6, start=start, tally=tally)
+    metrics.REGISTRY.tell_fit(store.schema)
     leadership = Leadership(store, own_name(start))
     broker = CeleryBroker(settings.broker_url())
     dispatcher = Dispatcher(leadership.guarded(), settings, broker)

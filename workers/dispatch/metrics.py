@@ -8,9 +8,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from db.operators.health import Health
-from workers.exporter import FAILED_ROWS, Shown, new_registry
+from workers.exporter import FAILED_ROWS, ProcessRegistry, Shown
 
-REGISTRY: Final[CollectorRegistry] = new_registry()
+REGISTRY: Final = ProcessRegistry()
 OF_THE_LEADER: Final[CollectorRegistry] = CollectorRegistry()
 _counter = partial(Counter, registry=REGISTRY)
 _of_all = partial(Gauge, registry=OF_THE_LEADER)

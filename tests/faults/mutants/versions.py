@@ -6,6 +6,13 @@ from tests.faults.mutants.mutant import Mutant
 
 MUTANTS: Final = (
     Mutant(
+        "schema-fit-told",
+        "a process tells Prometheus that it does not fit the database",
+        "workers/exporter.py",
+        (("        self._fits.set_function(lambda: float(schema.fits))\n", "        pass\n"),),
+        ("tests/api/test_errors.py::test_a_schema_that_changes_beneath_the_api_is_told_by_readyz_and_by_every_request",),
+    ),
+    Mutant(
         "pinned",
         "a job is answered by the head and the label set that it began with",
         "db/catalogue/reading.py",
@@ -21,7 +28,7 @@ MUTANTS: Final = (
         "schema-in-each-transaction",
         "no transaction of a program touches a schema that does not serve it",
         "db/connect.py",
-        (("            self._ensure_schema(found)\n", ""),),
+        (("            self.schema.ensure(found)\n", ""),),
         (
             "tests/db/server/test_versions.py::test_a_running_process_touches_nothing_of_another_version",
             "tests/api/test_errors.py::test_a_schema_that_changes_beneath_the_api_is_told_by_readyz_and_by_every_request",

@@ -92,7 +92,7 @@ def test_every_task_s_fields_are_there() -> None:
 
 def test_metrics_are_called_what_prometheus_reads() -> None:
     told = {part: metrics.names(part) for part in metrics.PARTS}
-    assert told[metrics.EVERY] == ["textmill_build_info"]
+    assert told[metrics.EVERY] == ["textmill_build_info", "textmill_schema_fits"]
     assert {"textmill_http_requests_total", "textmill_http_request_seconds"} <= set(told["The API"])
     assert {"textmill_batches_total", "textmill_failed_rows_total"} <= set(told["Workers"])
     assert "textmill_failed_rows_total" in told["The dispatcher"]
