@@ -1,9 +1,6 @@
 """The HTTP API as a process of its own, which can be killed, starved and cut off as the workers are."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +10,7 @@ import httpx
 
 from db.operators.api_keys import SCOPES, create_api_key
 from tests.faults.counters import Load
-from tests.faults.house import FAST, ROOT, House, Process
+from tests.faults.house import House, Process
 from tests.workers.submitting import ENDPOINTS, LABELS
 
 BOUNDARY = "b"
@@ -62,23 +59,12 @@ class Front:
         ).encode()
 
 
-def start_front(house: House, **environment: str) -> Front:
-    """Returns when it answers. The house ends it."""
+def start_front(house: House, *, key: str | None = None, **environment: str) -> Front:
+    """Returns when it answers. The house ends it. ``key``: by default a new one."""
     port = house.free_port()
-    log_path = house.folder / f"api-{len(house.processes)}.log"
-    told = {
-        **os.environ,
-        **FAST,
-        "TEXTMILL_HOME": str(house.settings.home),
-        "TEXTMILL_DATABASE_URL": str(house.settings.database_url),
-        "TEXTMILL_REDIS_URL": house.broker_url,
-        **environment,
-    }
-    with log_path.open("wb") as log:
-        popen = subprocess.Popen([sys.executable, "-m", "api.app", "--port", str(port)], cwd=ROOT, env=told, stdout=log, stderr=log)
-    process = Process(popen, log_path)
-    house.processes.append(process)
-    _, key = create_api_key(house.api, house.actor.tenant_id, house.actor.principal_id, "faults", SCOPES)
+    process = house.start("api.app", "--port", str(port), **environment)
+    if key is None:
+        _, key = create_api_key(house.api, house.actor.tenant_id, house.actor.principal_id, "faults", SCOPES)
     front = Front(process, port, key)
     house.wait_for(lambda: _answers(front), "the API answers")
     return front

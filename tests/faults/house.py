@@ -46,6 +46,8 @@ FAST = {
     "TEXTMILL_IDLE_TICK_SECONDS": "0.25",
     "TEXTMILL_REAP_SECONDS": "0.25",
 }
+# Of workers that do not die in a test that says so: on a busy machine a heartbeat may come after a lease of L, and rows are computed twice.
+LONG_LEASE = {"TEXTMILL_LEASE_SECONDS": "15"}
 
 
 @dataclass
@@ -89,6 +91,8 @@ class Process:
 
 
 class House:
+    """``tree``: of the program whose processes are started, which is this one."""
+
     def __init__(self, settings: StoreSettings, api: Store, actor: Actor, folder: Path, broker_url: str) -> None:
         self.settings = settings
         self.api = api
@@ -97,26 +101,25 @@ class House:
         self.broker_url = broker_url
         self.calls = folder / "calls.log"  # of the model, by all workers
         self.processes: list[Process] = []
+        self.tree = ROOT
 
     # Processes
 
     def start_worker(self, *, delay_ms: float = 0, port: int | None = None, **environment: str) -> Process:
-        extra = {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), **({"TEXTMILL_METRICS_PORT": str(port)} if port else {}), **environment}
-        return self._start("workers.host.main", extra, port)
+        return self._start("workers.host.main", {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), **environment}, port)
 
     def start_broken_worker(self, fault: str, *, delay_ms: float = 0, port: int | None = None, **environment: str) -> Process:
         """A worker in which something goes wrong at a known place; ``fault`` is one of tests.faults.broken_worker.FAULTS."""
-        extra = {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), "FAULT": fault, **({"TEXTMILL_METRICS_PORT": str(port)} if port else {})}
-        return self._start("tests.faults.broken_worker", {**extra, **environment}, port)
+        return self._start("tests.faults.broken_worker", {"TEXTMILL_FAKE_DELAY_MS": str(delay_ms), "FAULT": fault, **environment}, port)
 
-    def start_dispatcher(self, **environment: str) -> Process:
-        return self._start("workers.dispatch.dispatcher", environment, None)
+    def start_dispatcher(self, *, port: int | None = None, **environment: str) -> Process:
+        return self._start("workers.dispatch.dispatcher", environment, port)
 
-    def start(self, module: str, **environment: str) -> Process:
-        """Another program in place of a worker or a dispatcher."""
-        return self._start(module, environment, None)
+    def start(self, module: str, *arguments: str, **environment: str) -> Process:
+        """Another program than a worker or a dispatcher, or one in place of it."""
+        return self._start(module, environment, None, *arguments)
 
-    def _start(self, module: str, extra: dict[str, str], port: int | None) -> Process:
+    def _start(self, module: str, extra: dict[str, str], port: int | None, *arguments: str) -> Process:
         log_path = self.folder / f"{module}-{len(self.processes)}.log"
         environment = {
             **os.environ,
@@ -125,10 +128,11 @@ class House:
             "TEXTMILL_DATABASE_URL": str(self.settings.database_url),
             "TEXTMILL_REDIS_URL": self.broker_url,
             "TEXTMILL_FAKE_LOG": str(self.calls),
+            **({"TEXTMILL_METRICS_PORT": str(port)} if port else {}),
             **extra,
         }
         with log_path.open("wb") as log:
-            popen = subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=log, stderr=log)
+            popen = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=self.tree, env=environment, stdout=log, stderr=log)
         process = Process(popen, log_path, port)
         self.processes.append(process)
         return process

@@ -19,7 +19,7 @@ from db.audit.reading import list_events
 from db.process_names import pid_of
 from db.schema import results
 from tests.faults.counters import Load
-from tests.faults.house import FAST, MATRIX_ROWS, House, Process
+from tests.faults.house import FAST, LONG_LEASE, MATRIX_ROWS, House, Process
 from tests.looking import on_record
 from workers.engines.fake import digest_of, read_calls
 
@@ -28,7 +28,6 @@ POLL_SECONDS: Final = float(FAST["TEXTMILL_POLL_SECONDS"])
 MARGIN_SECONDS: Final = 5.0  # of every bound on a recovery: the machine may be busy
 BATCH_ROWS: Final = 64  # of the matrix; the fake model's batches are smaller
 DELAY_MS: Final = 2.0  # of the model, a row
-LONG_LEASE: Final = {"TEXTMILL_LEASE_SECONDS": "15"}
 
 
 @dataclass(frozen=True, slots=True)

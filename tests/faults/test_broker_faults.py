@@ -11,7 +11,7 @@ from kombu import Connection
 
 from tests.faults.brokers import kill, own_broker
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, texts
+from tests.faults.house import LONG_LEASE, House, texts
 from tests.faults.recovery import seconds_to_progress, wait_rows
 from tests.faults.struck import wait_up
 from workers.app import QUEUE, RUN_SHARD
@@ -25,7 +25,7 @@ def test_a_flushed_broker_loses_no_row(house: House, broker_url: str, verdict: V
     house.broker_url = broker_url
     load = house.load(texts(ROWS))
     house.start_dispatcher()
-    house.start_worker(delay_ms=2)
+    house.start_worker(delay_ms=2, **LONG_LEASE)
     house.wait_done(load.job_id, ROWS // 4)
     redis.Redis.from_url(house.broker_url).flushall()
     rec_s = seconds_to_progress(house, [load])
@@ -41,7 +41,7 @@ def test_a_broker_flushed_again_and_again_loses_no_row(house: House, broker_url:
     loads = house.load_all(6_000)
     house.start_dispatcher()
     for _ in range(3):
-        house.start_worker(delay_ms=2)
+        house.start_worker(delay_ms=2, **LONG_LEASE)
     worst = 0.0
     for _ in range(5):
         wait_rows(house, loads, 1_000)
@@ -58,7 +58,7 @@ def test_a_broker_that_dies_under_way_stops_nothing(house: House, tmp_path: Path
         house.broker_url = broker.url
         load = house.load(texts(ROWS))
         dispatcher = house.start_dispatcher()
-        worker = house.start_worker(delay_ms=2)
+        worker = house.start_worker(delay_ms=2, **LONG_LEASE)
         house.wait_done(load.job_id, ROWS // 4)
         kill(broker)
         rec_s = seconds_to_progress(house, [load])
@@ -76,7 +76,7 @@ def test_a_broker_that_was_never_there_stops_nothing(house: House, verdict: Verd
     house.broker_url = f"redis://127.0.0.1:{house.free_port()}/0"
     load = house.load(texts(ROWS))
     house.start_dispatcher()
-    worker = house.start_worker()
+    worker = house.start_worker(**LONG_LEASE)
     house.wait_completed(load.job_id)
     counted = verdict(house.count([load]), fenced=house.fenced())
     assert counted.recomputed == 0
@@ -99,7 +99,7 @@ def test_messages_delivered_many_times_are_worked_on_once(house: House, broker_u
     again = sent * (times - 1)
     random.Random(26).shuffle(again)
     broker.lpush(QUEUE, *again)
-    workers = [house.start_worker(port=house.free_port(), TEXTMILL_POLL_SECONDS="30") for _ in range(2)]
+    workers = [house.start_worker(port=house.free_port(), TEXTMILL_POLL_SECONDS="30", **LONG_LEASE) for _ in range(2)]
     house.wait_completed(load.job_id)
     house.wait_for(lambda: broker.llen(QUEUE) == 0, "the doubles are taken")
     wait_up(house, workers)  # one alone may have done it all
@@ -115,7 +115,7 @@ def test_half_of_the_messages_lost_loses_no_row(house: House, verdict: Verdict) 
     loads = house.load_all()
     dispatcher = house.start("tests.faults.lossy_dispatcher")
     for _ in range(3):
-        house.start_worker(delay_ms=2)
+        house.start_worker(delay_ms=2, **LONG_LEASE)
     house.wait_all_completed(loads)
     lost = dispatcher.log.count("a message is lost")
     assert lost > 0
@@ -129,7 +129,7 @@ def test_half_of_the_messages_lost_loses_no_row(house: House, verdict: Verdict) 
 def test_no_message_at_all_loses_no_time_beyond_a_look(house: House, verdict: Verdict) -> None:
     """The worst of it: what a worker finds it finds by looking, P after the last look at the latest."""
     house.start("tests.faults.lossy_dispatcher", LOSS="1")
-    house.start_worker()
+    house.start_worker(**LONG_LEASE)
     load = house.load(texts(ROWS))
     house.wait_for(lambda: len(house.shards(load.job_id)) > 0, "the job is cut")
     rec_s = seconds_to_progress(house, [load], timeout_seconds=20)
@@ -184,7 +184,7 @@ def _runs_as_usual(house: House) -> str:
     documents = texts(60)
     job_id = house.submit(documents)
     house.start_dispatcher()
-    worker = house.start_worker()
+    worker = house.start_worker(**LONG_LEASE)
     house.wait_completed(job_id)
     house.check_results(job_id, documents)
     broker = redis.Redis.from_url(house.broker_url)

@@ -13,7 +13,7 @@ import redis
 from api.local.servers.valkey import EmbeddedValkey
 from tests.faults.brokers import consumers, kill, own_broker
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, Process, texts
+from tests.faults.house import LONG_LEASE, House, Process, texts
 from tests.faults.recovery import seconds_to_progress, wait_rows
 from tests.waiting import wait_until
 from workers.app import QUEUE
@@ -28,7 +28,7 @@ def test_a_broker_that_is_killed_ten_times_is_listened_to_again_by_every_worker(
         house.broker_url = broker.url
         loads = house.load_all()
         house.start_dispatcher()
-        workers = [house.start_worker(delay_ms=4, port=house.free_port()) for _ in range(3)]
+        workers = [house.start_worker(delay_ms=4, port=house.free_port(), **LONG_LEASE) for _ in range(3)]
         worst = 0.0
         for _ in range(10):
             wait_rows(house, loads, 200)
@@ -55,7 +55,7 @@ def test_without_a_broker_nearly_as_much_gets_done(house: House, tmp_path: Path,
     with own_broker(tmp_path / "broker") as broker:
         house.broker_url = broker.url
         house.start_dispatcher()
-        workers = [house.start_worker(delay_ms=1) for _ in range(2)]
+        workers = [house.start_worker(delay_ms=1, **LONG_LEASE) for _ in range(2)]
         house.wait_for(lambda: consumers(broker.url) == len(workers), "the workers have started")
         for turn in range(6):
             kind = ("with", "without")[turn % 2]
@@ -190,10 +190,8 @@ def test_a_broker_that_wants_a_password_nobody_has_stops_nothing(house: House, t
 
 def start(house: House) -> tuple[Process, list[Process]]:
     """A dispatcher and two workers whose metrics can be read."""
-    port = house.free_port()
-    dispatcher = house.start_dispatcher(TEXTMILL_METRICS_PORT=str(port))
-    dispatcher.metrics_port = port
-    return dispatcher, [house.start_worker(delay_ms=2, port=house.free_port()) for _ in range(2)]
+    dispatcher = house.start_dispatcher(port=house.free_port())
+    return dispatcher, [house.start_worker(delay_ms=2, port=house.free_port(), **LONG_LEASE) for _ in range(2)]
 
 
 def refuses(url: str, error: str) -> bool:

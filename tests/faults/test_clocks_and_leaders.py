@@ -8,7 +8,7 @@ import pytest
 from db.lifecycle import POLL_SECONDS
 from db.process_names import pid_of
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, Process, texts
+from tests.faults.house import LONG_LEASE, House, Process, texts
 from tests.faults.recovery import seconds_to_progress, wait_rows
 
 HOUR = 3600
@@ -58,13 +58,10 @@ def _leased_by(house: House, worker: Process) -> bool:
 @pytest.mark.matrix
 @pytest.mark.fault("F35", "five dispatchers, and the one that leads is killed")
 def test_five_dispatchers_do_what_one_does(house: House, verdict: Verdict) -> None:
-    ports = [house.free_port() for _ in range(5)]
-    dispatchers = [house.start_dispatcher(TEXTMILL_METRICS_PORT=str(port)) for port in ports]
-    for dispatcher, port in zip(dispatchers, ports, strict=True):
-        dispatcher.metrics_port = port
+    dispatchers = [house.start_dispatcher(port=house.free_port()) for _ in range(5)]
     loads = house.load_all()
     for _ in range(3):
-        house.start_worker(delay_ms=2)
+        house.start_worker(delay_ms=2, **LONG_LEASE)
     wait_rows(house, loads, 1_000)
     (leader,) = (one for one in dispatchers if "this dispatcher leads" in one.log)
     hints = leader.metric("textmill_messages_published_total")
@@ -103,7 +100,7 @@ def test_without_a_dispatcher_workers_do_every_row_by_themselves(house: House, v
 @pytest.mark.matrix
 @pytest.mark.fault("F50", "the dispatcher that leads is stopped, and goes on later")
 def test_a_leader_that_is_stopped_is_replaced_and_does_no_harm_when_it_goes_on(house: House, verdict: Verdict) -> None:
-    dispatchers = [house.start_dispatcher(TEXTMILL_METRICS_PORT=str(port)) for port in (house.free_port(), house.free_port())]
+    dispatchers = [house.start_dispatcher(port=house.free_port()) for _ in range(2)]
     house.wait_for(lambda: any("this dispatcher leads" in one.log for one in dispatchers), "one leads")
     (leader,) = (one for one in dispatchers if "this dispatcher leads" in one.log)
     (standby,) = (one for one in dispatchers if one is not leader)

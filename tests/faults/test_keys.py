@@ -6,7 +6,7 @@ import pytest
 
 from db.sealing.keys import LocalKeyFile
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, texts
+from tests.faults.house import LONG_LEASE, House, texts
 
 
 @pytest.mark.fault("F48", "one of two workers, and an API, with another key file")
@@ -21,7 +21,7 @@ def test_a_part_with_another_key_file_ends_and_fails_no_row(house: House, tmp_pa
         assert process.popen.wait(40) != 0
         assert "wrapped by another key file" in process.log.splitlines()[-1]
     assert house.done_count(load.job_id) == 0
-    house.start_worker()
+    house.start_worker(**LONG_LEASE)
     house.wait_all_completed([load])
     assert {(shard.crash_attempts, shard.error_attempts) for shard in house.shards(load.job_id)} == {(0, 0)}
     assert verdict(house.count([load])).recomputed == 0

@@ -1,5 +1,6 @@
 """What operators do to real workers: drain and resume, a memory ceiling; and what becomes of the leases of one that is seen to die."""
 
+import signal
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -32,6 +33,24 @@ def record(dispatcher: Store, process: Process) -> WorkerRecord | None:
 def is_in(dispatcher: Store, process: Process, state: str) -> bool:
     found = record(dispatcher, process)
     return found is not None and found.state == state
+
+
+def leases_of(house: House, job_id: UUID, worker: Process) -> dict[UUID, int]:
+    """Epochs, by shard."""
+    return {shard.shard_id: shard.epoch for shard in house.shards(job_id) if shard.state == "leased" and shard.worker == worker.name}
+
+
+def stop_while_it_holds(house: House, job_id: UUID, worker: Process) -> None:
+    """However slow this machine is, it has not come to its end when the test is ready to kill it."""
+
+    def caught() -> bool:
+        worker.send(signal.SIGSTOP)
+        if leases_of(house, job_id, worker):
+            return True
+        worker.send(signal.SIGCONT)
+        return False
+
+    house.wait_for(caught, "it stops with a shard in hand")
 
 
 def test_a_drained_worker_gives_back_stands_by_and_goes_on_when_resumed(house: House, dispatcher: Store) -> None:
@@ -120,20 +139,18 @@ def test_what_a_worker_held_that_was_seen_to_die_is_at_work_elsewhere_within_two
 ) -> None:
     """Its lease would have run for another minute."""
     load = house.load(texts(2_000))
-    job_id = load.job_id
     house.start_dispatcher()
     doomed = house.start_worker(delay_ms=4, **LONG_LEASE)
-    house.wait_done(job_id, 1)
+    stop_while_it_holds(house, load.job_id, doomed)
     living = house.start_worker(delay_ms=1, **LONG_LEASE)
     house.wait_for(lambda: is_in(dispatcher, living, "running"), "another worker lives")
     doomed.kill()
     died = time.monotonic()
-    name = doomed.name
-    held = {shard.shard_id: shard.epoch for shard in house.shards(job_id) if shard.state == "leased" and shard.worker == name}
-    assert free_leases(dispatcher, name) == len(held) > 0
+    held = leases_of(house, load.job_id, doomed)
+    assert free_leases(dispatcher, doomed.name) == len(held) > 0
 
     def taken_over() -> bool:
-        return any(shard.epoch > held[shard.shard_id] for shard in house.shards(job_id) if shard.shard_id in held)
+        return any(shard.epoch > held[shard.shard_id] for shard in house.shards(load.job_id) if shard.shard_id in held)
 
     house.wait_for(taken_over, "a shard of the dead is in work again")
     rec_s = time.monotonic() - died
@@ -151,15 +168,11 @@ def test_a_worker_that_starts_again_under_its_host_and_pid_has_nothing_of_its_de
     load = house.load(texts(3_000))
     house.start_dispatcher()
     dead = house.start("tests.faults.contained_worker", TEXTMILL_FAKE_DELAY_MS="4", **LONG_LEASE)
-    house.wait_done(load.job_id, 1)
+    stop_while_it_holds(house, load.job_id, dead)
     dead.kill()
     again = house.start("tests.faults.contained_worker", TEXTMILL_FAKE_DELAY_MS="4", **LONG_LEASE)
-
-    def held_by(worker: Process) -> dict[UUID, int]:
-        return {shard.shard_id: shard.epoch for shard in house.shards(load.job_id) if shard.worker == worker.name}
-
-    house.wait_for(lambda: bool(held_by(again)), "the next one works")
-    ghosts = held_by(dead)
+    house.wait_for(lambda: any(shard.worker == again.name != "" for shard in house.shards(load.job_id)), "the next one works")
+    ghosts = leases_of(house, load.job_id, dead)
     assert without_start(again.name) == without_start(dead.name) == "container:1"
     assert free_leases(dispatcher, dead.name) == len(ghosts) > 0
     house.wait_all_completed([load])

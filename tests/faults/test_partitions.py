@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.brokers import consumers
 from tests.faults.conftest import Verdict
-from tests.faults.house import FAST, House, Process, texts
+from tests.faults.house import FAST, LONG_LEASE, House, Process, texts
 from tests.faults.proxy import Proxy
 from tests.faults.recovery import seconds_to_progress
 from workers.engines.fake import read_calls
@@ -78,7 +78,7 @@ def test_a_worker_without_its_broker_finds_its_work_in_postgres(house: House, ve
     loads = house.load_all(2_000)
     with Proxy.of_broker(house.broker_url) as proxy:
         house.start_dispatcher()
-        worker = house.start_worker(delay_ms=2, TEXTMILL_REDIS_URL=proxy.url)
+        worker = house.start_worker(delay_ms=2, TEXTMILL_REDIS_URL=proxy.url, **LONG_LEASE)
         house.wait_done(loads[0].job_id, 1, loads[0].actor)
         proxy.cut()
         rec_s = seconds_to_progress(house, loads)
@@ -96,7 +96,7 @@ def test_a_half_open_connection_to_the_broker_is_noticed(house: House, verdict: 
     loads = house.load_all(2_000)
     with Proxy.of_broker(house.broker_url) as proxy:
         house.start_dispatcher()
-        worker = house.start_worker(delay_ms=2, TEXTMILL_REDIS_URL=proxy.url)
+        worker = house.start_worker(delay_ms=2, TEXTMILL_REDIS_URL=proxy.url, **LONG_LEASE)
         house.wait_done(loads[0].job_id, 1, loads[0].actor)
         proxy.hold()
         made, began = proxy.accepted, time.monotonic()

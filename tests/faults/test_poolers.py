@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 from db.settings import StoreSettings
 from tests.conftest import Server
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, Process, texts
+from tests.faults.house import LONG_LEASE, House, Process, texts
 from tests.pooler import needed, pooler
 
 pytestmark = needed
@@ -35,7 +35,7 @@ def test_a_pooler_that_shares_sessions_is_refused_by_each_part(house: House, poo
         assert "Traceback" not in process.log
     assert (house.state(load.job_id), house.done_count(load.job_id)) == ("validating", 0)
     house.start_dispatcher()
-    house.start_worker()
+    house.start_worker(**LONG_LEASE)
     house.wait_all_completed([load])
     assert verdict(house.count([load])).recomputed == 0
 

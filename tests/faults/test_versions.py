@@ -22,7 +22,7 @@ from db.settings import Role, StoreSettings
 from tests.conftest import Server
 from tests.db.flow import Flow, Stores
 from tests.faults.conftest import Verdict
-from tests.faults.house import House, Process, texts
+from tests.faults.house import LONG_LEASE, House, Process, texts
 from workers.app import QUEUE, RUN_SHARD
 
 TABLES = ("jobs", "shards", "rows", "results", "files", "audit_events", "data_keys")
@@ -56,7 +56,7 @@ def alive(*processes: Process) -> bool:
 @pytest.mark.fault("F41", "messages of another version")
 def test_a_message_of_another_version_is_ignored_and_fails_nothing(house: House, verdict: Verdict) -> None:
     load = house.load(texts(600))
-    dispatcher, worker = house.start_dispatcher(), house.start_worker(delay_ms=2)
+    dispatcher, worker = house.start_dispatcher(), house.start_worker(delay_ms=2, **LONG_LEASE)
     house.wait_done(load.job_id, 50)
     sent = publish_of_other_versions(house, load.job_id, 20)
     house.wait_all_completed([load])
@@ -77,7 +77,7 @@ def test_a_schema_that_moves_on_under_two_workers_stops_nothing(house: House, se
     assert database is not None
     load = house.load(texts(1_500))
     dispatcher = house.start_dispatcher()
-    workers = house.start_worker(delay_ms=2), house.start_worker(delay_ms=2)
+    workers = [house.start_worker(delay_ms=2, **LONG_LEASE) for _ in range(2)]
     for step, table in enumerate(TABLES):
         house.wait_done(load.job_id, (step + 1) * 150)
         migrate(owner)
@@ -98,18 +98,24 @@ def test_what_runs_goes_on_where_the_new_schema_serves_it_and_else_stops_and_spo
     database = make_url(str(house.settings.database_url)).database
     assert database is not None
     load = house.load(texts(1_500))
-    dispatcher, worker = house.start_dispatcher(), house.start_worker(delay_ms=2)
+    parts = dispatcher, worker = (
+        house.start_dispatcher(port=house.free_port()),
+        house.start_worker(delay_ms=2, port=house.free_port(), **LONG_LEASE),
+    )
     house.wait_done(load.job_id, 150)
     change_schema(server, database, f"UPDATE alembic_version SET version_num = '9998', oldest_program = '{head_revision()}'")
     house.wait_done(load.job_id, 500)
+    assert [part.metric("textmill_schema_fits") for part in parts] == [1, 1]
     change_schema(server, database, "UPDATE alembic_version SET version_num = '9999', oldest_program = '9999'")
     house.wait_for(lambda: "made by a newer textmill" in worker.log and "made by a newer textmill" in dispatcher.log, "both say it")
     stored = stored_rows(server, database)
     house.wait_for(lambda: worker.log.count("could not look for shards") > 0, "the worker looks, and claims nothing")
     assert stored_rows(server, database) == stored
-    assert alive(dispatcher, worker)
+    assert [part.metric("textmill_schema_fits") for part in parts] == [0, 0]
+    assert alive(*parts)
     change_schema(server, database, f"UPDATE alembic_version SET version_num = '{head_revision()}', oldest_program = '{head_revision()}'")
     house.wait_all_completed([load])
+    assert [part.metric("textmill_schema_fits") for part in parts] == [1, 1]
     assert no_attempt_was_burned(house, load.job_id)
     verdict(house.count([load]))
 
