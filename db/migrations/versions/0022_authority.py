@@ -1,7 +1,6 @@
 """API keys that were made before are vouched for once, here, by whoever migrates with the key file at hand.
 
-How that was done in the version that this belongs to is written out: what the program does may change, and what is vouched for here must fit
-it none the less.
+How that was done in the version that this belongs to is written out: what the program does may change, and this does not.
 """
 
 import hashlib
