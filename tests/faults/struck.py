@@ -77,7 +77,7 @@ def strike(
     loads = prepare(house, rows)
     broken = house.start_broken_worker(fault, delay_ms=delay_ms, port=house.free_port(), FAULT_AT=str(at), **(victim or {}))
     wait_up(house, [broken, *crew(house, survivors, delay_ms=delay_ms, **others)])
-    house.start_dispatcher(**(dispatcher or {}))
+    house.start_dispatcher(port=None, **(dispatcher or {}))
     house.wait_for(lambda: not broken.alive, f"{fault} strikes")
     return struck(house, broken, loads)
 
