@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import msgspec
@@ -13,6 +14,7 @@ from msgspec import Meta
 from api.endpoints import TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
+from api.requests.addresses import path_holds_key
 from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.catalogue.heads import HeadRecord, find_head
@@ -156,6 +158,9 @@ def check_name(name: str) -> None:
         )
     if is_address(name):
         message = "A name does not end in @ and a number: NAME@2 is the second version of NAME."
+        raise Refused("invalid_name", message, param="name")
+    if path_holds_key(quote(name).encode()):
+        message = "A name does not look like an API key: every address of it would be refused."
         raise Refused("invalid_name", message, param="name")
 
 

@@ -115,3 +115,10 @@ def test_heads_are_listed_and_a_missing_one_is_not_found(api: Served) -> None:
     http = api.http()
     assert http.get("/v1/heads").json() == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert error_of(http.delete("/v1/heads/none"))[0] == 404
+
+
+def test_no_head_is_called_as_a_key_is(api: Served) -> None:
+    file_id = api.upload(EXAMPLES, "examples.csv", purpose="train").json()["id"]
+    for name in (api.key, f"of {api.key}", "%25252525252541"):
+        response = api.http().post("/v1/heads", json={"name": name, "training_file": file_id, "model": "fake-encoder"})
+        assert error_of(response) == (400, "invalid_name", "name")

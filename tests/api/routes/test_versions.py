@@ -1,6 +1,7 @@
 """Heads and label sets over HTTP: what a batch began with, row by row, while their names go on."""
 
 import json
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -18,10 +19,10 @@ def store(http: httpx.Client, labels: list[str]) -> None:
     http.put("/v1/label_sets/desk", json={"labels": labels}).raise_for_status()
 
 
-def train(api: Served, mill: Mill, labels: list[str]) -> None:
+def train(api: Served, mill: Mill, labels: list[str], name: str = "desk") -> None:
     lines = (json.dumps({"text": f"example {at}", "label": labels[at % 2]}) + "\n" for at in range(8))
     file_id = api.upload("".join(lines).encode(), purpose="train").json()["id"]
-    api.http().post("/v1/heads", json={"name": "desk", "training_file": file_id, "model": "fake-encoder"}).raise_for_status()
+    api.http().post("/v1/heads", json={"name": name, "training_file": file_id, "model": "fake-encoder"}).raise_for_status()
     mill.run_all()
 
 
@@ -81,6 +82,19 @@ def test_a_name_that_reads_like_a_version_is_refused(api: Served) -> None:
     file_id = api.upload(b'{"text":"a","label":"b"}', purpose="train").json()["id"]
     request = {"name": "desk@2", "training_file": file_id, "model": "fake-encoder"}
     assert error_of(api.http().post("/v1/heads", json=request))[:2] == (400, "invalid_name")
+
+
+@pytest.mark.parametrize("name", ["atm_withdrawals_and_card_issues", "sport&token=x"])
+def test_a_name_that_begins_as_a_key_does_is_made_shown_used_and_deleted(api: Served, mill: Mill, name: str) -> None:
+    """As it was, such a head was trained, and every address of it was refused for ever."""
+    http, quoted = api.http(), quote(name)
+    http.put(f"/v1/label_sets/{quoted}", json={"labels": OLD}).raise_for_status()
+    train(api, mill, OLD, name)
+    assert http.get(f"/v1/heads/{quoted}").json()["name"] == name
+    assert http.get(f"/v1/models/head:{quoted}").json()["id"] == f"head:{name}"
+    assert http.get(f"/v1/label_sets/{quoted}@1").json()["labels"] == OLD
+    assert http.delete(f"/v1/heads/{quoted}").json()["deleted"]
+    assert http.delete(f"/v1/label_sets/{quoted}").json()["deleted"]
 
 
 def test_what_more_names_than_are_noted_mean_is_pinned_all_the_same(api: Served, mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:

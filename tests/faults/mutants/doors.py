@@ -18,6 +18,20 @@ MUTANTS: Final = (
         ("tests/unit/api/requests/test_addresses.py::test_a_key_is_seen_in_every_spelling",),
     ),
     Mutant(
+        "key-whole",
+        "a name that holds what a key begins with is no key",
+        "api/requests/addresses.py",
+        (("(?<![A-Za-z0-9_-])tm_", "tm_"),),
+        ("tests/unit/api/requests/test_addresses.py::test_a_name_is_no_key",),
+    ),
+    Mutant(
+        "key-like-name",
+        "no head is called so that every address of it would be refused",
+        "api/requests/batch_requests.py",
+        (("    if path_holds_key(quote(name).encode()):\n", "    if False:\n"),),
+        ("tests/api/routes/test_models.py::test_no_head_is_called_as_a_key_is",),
+    ),
+    Mutant(
         "key-on-any-route",
         "a key in an address is refused on every route",
         "api/app.py",
