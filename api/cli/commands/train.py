@@ -10,7 +10,8 @@ from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn, Yes
 
 if TYPE_CHECKING:
-    from api.wire import Head
+    from api.client import Client
+    from api.wire import Batch, Head
 
 MOST_TOLD: Final = 20  # labels of one kind
 MOST_CONFUSED: Final = 3  # pairs
@@ -71,9 +72,9 @@ def train_head(
             if as_json:
                 answer_json({"job": batch.id, "status": batch.status, "head": None})
             return ExitCode.JOB_ENDED_BADLY
-        # Where no example was good, a head of this name is the one from before.
-        head = client.head(name) if batch.counts.failed < batch.counts.total else None
-    if head is None:
+        address = made_by(client, batch)
+        head = None if address is None else client.head(address)
+    if address is None or head is None:
         raise CommandError(
             f"The head was not made: all of its {batch.counts.total:,} examples failed. See why: textmill results {batch.id} --errors -o -",
             ExitCode.JOB_ENDED_BADLY,
@@ -87,7 +88,9 @@ def train_head(
             table(("LABEL", "EXAMPLES", "FOUND", "RIGHT"), labels[:MOST_TOLD], stderr=True)
             if len(labels) > MOST_TOLD:
                 say(f"… and {len(labels) - MOST_TOLD:,} labels that do better: textmill heads list --json")
-        say(*what_stays(head.version), f"Use it: textmill label FILE --head {_quoted(name)} -o OUT.jsonl")
+        newest = not head.versions or head.versions[0].version == head.version
+        called = _quoted(name if newest else address)
+        say(*what_stays(head.version), f"Use it: textmill label FILE --head {_quoted(called)} -o OUT.jsonl")
     return ExitCode.ROWS_FAILED if batch.counts.failed else ExitCode.OK
 
 
@@ -141,6 +144,21 @@ def show_head(name: Name, as_json: Json = False) -> int:
 def delete_head(name: Name, yes: Yes = False, as_json: Json = False) -> int:
     """Delete a head with all its versions, or one of NAME@2. Jobs that began with it go on with it."""
     return delete("/v1/heads", name, "Deleted the head", as_json=as_json, ask=None if yes else "Delete the head")
+
+
+def made_by(client: "Client", batch: "Batch") -> str | None:
+    """What the training's own answers say that it made, with the version; None where no example was good. The newest version of a name may be
+    the one from before, or another training's."""
+    from contextlib import closing
+
+    import msgspec
+
+    if batch.output_file is None:
+        return None
+    with closing(client.lines(batch.output_file)) as lines:
+        answers = (msgspec.json.decode(line)["response"] for line in lines)
+        made = next((str(answer["body"]["model"]) for answer in answers if answer is not None and "model" in answer["body"]), None)
+    return made and made.removeprefix(completion.HEAD_PREFIX)
 
 
 def describe(head: "Head") -> list[str]:

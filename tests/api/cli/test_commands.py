@@ -23,6 +23,7 @@ import pytest
 from pyarrow import parquet
 
 from api import cli
+from api.cli.work import following
 from api.local.processes.ports import free_port
 from db.process_names import host_of, without_start
 from tests.waiting import wait_until
@@ -730,6 +731,36 @@ def test_a_training_that_fails_does_not_pass_off_the_head_from_before(
     assert failed.exit_code == 5, failed.err
     assert not flags or failed.json["head"] is None
     assert textmill("heads", "delete", "kept", "--yes").exit_code == 0
+
+
+def test_a_training_tells_of_the_version_that_it_made_and_not_of_the_newest(
+    textmill: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one ends before this one is told about."""
+
+    def examples(labels: str) -> str:
+        path = tmp_path / f"{labels}.jsonl"
+        path.write_text("".join(json.dumps({"text": f"Text {at}.", "label": labels[at % len(labels)]}) + "\n" for at in range(18)))
+        return str(path)
+
+    def overtaken(*follow: Any) -> Any:
+        ended = followed(*follow)
+        monkeypatch.setattr(following, "follow", followed)
+        assert textmill("train", "head", "race", examples("pq")).exit_code == 0
+        return ended
+
+    followed = following.follow
+    for flags in ((), ("--json",)):
+        monkeypatch.setattr(following, "follow", overtaken)
+        trained = textmill("train", "head", "race", examples("xyz"), *flags)
+        assert trained.exit_code == 0, trained.err
+        if flags:
+            assert trained.json["head"]["version"] == 3  # type: ignore[index]
+        else:
+            assert "Head race: 3 labels, 18 examples" in trained.err
+            assert "version 2" not in trained.err
+            assert "--head race@1 " in trained.err
+    assert textmill("heads", "delete", "race", "--yes").exit_code == 0
 
 
 def test_a_head_trained_anew_while_a_job_is_paused_answers_none_of_its_rows(textmill: Callable[..., Done], tmp_path: Path) -> None:
