@@ -36,6 +36,8 @@ _FILE: Final = re.compile(r"file-([oe]?)([0-9a-f]{32})")
 _BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
 _PREFIX_DIGITS: Final = f"([0-9a-f]{{{LEAST_DIGITS},32}})"
 _BATCH_PREFIX: Final = re.compile(f"(?:batch_)?{_PREFIX_DIGITS}")
+_OBJECT: Final = re.compile(r"(?:(file-)|[a-z]+_)?([oe]?)([0-9a-f-]+)")
+_DIGITS: Final = re.compile(_PREFIX_DIGITS)
 _LINE: Final = re.compile(r"batch_req_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{4})?")
 _PREFIXES: Final = {"file": "file-", "job": "batch_", "api_key": "key_"}
 _LETTERS: Final[dict[Which, str]] = {"output": "o", "errors": "e"}
@@ -76,6 +78,19 @@ def file_ranges(prefix: str) -> dict[Which | None, IdRange]:
             ranges[which] = IdRange.of(found.group(1))
     if not ranges:
         raise bad_prefix()
+    return ranges
+
+
+def object_ranges(text: str) -> list[IdRange]:
+    """Of the ids of all kinds that begin so, with dashes or without. An ``e`` of a file may begin its id or say what it holds. Raises
+    Refused."""
+    found = _OBJECT.fullmatch(text)
+    kind, letter, digits = ("", "", "") if found is None else found.groups()
+    plain = digits.replace("-", "")
+    meant = {plain if letter == "o" else letter + plain, *([plain] if kind else [])}
+    ranges = [IdRange.of(each) for each in sorted(meant) if _DIGITS.fullmatch(each)]
+    if not ranges:
+        raise Refused("invalid_field", f"An object is named by its id, or by {LEAST_DIGITS} to 32 of its first digits.", param="object")
     return ranges
 
 

@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import error_response
 
-# A key of ours, whole: names of heads and label sets stand in paths, and `atm_withdrawals` begins like one. 256 random bits have letters of both
-# cases but once in ten thousand million.
+# A key of ours, whole: names of heads and label sets stand in paths, and `atm_withdrawals` begins like one. 256 random bits have letters of
+# both cases.
 _KEY: Final = re.compile(rb"(?<![A-Za-z0-9_-])tm_(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 # A parameter by which other services take theirs.
 _PARAMETER: Final = re.compile(

@@ -7,13 +7,17 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from api.errors import Refused
-from api.objects import Json, list_object, public_id, seconds
+from api.objects import Json, list_object, object_ranges, public_id, seconds
 from api.requests.auth import Auditor
 from api.requests.front import front_of
-from db.audit.reading import AuditEvent, list_events
+from db.actors import Actor
+from db.audit.reading import AuditEvent, list_events, objects_on_record
+from db.connect import Store
+from db.errors import NotFound
 
 MAX_LISTED: Final = 1_000
-_PUBLIC_ID: Final = re.compile(r"(?:[a-z]+[-_][oe]?)?([0-9a-f]{32})")
+MOST_TOLD: Final = 5  # ids that begin alike
+_EVENT: Final = re.compile(r"(?:audit_)?([0-9a-f]{32})")
 
 router = APIRouter(prefix="/v1/audit")
 
@@ -27,25 +31,37 @@ def index(
     action: Annotated[str | None, Query(pattern=r"^[a-z_.]{1,64}$")] = None,
     object: str | None = None,
 ) -> Json:
-    """Audit events, newest first. ``object`` is the id of a file, a batch or a key."""
+    """Audit events, newest first. ``object`` is an id that events show, of a file, a batch, a key or anything else, or its first digits."""
+    store = front_of(request).store
     events = list_events(
-        front_of(request).store,
+        store,
         actor,
         limit=limit + 1,
-        after=_uuid(after, "after"),
+        after=None if after is None else _event_id(after),
         action=action,
-        object_id=_uuid(object, "object"),
+        object_id=None if object is None else _meant(store, actor, object),
     )
     return list_object([_object(event) for event in events[:limit]], has_more=len(events) > limit)
 
 
-def _uuid(text: str | None, param: str) -> UUID | None:
-    if text is None:
-        return None
-    found = _PUBLIC_ID.fullmatch(text)
+def _event_id(text: str) -> UUID:
+    found = _EVENT.fullmatch(text)
     if found is None:
-        raise Refused("invalid_field", f"The parameter {param} is not an id.", param=param)
+        raise Refused("invalid_field", "The parameter after is not an id.", param="after")
     return UUID(found.group(1))
+
+
+def _meant(store: Store, actor: Actor, text: str) -> UUID:
+    """A whole id need not be on record. Raises NotFound where nothing on record begins so, Refused where more than one thing does."""
+    ranges = object_ranges(text)
+    whole = [each.first for each in ranges if each.first == each.last]
+    found = whole or objects_on_record(store, actor, ranges, limit=MOST_TOLD + 1)
+    if not found:
+        raise NotFound("Nothing on record has an id that begins so.")
+    if len(found) > 1:
+        told = ", ".join([*(id.hex for id in found[:MOST_TOLD]), *(["…"] if len(found) > MOST_TOLD else [])])
+        raise Refused("ambiguous_id", f"More than one id on record begins so: {told}. Give more of its digits.", param="object")
+    return found[0]
 
 
 def _object(event: AuditEvent) -> Json:

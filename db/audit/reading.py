@@ -1,16 +1,18 @@
 """The record as its tenant reads it, which is itself on record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CompoundSelect, and_, select, tuple_, union
+from sqlalchemy import CompoundSelect, Connection, and_, select, tuple_, union
 
 from db.actors import Actor
 from db.audit.acts import attempt, record_act
 from db.connect import Store
 from db.errors import NotFound
+from db.id_ranges import IdRange
 from db.schema import audit_digests, audit_events
 
 
@@ -90,6 +92,31 @@ def list_events(
         )
         for row in found
     ]
+
+
+def objects_on_record(store: Store, actor: Actor, within: Sequence[IdRange], *, limit: int) -> list[UUID]:
+    """The ids of objects and jobs that lie there and of which the tenant has an event, at most ``limit``. The look itself is recorded."""
+    found: list[UUID] = []
+    with store.transaction(tenant=actor.tenant_id) as conn:
+        record_act(conn, store, actor, "audit.list")
+        for each in within:
+            following = _next_on_record(conn, actor.tenant_id, each)
+            while following is not None and len(found) < limit:
+                found.append(following)
+                rest = None if following == each.last else IdRange(UUID(int=following.int + 1), each.last)
+                following = None if rest is None else _next_on_record(conn, actor.tenant_id, rest)
+    return found
+
+
+def _next_on_record(conn: Connection, tenant_id: UUID, within: IdRange) -> UUID | None:
+    """One step in each of two indexes, however many events there are of one object."""
+    firsts = (
+        conn.execute(
+            select(column).where(audit_events.c.tenant_id == tenant_id, column.between(within.first, within.last)).order_by(column).limit(1)
+        ).scalar_one_or_none()
+        for column in (audit_events.c.object_id, audit_events.c.job_id)
+    )
+    return min((id for id in firsts if id is not None), default=None)
 
 
 def _about(tenant_id: UUID, object_id: UUID) -> CompoundSelect[Any]:

@@ -11,7 +11,7 @@ import typer
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
-from api.cli.terminal.references import find_either, find_key, short_ids
+from api.cli.terminal.references import find_key, find_object, short_ids
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="Read the record of every access.")
@@ -95,7 +95,12 @@ def list_events(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
     action: Annotated[str | None, typer.Option("--action", metavar="NAME", help="Only this action, e.g. rows.read.")] = None,
     about: Annotated[
-        str | None, typer.Option("--object", metavar="ID", help="Only events about this file or job, named as elsewhere; or about a key.")
+        str | None,
+        typer.Option(
+            "--object",
+            metavar="ID",
+            help="Only events about this file, job or key, or about any other id that the list shows: whole, or its first digits.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -108,7 +113,7 @@ def list_events(
         query["action"] = action
     with connect() as client:
         if about is not None:
-            query["object"] = find_either(client, about)
+            query["object"] = find_object(client, about)
         events = list(islice(client.pages("/v1/audit/events", **query), limit))
     if as_json:
         answer_json(events)

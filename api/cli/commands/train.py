@@ -147,17 +147,14 @@ def delete_head(name: Name, yes: Yes = False, as_json: Json = False) -> int:
 
 
 def made_by(client: "Client", batch: "Batch") -> str | None:
-    """What the training's own answers say that it made, with the version; None where no example was good. The newest version of a name may be
-    the one from before, or another training's."""
-    from contextlib import closing
-
+    """What the training's own answers say that it made, with the version; None where no example was good. The newest version of a name may
+    be the one from before, or another training's."""
     import msgspec
 
     if batch.output_file is None:
         return None
-    with closing(client.lines(batch.output_file)) as lines:
-        answers = (msgspec.json.decode(line)["response"] for line in lines)
-        made = next((str(answer["body"]["model"]) for answer in answers if answer is not None and "model" in answer["body"]), None)
+    answers = (msgspec.json.decode(line)["response"] for line in client.lines(batch.output_file))
+    made = next((str(answer["body"]["model"]) for answer in answers if answer is not None and "model" in answer["body"]), None)
     return made and made.removeprefix(completion.HEAD_PREFIX)
 
 

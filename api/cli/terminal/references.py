@@ -16,6 +16,8 @@ LAST: Final = "last"
 MOST_TOLD: Final = 5
 _WHOLE: Final = re.compile(r"(batch_|file-[oe]?|key_)([0-9a-f]{32})")
 _BARE: Final = re.compile(r"[0-9a-f]{32}")  # of who acted
+_DASHED: Final = re.compile(r"((?:batch_|file-[oe]?|key_)?)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_KINDS: Final = {"batch_": "job", "file-": "file", "key_": "key"}
 _PREFIX: Final = re.compile(r"(?:batch_|file-|key_)?[oe]?[0-9a-f]{1,32}")
 
 
@@ -39,19 +41,9 @@ def find_key(client: "Client", named: str) -> str:
     return _find(named, "key", lambda: next(iter(ids), None), beginning_so)
 
 
-def find_either(client: "Client", named: str) -> str:
-    """A job's or a file's, by its prefix or, without one, whichever there is; `last` is a job."""
-    if re.fullmatch(r"[0-9a-f]{32}", named.replace("-", "")):
-        return named  # a key's
-    if named.startswith("file-"):
-        return find_file(client, named)
-    if named.startswith("batch_") or named == LAST:
-        return find_job(client, named)
-
-    def both(prefix: str) -> list[str]:
-        return _listed(client, "/v1/batches", prefix) + _listed(client, "/v1/files", prefix)
-
-    return _find(named, "job or file", _newest_job(client), both)
+def find_object(client: "Client", named: str) -> str:
+    """What the record is asked about, which knows ids of all kinds by their beginnings; `last` is a job."""
+    return find_job(client, named) if named == LAST else _typed(named)
 
 
 def _newest_job(client: "Client") -> Callable[[], str | None]:
@@ -68,13 +60,18 @@ def _listed(client: "Client", path: str, prefix: str) -> list[str]:
 
 
 def _find(named: str, kind: str, newest: Callable[[], str | None], beginning_so: Callable[[str], Sequence[str]]) -> str:
-    if _WHOLE.fullmatch(named):
-        return named  # whether it is there is told by what is asked of it
     if named == LAST:
         if (last := newest()) is None:
             raise _missing(f"There is no {kind} yet.")
         return last
-    given = named.strip().lower().rstrip("…")
+    given = _typed(named)
+    other = next((each for each in _KINDS.items() if each[1] != kind and given.startswith(each[0])), None)
+    if other is not None:
+        raise CommandError(
+            f"“{shown(given)}” is the id of a {other[1]}, and a {kind} is asked for; `textmill {_list_of(kind)}` shows them."
+        )
+    if _WHOLE.fullmatch(given):
+        return given  # whether it is there is told by what is asked of it
     if not _PREFIX.fullmatch(given):
         raise CommandError(
             f"A {kind} is named by its id, by the first digits of it, or as `{LAST}`; `textmill {_list_of(kind)}` shows them."
@@ -91,6 +88,13 @@ def _find(named: str, kind: str, newest: Callable[[], str | None], beginning_so:
             f"More than one {kind} begins with {shown(given)}: {listed}{more}. Give more of its digits.", code="ambiguous_id"
         )
     return found[0]
+
+
+def _typed(named: str) -> str:
+    """As an id is written, whatever case or dashes it was copied with, and with the dots of one that was cut."""
+    given = named.strip().lower().rstrip("…")
+    dashed = _DASHED.fullmatch(given)
+    return given if dashed is None else dashed[1] + dashed[2].replace("-", "")
 
 
 def _missing(message: str) -> CommandError:

@@ -1,10 +1,15 @@
 """`/v1/keys` and `/v1/audit/events`."""
 
 import time
+from uuid import UUID
 
+from db.audit.acts import record_act
+from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.lines import classify_file
+from tests.api.lines import CLASSIFY, classify_file
+from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
+from tests.db.flow import Stores
 
 
 def test_a_key_is_shown_once_and_listed_without_its_secret(api: Served) -> None:
@@ -106,3 +111,46 @@ def test_events_are_paged(api: Served) -> None:
     assert third["has_more"] is False
     assert error_of(http.get("/v1/audit/events", params={"after": "nonsense"})) == (400, "invalid_field", "after")
     assert error_of(http.get("/v1/audit/events", params={"after": "audit_" + "0" * 32}))[0] == 404
+
+
+def test_every_id_that_an_event_shows_is_taken_whole_with_dashes_and_by_its_beginning(api: Served, mill: Mill) -> None:
+    http = api.http()
+    file_id = api.upload(classify_file(2)).json()["id"]
+    http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY}).raise_for_status()
+    http.put("/v1/label_sets/desk", json={"labels": ["a", "b"]}).raise_for_status()
+    http.post("/v1/keys", json={"name": "reader", "scopes": ["read"]}).raise_for_status()
+    mill.run_all()
+    http.delete(f"/v1/files/{file_id}")
+    events = http.get("/v1/audit/events", params={"limit": 1000}).json()["data"]
+    shown = {str(event[name]) for event in events for name in ("object_id", "batch_id") if event[name]}
+    assert {kind for event in events if (kind := event["object_kind"])} >= {"file", "job", "label_set", "api_key"}
+    for id in shown:
+        kind, digits = id[:-32], id[-32:]
+        for named in (id, digits, kind + str(UUID(digits)), kind + digits[:8], digits[:8], str(UUID(digits))[:12]):
+            found = http.get("/v1/audit/events", params={"object": named, "limit": 1000}).raise_for_status().json()["data"]
+            assert found, named
+            for event in found:
+                about = [event["object_id"], event["batch_id"], *(event["object_ids"] or [])]
+                assert any(each and each.endswith(digits) for each in about), named
+
+
+def test_an_object_that_is_none_or_several_is_told(api: Served, stores: Stores) -> None:
+    http, ids = api.http(), [UUID("abcd1" + "0" * 27), UUID("abcd2" + "0" * 27)]
+    store = stores(Role.API)
+    with store.transaction(tenant=api.actor.tenant_id) as conn:
+        for id in (*ids, ids[0]):
+            record_act(conn, store, api.actor, "test.act", object_kind="head", object_id=id)
+    for bad in ("abc", "key_", "no such", "x" * 40, "a" * 33, "abcg"):
+        assert error_of(http.get("/v1/audit/events", params={"object": bad})) == (400, "invalid_field", "object")
+    assert error_of(http.get("/v1/audit/events", params={"object": "ffffffff"}))[:2] == (404, "not_found")
+    several = http.get("/v1/audit/events", params={"object": "abcd"})
+    assert error_of(several) == (400, "ambiguous_id", "object")
+    assert all(id.hex in several.json()["error"]["message"] for id in ids)
+    assert len(http.get("/v1/audit/events", params={"object": "abcd1"}).json()["data"]) == 2
+    assert http.get("/v1/audit/events", params={"object": "f" * 32}).json()["data"] == []  # whole, and nothing is about it
+
+
+def test_a_key_that_may_only_audit_finds_objects_by_their_beginnings(api: Served) -> None:
+    file_id = api.upload(classify_file(1)).json()["id"]
+    auditor = api.http(api.http().post("/v1/keys", json={"name": "a", "scopes": ["audit"]}).json()["key"])
+    assert auditor.get("/v1/audit/events", params={"object": file_id[:13]}).json()["data"]

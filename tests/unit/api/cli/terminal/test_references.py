@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from api.cli.terminal.exits import CommandError
-from api.cli.terminal.references import find_either, find_file, find_job, find_key, short_ids
+from api.cli.terminal.references import find_file, find_job, find_key, find_object, short_ids
 from api.client import Client
 
 JOBS = [f"batch_{digits.ljust(32, '0')}" for digits in ("abcd1", "abcd2", "e123f")]
@@ -67,9 +67,22 @@ def test_the_last_file_is_the_last_that_was_uploaded_not_what_a_job_wrote(client
         find_file(client, "e77aa")
 
 
-def test_an_object_of_the_audit_is_a_job_a_file_or_a_key(client: Client) -> None:
-    key = "0b0f9a4c-1111-4222-8333-444455556666"
-    assert [find_either(client, named) for named in ("e123f", "file-77aa", "last", key)] == [JOBS[2], FILES[0], JOBS[0], key]
+def test_what_the_record_is_asked_about_goes_there_as_it_was_typed(client: Client) -> None:
+    dashed = "0B0F9A4C-1111-4222-8333-444455556666"
+    asked = ("last", " e123f… ", "file-77aa", "key_beef1", "key_" + dashed, dashed)
+    plain = dashed.lower().replace("-", "")
+    assert [find_object(client, named) for named in asked] == [JOBS[0], "e123f", "file-77aa", "key_beef1", "key_" + plain, plain]
+
+
+@pytest.mark.parametrize("named", [FILES[0], "file-77aa", ERRORS, "key_beef1", KEYS[0]])
+def test_the_id_of_something_else_is_no_job(client: Client, named: str) -> None:
+    with pytest.raises(CommandError, match=f"the id of a {'key' if 'key' in named else 'file'}, and a job is asked for"):
+        find_job(client, named)
+
+
+def test_an_id_with_the_dashes_of_a_uuid_is_one(client: Client) -> None:
+    dashed = f"{'abcd1':0<8}-0000-0000-0000-{'':0<12}"
+    assert [find_job(client, named) for named in (dashed, f"batch_{dashed}", dashed.upper())] == [JOBS[0]] * 3
 
 
 def test_a_list_on_a_terminal_names_ids_by_as_many_digits_as_tell_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
