@@ -303,6 +303,15 @@ models = Table(  # what a tenant trained: heads over a registry encoder
     UniqueConstraint("tenant_id", "name_hmac", "number"),
 )
 
+deleted_versions = Table(  # of a name's versions that were deleted, the highest number: none is given again
+    "deleted_versions",
+    metadata,
+    _tenant(),
+    Column("name_hmac", LargeBinary, nullable=False),  # of a head or a label set, under another purpose each
+    Column("number", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "name_hmac"),
+)
+
 job_pins = Table(  # versions of heads and label sets that a job's rows may be answered with: which stay while it runs
     "job_pins",
     metadata,

@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, select, update
 from db.actors import Actor
 from db.audit.acts import attempt, not_found, record_act
 from db.connect import Store
-from db.jobs.versions import Kind, ids_of, in_use, lock_versions
+from db.jobs.versions import Kind, ids_of, in_use, keep_numbers, lock_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ def delete_versions(store: Store, actor: Actor, kind: Kind, address: str) -> Del
         lock_versions(conn, actor.tenant_id)
         ids = ids_of(conn, kind, actor.tenant_id, sealer, address)
         own = (columns.tenant_id == actor.tenant_id, kind.id.in_(ids))
+        keep_numbers(conn, kind, actor.tenant_id, ids)
         erased = conn.execute(delete(kind.table).where(*own, ~in_use(kind))).rowcount
         conn.execute(update(kind.table).where(*own).values(deleted_at=func.now()))
         kept = conn.execute(select(func.count()).select_from(kind.table).where(*own)).scalar_one()

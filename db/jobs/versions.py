@@ -1,6 +1,7 @@
 """Versions of what a tenant named, heads and label sets: which one an address means, and which one comes next.
 
-A version is never changed. The same name again makes the next one, and the name alone means the newest; ``NAME@2`` means the second.
+A version is never changed. The same name again makes the next one, and the name alone means the newest; ``NAME@2`` means the second, and
+never another one, also when that is deleted.
 """
 
 import re
@@ -10,9 +11,10 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, exists, func, select, text
+from sqlalchemy.dialects import postgresql
 
 from db.lifecycle import LIVE_JOBS
-from db.schema import job_pins, jobs, label_sets, models
+from db.schema import deleted_versions, job_pins, jobs, label_sets, models
 from db.sealing.cells import Opener, Sealer
 
 _ADDRESS: Final = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
@@ -71,8 +73,10 @@ class Next(NamedTuple):
 
 
 def next_version(conn: Connection, kind: Kind, tenant_id: UUID, name_hmac: bytes) -> Next:
-    """Numbers go on behind versions that were deleted, as long as one is kept. Locks the tenant's versions until the transaction ends."""
+    """Numbers go on behind versions that were deleted. Locks the tenant's versions until the transaction ends."""
     lock_versions(conn, tenant_id)
+    gone = deleted_versions.c
+    given = conn.execute(select(gone.number).where(gone.tenant_id == tenant_id, gone.name_hmac == name_hmac)).scalar_one_or_none() or 0
     columns = kind.table.c
     last = conn.execute(
         select(columns.number, func.coalesce(columns.first_id, kind.id).label("first_id"))
@@ -80,7 +84,20 @@ def next_version(conn: Connection, kind: Kind, tenant_id: UUID, name_hmac: bytes
         .order_by(columns.number.desc())
         .limit(1)
     ).one_or_none()
-    return Next(1, None) if last is None else Next(last.number + 1, last.first_id)
+    return Next(given + 1, None) if last is None else Next(max(last.number, given) + 1, last.first_id)
+
+
+def keep_numbers(conn: Connection, kind: Kind, tenant_id: UUID, ids: Collection[UUID]) -> None:
+    """Before versions are deleted: their numbers mean them for ever. The tenant's versions are locked."""
+    columns = kind.table.c
+    numbers = (
+        select(columns.tenant_id, columns.name_hmac, func.max(columns.number))
+        .where(columns.tenant_id == tenant_id, kind.id.in_(ids))
+        .group_by(columns.tenant_id, columns.name_hmac)
+    )
+    kept = postgresql.insert(deleted_versions).from_select(["tenant_id", "name_hmac", "number"], numbers)
+    highest = func.greatest(deleted_versions.c.number, kept.excluded.number)
+    conn.execute(kept.on_conflict_do_update(index_elements=["tenant_id", "name_hmac"], set_={"number": highest}))
 
 
 def find_versions(conn: Connection, kind: Kind, tenant_id: UUID, sealer: Opener, addresses: Collection[str]) -> dict[str, Version]:

@@ -56,6 +56,7 @@ shards              S-uD   S-u-    SIuD        ----     ----
 results             S-uD   sI--    siuD        ----     ----
 label_sets          SIuD   S---    s--D        ----     ----
 models              S-uD   SI--    s--D        ----     ----
+deleted_versions    SIu-   S---    ----        ----     ----
 job_pins            SI--   ----    S---        ----     ----
 schedules           SIUD   ----    ----        ----     ----
 audit_events        SI--   sI--    -I--        S---     ----
@@ -88,6 +89,7 @@ SOME_COLUMNS = {
     ("worker", "audit_events", "s"): "tenant_id at outcome object_kind object_id job_id xact",  # of its own transaction: test_on_record.py
     ("api", "label_sets", "u"): "deleted_at",
     ("api", "models", "u"): "deleted_at",
+    ("api", "deleted_versions", "u"): "number",
     ("dispatcher", "label_sets", "s"): "tenant_id label_set_id number first_id created_at deleted_at",
     ("dispatcher", "models", "s"): "tenant_id model_id number first_id created_at deleted_at",
     ("dispatcher", "data_keys", "s"): "tenant_id key_id owner_kind owner_id",
@@ -173,6 +175,7 @@ def scene(stores: Stores, tenant: Actor, as_superuser: AsSuperuser) -> Scene:
             " VALUES (%s, gen_random_uuid(), 'head', 'b', 'v', 'n', 'c', 'w')",
             own,
         )
+        as_superuser("INSERT INTO deleted_versions (tenant_id, name_hmac, number) VALUES (%s, 'n', 2)", own)
         as_superuser(
             "INSERT INTO job_pins (tenant_id, job_id, version_id)"
             " SELECT tenant_id, job_id, gen_random_uuid() FROM jobs WHERE tenant_id = %s",
@@ -362,6 +365,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "results": {"idx": 5, "job_id": scene.job.job_id, "outcome": 2},
         "label_sets": {"label_set_id": uuid.uuid4(), "name_hmac": os.urandom(16)},
         "models": {"model_id": scene.job.head_id, "name_hmac": os.urandom(16)},
+        "deleted_versions": {"name_hmac": os.urandom(16)},
         "job_pins": {"version_id": uuid.uuid4()},
         "schedules": {"schedule_id": uuid.uuid4()},
         "audit_events": {"event_id": uuid.uuid4()},

@@ -777,7 +777,7 @@ def test_a_head_trained_anew_while_a_job_is_paused_answers_none_of_its_rows(text
     job = textmill("label", str(many), "--head", "anew", "--detach", "-q").out.strip()
     wait_until(lambda: int(str(textmill("jobs", "show", job, "--json").json["request_counts"]["completed"])) > 0, "a row is done", 60)  # type: ignore[index]
     assert textmill("jobs", "pause", job).exit_code == 0
-    assert "It is version 2. Version 1 stays: jobs that began with it go on with it.\n" in train(("new", "newer"))
+    assert "It is version 2. Jobs that began with another one go on with that.\n" in train(("new", "newer"))
     assert [one["version"] for one in textmill("heads", "list", "--json").items if one["name"] == "anew"] == [2]
     assert "head:anew@2\t2\t" in textmill("heads", "show", "anew").out
     deleted = textmill("heads", "delete", "anew", "--yes")
@@ -793,7 +793,7 @@ def test_a_label_set_is_stored_used_and_deleted(textmill: Callable[..., Done], r
     (tmp_path / "labels.txt").write_text("\ufeffgood\nbad\n\nugly\n")
     assert textmill("label-sets", "put", "mood", "--labels", "fine,poor").exit_code == 0
     again = textmill("label-sets", "put", "mood", "--labels-file", str(tmp_path / "labels.txt"))
-    assert "It is version 2. Version 1 stays" in again.err
+    assert "It is version 2. Jobs that began with another one go on with that." in again.err
     assert "mood@2\t3\tgood, bad, ugly\t" in textmill("label-sets", "show", "mood").out
     assert [one["labels"] for one in textmill("label-sets", "list", "--json").items if one["name"] == "mood"] == [LABELS]
     labelled = textmill("label", str(rows), "--label-set", "mood", "-o", "-")

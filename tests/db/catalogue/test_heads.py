@@ -153,3 +153,16 @@ def test_what_is_done_to_a_head_is_on_record(flow: Flow, tenant: Actor) -> None:
     delete_head(flow.api, tenant, "news")
     recorded = flow.execute(tenant, "SELECT component, action FROM audit_events WHERE action LIKE 'head.%' ORDER BY at")
     assert recorded == [("worker", "head.write"), ("worker", "head.read"), ("api", "head.read"), ("api", "head.delete")]
+
+
+@pytest.mark.parametrize("address", ["news@2", "news"])
+def test_the_number_of_a_head_that_was_deleted_is_not_given_again(flow: Flow, tenant: Actor, address: str) -> None:
+    """Not where the worker's role makes the next one, either."""
+    for weights in (b"good", b"worse"):
+        flow.answer(_train(flow, tenant, weights=weights))
+    delete_head(flow.api, tenant, address)
+    assert flow.execute(tenant, "SELECT count(*) FROM models WHERE number = 2") == [(0,)]
+    flow.answer(_train(flow, tenant, weights=b"better"))
+    found = find_head(flow.api, tenant, "news")
+    assert found is not None
+    assert found.version == 3

@@ -42,6 +42,28 @@ def test_the_same_labels_again_make_no_version(flow: Flow, tenant: Actor) -> Non
     assert put_label_set(flow.api, tenant, "colours", ["green", "red"]).version == 3
 
 
+@pytest.mark.parametrize("deleted", [["colours@2"], ["colours@2", "colours@1"], ["colours@1", "colours@2"], ["colours"]])
+def test_the_number_of_a_version_that_was_deleted_is_not_given_again(flow: Flow, tenant: Actor, deleted: list[str]) -> None:
+    """Else two things are called `colours@2` in answers."""
+    put_label_set(flow.api, tenant, "colours", ["red", "green"])
+    put_label_set(flow.api, tenant, "colours", ["blue", "black"])
+    for address in deleted:
+        delete_label_set(flow.api, tenant, address)
+    assert put_label_set(flow.api, tenant, "colours", ["pink", "grey"]).version == 3
+    delete_label_set(flow.api, tenant, "colours")
+    assert put_label_set(flow.api, tenant, "colours", ["pink", "grey"]).version == 4
+    assert put_label_set(flow.api, tenant, "other", ["pink", "grey"]).version == 1
+    assert put_label_set(flow.api, flow.new_tenant(), "colours", ["pink", "grey"]).version == 1
+
+
+def test_of_what_was_deleted_a_keyed_hash_and_a_number_stay(flow: Flow, tenant: Actor) -> None:
+    put_label_set(flow.api, tenant, "colours", ["red", "green"])
+    delete_label_set(flow.api, tenant, "colours")
+    [(name_hmac, number)] = flow.execute(tenant, "SELECT name_hmac, number FROM deleted_versions")
+    assert (len(name_hmac), number) == (16, 1)
+    assert flow.execute(tenant, "SELECT count(*) FROM label_sets") == [(0,)]
+
+
 def test_a_name_that_ends_like_a_version_is_itself(flow: Flow, tenant: Actor) -> None:
     """None is made any more; those from before versions are there."""
     put_label_set(flow.api, tenant, "colours", ["red", "green"])

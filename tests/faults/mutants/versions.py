@@ -49,6 +49,16 @@ MUTANTS: Final = (
         ("tests/db/server/test_migrate.py::test_a_migration_gives_up_where_a_transaction_does_not_end",),
     ),
     Mutant(
+        "numbers-once",
+        "the number of a deleted version is not given again",
+        "db/catalogue/deleting.py",
+        (("        keep_numbers(conn, kind, actor.tenant_id, ids)\n", ""),),
+        (
+            "tests/db/catalogue/test_label_sets.py::test_the_number_of_a_version_that_was_deleted_is_not_given_again",
+            "tests/db/catalogue/test_heads.py::test_the_number_of_a_head_that_was_deleted_is_not_given_again",
+        ),
+    ),
+    Mutant(
         "kept-for-jobs",
         "what a running job began with outlives its deletion",
         "db/catalogue/deleting.py",
