@@ -252,8 +252,8 @@ def _refused_defaults(stored_code: str) -> Refused:
 
 
 def _request_ref(actor: Actor, request: BatchRequest | HeadRequest, idempotency_key: str | None) -> RequestRef:
-    """Two requests are twins by the same key of a caller's, or by the same body from the same API key."""
+    """Two requests are twins by the same key of a caller's, or by the same body from the same API key while its names mean the same."""
     body = hashlib.sha256(b"body" + msgspec.json.encode(request, order="sorted")).digest()
     name = body if idempotency_key is None else b"key" + idempotency_key.encode()
     caller = type(request).__name__.encode() + (actor.key_id or actor.principal_id).bytes
-    return RequestRef(hashlib.sha256(caller + name).digest(), body)
+    return RequestRef(hashlib.sha256(caller + name).digest(), body, keyed=idempotency_key is not None)

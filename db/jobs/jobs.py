@@ -25,7 +25,7 @@ from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import Shown, keep_look, look_on_record
 from db.jobs.pace import first_writes, rows_per_second
-from db.jobs.pins import pin
+from db.jobs.pins import mean_the_same, pin
 from db.jobs.shard_counts import Counts, count_shards
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
 from db.schema import job_specs, jobs
@@ -54,10 +54,13 @@ _ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:ten
 
 @dataclass(frozen=True, slots=True)
 class RequestRef:
-    """Digests of the request that makes a job. ``name``: the same for a request that is sent again. ``body``: what it asks for."""
+    """Digests of the request that makes a job. ``name``: the same for a request that is sent again. ``body``: what it asks for. ``keyed``:
+    its caller named it; else it is known by its body alone, which asks for something else once its heads and label sets mean other
+    versions."""
 
     name: bytes
     body: bytes
+    keyed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ class JobRecord:
 def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = False) -> JobRecord:
     """Makes a job over a processed file, in one transaction; the dispatcher cuts it into shards.
 
-    With ``find_twin``, a job that the same request made within ten minutes is returned instead, whatever has become of it since; Conflict
+    With ``find_twin``, a job that the same request made within ten minutes is returned instead, whatever has become of it since (but a
+    request that nobody named is another one once its heads and label sets mean other versions: it must not get their answers); Conflict
     (``idempotency_key_reused``) where that request had another body. Raises NotFound where there is no such file, Conflict
     (``file_not_processed``) where it is still being uploaded, StoreError (``too_many_rows``) where it is interactive and has
     more than 256 rows.
@@ -167,6 +171,8 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
         request_hmac = b"".join(half[:REQUEST_HALF_BYTES] for half in halves)
     with attempt(store, actor, "job.create", object_kind="file", object_id=new.file_id) as conn:
         twin = None if request_hmac is None or not find_twin else _find_twin(conn, store, actor, request_hmac)
+        if twin is not None and not _asks_the_same(conn, store, actor, new, twin):
+            twin = None
         if twin is None:
             _insert_job(conn, store, actor, new, job_id, request_hmac)
         else:
@@ -295,6 +301,15 @@ def _find_twin(conn: Connection, store: Store, actor: Actor, request_hmac: bytes
         if twin.request_hmac != request_hmac:
             raise Conflict(code="idempotency_key_reused", message="This Idempotency-Key came with another request before.")
     return job_id
+
+
+def _asks_the_same(conn: Connection, store: Store, actor: Actor, new: NewJob, twin: UUID) -> bool:
+    """Of a job that came of the same body."""
+    if new.request is None or new.request.keyed or new.names is None:
+        return True
+    record_act(conn, store, actor, "job.read", **about_job(twin))
+    own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+    return mean_the_same(conn, own, actor.tenant_id, twin, new.names)
 
 
 def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> None:

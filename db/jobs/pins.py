@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from db.files.stored_names import Names
 from db.jobs.versions import HEADS, LABEL_SETS, Version, find_versions, lock_versions
 from db.schema import job_pins
-from db.sealing.cells import Sealer
+from db.sealing.cells import Opener, Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class Pins:
         pinned = spec.get("pins")
         return None if pinned is None else cls(_read(pinned["heads"]), _read(pinned["label_sets"]))
 
+    @property
+    def ids(self) -> set[UUID]:
+        return {version.id for version in (*self.heads.values(), *self.label_sets.values())}
+
     def as_spec(self) -> dict[str, object]:
         return {"heads": _written(self.heads), "label_sets": _written(self.label_sets)}
 
@@ -33,11 +37,20 @@ class Pins:
 def pin(conn: Connection, own: Sealer, tenant_id: UUID, job_id: UUID, names: Names) -> Pins:
     """What the names mean now, which stays while the job runs. ``own``: the tenant's key."""
     lock_versions(conn, tenant_id, shared=True)
-    pins = Pins(find_versions(conn, HEADS, tenant_id, own, names.heads), find_versions(conn, LABEL_SETS, tenant_id, own, names.label_sets))
-    ids = {version.id for version in (*pins.heads.values(), *pins.label_sets.values())}
-    if ids:
-        conn.execute(insert(job_pins), [{"tenant_id": tenant_id, "job_id": job_id, "version_id": id} for id in sorted(ids)])
+    pins = _meant(conn, own, tenant_id, names)
+    if pins.ids:
+        conn.execute(insert(job_pins), [{"tenant_id": tenant_id, "job_id": job_id, "version_id": id} for id in sorted(pins.ids)])
     return pins
+
+
+def mean_the_same(conn: Connection, own: Opener, tenant_id: UUID, job_id: UUID, names: Names) -> bool:
+    """Whether the names mean now what they meant when the job was made with them. The transaction is on record."""
+    began_with = select(job_pins.c.version_id).where(job_pins.c.tenant_id == tenant_id, job_pins.c.job_id == job_id)
+    return set(conn.execute(began_with).scalars()) == _meant(conn, own, tenant_id, names).ids
+
+
+def _meant(conn: Connection, own: Opener, tenant_id: UUID, names: Names) -> Pins:
+    return Pins(find_versions(conn, HEADS, tenant_id, own, names.heads), find_versions(conn, LABEL_SETS, tenant_id, own, names.label_sets))
 
 
 def _written(versions: dict[str, Version]) -> dict[str, list[object]]:

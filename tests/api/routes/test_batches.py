@@ -294,6 +294,31 @@ def test_a_create_that_is_sent_again_makes_no_twin(api: Served) -> None:
     assert create(api, file_id, priority=2, headers={"x-stainless-retry-count": "2"}).json()["id"] == fresh
 
 
+@pytest.mark.parametrize("of_rows", [False, True])
+def test_a_create_whose_names_mean_other_versions_is_sent_again_by_nobody(api: Served, of_rows: bool) -> None:
+    """As it was, the second got the first one's job, whose labels are the old ones. Under a key of the caller's it is one request."""
+
+    def store(labels: list[str]) -> None:
+        api.http().put("/v1/label_sets/desk", json={"labels": labels}).raise_for_status()
+
+    store(["old", "older"])
+    line = {"custom_id": "a", "method": "POST", "url": CLASSIFY, "body": {"input": "a", **({"label_set": "desk"} if of_rows else {})}}
+    file_id, asked = uploaded(api, json.dumps(line).encode()), {} if of_rows else {"defaults": {"label_set": "desk"}}
+    keyed, again = {"idempotency-key": "once"}, {"x-stainless-retry-count": "1"}
+
+    def made(headers: dict[str, str]) -> str:
+        return str(create(api, file_id, headers=headers, **asked).raise_for_status().json()["id"])
+
+    named, first = made(keyed), made({})
+    assert (made(keyed), made(again)) == (named, first)
+    api.http().put("/v1/label_sets/other", json={"labels": ["x", "y"]}).raise_for_status()
+    assert made(again) == first
+    store(["new", "newer"])
+    second = made(again)
+    assert second not in (named, first)
+    assert (made(keyed), made({"x-stainless-retry-count": "2"})) == (named, second)
+
+
 def test_an_idempotency_key_is_honoured(api: Served) -> None:
     file_id = uploaded(api)
     key = {"idempotency-key": "once"}

@@ -59,6 +59,13 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "repeated-by-meaning",
+        "a request that nobody named gets no job of other versions",
+        "db/jobs/jobs.py",
+        (("        if twin is not None and not _asks_the_same(conn, store, actor, new, twin):\n", "        if False:\n"),),
+        ("tests/api/routes/test_batches.py::test_a_create_whose_names_mean_other_versions_is_sent_again_by_nobody",),
+    ),
+    Mutant(
         "kept-for-jobs",
         "what a running job began with outlives its deletion",
         "db/catalogue/deleting.py",
