@@ -3,10 +3,12 @@
 Only the low-level parser of python-multipart is used; its form classes write large parts to the disk.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -39,6 +41,8 @@ class Part:
             raise Refused("invalid_form", "A form field is not UTF-8.") from None
 
 
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_EXTENDED: Final = re.compile(rb";[ \t]*filename\*[ \t]*=[ \t]*(utf-8|iso-8859-1)'[^';]*'([^;\s]+)", re.IGNORECASE)
 _PART_END: Final = object()
 _BODY_END: Final = object()
 
@@ -106,11 +110,12 @@ class Form:
         return self._events.popleft()
 
     def _part(self, headers: dict[bytes, bytes]) -> Part:
-        _, options = parse_options_header(headers.get(b"content-disposition", b""))
+        disposition = headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         filename = options.get(b"filename")
         return Part(
             name=options.get(b"name", b"").decode(errors="replace"),
-            filename=None if filename is None else _plain_name(filename),
+            filename=_extended_name(disposition) or (None if filename is None else _plain_name(filename)),
             chunks=self._part_chunks(),
         )
 
@@ -129,6 +134,13 @@ class Form:
         self._headers[bytes(self._name).lower()] = bytes(self._value)
         self._name.clear()
         self._value.clear()
+
+
+def _extended_name(disposition: bytes) -> str | None:
+    """What ``filename*=UTF-8''t%C3%A9.csv`` says (RFC 8187). RFC 7578 forbids it in a form, and clients send it all the same, alone or
+    beside a name in quotes that only mail would decode."""
+    found = _EXTENDED.search(_QUOTED.sub(b"", disposition))
+    return None if found is None else unquote(found[2].decode("latin-1"), found[1].decode(), "replace")
 
 
 def _plain_name(filename: bytes) -> str:

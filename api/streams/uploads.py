@@ -88,7 +88,9 @@ def _store_form(store: Store, actor: Actor, content_type: str, body: Iterable[by
     upload: _Upload | None = None
     try:
         for part in Form(content_type, body).parts():
-            if part.name == "file" and part.filename is not None:
+            if part.name == "file":
+                if not part.filename:
+                    raise Refused("missing_file", "The part named file has no filename: give it one, such as tickets.csv.", param="file")
                 if upload is not None:
                     raise Refused("invalid_form", "One upload takes one file.", param="file")
                 upload = _Upload(store, actor, part, _plan(fields, part.filename))

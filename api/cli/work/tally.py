@@ -1,34 +1,44 @@
 """What came out of a job, counted while it is written, and the sentences that say so."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from api.cli.work.following import fault_text
 from api.cli.work.outcomes import Outcome
 
 if TYPE_CHECKING:
     from api.wire import Batch
 
 
+MOST_REASONS: Final = 3
 TOLD_BY_ROWS: Final = frozenset({"truncated"})  # a job's warnings that are said here, of the rows that were written
 
 
 @dataclass(slots=True)
 class Tally:
-    """``truncated``: texts of which only the beginning was read; ``cut_short``: answers that ended at their longest;
-    ``unknown``: texts without one token that the model knows."""
+    """``reasons``: failed rows by code, and ``firsts`` the first of each; ``truncated``: texts of which only the beginning was read;
+    ``cut_short``: answers that ended at their longest; ``unknown``: texts without one token that the model knows."""
 
     rows: int = 0
-    failed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    firsts: dict[str, Outcome] = field(default_factory=dict)
     truncated: int = 0
     cut_short: int = 0
     unknown: int = 0
 
     def add(self, outcome: Outcome) -> None:
         self.rows += 1
-        self.failed += outcome.code is not None
+        if outcome.code is not None:
+            self.reasons[outcome.code] += 1
+            self.firsts.setdefault(outcome.code, outcome)
         self.truncated += outcome.truncated
         self.cut_short += outcome.cut_short
         self.unknown += outcome.all_unknown
+
+    @property
+    def failed(self) -> int:
+        return self.reasons.total()
 
     def missing_of(self, expected: int | None) -> int:
         """How many rows fewer than ``expected`` were counted; 0 where nobody knows."""
@@ -41,6 +51,8 @@ class Tally:
             failed = f", {self.failed:,} of them failed," if self.failed and not errors_only else ""
             rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
             lines.append(f"{rows}{failed} written to {written_to} (job {batch.id}).")
+        if batch.status != "failed":  # of that they are told already
+            lines += self._commonest(batch)
         if not batch.ended and not errors_only:
             lines.append(
                 "The job runs: these are its rows before the first that is not done yet; "
@@ -63,6 +75,18 @@ class Tally:
         if batch.ended and batch.counts.failed and batch.error_file is None:
             lines.append(f"The {batch.counts.failed:,} failures of this job were deleted.")
         return lines
+
+    def _commonest(self, batch: "Batch") -> list[str]:
+        """Why rows failed, the reason of most first."""
+        from api.wire import BatchFault
+
+        told = []
+        for code, rows in self.reasons.most_common(MOST_REASONS):
+            first = self.firsts[code]
+            told.append(f"  {fault_text(BatchFault(code, first.line or None, first.message, rows=rows))}")
+        if (more := len(self.reasons) - MOST_REASONS) > 0:
+            told.append(f"  … and {more:,} other reasons: textmill results {batch.id} --errors -o -")
+        return told
 
 
 def truncation(truncated: int, texts: int) -> str:

@@ -130,6 +130,11 @@ def test_fields_after_the_file_are_taken_when_they_change_nothing(api: Served) -
     assert error_of(form(file)) == (400, "missing_field", "purpose")
     assert error_of(form(('purpose"', b"batch"))) == (400, "missing_file", "file")
     assert error_of(form(('purpose"', b"batch"), file, file)) == (400, "invalid_form", "file")
+    for nameless in ('file"', 'file"; filename=""', "file\"; filename*=UTF-8''"):
+        refused = form(('purpose"', b"batch"), (nameless, classify_file()))
+        assert error_of(refused) == (400, "missing_file", "file")
+        assert "has no filename" in refused.json()["error"]["message"]
+    assert form(('purpose"', b"batch"), ("file\"; filename*=UTF-8''t%C3%A9.jsonl", classify_file())).json()["filename"] == "té.jsonl"
 
 
 def test_a_file_may_expire(api: Served) -> None:

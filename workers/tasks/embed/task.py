@@ -26,7 +26,7 @@ class EmbedBody(LongBody, forbid_unknown_fields=True, kw_only=True):
     encoding_format: Annotated[
         Literal["float", "base64"] | None, Meta(description="`base64` is little-endian float32; `float` by default.")
     ] = None
-    user: Annotated[str | None, Meta(description="Taken, and left aside.")] = None
+    user: Annotated[object, Meta(description="Taken, whatever it is, and left aside.")] = None
 
     @property
     def texts(self) -> Sequence[str]:

@@ -47,7 +47,7 @@ class GenerateBody(Body, forbid_unknown_fields=True, kw_only=True):
         StopText | Annotated[list[StopText], Meta(max_length=4)] | None, Meta(description="Texts at which the answer ends, up to four.")
     ] = None
     n: Annotated[Literal[1] | None, Meta(description="One answer a row.")] = None
-    user: Annotated[str | None, Meta(description="Taken, and left aside.")] = None
+    user: Annotated[object, Meta(description="Taken, whatever it is, and left aside.")] = None
 
 
 class _Usage(msgspec.Struct):

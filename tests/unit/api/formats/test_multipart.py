@@ -39,6 +39,26 @@ def test_names_of_files_are_text() -> None:
     assert read(body(('name="file"; filename="caf\xe9 %22x%22.csv"', b"")))[0][1] == 'café "x".csv'
 
 
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("filename*=UTF-8''t%C3%A9.csv", "té.csv"),
+        ("filename*=utf-8'de't%C3%A9%20%22x%22.csv", 'té "x".csv'),
+        ("filename*=ISO-8859-1''t%E9.csv", "té.csv"),
+        ("filename*=UTF-8''t%FF.csv", "t\ufffd.csv"),
+        ("filename=\"=?utf-8?B?dMOpLmNzdg==?=\"; filename*=utf-8''t%C3%A9.csv", "té.csv"),
+        ("filename*=utf-8''t%C3%A9.csv; filename=\"t.csv\"", "té.csv"),
+        ("filename=\"a; filename*=UTF-8''b.csv\"", "a; filename*=UTF-8''b.csv"),
+        ("filename=\"t.csv\"; filename*=idna''%FF", "t.csv"),
+        ('filename="t.csv"; filename*=', "t.csv"),
+        ("filename*=UTF-8''", None),
+        ('filename=""', ""),
+    ],
+)
+def test_a_name_in_the_extended_form_is_taken(told: str, name: str | None) -> None:
+    assert read(body((f'name="file"; {told}', b"")))[0][:2] == ("file", name)
+
+
 @pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary=" + "x" * 300])
 def test_a_body_of_another_type_is_refused(content_type: str) -> None:
     with pytest.raises(Refused) as refusal:

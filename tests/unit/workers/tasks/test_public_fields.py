@@ -36,6 +36,16 @@ def said(messages: list[object]) -> list[tuple[str, str]] | str:
     return read if isinstance(read, str) else [(message.role, message.content) for message in read.messages]
 
 
+@pytest.mark.parametrize("user", [5, 1.5, True, "u", "", ["u"], {"id": 5}, None])
+@pytest.mark.parametrize("task", ["classify", "embed", "generate"])
+def test_a_user_of_whatever_type_is_left_aside(task: str, user: object) -> None:
+    body = {"prompt": "Say hi."} if task == "generate" else {"input": "x"}
+    endpoint = TASKS[task].endpoints[-1] if task != "generate" else COMPLETIONS
+    defaults = {"labels": ["a", "b"]} if task == "classify" else {}
+    read = Reader(TASKS[task], endpoint, defaults, model="m").ask(json.dumps({**body, "user": user}).encode())
+    assert not isinstance(read, str), read
+
+
 @pytest.mark.parametrize(
     "fields",
     [

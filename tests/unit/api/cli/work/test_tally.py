@@ -28,8 +28,22 @@ def told(counted: Tally, status: str = "completed", to: str | None = "out.csv", 
 def test_the_rows_that_were_written_are_counted() -> None:
     assert told(tally(GOOD, GOOD)) == "2 rows written to out.csv (job batch_1)."
     assert told(tally(GOOD)) == "1 row written to out.csv (job batch_1)."
-    assert told(tally(GOOD, BAD)) == "2 rows, 1 of them failed, written to out.csv (job batch_1)."
+    assert told(tally(GOOD, BAD)).startswith("2 rows, 1 of them failed, written to out.csv (job batch_1).\n")
     assert told(tally(GOOD), to=None) == ""
+
+
+def test_why_rows_failed_is_said_in_words_the_commonest_reason_first() -> None:
+    empty = [Outcome(row, row, None, code="empty_input", message="The text is empty.") for row in (3, 5)]
+    other = Outcome(4, 4, None, code="too_long", message="The text is too long.")
+    for to in ("out.csv", None):
+        said = told(tally(GOOD, empty[0], other, empty[1]), to=to)
+        assert said.endswith("  2 rows, the first in line 3: The text is empty.\n  1 row: The text is too long.")
+    assert "is empty" not in told(tally(*empty), "failed")
+
+
+def test_of_many_reasons_the_commonest_are_told() -> None:
+    said = told(tally(*(Outcome(row, row, None, code=f"code_{row}") for row in range(1, 8))))
+    assert said.endswith("  1 row: code_3\n  … and 4 other reasons: textmill results batch_1 --errors -o -")
 
 
 def test_texts_that_the_model_knows_nothing_of_are_told_of() -> None:
