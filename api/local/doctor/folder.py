@@ -36,7 +36,15 @@ def folder(place: Place) -> Iterator[Finding]:
         "" if fine else f"It belongs to uid {owner} or cannot be written: set TEXTMILL_HOME to a folder of your own.",
     )
     if place.is_up:
+        yield from _open_to_others(home)
         yield _stack(place)
+
+
+def _open_to_others(home: Home) -> Iterator[Finding]:
+    """What `textmill up` refuses to start from."""
+    if (why := home.why_not_ours()) is not None:
+        found, _, todo = why.partition(": ")
+        yield Finding("folders", False, found, f"Look at what lies there, and who put it there; then {todo}")
 
 
 def _whose(place: Place) -> str:

@@ -188,7 +188,6 @@ def flower_program(home: Home, port: int) -> Program:
     """Flower, read-only, behind a generated password; what it saw lies in the home's ``flower``, for the next start. What it is told
     lies in a file: a command line can be read by every user."""
     config = home.run / "flower.py"
-    history = home.path / "flower"
 
     def make() -> tuple[list[str], dict[str, str]]:
         password = read_or_make(home.secrets / "flower")
@@ -197,11 +196,10 @@ def flower_program(home: Home, port: int) -> Program:
             "port": port,
             "basic_auth": [f"{FLOWER_USER}:{password}"],
             "read_only": True,
-            "db": str(history / "state"),
+            "db": str(home.flower / "state"),
             **FLOWER_KEEPS,
         }
         lines = ["from workers import flower_access", *(f"{name} = {value!r}" for name, value in settings.items())]
-        history.mkdir(mode=0o700, exist_ok=True)
         write_private(config, "\n".join(lines))
         return python("celery", "-A", "workers.app:app", "flower", f"--conf={config}"), environment_for(home, None)
 

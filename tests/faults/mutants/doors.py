@@ -84,8 +84,22 @@ MUTANTS: Final = (
         "files-home",
         "no stack starts in a home that others may write",
         "api/local/home/home.py",
-        (("                self._refuse_others(folder)\n", ""),),
+        (("if (why := self.why_not_ours()) is not None:", "if (why := self.why_not_ours()) == '':"),),
         (f"{_PRIVATE}test_no_stack_starts_in_a_home_that_others_may_write",),
+    ),
+    Mutant(
+        "flower-pickle",
+        "what others put into Flower's history does not run",
+        "workers/flower_history.py",
+        (("if (module, name) not in MADE_OF:", "if not module:"),),
+        ("tests/workers/test_flower_history.py::test_what_somebody_else_put_into_its_history_does_not_run",),
+    ),
+    Mutant(
+        "flower-open",
+        "no history that others may write is read",
+        "workers/flower_access.py",
+        (("if (why := why_not_ours(Path(self.db))) is not None:", "if (why := why_not_ours(Path(self.db))) == '':"),),
+        ("tests/workers/test_flower_history.py::test_a_history_that_others_may_write_ends_flower_with_a_sentence",),
     ),
     Mutant(
         "folders-bounds",

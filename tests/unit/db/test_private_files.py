@@ -123,19 +123,26 @@ def test_a_folder_that_a_users_own_group_may_write_is_theirs_alone(tmp_path: Pat
     assert why_others_may_write(tmp_path, group=False) is None
 
 
-@pytest.mark.parametrize("folder", ["", "keys", "secrets", "run", "logs", "valkey", "models"])
+FOLDERS = ["", "keys", "secrets", "run", "logs", "valkey", "models", "flower", "calibration", "postgres", "of-tomorrow"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("mode", [0o777, 0o702, 0o1777])
 def test_no_stack_starts_in_a_home_that_others_may_write(folder: str, mode: int, home: Home) -> None:
     """To close it now would hide that somebody may have been there."""
+    (home.path / folder).mkdir(exist_ok=True)
+    assert home.why_not_ours() is None
     (home.path / folder).chmod(mode)
     with pytest.raises(StackError, match="may be written by others") as caught:
         home.prepare()
     assert caught.value.exit_code is StackExit.BAD_HOME
+    assert home.why_not_ours() == caught.value.message, "doctor says the same"
 
 
 @as_root
-@pytest.mark.parametrize("folder", ["", "keys", "secrets", "run"])
+@pytest.mark.parametrize("folder", [each for each in FOLDERS if each != "postgres"])
 def test_no_stack_starts_in_folders_of_another_user(folder: str, home: Home) -> None:
+    (home.path / folder).mkdir(exist_ok=True)
     os.chown(home.path / folder, NOBODY, -1)
     with pytest.raises(StackError, match="belongs to another user"):
         home.prepare()
@@ -143,6 +150,8 @@ def test_no_stack_starts_in_folders_of_another_user(folder: str, home: Home) -> 
 
 def test_a_home_that_others_may_only_look_at_is_used_and_its_rooms_are_closed(home: Home) -> None:
     home.path.chmod(0o755)
-    home.secrets.chmod(0o755)
+    for folder in FOLDERS[1:]:
+        (home.path / folder).mkdir(exist_ok=True)
+        (home.path / folder).chmod(0o755)
     home.prepare()
-    assert home.secrets.stat().st_mode & 0o777 == 0o700
+    assert {folder: (home.path / folder).stat().st_mode & 0o777 for folder in FOLDERS[1:]} == dict.fromkeys(FOLDERS[1:], 0o700)

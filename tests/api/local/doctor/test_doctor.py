@@ -57,6 +57,18 @@ def test_a_secret_that_others_may_read_is_found(outside: Callable[[], list[Findi
     assert any(not each.ok and "kek.json" in each.found for each in outside())
 
 
+@pytest.mark.parametrize("name", ["flower", "calibration", "models"])
+def test_a_folder_that_others_may_write_is_found(name: str, outside: Callable[[], list[Finding]], settings: StoreSettings) -> None:
+    home = Home(settings.home)
+    home.prepare()
+    assert all(each.check != "folders" for each in outside())
+    (home.path / name).chmod(0o777)
+    told = found(outside(), "folders")
+    assert not told.ok
+    assert f"{home.path / name} may be written by others" in told.found
+    assert "chmod go-w" in told.todo
+
+
 def test_servers_that_do_not_answer_are_found_and_no_password_is_shown(
     outside: Callable[[], list[Finding]], settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
