@@ -8,27 +8,38 @@ from api.formats.limits import FileLimits
 from db.settings import StoreSettings
 
 MIB = 1 << 20
+MOST_BYTES = 1 << 44  # 16 TiB
+MOST_BODY_BYTES = 1 << 30  # each is held in memory
 
 
 class ApiSettings(StoreSettings):
     """What each is for, its description says; the reference takes it from there."""
 
-    max_upload_bytes: int = Field(default=4096 * MIB, ge=1, description="Of one uploaded file.")
-    max_line_bytes: int = Field(default=8 * MIB, ge=1024, description="Of one line or record; a longer one is a failed row.")
-    max_parquet_bytes: int = Field(
-        default=256 * MIB, ge=1024, description="Of a Parquet file, which is held in memory: it cannot be read as a stream."
+    max_upload_bytes: int = Field(default=4096 * MIB, ge=1, le=MOST_BYTES, description="Of one uploaded file.")
+    max_line_bytes: int = Field(
+        default=8 * MIB, ge=1024, le=MOST_BODY_BYTES, description="Of one line or record; a longer one is a failed row."
     )
-    max_unpacked_bytes: int = Field(default=1024 * MIB, ge=1024, description="Of what comes out of the columns of a Parquet file.")
-    max_json_bytes: int = Field(default=8 * MIB, ge=1024, description="Of every other body; 5,000 long labels fit.")
-    max_uploads: int = Field(default=32, ge=1, description="Uploads at once, each with a thread of its own; one more is answered 429.")
-    max_tenant_uploads: int = Field(default=8, ge=1, description="Of these, by one tenant; so that no tenant's stalled ones block others.")
+    max_parquet_bytes: int = Field(
+        default=256 * MIB, ge=1024, le=1 << 36, description="Of a Parquet file, which is held in memory: it cannot be read as a stream."
+    )
+    max_unpacked_bytes: int = Field(
+        default=1024 * MIB, ge=1024, le=MOST_BYTES, description="Of what comes out of the columns of a Parquet file."
+    )
+    max_json_bytes: int = Field(default=8 * MIB, ge=1024, le=MOST_BODY_BYTES, description="Of every other body; 5,000 long labels fit.")
+    max_uploads: int = Field(
+        default=32, ge=1, le=1024, description="Uploads at once, each with a thread of its own; one more is answered 429."
+    )
+    max_tenant_uploads: int = Field(
+        default=8, ge=1, le=1024, description="Of these, by one tenant; so that no tenant's stalled ones block others."
+    )
     store_threads: int = Field(default=16, ge=1, le=128, description="Threads for calls of the store, and database connections.")
     upload_idle_seconds: float = Field(
         default=60.0,
-        gt=0,
+        ge=0.1,
+        le=3600,
         description="An upload that sends nothing for so long is ended, and later one slower than 128 bytes a second.",
     )
-    shutdown_seconds: int = Field(default=10, ge=1, description="What requests get to finish once the server is asked to end.")
+    shutdown_seconds: int = Field(default=10, ge=1, le=3600, description="What requests get to finish once the server is asked to end.")
     key_cache_seconds: float = Field(
         default=3.0, ge=0, le=5, description="How long a key that was good is not looked up again: so long a revoked one may go on working."
     )

@@ -39,7 +39,7 @@ class StoreSettings(BaseSettings):
     servers of ``textmill up`` are used, whose addresses are files under ``home``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TEXTMILL_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TEXTMILL_", extra="ignore", env_ignore_empty=True, allow_inf_nan=False)
 
     home: Path = Field(
         default=Path("~/.textmill"), description="Folder with keys, secrets, logs, findings and, on one machine, the embedded servers."

@@ -1,6 +1,6 @@
 """What Flower's options cannot say. Its configuration file imports this: /metrics asks for the password, as every other page does; nothing
-is believed that no worker would say, nor a history that others could have written; its log tells of no address, which may hold a key that somebody sent to the wrong port; and without a
-queue to look at it ends with a sentence.
+is believed that no worker would say, nor a history that others could have written; its log tells of no address, which may hold a key that
+somebody sent to the wrong port; and without a queue to look at it ends with a sentence.
 
 Only Flower's own process imports it.
 """

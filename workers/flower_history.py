@@ -1,4 +1,4 @@
-"""What Flower keeps from one start to the next, read as that and nothing else: pickle runs whatever a file names, as the user of the stack."""
+"""What Flower keeps from one start to the next, read as that and nothing else: pickle runs whatever a file names, as the stack's user."""
 
 import os
 import pickle

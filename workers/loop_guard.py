@@ -1,10 +1,33 @@
-"""What keeps a thread of the process going: an error in one round of its loop is told by type and place, once, and the next round comes."""
+"""What keeps the threads of a process going: an error in one round of a loop is told by type and place, once, and the next round comes.
+Where a thread ends all the same, so does the process, and whoever supervises it starts it again: none goes on without one of its duties.
+"""
 
 import logging
+import os
+import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from workers.logs import place_of
+
+EX_SOFTWARE: Final = 70  # whoever supervises starts it again
+
+log = logging.getLogger("textmill")
+
+
+def on_duty(work: Callable[[], None], name: str, *, end: Callable[[int], object] = os._exit) -> threading.Thread:
+    """A thread that the process is nothing without, not yet started. An error that ends ``work`` ends the process, as a kill would: leases
+    and the lead run out."""
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            log.critical("thread %s ended by %s at %s, and this process ends with it", name, type(error).__name__, place_of(error))
+            end(EX_SOFTWARE)
+
+    return threading.Thread(target=run, name=name, daemon=True)
 
 
 class Guard:

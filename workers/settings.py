@@ -14,6 +14,14 @@ from workers.exporter import LOOPBACK
 from workers.tasks.reading import MAX_LABELS
 
 DEVICE: Final = re.compile(r"auto|cpu|cuda:\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]{1,80}")
+# Bounds. Shorter, and a loop does nothing but come round; longer, and a typing error stands still for ever, unnoticed.
+LEAST_SECONDS: Final = 0.01
+HOUR: Final = 3600.0
+DAY: Final = 24 * HOUR
+YEAR: Final = 366 * DAY
+MOST_DAYS: Final = 36_525  # a century
+MOST_TOKENS: Final = 1 << 20
+MOST_MB: Final = 1 << 24  # 16 TiB
 SHARE: Final = re.compile(r"([1-9]\d?)/([1-9]\d?)")
 
 
@@ -53,7 +61,9 @@ class WorkerSettings(MetricsSettings):
         le=64,
         description="Instances of a model that run at once. Without it: as calibration chose, else one a core, and one on a GPU.",
     )
-    budget_tokens: int | None = Field(default=None, ge=64, description="Tokens of a micro-batch. Without it: as calibration chose.")
+    budget_tokens: int | None = Field(
+        default=None, ge=64, le=MOST_TOKENS, description="Tokens of a micro-batch. Without it: as calibration chose."
+    )
     engine: EngineChoice = Field(
         default="auto", description="What runs encoders on a CPU. `auto`: the fastest that agrees with fp32; any other is taken as it is."
     )
@@ -72,30 +82,39 @@ class WorkerSettings(MetricsSettings):
     lease_seconds: float = Field(
         default=LEASE_SECONDS, ge=1, le=3600, description="How long a shard is held without a renewal: more than twice the heartbeat."
     )
-    heartbeat_seconds: float = Field(default=HEARTBEAT_SECONDS, gt=0, description="Between two renewals of all leases of the process.")
-    poll_seconds: float = Field(default=POLL_SECONDS, gt=0, description="Between two looks for work without a message.")
-    drain_seconds: float = Field(
-        default=25.0, ge=0, description="What shards in flight get to finish at SIGTERM: below the 30 s most supervisors wait."
+    heartbeat_seconds: float = Field(
+        default=HEARTBEAT_SECONDS, ge=LEAST_SECONDS, le=HOUR, description="Between two renewals of all leases of the process."
     )
-    chunk_seconds: float = Field(default=2.0, gt=0, description="Work between two writes of a shard. A crash costs two of these at most.")
+    poll_seconds: float = Field(
+        default=POLL_SECONDS, ge=LEAST_SECONDS, le=HOUR, description="Between two looks for work without a message."
+    )
+    drain_seconds: float = Field(
+        default=25.0, ge=0, le=DAY, description="What shards in flight get to finish at SIGTERM: below the 30 s most supervisors wait."
+    )
+    chunk_seconds: float = Field(
+        default=2.0, ge=LEAST_SECONDS, le=HOUR, description="Work between two writes of a shard. A crash costs two of these at most."
+    )
     hang_seconds: float = Field(
         default=1800.0,
-        gt=0,
+        ge=1,
+        le=DAY,
         description="A micro-batch that takes longer ends the process: more than a full batch of the longest generations.",
     )
     max_memory_mb: int | None = Field(
         default=None,
         ge=64,
+        le=MOST_MB,
         description="In MiB: above it the worker drains and ends with exit code 76, to be started afresh. Without it: nine tenths of what "
         "its container or unit may use, where that is limited.",
     )
     unload_seconds: float = Field(
         default=1800.0,
         ge=0,
+        le=YEAR,
         description="A model that nobody used for so long is unloaded, but for `TEXTMILL_MODELS`; it is loaded again when it is asked for. "
         "0: none is. Where memory is short of `TEXTMILL_MAX_MEMORY_MB`, any that is idle goes, the least recently used first.",
     )
-    max_labels: int = Field(default=MAX_LABELS, ge=2, description="Labels of a row; more fail it.")
+    max_labels: int = Field(default=MAX_LABELS, ge=2, le=100_000, description="Labels of a row; more fail it.")
 
     @field_validator("models", mode="before")
     @classmethod
@@ -146,29 +165,45 @@ class DispatcherSettings(MetricsSettings):
     """Settings of the dispatcher and the reconciler inside it."""
 
     tick_seconds: float = Field(
-        default=0.25, gt=0, description="Between two rounds while there is work; a shard is seconds of work, so no worker waits for it."
+        default=0.25,
+        ge=LEAST_SECONDS,
+        le=60,
+        description="Between two rounds while there is work; a shard is seconds of work, so no worker waits for it.",
     )
-    idle_tick_seconds: float = Field(default=1.0, gt=0, le=60, description="Between two rounds otherwise: what a new job waits at most.")
+    idle_tick_seconds: float = Field(
+        default=1.0, ge=LEAST_SECONDS, le=60, description="Between two rounds otherwise: what a new job waits at most."
+    )
     window: int = Field(
-        default=64, ge=1, description="Messages in Redis at once: enough for 16 workers, few enough that turns are decided late."
+        default=64,
+        ge=1,
+        le=100_000,
+        description="Messages in Redis at once: enough for 16 workers, few enough that turns are decided late.",
     )
     shard_seconds: float = Field(
-        default=8.0, gt=0, description="Work of one worker thread in a shard; claiming and writing one takes some 20 ms."
+        default=8.0,
+        ge=LEAST_SECONDS,
+        le=HOUR,
+        description="Work of one worker thread in a shard; claiming and writing one takes some 20 ms.",
     )
-    reap_seconds: float = Field(default=1.0, gt=0, description="Between two looks for leases that ran out.")
+    reap_seconds: float = Field(default=1.0, ge=LEAST_SECONDS, le=60, description="Between two looks for leases that ran out.")
     stale_upload_seconds: float = Field(
-        default=24 * 3600.0, ge=60, description="An upload that stood still for so long will not be finished, and is removed."
+        default=DAY, ge=60, le=YEAR, description="An upload that stood still for so long will not be finished, and is removed."
     )
     keep_files_days: float | None = Field(
         default=None,
         ge=1,
+        le=MOST_DAYS,
         description="Uploaded files are deleted so long after their upload, once no job reads them. Without it: none is.",
     )
     keep_results_days: float | None = Field(
         default=None,
         ge=1,
+        le=MOST_DAYS,
         description="The results of a job, and its shards, are deleted so long after its end; the job itself stays. Without it: never.",
     )
     keep_jobs_days: float | None = Field(
-        default=None, ge=1, description="A job is deleted so long after its end, with all that is left of it. Without it: never."
+        default=None,
+        ge=1,
+        le=MOST_DAYS,
+        description="A job is deleted so long after its end, with all that is left of it. Without it: never.",
     )

@@ -145,7 +145,9 @@ class Stack:
             write_private(self._home.run / "redis.url", self._valkey.url)
 
     def _programs(self) -> list[parts.Program]:
-        drain_seconds = float(os.environ.get("TEXTMILL_DRAIN_SECONDS") or 25.0)
+        from workers.settings import WorkerSettings
+
+        drain_seconds = load(WorkerSettings).drain_seconds
         programs = [
             parts.api_program(self._home, self._ports["api"]),
             parts.dispatcher_program(self._home, self._metrics),

@@ -10,7 +10,6 @@ from typing import Final
 
 from psycopg import Connection as DriverConnection
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.connect import Store
 
@@ -60,7 +59,7 @@ class Bell:
             last = self._closing.is_set()
             try:
                 ring_once(self._store)
-            except SQLAlchemyError as error:
+            except Exception as error:  # a bell that ended would make everything slower, and nobody would know why
                 log.info("a wake-up was lost (%s)", type(error).__name__)
             if last:
                 return

@@ -23,6 +23,7 @@ from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, Fail
 from workers.batches.policy import Budget, Policy, Work, cost_tokens, cut, turns
 from workers.batches.queue import Row, Waiting
 from workers.batches.ticket import NOBODY, Ticket
+from workers.loop_guard import on_duty
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +130,8 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         self._closing = False
         self._broken = False
         self._idle_lanes = lanes
-        self._threads = [threading.Thread(target=self._feed, name=f"{name}-feeder", daemon=True)]
-        self._threads += [threading.Thread(target=self._lane, name=f"{name}-lane-{lane}", daemon=True) for lane in range(lanes)]
+        self._threads = [on_duty(self._feed, f"{name}-feeder")]
+        self._threads += [on_duty(self._lane, f"{name}-lane-{lane}") for lane in range(lanes)]
         for thread in self._threads:
             thread.start()
 

@@ -16,6 +16,7 @@ from db.actors import Lease
 from db.connect import Store
 from db.queue import shards
 from workers.batches.ticket import Ticket
+from workers.loop_guard import on_duty
 
 RETRY_SECONDS: Final = 1.0  # after a renewal that failed: a restart of Postgres takes about as long
 
@@ -77,7 +78,7 @@ class LeaseKeeper:
         self._lock = threading.Lock()  # guards _held
         self._closing = threading.Event()
         self._failing = False
-        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+        self._thread = on_duty(self._keep, "lease-keeper")
 
     def start(self) -> None:
         self._thread.start()

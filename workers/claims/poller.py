@@ -23,7 +23,7 @@ from db.queue.shards import Kept
 from workers import metrics
 from workers.claims.slots import Slots
 from workers.logs import place_of
-from workers.loop_guard import Guard
+from workers.loop_guard import Guard, on_duty
 
 KEPT_POLL_SECONDS: Final = 0.25  # a look costs the store a millisecond or two, with 150 tenants at work as well
 
@@ -56,7 +56,7 @@ class Poller:
         self._last_message = -poll_seconds
         self._failing = False
         self._shards = ThreadPoolExecutor(slots.in_all, thread_name_prefix="polled-shard")
-        self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
+        self._thread = on_duty(self._loop, "poller")
 
     def start(self) -> None:
         self._thread.start()

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -32,6 +33,7 @@ from workers.dispatch.reconciler import Reconciler
 from workers.dispatch.sizing import Speeds, shard_chars
 from workers.exporter import serve
 from workers.logs import place_of
+from workers.loop_guard import on_duty
 from workers.settings import DispatcherSettings
 
 BROKER_PAUSE_SECONDS: Final = 2.0  # after a failure: a connect that times out must not slow the steps that need only Postgres
@@ -139,7 +141,7 @@ def run(settings: DispatcherSettings, stop: threading.Event) -> None:
     reconciler = Reconciler(leadership.guarded(), settings)
     wake = threading.Event()
     listener = Listener(store, wake)
-    threading.Thread(target=_pass_on, args=(stop, wake), name="stop", daemon=True).start()
+    on_duty(partial(_pass_on, stop, wake), "stop").start()
     leadership.start()
     try:
         while not stop.is_set():

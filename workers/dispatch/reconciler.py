@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from db.catalogue.purge import purge_versions
@@ -26,6 +27,7 @@ from db.queue import recovery
 from db.sweeps import Place, Unfinished
 from workers.dispatch import metrics
 from workers.logs import place_of
+from workers.loop_guard import on_duty
 from workers.settings import DispatcherSettings
 
 PURGE_SECONDS: Final = 600.0  # looking for stale uploads is a scan, and they are stale after hours
@@ -85,7 +87,7 @@ class Reconciler:
         self._active.set()
         for rota in self._rotas:
             if rota.thread is None:
-                rota.thread = threading.Thread(target=self._run, args=(rota,), name=rota.name, daemon=True)
+                rota.thread = on_duty(partial(self._run, rota), rota.name)
                 rota.thread.start()
 
     def pause(self) -> None:

@@ -101,7 +101,7 @@ class CallLog:
 
     def __init__(self) -> None:
         path = os.environ.get("TEXTMILL_FAKE_LOG")
-        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = None if not path else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, texts: Sequence[bytes]) -> None:
         if self._file is not None:
@@ -119,7 +119,7 @@ class FakeEncoder:
     padded = False
 
     def __init__(self) -> None:
-        self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
+        self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS") or 0) / 1000
         self._calls = CallLog()
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Ids], list[bool]]:
@@ -148,7 +148,7 @@ class FakeDecoder:
     chat_stop: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS", "0")) / 1000
+        self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS") or 0) / 1000
         self._calls = CallLog()
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:

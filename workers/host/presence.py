@@ -14,6 +14,7 @@ from db.operators import fleet
 from db.operators.fleet import Beat, Readiness, WorkerState
 from workers import metrics
 from workers.logs import place_of
+from workers.loop_guard import on_duty
 
 log = logging.getLogger("textmill.pulse")
 
@@ -78,7 +79,7 @@ class Pulse:
         self._failing = False
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = on_duty(self._run, "pulse")
 
     def start(self) -> None:
         self._thread.start()

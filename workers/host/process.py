@@ -47,14 +47,13 @@ from workers.host.telling import Telling
 from workers.host.watchdog import Watchdog
 from workers.inference.runtime import Runtime
 from workers.logs import place_of
-from workers.loop_guard import Guard
+from workers.loop_guard import EX_SOFTWARE, Guard, on_duty
 from workers.machine.memory import allowed_bytes
 from workers.models import registry
 from workers.models.provision import is_here
 from workers.settings import WorkerSettings
 from workers.shard.life import End, ShardLife
 
-EX_SOFTWARE: Final = 70
 CONSUMER_PAUSE_SECONDS: Final = 1.0
 MEMORY_SECONDS: Final = 1.0  # between two looks
 
@@ -147,7 +146,7 @@ class Worker:
         self._poller.start()
         self._telling.start()
         messages.run_with(self._on_message)
-        threading.Thread(target=self._mind, name="mind", daemon=True).start()
+        on_duty(self._mind, "mind").start()
         if not self._settings.models:
             threading.Thread(target=self._warm_meanwhile, name="warm", daemon=True).start()
         while not self._draining:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from db.actors import Lease
 from db.id_ranges import SHORT_DIGITS
+from workers.loop_guard import on_duty
 from workers.shard.life import End
 
 SLOW: Final = 10.0  # rows a second: below it a whole number says too little
@@ -55,7 +56,7 @@ class Telling:
         self._here = threading.local()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="telling", daemon=True).start()
+        on_duty(self._run, "telling").start()
 
     def wrote(self, rows: int) -> None:
         """Rows were stored, of the shard that this thread works on."""

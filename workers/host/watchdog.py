@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from workers.loop_guard import on_duty
+
 EX_HANG: Final = 75
 CHECK_SECONDS: Final = 1.0
 
@@ -34,7 +36,7 @@ class Watchdog:
         self._last_sign = clock()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+        on_duty(self._run, "watchdog").start()
 
     @contextmanager
     def watch(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ parts and converted once, into <home>/models/. `python -m workers.models.provisi
 import hashlib
 import importlib
 import importlib.util
-import os
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from db.errors import TextmillError
+from db.settings import StoreSettings, load
 from workers.models import registry
 from workers.models.card import ModelCard
 from workers.models.folders import why_changeable
@@ -161,7 +161,7 @@ def _joined_parts(card: ModelCard) -> bytes:
 
 
 def main(arguments: list[str]) -> None:
-    home = Path(os.environ.get("TEXTMILL_HOME", "~/.textmill")).expanduser()
+    home = load(StoreSettings).home_path
     for card in [registry.get(model_id) for model_id in arguments] or registry.all_models():
         if card.files:
             sys.stdout.write(f"{card.id}: {ensure(card, home)}\n")

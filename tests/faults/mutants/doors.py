@@ -102,6 +102,27 @@ MUTANTS: Final = (
         ("tests/workers/test_flower_history.py::test_a_history_that_others_may_write_ends_flower_with_a_sentence",),
     ),
     Mutant(
+        "settings-empty",
+        "a setting that is set to nothing is not set",
+        "db/settings.py",
+        ((", env_ignore_empty=True", ""),),
+        ("tests/unit/api/test_settings.py::test_what_is_set_to_nothing_is_not_set",),
+    ),
+    Mutant(
+        "settings-bounds",
+        "no number of the settings is without end",
+        "workers/settings.py",
+        (("ge=LEAST_SECONDS, le=60, description=\"Between two looks for leases", "gt=0, description=\"Between two looks for leases"),),
+        ("tests/unit/api/test_settings.py::test_every_number_has_a_least_and_a_most",),
+    ),
+    Mutant(
+        "duty-ends",
+        "a process does not go on without one of its duties",
+        "workers/loop_guard.py",
+        (("            end(EX_SOFTWARE)\n", ""),),
+        ("tests/unit/workers/test_loop_guard.py::test_a_thread_of_duty_that_ends_by_an_error_ends_its_process",),
+    ),
+    Mutant(
         "folders-bounds",
         "a number in a model's config is one that a model could have",
         "workers/models/folder_config.py",
