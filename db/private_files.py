@@ -9,18 +9,34 @@ from typing import Final
 
 from db.errors import SettingsError
 
-NOT_PRIVATE: Final = "not_private"  # code of the refusal
+# Codes of refusals.
+NOT_PRIVATE: Final = "not_private"
+DAMAGED: Final = "damaged_file"
+
+
+class NoText(SettingsError):
+    """A file that should hold a secret, or an address, holds bytes that are no text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} holds no text: restore it from your backup.", code=DAMAGED)
 
 
 def read_private(path: Path) -> str:
-    """What a secret's file holds, or one that says where secrets are sent. Raises OSError, and SettingsError where others could have read
-    or written it."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as file:  # what was looked at is what is read
+    """What a secret's file holds, or one that says where secrets are sent. Raises OSError, NoText, and SettingsError where others could
+    have read or written it."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # what was looked at is what is read
         about = os.fstat(file.fileno())
         why = why_not_ours(path, about) or why_others_may_read(path, about) or why_others_may_write(path.parent, path.resolve().parent)
         if why is not None:
             raise SettingsError(why, code=NOT_PRIVATE)
-        return file.read()
+        content = file.read()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise NoText(path) from None
+    if "\0" in text:
+        raise NoText(path)
+    return text
 
 
 def why_not_ours(path: Path, about: os.stat_result) -> str | None:

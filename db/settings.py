@@ -1,11 +1,14 @@
 """Where the store is and with which secrets, by environment (``TEXTMILL_…``) or by the files of the home folder."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
@@ -14,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 from db.errors import SettingsError
 from db.private_files import read_private
 
+_PARAMETER: Final = re.compile(r"[a-z]{2,12}(_[a-z]{2,12}){0,4}")
 _BROKERS: Final = ("redis", "rediss", "redis+socket", "unix", "sentinel")
 
 
@@ -72,15 +76,16 @@ class StoreSettings(BaseSettings):
         text = self.database_url or _read(self.home_path / "run" / "database.url")
         if text is None:
             raise SettingsError("No database: set TEXTMILL_DATABASE_URL, or start the embedded one with `textmill up`.")
-        try:
-            url = make_url(text)
-        except (ArgumentError, ValueError):  # ValueError: the port is no number; it quotes what stands there, perhaps of a password
-            raise SettingsError("TEXTMILL_DATABASE_URL is not a database address; it looks like postgresql://host:5432/textmill.") from None
+        url = database_address(text, "TEXTMILL_DATABASE_URL")
         return url.set(drivername="postgresql+psycopg", username=role.login, password=self.password_of(role) or url.password)
 
     def password_of(self, role: Role) -> str | None:
         """Where it was given for this role; one in the address itself is for all."""
-        return os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") or _read(self.home_path / "secrets" / f"db-{role.value}")
+        variable = f"TEXTMILL_DB_PASSWORD_{role.name}"
+        given = os.environ.get(variable)
+        if given and not given.isprintable():
+            raise SettingsError(f"{variable} holds signs that are no text: set it anew.")
+        return given or _read(self.home_path / "secrets" / f"db-{role.value}")
 
     def broker_url(self) -> str:
         """The address of the queue; raises SettingsError where there is none."""
@@ -95,6 +100,29 @@ class StoreSettings(BaseSettings):
         if not is_address:
             raise SettingsError("TEXTMILL_REDIS_URL is not an address of Redis or Valkey; it looks like rediss://:password@host:6379/0.")
         return url
+
+
+def database_address(text: str, variable: str) -> URL:
+    """Raises SettingsError where it is none, or PostgreSQL's own clients do not know what it asks for. Quotes no value."""
+    try:
+        url = make_url(text)
+        asked_for = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    except (ArgumentError, ValueError):  # ValueError: the port is no number; it quotes what stands there, perhaps of a password
+        raise SettingsError(f"{variable} is not a database address; it looks like postgresql://host:5432/textmill.") from None
+    for name, value in asked_for.items():
+        try:
+            timeout_from_conninfo({**conninfo_to_dict(make_conninfo("", **{name: value}))})
+        except psycopg.Error:
+            raise SettingsError(
+                f"{variable} asks for what PostgreSQL's clients do not know ({_named(name)}): after its “?” stand parameters as sslmode, "
+                "sslrootcert, connect_timeout."
+            ) from None
+    return url
+
+
+def _named(parameter: str) -> str:
+    """Of an address that was not written right it may be a piece of a password."""
+    return f"“{parameter}”" if _PARAMETER.fullmatch(parameter) else "one of its parameters"
 
 
 S = TypeVar("S", bound=StoreSettings)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Row, insert, select, text
 
 from db.errors import AnotherKeyFile, NotFound, SealError, SettingsError
-from db.private_files import read_private
+from db.private_files import NoText, read_private
 from db.recent import Recent
 from db.schema import data_keys, store_keys, tenant_keys
 from db.sealing.authority import Authority
@@ -71,6 +71,8 @@ class LocalKeyFile:
         """Reads a key file. Raises SettingsError where it is damaged, not ours, or open to others."""
         try:
             content = read_private(path)
+        except NoText:
+            raise SettingsError(f"The key file {path} is damaged: restore it from your backup.") from None
         except SettingsError as error:
             raise SettingsError(f"The key file {error.message}") from None
         except FileNotFoundError:
@@ -80,8 +82,6 @@ class LocalKeyFile:
             ) from None
         except OSError:
             raise SettingsError(f"The key file {path} cannot be read by this user: give it to the one that textmill runs as.") from None
-        except ValueError:
-            content = ""  # no text, so no key
         try:
             document = json.loads(content)
             if document["version"] != 1:

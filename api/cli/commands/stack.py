@@ -244,19 +244,16 @@ def bootstrap() -> int:
     """
     import os
 
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
     from api.cli.terminal.exits import CommandError
     from api.cli.terminal.terminal import say
     from api.local.first_start import make_roles
+    from db.settings import database_address
 
-    try:
-        url = make_url(os.environ["TEXTMILL_SUPERUSER_URL"])
-    except (KeyError, ArgumentError, ValueError):  # ValueError: the port is no number
-        raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.") from None
+    address = os.environ.get("TEXTMILL_SUPERUSER_URL")
+    if not address:
+        raise CommandError("Set TEXTMILL_SUPERUSER_URL to the server, as in postgresql://postgres@host:5432/postgres.")
     with database_answers():
-        make_roles(_home(), url)
+        make_roles(_home(), database_address(address, "TEXTMILL_SUPERUSER_URL"))
     say("The login roles and the database are there; `textmill db migrate` makes the tables.")
     return StackExit.OK
 

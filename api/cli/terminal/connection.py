@@ -21,6 +21,12 @@ def server_url(where: Path) -> str:
     Raises CommandError where no stack of this home listens there: somebody else who does gets no key and no text.
     """
     if url := os.environ.get("TEXTMILL_API_URL"):
+        if not _is_address(url):
+            raise CommandError(
+                "TEXTMILL_API_URL is not an address of an HTTP API; it looks like http://127.0.0.1:8910.",
+                ExitCode.UNREACHABLE,
+                code="unreachable",
+            )
         return url
     from api.local.home.home import Home
     from api.local.home.instance import read_state
@@ -38,6 +44,16 @@ def server_url(where: Path) -> str:
     )
 
 
+def _is_address(url: str) -> bool:
+    import httpx
+
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):  # a bracket is open, the port is no number
+        return False
+
+
 def api_key(where: Path, url: str) -> str:
     """Raises CommandError, and SettingsError where others could have put the key there. The local key is never sent to a server that is not
     on this machine, nor to another user's."""
@@ -47,12 +63,6 @@ def api_key(where: Path, url: str) -> str:
 
     if key := os.environ.get("TEXTMILL_API_KEY", "").strip():
         return key
-    if not urlsplit(url).hostname:
-        raise CommandError(
-            "TEXTMILL_API_URL is not an address of an HTTP API; it looks like http://127.0.0.1:8910.",
-            ExitCode.UNREACHABLE,
-            code="unreachable",
-        )
     if not is_loopback(url):
         raise CommandError(
             "TEXTMILL_API_URL names another machine: set TEXTMILL_API_KEY to a key of that server.",
@@ -92,4 +102,12 @@ def connect() -> "Client":
 
     where = home()
     url = server_url(where)
-    return Client(url, api_key(where, url))
+    key = api_key(where, url)
+    if not (key and key.isascii() and key.isprintable()):
+        raise CommandError(
+            "The API key is none: it is empty, or holds signs that no key has. Set TEXTMILL_API_KEY to a key, or look at "
+            f"{where / 'secrets' / 'api-key'}.",
+            ExitCode.REFUSED,
+            code="missing_api_key",
+        )
+    return Client(url, key)

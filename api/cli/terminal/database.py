@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from api.cli.terminal.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from db.connect import Store
+
+WRONG_TABLES: Final = "42"  # what the server says of tables, columns and functions that are not there, or not for this role
 
 
 @contextmanager
@@ -36,7 +38,9 @@ def fleet_store() -> "Iterator[Store]":
     with database_answers(), closing(open_store(load(StoreSettings), Role.DISPATCHER, pool_size=1)) as store:
         try:
             yield store
-        except ProgrammingError:
+        except ProgrammingError as error:
+            if not str(getattr(error.orig, "sqlstate", None)).startswith(WRONG_TABLES):
+                raise
             raise CommandError(
                 "The database is not at this version: run `textmill db migrate`.", ExitCode.UNREACHABLE, code="old_tables"
             ) from None

@@ -16,7 +16,7 @@ from api.local.doctor.work import examine_work
 from api.local.home.home import Home
 from api.settings import ApiSettings
 from db.errors import SettingsError, TextmillError
-from db.private_files import NOT_PRIVATE
+from db.private_files import DAMAGED, NOT_PRIVATE
 from db.settings import Role, load
 from workers.settings import DispatcherSettings, WorkerSettings
 
@@ -37,7 +37,7 @@ def examine(home: Home, part: Part | None = None) -> list[Finding]:
     try:
         place = Place.of(home, part)
     except SettingsError as error:
-        if error.code == NOT_PRIVATE:
+        if error.code in (NOT_PRIVATE, DAMAGED):
             found, _, todo = error.message.partition(": ")
             return [*findings, Finding("secrets", False, found, f"{todo[:1].upper()}{todo[1:]}")]
         return findings if not all(each.ok for each in findings) else [*findings, Finding("home", False, error.message)]

@@ -12,6 +12,7 @@ from api.local.home.home import FORMAT, FRESH_BYTES, WARM_BYTES, Home
 from api.local.home.instance import read_state
 from api.local.processes.ports import holder_of, is_free
 from db.errors import SettingsError
+from db.private_files import NoText, read_private
 
 DEFAULT_PORTS: Final = {"--port": 8910, "--flower-port": 5555}
 
@@ -79,12 +80,24 @@ def permissions(place: Place) -> Iterator[Finding]:
     files = list(_private_files(place.home))
     owners = {os.geteuid(), place.home.path.stat().st_uid} if files and os.geteuid() == 0 else {os.geteuid()}
     wide = [path for path in files if path.stat().st_mode & 0o077 or path.stat().st_uid not in owners]
+    if not wide and (damaged := [path for path in files if path.parent == place.home.secrets and not _is_text(path)]):
+        shown = ", ".join(map(str, damaged))
+        yield Finding("secrets", False, f"no text, so no secret: {shown}", "Restore it from your backup, or set that password anew.")
+        return
     yield Finding(
         "secrets",
         not wide,
         f"{len(files)} files, for this user alone" if not wide else f"others may read {', '.join(map(str, wide))}",
         f"Run `chmod 600 {' '.join(map(str, wide))}`, and change what they hold if others use this machine." if wide else "",
     )
+
+
+def _is_text(secret: Path) -> bool:
+    try:
+        read_private(secret)
+    except NoText:
+        return False
+    return True
 
 
 def key_file(place: Place) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import msgspec
 from api.local.home.home import Home
 from api.local.home.refusals import StackError, StackExit, folder_refusal
 from api.local.home.secret_files import write_private
-from db.private_files import read_private
+from db.private_files import NoText, read_private
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -104,7 +104,7 @@ def find_running(home: Home) -> ProcessName | None:
     """The `textmill up` of this home, if one lives: the number in ``run/up.pid`` is believed only with its start time and its command."""
     try:
         written = ProcessName.parse(read_private(home.run / "up.pid"))
-    except OSError:
+    except (OSError, NoText):
         return None
     if written is None or not written.lives:
         return None
@@ -134,7 +134,7 @@ def read_state(home: Home) -> dict[str, object]:
     """Empty where nothing was published. Raises SettingsError where others could have written it: keys and texts go where it says."""
     try:
         state = msgspec.json.decode(read_private(home.run / "state.json"))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, NoText, msgspec.DecodeError):
         return {}
     return state if isinstance(state, dict) else {}
 

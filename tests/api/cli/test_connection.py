@@ -14,6 +14,7 @@ import pytest
 
 from api import cli
 from api.local.home.secret_files import write_private
+from db.sealing.keys import LocalKeyFile
 from tests.waiting import wait_until
 
 KEY = "tm_" + "k" * 43
@@ -143,3 +144,58 @@ def test_who_may_not_see_whose_program_listens_gets_a_sentence_and_keeps_the_key
     monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:8910")
     assert cli.run(["jobs", "list"]) == 4
     assert "or this user may not see whose it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["[::1", "127.0.0.1:abc", "127.0.0.1:99999", "127.0.0.1:0", "", "a..b\x01"])
+@pytest.mark.parametrize("scheme", ["http://", "nope", "ftp://"])
+def test_an_address_that_is_none_is_told_in_a_sentence(
+    scheme: str, url: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTMILL_API_URL", scheme + url)
+    monkeypatch.setenv("TEXTMILL_API_KEY", KEY)
+    assert cli.run(["jobs", "list"]) != 0
+    assert "TEXTMILL_API_URL is not an address of an HTTP API" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["tm_schl\u00fcssel", "tm_\udcff", "  "])
+def test_a_key_that_is_none_is_told_in_a_sentence(
+    key: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("TEXTMILL_API_KEY", key)
+    (home / "secrets" / "api-key").write_text("")
+    assert cli.run(["jobs", "list"]) != 0
+    assert "The API key is none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["db", "migrate"], ["db", "tenant", "x"], ["workers", "list"], ["doctor", "--json"]])
+def test_an_address_of_a_database_that_no_client_knows_is_told_in_a_sentence(
+    command: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTMILL_DATABASE_URL", "postgresql://127.0.0.1:1/textmill?pool_size=5")
+    LocalKeyFile.create(home / "keys" / "kek.json")
+    assert cli.run(command) != 0
+    said = capsys.readouterr()
+    assert "(“pool_size”)" in said.err + said.out
+    assert "ProgrammingError" not in said.err + said.out
+
+
+@pytest.mark.parametrize("command", [["workers", "list"], ["doctor", "--json"]])
+def test_a_password_file_that_holds_no_text_is_told_in_a_sentence(
+    command: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTMILL_DATABASE_URL", "postgresql://127.0.0.1:1/textmill")
+    write_private(home / "secrets" / "db-dispatcher", "x")
+    (home / "secrets" / "db-dispatcher").write_bytes(b"\xff\xfe\x00")
+    assert cli.run(command) != 0
+    said = capsys.readouterr()
+    assert "holds no text" in said.err + said.out
+
+
+def test_an_api_key_that_holds_no_text_is_told_in_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:1")
+    (home / "secrets" / "api-key").write_bytes(b"\xff\xfe\x00")
+    assert cli.run(["jobs", "list"]) != 0
+    assert "api-key holds no text" in capsys.readouterr().err

@@ -112,7 +112,7 @@ MUTANTS: Final = (
         "settings-bounds",
         "no number of the settings is without end",
         "workers/settings.py",
-        (("ge=LEAST_SECONDS, le=60, description=\"Between two looks for leases", "gt=0, description=\"Between two looks for leases"),),
+        (('ge=LEAST_SECONDS, le=60, description="Between two looks for leases', 'gt=0, description="Between two looks for leases'),),
         ("tests/unit/api/test_settings.py::test_every_number_has_a_least_and_a_most",),
     ),
     Mutant(
@@ -121,6 +121,13 @@ MUTANTS: Final = (
         "workers/loop_guard.py",
         (("            end(EX_SOFTWARE)\n", ""),),
         ("tests/unit/workers/test_loop_guard.py::test_a_thread_of_duty_that_ends_by_an_error_ends_its_process",),
+    ),
+    Mutant(
+        "files-text",
+        "a secret that is no text is told of",
+        "db/private_files.py",
+        (("    except UnicodeDecodeError:\n", "    except KeyError:\n"),),
+        (f"{_PRIVATE}test_a_file_that_holds_no_text_is_refused_and_of_a_stack_none_is_read",),
     ),
     Mutant(
         "folders-bounds",

@@ -65,6 +65,18 @@ def test_a_file_that_others_may_read_or_write_is_refused(name: str, mode: int, h
 
 
 @readers
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"abc\x00def", b"p\xe4ssword"])
+def test_a_file_that_holds_no_text_is_refused_and_of_a_stack_none_is_read(name: str, content: bytes, home: Home) -> None:
+    (home.path / name).write_bytes(content)
+    if name in ("run/state.json", "run/up.pid"):
+        assert not READERS[name](home)
+        return
+    with pytest.raises(SettingsError, match=r"restore it from your backup\.") as caught:
+        READERS[name](home)
+    assert str(home.path / name) in caught.value.message
+
+
+@readers
 @as_root
 def test_a_file_of_another_user_is_refused(name: str, home: Home) -> None:
     os.chown(home.path / name, NOBODY, NOBODY)

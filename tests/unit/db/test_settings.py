@@ -75,6 +75,33 @@ def test_a_wrong_address_is_refused_without_being_quoted(tmp_path: Path, address
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("asks", "named"),
+    [
+        ("pool_size=5", "“pool_size”"),
+        ("sslmode=require&POOL=1", "one of its parameters"),
+        ("connect_timeout=soon", "“connect_timeout”"),
+        ("ss%40ord=1", "one of its parameters"),
+    ],
+)
+def test_an_address_that_asks_for_what_no_client_knows_is_refused(tmp_path: Path, asks: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=r"TEXTMILL_DATABASE_URL asks for what PostgreSQL's clients do not know") as caught:
+        StoreSettings(home=tmp_path, database_url=f"{ADDRESS}?{asks}").database_url_for(Role.API)
+    assert f"({named})" in caught.value.message
+    assert "ss@ord" not in caught.value.message
+
+
+def test_what_a_client_knows_passes(tmp_path: Path) -> None:
+    asks = "sslmode=verify-full&sslrootcert=/ca.crt&connect_timeout=4&target_session_attrs=read-write&host=a:1&host=b:2&application_name=x"
+    StoreSettings(home=tmp_path, database_url=f"postgresql:///mill?{asks}").database_url_for(Role.API)
+
+
+def test_a_password_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_DB_PASSWORD_API", "p\udce4ss")
+    with pytest.raises(SettingsError, match="TEXTMILL_DB_PASSWORD_API holds signs that are no text"):
+        StoreSettings(home=tmp_path, database_url=ADDRESS).database_url_for(Role.API)
+
+
 def test_a_home_may_be_written_from_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert StoreSettings().home_path == tmp_path / ".textmill"
