@@ -77,9 +77,10 @@ class Deployment:
         return make_url(str(self.store.database_url)).set(database=database).render_as_string()
 
     def queue(self, password: str | None = None) -> str:
-        """The address of the queue, or with another password."""
+        """The address of the queue, or with another password, or with none where that is empty."""
         url = make_url(str(self.store.redis_url))
-        return url.set(password=password or url.password).render_as_string(hide_password=False)
+        asked = url._replace(password=(url.password if password is None else password) or None)
+        return asked.render_as_string(hide_password=False)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -136,6 +137,19 @@ def evicting(url: str) -> Iterator[None]:
             yield
         finally:
             client.config_set("maxmemory-policy", "noeviction")
+
+
+@contextmanager
+def powerless(deployment: Deployment) -> Iterator[None]:
+    """The queue's address names a user who may log in and no more."""
+    url = make_url(deployment.queue())
+    with redis.Redis.from_url(deployment.queue()) as client:
+        client.acl_setuser("nobody", enabled=True, reset=True, passwords=["+x"], commands=["+auth", "+hello"])
+        try:
+            deployment.queue_is(url.set(username="nobody", password="x").render_as_string(hide_password=False))
+            yield
+        finally:
+            client.acl_deluser("nobody")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tests.conftest import Server
 from tests.db.conftest import AsSuperuser, as_superuser
 from tests.deploy.conftest import DEBIANS, Queue, make_secrets
 from tests.deploy.conftest import start as start_queue
-from tests.deploy.deployments import Deployment, a_port_where_nobody_listens, evicting, full, make_roles
+from tests.deploy.deployments import Deployment, a_port_where_nobody_listens, evicting, full, make_roles, powerless
 from tests.deploy.postgres import TLS_SERVERS, Running, with_tls
 from tests.faults.proxy import Proxy
 from tests.pooler import PROGRAM, pooler
@@ -241,6 +241,22 @@ CASES: Final = (
     # The queue
     Case(
         "Redis has another password", "worker", lambda it, _: it.queue_is(it.queue("x")), "redis", "refuses the password", "run/redis.url"
+    ),
+    Case(
+        "Redis has a password, and its address none",
+        "dispatcher",
+        lambda it, _: it.queue_is(it.queue("")),
+        "redis",
+        "refuses the password",
+        "run/redis.url",
+    ),
+    Case(
+        "Redis lets the user do nothing",
+        "worker",
+        lambda it, _: powerless(it),
+        "redis",
+        "may not do what textmill needs",
+        "users.acl",
     ),
     Case(
         "Redis is down",

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 SECONDS: Final = 4
 OLDEST: Final = 7
 _URL: Final = "TEXTMILL_REDIS_URL (or run/redis.url of the home)"
-# How the server, the driver or TLS says it; what it is; what to do. The first that fits counts.
+# How the driver (the error's class first), the server or TLS says it; what it is; what to do. The first that fits counts.
 _KINDS: Final = tuple(
     (re.compile(shows, re.IGNORECASE), found, todo)
     for shows, found, todo in (
         (
-            r"WRONGPASS|NOAUTH|invalid (username-)?password|Authentication required|without any password|user is disabled",
+            r"^Authentication|WRONGPASS|NOAUTH|without any password|HELLO must be called",
             "the server refuses the password, or the user",
             f"Put the right ones into {_URL}: `rediss://USER:PASSWORD@HOST:PORT/0`, other than letters and digits as %XX.",
+        ),
+        (
+            r"^NoPermission|NOPERM",
+            "the user may not do what textmill needs",
+            "Give it the commands and the keys that deploy/redis/users.acl names.",
         ),
         (
             r"hostname mismatch|IP address mismatch|doesn't match|not valid for",
@@ -68,7 +73,7 @@ _KINDS: Final = tuple(
             f"If it speaks TLS, write `rediss://` in {_URL}; its log says more.",
         ),
         (
-            r"time",
+            r"^Timeout|timed out",
             f"no answer within {SECONDS} s",
             f"Is a firewall between, does it speak TLS (`rediss://`) or not (`redis://`), and are host and port in {_URL} right?",
         ),
@@ -96,7 +101,7 @@ def _answers(place: Place) -> Finding:
     except (ValueError, TypeError, SettingsError):
         return Finding("redis", False, f"{_URL} is no address of a server", "It looks like `rediss://:PASSWORD@HOST:6379/0`.")
     except (redis.RedisError, OSError) as error:
-        found, todo = next((found, todo) for shows, found, todo in _KINDS if shows.search(str(error)))
+        found, todo = next((found, todo) for shows, found, todo in _KINDS if shows.search(f"{type(error).__name__}: {error}"))
         return Finding("redis", False, f"{_place(url)}: {found}", f"{todo} Work goes on without it, slower.")
     return _fit(told)
 
