@@ -26,7 +26,7 @@ def open_runtime(*, exact: bool = False, observe: Any = None) -> tuple[Any, Work
     if pinned.device == "cpu" and not exact and choice_for(card, settings).is_open(None):  # before the rows, not beside them
         find_out(card, settings)
     runtime = Runtime(settings, observe=observe)
-    runtime.warm([ENCODER])
+    runtime.warm(ENCODER)
     return runtime, settings
 
 

@@ -26,6 +26,7 @@ from celery.worker import state as celery_state
 
 from db.actors import Lease
 from db.connect import Store, open_store
+from db.errors import TextmillError
 from db.operators.fleet import Readiness, WorkerState
 from db.process_names import host_of
 from db.queue import shards
@@ -332,10 +333,13 @@ class Worker:
 
     def _warm(self) -> None:
         began = time.monotonic()
-        try:
-            self._runtime.warm(self._settings.models)
-        except Exception as error:  # rows that need the model will say so; the others must run
-            log.error("could not load a model ahead: %s at %s", type(error).__name__, place_of(error))
+        for model in self._settings.models:
+            try:
+                self._runtime.warm(model)
+            except TextmillError as error:  # rows that need the model will say so; the others must run
+                log.error("could not load %s ahead: %s", model, error.message)
+            except Exception as error:
+                log.error("could not load %s ahead: %s at %s", model, type(error).__name__, place_of(error))
         self._loaded_at = time.monotonic()
         self._load_seconds = self._loaded_at - began
 

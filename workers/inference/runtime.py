@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -107,13 +107,12 @@ class Runtime:
         else:
             self.decoder(model_id)
 
-    def warm(self, model_ids: Sequence[str]) -> None:
-        """Loads these models and runs each once, so that the first shard does not pay for it."""
-        for model_id in model_ids:
-            if registry.get(model_id).kind == "encoder":
-                self.encoder(model_id).answer(["A first text."])
-            else:
-                self.decoder(model_id).answer([GenerateRequest(prompt="A first", max_tokens=1)])
+    def warm(self, model_id: str) -> None:
+        """Loads this model and runs it once, so that the first shard does not pay for it."""
+        if registry.get(model_id).kind == "encoder":
+            self.encoder(model_id).answer(["A first text."])
+        else:
+            self.decoder(model_id).answer([GenerateRequest(prompt="A first", max_tokens=1)])
 
     def close(self, *, drain: bool = True) -> None:
         """With drain, calls under way finish; without, they raise Stopped after the batches in flight."""

@@ -73,8 +73,24 @@ def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> Mod
 
 
 def why_changeable(folder: Path) -> str | None:
-    """Why others than the operator may put other weights or another tokenizer in place; None where they may not."""
-    return why_others_may_write(folder, *sorted(path for path in folder.iterdir() if path.is_file()))
+    """Why others than the operator may put other weights or another tokenizer in place, or change how its vectors are pooled; None where
+    they may not."""
+    return why_others_may_write(folder, *_all_in(folder))
+
+
+def _all_in(folder: Path) -> list[Path]:
+    """Files and folders, however deep, through links too; each place once."""
+    found: list[Path] = []
+    seen, waiting = {folder.resolve()}, [folder]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if not (path.is_file() or path.is_dir()):  # a device, a link that leads nowhere
+                continue
+            found.append(path)
+            if path.is_dir() and path.resolve() not in seen:
+                seen.add(path.resolve())
+                waiting.append(path)
+    return found
 
 
 def _damaged(folder: Path, why: str) -> ModelCard:

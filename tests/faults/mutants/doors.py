@@ -151,6 +151,16 @@ MUTANTS: Final = (
         (f"{_FOLDERS}test_so_is_one_whose_weights_or_whose_folders_above_others_may_write",),
     ),
     Mutant(
+        "folders-inside",
+        "nor one with a folder inside that others may write",
+        "workers/models/folders.py",
+        (
+            ("                waiting.append(path)\n", ""),
+            ("            found.append(path)\n", "            found += [path] if path.is_file() else []\n"),
+        ),
+        (f"{_FOLDERS}test_so_is_one_with_a_folder_inside_that_others_may_write",),
+    ),
+    Mutant(
         "tokenizer-trial",
         "a tokenizer whose patterns run away is not used",
         "workers/models/tokenizer_trial.py",

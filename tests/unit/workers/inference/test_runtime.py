@@ -243,7 +243,7 @@ def test_a_closed_runtime_takes_no_more_and_a_drain_finishes_what_it_took(
 
 def test_a_model_is_loaded_once_and_only_when_it_is_asked_for(fake_runtime: Runtime) -> None:
     before = threading.active_count()
-    fake_runtime.warm([ENCODER])
+    fake_runtime.warm(ENCODER)
     lanes_and_feeder = threading.active_count() - before
     assert lanes_and_feeder == 3
     with ThreadPoolExecutor(4) as threads:
@@ -310,7 +310,7 @@ def test_an_interactive_call_is_answered_before_the_bulk_that_came_first(
     monkeypatch.setenv("TEXTMILL_FAKE_DELAY_MS", "2")
     runtime = Runtime(replace(Device(tmp_path), lanes=1, budget_tokens=64))
     try:
-        runtime.warm([ENCODER])
+        runtime.warm(ENCODER)
         with ThreadPoolExecutor(2) as threads:
             bulk = threads.submit(runtime.encoder(ENCODER).answer, [f"a text of bulk {number}" for number in range(400)])
             waiting = runtime._encoders[ENCODER].batcher._waiting

@@ -120,7 +120,7 @@ def test_a_text_that_the_way_before_answered_is_asked_again_in_the_new_one(fake_
 
 
 def test_rows_of_many_threads_are_each_answered_once_across_a_swap(fake_runtime: Runtime) -> None:
-    fake_runtime.warm([ENCODER])
+    fake_runtime.warm(ENCODER)
     texts = [f"text {number}" for number in range(50)]
     with ThreadPoolExecutor(8) as threads:
         calls = [threads.submit(embed, fake_runtime, ENCODER, texts, job=b"j") for _ in range(100)]
@@ -145,7 +145,7 @@ def test_a_process_that_ends_ends_what_was_replaced_too(fake_engine: None, tmp_p
 def test_what_is_loaded_is_told_while_it_lasts(fake_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str | None] = []
     runtime = Runtime(Device(tmp_path), changed=lambda: told.append(runtime.loading[0] if runtime.loading else None))
-    runtime.warm([ENCODER])
+    runtime.warm(ENCODER)
     assert told == [ENCODER, None]
     told.clear()
 

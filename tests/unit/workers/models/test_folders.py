@@ -158,3 +158,23 @@ def test_what_is_mended_is_used_again(root: Path) -> None:
     is_damaged("odd")
     (root / "odd" / "config.json").write_text(json.dumps(PLAIN))
     assert registry.get("local:odd").damaged == ""
+
+
+@pytest.mark.parametrize("place", ["1_Pooling", "1_Pooling/config.json", "linked"])
+def test_so_is_one_with_a_folder_inside_that_others_may_write(root: Path, place: str, tmp_path: Path) -> None:
+    """Whoever writes 1_Pooling changes every vector."""
+    card = registry.get("local:good")
+    (root / "good" / "1_Pooling").mkdir()
+    (root / "good" / "1_Pooling" / "config.json").write_text("{}")
+    (tmp_path / "elsewhere").mkdir()
+    (root / "good" / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "good" / "1_Pooling" / "round").symlink_to(root / "good")
+    (root / "good" / "nowhere").symlink_to(tmp_path / "nowhere")
+    assert ensure(card, root) == root / "good"
+    (root / "good" / place).chmod(0o777)
+    with pytest.raises(TextmillError, match="may be written by others"):
+        ensure(card, root)
+    add(root / "open", json.dumps(PLAIN))
+    (root / "good" / "1_Pooling").rename(root / "open" / "1_Pooling")
+    (root / "good" / "linked").rename(root / "open" / "linked")
+    assert "may be written by others" in is_damaged("open")

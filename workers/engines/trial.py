@@ -1,0 +1,76 @@
+"""Whether a model of the operator's own is whole: it is loaded as a worker loads it, on the CPU, and answers one text.
+
+Nothing says beforehand what its folder must hold. In a process of its own, whose weights go with it: `textmill doctor` asks.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from workers.engines.contract.plan import DtypeChoice, EngineChoice
+
+WAIT_SECONDS: Final = 300.0  # on a machine that is busy with other things
+
+
+@dataclass(frozen=True, slots=True)
+class _SafeWay:
+    """Whatever a worker here is told, and whatever a calibration found."""
+
+    home: Path
+    device: str = "cpu"
+    lanes: int | None = 1
+    budget_tokens: int | None = None
+    engine: EngineChoice = "auto"
+    dtype: DtypeChoice = "auto"
+
+    @property
+    def findings_folder(self) -> Path:
+        return self.home
+
+
+def why_broken(model_id: str) -> str | None:
+    """A sentence, or None where it is whole."""
+    try:
+        done = subprocess.run(  # noqa: S603 -- this module, of a model that the operator named
+            [sys.executable, "-P", "-m", __name__, model_id],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"It did not answer one text within {WAIT_SECONDS:.0f} s."
+    if done.returncode == 0:
+        return None
+    return done.stdout.strip() or "The process that tried it ended before it had an answer: is there memory enough for its weights?"
+
+
+def _try(model_id: str) -> str | None:
+    from db.errors import TextmillError
+    from workers.batches.outcomes import OutOfMemory
+    from workers.engines.loading import load_encoder
+    from workers.models import registry
+
+    with TemporaryDirectory() as nothing_found_out:
+        try:
+            engine = load_encoder(registry.get(model_id), _SafeWay(Path(nothing_found_out))).engine
+            ids, _ = engine.tokenize(["A first text."])
+            answer = engine.run(engine.prepare(ids))
+        except TextmillError as error:
+            return error.message
+        except OutOfMemory:
+            return "There is not memory enough for its weights."
+        except Exception as error:  # of a library: its text may quote a file
+            return f"It cannot be loaded ({type(error).__name__}): is it whole?"
+    return None if all(number == number for number in answer[0]) else "It answers a text with no numbers: its weights are broken."
+
+
+if __name__ == "__main__":
+    told = _try(sys.argv[1])
+    if told is not None:
+        sys.stdout.write(told)
+    raise SystemExit(0 if told is None else 1)
