@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from api.settings import ApiSettings
+from api.spelling import rest_of
 from db.settings import Role
 from workers.models.folders import VARIABLE as MODEL_FOLDERS
 from workers.settings import DispatcherSettings, WorkerSettings
@@ -24,7 +25,6 @@ _OTHERS: Final = frozenset(
         *(f"TEXTMILL_{part}_MEMORY" for part in ("API", "WORKER", "POSTGRES")),
     }
 )
-_MEANT_FOR_US: Final = re.compile(r"TEX?T_?MILL?_?[A-Z0-9_]+", re.IGNORECASE)
 # What Kubernetes tells each process about services called textmill or textmill-something.
 _SERVICE: Final = re.compile(r"(TEXTMILL(?:_\w+?)?)_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP)(?:_\w+)?)?)")
 _PREFIX: Final = "TEXTMILL_"
@@ -34,7 +34,7 @@ _ALIKE: Final = 0.6  # of what follows the prefix
 
 def misspelt(names: Collection[str]) -> list[str]:
     """A sentence for each of these names of variables that nothing reads."""
-    return [_told(name) for name in sorted(names) if _MEANT_FOR_US.fullmatch(name) and not _is_read(name) and not _is_service(name, names)]
+    return [_told(name) for name in sorted(names) if rest_of(name) is not None and not _is_read(name) and not _is_service(name, names)]
 
 
 def _is_read(name: str) -> bool:
@@ -53,7 +53,7 @@ def _told(name: str) -> str:
 
 def _nearest(name: str) -> str | None:
     known = {each.removeprefix(_PREFIX): each for each in sorted(_FIELDS | _OTHERS)}
-    word = re.sub(r"^TEX?T_?MILL?_?", "", name.upper())
+    word = rest_of(name) or ""
     other = "_".join(_OTHER_WORDS.get(part, part) for part in word.split("_"))
     found = [other] if other in known else get_close_matches(word, known, n=1, cutoff=_ALIKE)
     return known[found[0]] if found else None

@@ -11,8 +11,25 @@ from starlette.exceptions import HTTPException
 from api.metrics import REGISTRY
 from api.requests.front import front_of
 
-# What a proxy tells of whom it asks for, by names of its own. Whoever sends one is not asking for themselves.
-FORWARDED: Final = ("forwarded", "x-forwarded-", "x-real-ip", "x-client-ip", "x-original-", "via", "true-client-ip", "cf-")
+# What Prometheus and its kin, curl and browsers send for themselves. Proxies tell of whom they ask for by names of their own, and of these
+# there are more every year: whoever sends anything else is taken for one.
+OF_ONES_OWN: Final = frozenset(
+    {
+        *("host", "user-agent", "connection", "keep-alive", "te", "authorization", "x-prometheus-scrape-timeout-seconds"),
+        *(
+            "accept",
+            "accept-charset",
+            "accept-encoding",
+            "accept-language",
+            "cache-control",
+            "pragma",
+            "if-none-match",
+            "if-modified-since",
+        ),
+        *("cookie", "dnt", "origin", "pragma", "priority", "referer", "upgrade-insecure-requests"),
+    }
+)
+OF_BROWSERS: Final = "sec-"
 
 router = APIRouter()
 
@@ -29,7 +46,11 @@ def _asks_here(request: Request) -> bool:
     """Whether somebody on this machine asks for themselves. That the connection comes from here says little: so do a proxy's. One that adds
     nothing to a request shows by the name that its own client asked for, or by HTTP/1.0, which nginx speaks behind it and nobody else."""
     from_here = request.client is not None and _is_loopback(request.client.host) and _is_loopback(request.headers.get("host", ""))
-    return from_here and request.scope["http_version"] == "1.1" and not any(name.startswith(FORWARDED) for name in request.headers)
+    return from_here and request.scope["http_version"] == "1.1" and all(map(_is_ones_own, request.headers))
+
+
+def _is_ones_own(header: str) -> bool:
+    return header in OF_ONES_OWN or header.startswith(OF_BROWSERS)
 
 
 def _is_loopback(authority: str) -> bool:

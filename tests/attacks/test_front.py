@@ -101,6 +101,28 @@ def adding(header: bytes) -> Callable[[bytes], bytes]:
         pytest.param(adding(b"X-Forwarded-Proto: https"), id="the scheme alone"),
         pytest.param(adding(b"X-Real-IP: 203.0.113.9"), id="nginx as many write it"),
         pytest.param(adding(b"Via: 1.1 proxy"), id="via"),
+        *(
+            pytest.param(adding(name + b": 203.0.113.9"), id=name.decode())
+            for name in (
+                b"X-Forwarded",
+                b"Client-IP",
+                b"X-Cluster-Client-Ip",
+                b"Fastly-Client-IP",
+                b"X-Envoy-External-Address",
+                b"CF-Connecting-IP",
+                b"X-Client-IP",
+                b"X-Original-URL",
+                b"X-ProxyUser-Ip",
+                b"X-Azure-ClientIP",
+                b"X-Request-Id",
+                b"Traceparent",
+                b"X-Scheme",
+                b"CloudFront-Viewer-Address",
+                b"X-Amzn-Trace-Id",
+                b"Fly-Client-IP",
+                b"X-Of-Tomorrow",
+            )
+        ),
         pytest.param(lambda head: head.replace(b"HTTP/1.1", b"HTTP/1.0"), id="nginx as it comes"),
     ],
 )
@@ -121,6 +143,25 @@ def test_metrics_are_closed_to_who_asks_for_another_name(api: Served, host: str)
 def test_metrics_answer_this_machine(api: Served, host: str) -> None:
     """The control: the same way, with nothing added."""
     assert status_through(api, lambda head: head, host) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(
+            b"Accept: application/openmetrics-text;version=1.0.0\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\nAuthorization: Bearer x",
+            id="prometheus",
+        ),
+        pytest.param(b"User-Agent: curl/8.5.0\r\nAccept: */*", id="curl"),
+        pytest.param(
+            b"Accept-Language: de\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nsec-ch-ua: x\r\nDNT: 1\r\nPriority: u=0",
+            id="a browser",
+        ),
+    ],
+)
+def test_metrics_answer_what_asks_for_itself(api: Served, headers: bytes) -> None:
+    """The control of the list: what such a one sends."""
+    assert status_through(api, adding(headers), f"127.0.0.1:{urlsplit(api.url).port}") == 200
 
 
 def test_metrics_that_a_setting_opens_answer_through_a_proxy(serve: Callable[..., Served]) -> None:

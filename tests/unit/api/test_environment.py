@@ -17,6 +17,15 @@ NOT_SETTINGS = {"TEXTMILL_COMPLETE", "TEXTMILL_DB_PASSWORD_", "TEXTMILL_FAKE_", 
         ("TEXTMILL_DATABSE_URL", "TEXTMILL_DATABASE_URL"),
         ("TEXTMILL_DB_URL", "TEXTMILL_DATABASE_URL"),
         ("TEXTMIL_DATABASE_URL", "TEXTMILL_DATABASE_URL"),
+        ("TEXMILL_HOME", "TEXTMILL_HOME"),
+        ("TXTMILL_HOME", "TEXTMILL_HOME"),
+        ("TEXTMLIL_HOME", "TEXTMILL_HOME"),
+        ("EXTMILL_KEK_FILE", "TEXTMILL_KEK_FILE"),
+        ("TEXTMILLS_API_KEY", "TEXTMILL_API_KEY"),
+        ("TEXTNILL_REDIS_URL", "TEXTMILL_REDIS_URL"),
+        ("TESTMILL_DEVICE", "TEXTMILL_DEVICE"),
+        ("ETXTMILL_DEVICE", "TEXTMILL_DEVICE"),
+        ("texmill_threads", "TEXTMILL_THREADS"),
         ("TEXT_MILL_DEVICE", "TEXTMILL_DEVICE"),
         ("TEXTMILLDEVICE", "TEXTMILL_DEVICE"),
         ("TEXTMILL_KEK_FLIE", "TEXTMILL_KEK_FILE"),
@@ -36,7 +45,11 @@ def test_what_is_like_none_is_named_alone() -> None:
 
 
 def test_what_is_read_is_not_named_in_whatever_case_it_is_read() -> None:
-    assert misspelt({"TEXTMILL_DEVICE", "textmill_device", "TEXTMILL_API_KEY", "TEXTMILL_DB_PASSWORD_AUDITOR", "TEXMFHOME", "TMILL"}) == []
+    assert misspelt({"TEXTMILL_DEVICE", "textmill_device", "TEXTMILL_API_KEY", "TEXTMILL_DB_PASSWORD_AUDITOR"}) == []
+
+
+def test_what_is_somebody_elses_is_not_named() -> None:
+    assert misspelt({"TEXMFHOME", "TMILL", "TEXTMATE_HOME", "TREADMILL_HOME", "TEXINPUTS", "MY_TEXTMILL_HOME"}) == []
 
 
 def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting_and_no_fault() -> None:
