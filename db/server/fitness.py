@@ -12,6 +12,7 @@ from psycopg.errors import ProtocolViolation
 from sqlalchemy import URL
 
 from db.errors import SettingsError
+from db.server.role_settings import set_beside
 from db.server.session import session
 
 OLDEST: Final = 16  # it brought STORAGE to CREATE TABLE
@@ -33,12 +34,13 @@ class UnfitServer(SettingsError):
 @dataclass(frozen=True, slots=True)
 class Server:
     """``clock_seconds``: how far its clock and this machine's are apart. ``is_standby``: it takes no writes. ``unfit``: why it cannot be
-    the store's."""
+    the store's. ``set_beside``: names of settings that the role has there, not of our making."""
 
     version: str
     clock_seconds: float
     is_standby: bool
     unfit: UnfitServer | None
+    set_beside: tuple[str, ...] = ()
 
 
 def look(url: URL) -> Server:
@@ -53,7 +55,7 @@ def look(url: URL) -> Server:
             ensure_fit(conn)
         except UnfitServer as unfit:
             return Server(version, apart, is_standby, unfit)
-        return Server(version, apart, is_standby, None)
+        return Server(version, apart, is_standby, None, set_beside(conn))
 
 
 def ensure_fit(conn: psycopg.Connection[Any]) -> None:

@@ -22,6 +22,7 @@ from db.errors import SettingsError
 from db.sealing.keys import KekProvider, LocalKeyFile
 from db.server.fitness import ensure_fit
 from db.server.revision import newer_database
+from db.server.role_settings import QUIET
 from db.server.session import dsn, session
 from db.settings import Role, StoreSettings, load
 
@@ -36,16 +37,6 @@ _KNOWS_PROGRAMS: Final = text(
 )
 _SAY_OLDEST: Final = text("UPDATE alembic_version SET oldest_program = :oldest")
 _MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
-
-# Statements and parameters of our roles never reach the server's log: a failing INSERT would be quoted there.
-_QUIET: Final = {
-    "log_statement": "none",
-    "log_min_error_statement": "panic",
-    "log_min_duration_statement": "-1",
-    "log_parameter_max_length": "0",
-    "log_parameter_max_length_on_error": "0",
-    "log_error_verbosity": "terse",  # leaves out DETAIL, where "Failing row contains" stands
-}
 
 # Large objects and messages in the log are no tables: no policy and no sealing is about them. Advisory locks stop whoever takes them, too.
 _FOR_NOBODY: Final = """
@@ -89,14 +80,18 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
                     verb, name, sql.Literal(verifier)
                 )
             )
-            for setting, value in _QUIET.items():
-                conn.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value)))
+            with conn.transaction():  # whoever logs in meanwhile is quiet, too
+                conn.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(name))
+                for setting, value in QUIET.items():
+                    conn.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value)))
         if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
             conn.execute(
                 sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
                     sql.Identifier(database), sql.Identifier(Role.OWNER.login)
                 )
             )
+        for role in passwords:
+            conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(sql.Identifier(role.login), sql.Identifier(database)))
         grant_database(conn, database)
         _close_other_databases(conn, database)
     with psycopg.connect(dsn(superuser_url.set(database=database)), autocommit=True) as conn:

@@ -13,6 +13,7 @@ from db.errors import AnotherSchema
 from db.server.fitness import ensure_fit
 from db.server.refusals import refusal
 from db.server.revision import Version, ensure_works
+from db.server.role_settings import set_beside
 from db.server.session import session
 
 log = logging.getLogger("textmill.store")
@@ -52,6 +53,12 @@ def require_current(url: URL) -> None:
     with session(url) as conn:
         ensure_fit(conn)
         version = _version(conn)
+        if others := set_beside(conn):
+            log.warning(
+                "the login role %s is set to something of its own on the server (%s): textmill doctor says what to do",
+                url.username,
+                ", ".join(others),
+            )
     ensure_works(version)
 
 

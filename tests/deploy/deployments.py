@@ -19,6 +19,7 @@ from api.local.doctor.place import ROLES, Part
 from api.local.home.secret_files import write_private
 from api.local.processes.ports import free_port
 from db.connect import open_store
+from db.server.session import dsn
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
@@ -137,6 +138,18 @@ def evicting(url: str) -> Iterator[None]:
             yield
         finally:
             client.config_set("maxmemory-policy", "noeviction")
+
+
+@contextmanager
+def set_by_itself(deployment: Deployment, role: Role) -> Iterator[None]:
+    """Somebody had the login of ``role``."""
+    login = dsn(deployment.store.database_url_for(role))
+    with psycopg.connect(login, autocommit=True) as conn:
+        conn.execute("ALTER ROLE CURRENT_USER SET work_mem = '64kB'")
+        try:
+            yield
+        finally:
+            conn.execute("ALTER ROLE CURRENT_USER RESET work_mem")
 
 
 @contextmanager

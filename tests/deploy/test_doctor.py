@@ -18,7 +18,7 @@ from tests.conftest import Server
 from tests.db.conftest import AsSuperuser, as_superuser
 from tests.deploy.conftest import DEBIANS, Queue, make_secrets
 from tests.deploy.conftest import start as start_queue
-from tests.deploy.deployments import Deployment, a_port_where_nobody_listens, evicting, full, make_roles, powerless
+from tests.deploy.deployments import Deployment, a_port_where_nobody_listens, evicting, full, make_roles, powerless, set_by_itself
 from tests.deploy.postgres import TLS_SERVERS, Running, with_tls
 from tests.faults.proxy import Proxy
 from tests.pooler import PROGRAM, pooler
@@ -223,6 +223,14 @@ CASES: Final = (
         "postgres",
         "pool_mode transaction or statement",
         "pool_mode = session",
+    ),
+    Case(
+        "a login role was set to something",
+        "dispatcher",
+        lambda it, _: set_by_itself(it, Role.DISPATCHER),
+        "login role",
+        "something of its own: work_mem",
+        "textmill db bootstrap",
     ),
     # The key
     Case("the key file is missing", "api", lambda it, _: it.key_file.unlink(), "key file", "No key file at", "TEXTMILL_KEK_FILE"),

@@ -85,6 +85,7 @@ def _found(place: Place, servers: Mapping[Role, Server]) -> Iterator[Finding]:
         + (", a standby: it takes no writes" if server.is_standby else f", as {', '.join(role.login for role in servers)}"),
         "Name the primary in TEXTMILL_DATABASE_URL (with several hosts: `target_session_attrs=read-write`)." if server.is_standby else "",
     )
+    yield from _set_beside(servers)
     yield Finding(
         "clock",
         server.clock_seconds <= MAX_CLOCK_SECONDS,
@@ -96,6 +97,17 @@ def _found(place: Place, servers: Mapping[Role, Server]) -> Iterator[Finding]:
     opening = next((each for each in servers if each in OPENS), None)
     if tables.ok and opening is not None:
         yield from _key(place, opening)
+
+
+def _set_beside(servers: Mapping[Role, Server]) -> Iterator[Finding]:
+    for role, server in servers.items():
+        if server.set_beside:
+            yield Finding(
+                "login role",
+                False,
+                f"{role.login} is set on the server to something of its own: {', '.join(server.set_beside)}",
+                "If nobody here did that, somebody has its login: `textmill db bootstrap` with a new password puts it right.",
+            )
 
 
 def _tables(version: Version | None) -> Finding:

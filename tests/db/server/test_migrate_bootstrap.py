@@ -4,15 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import URL
 
+from db.errors import AnotherSchema
+from db.server.fitness import look
 from db.server.migrate import bootstrap, current_revision
 from db.server.revision import head_revision
 from db.server.session import dsn
+from db.server.versions import require_current
 from db.settings import Role, StoreSettings
 from tests.conftest import Server
 
@@ -51,6 +55,7 @@ def test_what_a_role_sends_is_never_logged(empty: URL) -> None:
     assert set(found) == {role.login for role in Role}
     for configured in found.values():
         assert {
+            "log_min_messages=fatal",
             "log_statement=none",
             "log_min_error_statement=panic",
             "log_min_duration_statement=-1",
@@ -58,6 +63,46 @@ def test_what_a_role_sends_is_never_logged(empty: URL) -> None:
             "log_parameter_max_length_on_error=0",
             "log_error_verbosity=terse",
         } <= set(configured)  # type: ignore[call-overload]
+
+
+WRITES = ("DO $$BEGIN RAISE LOG '{}'; END$$", "DO $$BEGIN RAISE WARNING '{}'; END$$", "SELECT '{}'::int", "SELECT * FROM {}")
+
+
+@pytest.mark.parametrize("role", Role)
+def test_no_login_role_writes_to_the_servers_log(server: Server, empty: URL, role: Role) -> None:
+    mark = f"canary_{uuid4().hex}"
+    login = empty.set(username=role.login, password=server.passwords[role])
+    for statement in WRITES:
+        with suppress(psycopg.Error):
+            run(login, statement.format(mark))
+    for statement in ("SET {} = 'none'", "RESET {}", "ALTER ROLE CURRENT_USER RESET {}", "ALTER ROLE CURRENT_USER SET {} = DEFAULT"):
+        for setting in ("log_min_messages", "log_statement"):
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                run(login, statement.format(setting))
+                assert statement.startswith("RESET"), "of the session alone: to what the role has"
+    run(login, "ALTER ROLE CURRENT_USER RESET ALL")
+    run(login, WRITES[0].format(mark))
+    assert mark not in server.postgres.log.read_text()
+    run(empty, WRITES[0].format(mark))
+    assert mark in server.postgres.log.read_text(), "the control: a superuser does"
+
+
+def test_what_a_role_sets_itself_to_is_noticed_and_bootstrap_takes_it_away(
+    server: Server, empty: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Postgres lets every role, and it stays, for all who log in as it."""
+    login = empty.set(username=Role.AUDITOR.login, password=server.passwords[Role.AUDITOR])
+    assert look(login).set_beside == ()
+    try:
+        run(login, f"ALTER ROLE CURRENT_USER IN DATABASE {empty.database} SET work_mem = '64kB'")
+        run(login, "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+        assert look(login).set_beside == ("default_transaction_read_only", "work_mem")
+        with suppress(AnotherSchema):
+            require_current(login)
+        assert "textmill_auditor is set to something of its own on the server (default_transaction_read_only, work_mem)" in caplog.text
+    finally:
+        bootstrap(server.postgres.superuser_url(), {Role.AUDITOR: server.passwords[Role.AUDITOR]}, str(empty.database))
+    assert look(login).set_beside == ()
 
 
 @pytest.mark.parametrize("password", ["two words", "it's", 'a "quote"', "back\\slash", "per%20cent", "a@b:c/d?e#f", "pässwörd"])

@@ -161,6 +161,20 @@ MUTANTS: Final = (
         (f"{_FOLDERS}test_so_is_one_with_a_folder_inside_that_others_may_write",),
     ),
     Mutant(
+        "log-roles",
+        "no login role writes to the server's log",
+        "db/server/role_settings.py",
+        (('    "log_min_messages": "fatal",  # errors may quote a value, and RAISE LOG writes whatever it is given\n', ""),),
+        ("tests/db/server/test_migrate_bootstrap.py::test_no_login_role_writes_to_the_servers_log",),
+    ),
+    Mutant(
+        "role-settings",
+        "what a login role was set to goes with the next bootstrap",
+        "db/server/migrate.py",
+        (('                conn.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(name))\n', ""),),
+        ("tests/db/server/test_migrate_bootstrap.py::test_what_a_role_sets_itself_to_is_noticed_and_bootstrap_takes_it_away",),
+    ),
+    Mutant(
         "tokenizer-trial",
         "a tokenizer whose patterns run away is not used",
         "workers/models/tokenizer_trial.py",
