@@ -4,6 +4,7 @@ A stored failure is ``code``, ``code:field`` or ``code:field:detail``: the field
 what was expected there (and after a ``|``, what kind of value was found). None holds anything of the row.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,7 @@ _TABLE: Final = (
     Failure("too_deep", 400, "The line is nested too deeply."),
     Failure("not_an_object", 400, "The line must be a JSON object."),
     Failure("non_finite_number", 400, "NaN and infinite numbers are not JSON."),
+    Failure("repeated_field", 400, "The line has a field twice: keep the one that is meant."),
     Failure("missing_custom_id", 400, "The line has no `custom_id`."),
     Failure(
         "invalid_custom_id",
@@ -88,14 +90,24 @@ _TABLE: Final = (
     Failure("batch_expired", 408, "The batch reached its deadline before this row ran."),
 )
 
+_COUNT: Final = re.compile("[0-9]{1,9}")
+
 FAILURES: Final[dict[str, Failure]] = {failure.code: failure for failure in _TABLE}
 
 
 def describe(stored: str) -> Failure:
-    """The failure of what is stored, with the field and the detail in its sentence; an unknown code reads as ``engine_error``."""
+    """The failure of what is stored, with the field and the detail in its sentence. A code that is not in the table nobody can have written
+    here: it is told as damage, and not as the model's fault."""
     code, field, detail = parts_of(stored)
-    failure = FAILURES.get(code, FAILURES["engine_error"])
+    failure = FAILURES.get(code)
+    if failure is None:
+        return FAILURES["sealed_value_damaged"]
     return Failure(failure.code, failure.status, _sentence(failure, field, detail)) if field or detail else failure
+
+
+def is_failure(stored: str | None) -> bool:
+    """Whether it can have been stored here."""
+    return stored is not None and parts_of(stored)[0] in FAILURES
 
 
 def parts_of(stored: str) -> tuple[str, str, str]:
@@ -114,6 +126,8 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
             return f"What the field `{field}` asks for is not done here: leave it out{f', or send {detail}' if detail else ''}."
         case "wrong_cell_count":
             found, _, wanted = detail.partition("|")
+            if not (_COUNT.fullmatch(found) and _COUNT.fullmatch(wanted)):  # nothing that was written here
+                return failure.message
             cells = f"{found} cell{'' if found == '1' else 's'}"
             more = int(found) > int(wanted)
             hint = "quote a text that holds the delimiter" if more else "the text's is missing"

@@ -8,6 +8,7 @@ import pyarrow.types as types
 from pyarrow.lib import Array, BaseExtensionType, DataType, ExtensionArray, float32, string, timestamp
 
 UUID_BYTES: Final = 16
+OUT_OF_RANGE: Final = "<"  # so Arrow begins what it writes for a date or a time that it cannot write
 
 
 def stored_type(kind: DataType) -> DataType:
@@ -34,11 +35,20 @@ def is_scalar(kind: DataType) -> bool:
     return bool(numbers or types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind))
 
 
+class UnreadableCell(Exception):
+    """``code``: of the row's failure."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class Cells:
     """One column of a batch, which is as small as its values are large. ``needed``: whether a value that cannot be read is told; in a
-    column that nobody asked for it is none."""
+    column that nobody asked for it is none. ``field``: what it is of a row."""
 
-    def __init__(self, column: Array, *, needed: bool) -> None:
+    def __init__(self, column: Array, *, field: str, needed: bool) -> None:
+        self._field = field
         self._needed = needed
         self._uuid = isinstance(column, ExtensionArray) and column.type.extension_name == "arrow.uuid"
         column = without_wrapping(column)
@@ -52,6 +62,7 @@ class Cells:
             self._zone = "" if kind.tz is None else "Z"
             column = column.view(timestamp(kind.unit))
         self._timestamp = types.is_timestamp(kind)
+        self._temporal = types.is_temporal(kind)
         self._column = column.cast(string()) if is_scalar(kind) and not types.is_decimal(kind) else column
         try:
             self._values = self._column.to_pylist()
@@ -59,13 +70,16 @@ class Cells:
             self._values = None  # one by one, so that one bad value is one bad row
 
     def text(self, place: int) -> str | None:
-        """None: a null, and no number (NaN: what pandas makes of a null). Raises UnicodeDecodeError where the value is needed."""
+        """None: a null, and no number (NaN: what pandas makes of a null). Raises UnreadableCell where the value is needed."""
         try:
             return self._text(place)
         except UnicodeDecodeError:
-            if self._needed:
-                raise
-            return None
+            code = "invalid_utf8"
+        except UnreadableCell as unreadable:
+            code = unreadable.code
+        if self._needed:
+            raise UnreadableCell(code)
+        return None
 
     def _text(self, place: int) -> str | None:
         if self._numbers is not None:
@@ -80,6 +94,8 @@ class Cells:
         if isinstance(value, bytes):
             return str(UUID(bytes=value)) if self._uuid and len(value) == UUID_BYTES else value.decode()
         if isinstance(value, str):
+            if self._temporal and value.startswith(OUT_OF_RANGE):
+                raise UnreadableCell(f"invalid_field:{self._field}:a date or a time that there is")
             return self._moment(value) if self._timestamp else value
         return format(value, "f")  # a decimal, with all its digits and without an exponent
 

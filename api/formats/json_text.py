@@ -1,6 +1,8 @@
 """Why a line is not the JSON we can take, as a failure code. The decoders' own messages may quote the line, so they stop here."""
 
+import json
 import re
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -53,6 +55,38 @@ def is_non_finite(text: bytes) -> bool:
     except msgspec.ValidationError:
         return True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return False
+
+
+def quoted(names: Iterable[str]) -> dict[str, bytes]:
+    """Each name as a JSON text would have it."""
+    return {name: msgspec.json.encode(name) for name in names}
+
+
+class _Repeated(Exception):
+    pass
+
+
+def repeated_member(text: bytes, names: Mapping[str, bytes]) -> str | None:
+    """The first of ``names`` (each with its quotes, as it stands in the text) that an object of valid JSON has twice: of such a decoder
+    takes the last, and nobody is told. Almost every line is settled by a count in C for each name."""
+    for name, quoted in names.items():
+        if text.count(quoted) > 1 and _has_twice(text, name):
+            return name
+    return None
+
+
+def _has_twice(text: bytes, name: str) -> bool:
+    def look(members: list[tuple[str, object]]) -> None:
+        if sum(member == name for member, _ in members) > 1:
+            raise _Repeated
+
+    try:
+        json.loads(text, object_pairs_hook=look)
+    except _Repeated:
+        return True
+    except (ValueError, RecursionError):
         return False
     return False
 

@@ -16,7 +16,7 @@ from msgspec import Raw
 from api.endpoints import TASKS
 from api.formats.beginning import check_beginning
 from api.formats.header import find_column, missing_column
-from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code
+from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code, quoted, repeated_member
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, is_custom_id, plain_row
@@ -32,6 +32,10 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _LINE_FIELDS: Final = ("custom_id", "method", "url", "body")
+_QUOTED: Final = quoted((*_LINE_FIELDS, "input", "messages"))
+_INPUT, _MESSAGES = _QUOTED["input"], _QUOTED["messages"]
+QUOTES_AROUND: Final = 2 * len(_LINE_FIELDS) + 6  # those of the names, and of three values
+CHATS: Final = frozenset({"/v1/chat/completions"})
 _line: Final = msgspec.json.Decoder(_Line)
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _scalar: Final = msgspec.json.Decoder(str | int | bool | None)
@@ -54,13 +58,14 @@ def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) ->
     unseen = _needed(columns)
     first: list[str] | None = None
     spelled: dict[str, str] = {}
+    quoted_names = quoted((*columns.text_names, *columns.id_names, *columns.label_names, "messages"))
     for number, line in _text_lines(chunks, limits):
         if unseen and not isinstance(line, LongLine) and not isinstance(fields := _object_of(line), str):
             if first is None:
                 first, spelled = list(fields), _spelled_otherwise(fields, columns)
             fields = _as_usual(fields, spelled)
             unseen = {field: names for field, names in unseen.items() if not any(name in fields for name in names)}
-        yield _plain_row(number, line, columns, spelled)
+        yield _plain_row(number, line, columns, spelled, quoted_names)
     if first is not None:
         for field, names in unseen.items():
             raise missing_column(field, names, first)
@@ -124,10 +129,23 @@ def _batch_row(number: int, line: bytes) -> NewRow:
         size = len(body.decode())
     except UnicodeDecodeError:
         return defective_row(number, "invalid_utf8", parsed.custom_id, raw=line)
-    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else None
+    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else _repeated_in_batch(line, parsed, body)
     if code is not None:
         return defective_row(number, code, parsed.custom_id, raw=line)
     return NewRow(line=number, endpoint=parsed.url, defect=None, custom_id=parsed.custom_id, body=body, size=size)
+
+
+def _repeated_in_batch(line: bytes, parsed: _Line, body: bytes) -> str | None:
+    """Quotes are counted around the body, where there are as many in nearly all lines, and one name in it: a line is read once."""
+    around = line.count(b'"', 0, -len(body) - 1)
+    if around == QUOTES_AROUND and line.endswith(body, 0, -1) and body.count(_MESSAGES if parsed.url in CHATS else _INPUT) <= 1:
+        return None
+    return _repeated_code(line, _QUOTED)
+
+
+def _repeated_code(line: bytes, names: Mapping[str, bytes]) -> str | None:
+    name = repeated_member(line, names)
+    return None if name is None else f"repeated_field:{name}"
 
 
 def _value_fault(line: _Line, body: bytes) -> str | None:
@@ -179,8 +197,10 @@ def _legible_id(line: bytes, names: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str, str]) -> NewRow:
+def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str, str], quoted_names: Mapping[str, bytes]) -> NewRow:
     fields = "line_too_long" if isinstance(line, LongLine) else _object_of(line)
+    if not isinstance(fields, str) and line.count(b'":') != len(fields):  # it has another object in it, a quote in a text, or a name twice
+        fields = _repeated_code(line, quoted_names) or fields
     if isinstance(fields, str):
         names = (*columns.id_names, *(own for own, name in spelled.items() if name in columns.id_names))
         return defective_row(number, fields, _legible_id(line, names), raw=None if isinstance(line, LongLine) else line)

@@ -35,6 +35,8 @@ _NOT_TEXT: Final = (
     (b"\xfe\xff", "not_utf8", "The file is UTF-16. Save it as UTF-8."),
     (b"\x00\x00\xfe\xff", "not_utf8", "The file is UTF-32. Save it as UTF-8."),
 )
+END_RECORD_BYTES: Final = 128
+_END_MARK: Final = re.compile(rb"\x1a[\x1a\r\n]*\Z")
 _BZIP2: Final = re.compile(rb"BZh[1-9]1AY&SY")
 
 
@@ -47,8 +49,17 @@ def text_chunks(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[bytes]:
         if codec_of(head) is not None:
             raise Refused("compressed_file", "The file is compressed twice. Unpack it once, and send that.", param="file")
     _check_is_text(head)
-    yield head.removeprefix(UTF8_BOM)
-    yield from stream
+    yield from _without_end_mark(chain([head.removeprefix(UTF8_BOM)], stream))
+
+
+def _without_end_mark(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Programs of DOS's time write Control-Z behind the last line, some fill a record with it. Elsewhere it is content."""
+    held = b""
+    for chunk in chunks:
+        whole = held + chunk if held else chunk
+        found = _END_MARK.search(whole, max(0, len(whole) - END_RECORD_BYTES))
+        held = whole[found.start() :] if found else b""
+        yield whole[: found.start()] if found else whole
 
 
 def _begun(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:

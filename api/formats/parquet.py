@@ -18,7 +18,7 @@ import pyarrow.types as types
 from pyarrow.lib import Array, ArrowException, RecordBatch, array, int64
 
 from api.errors import Refused
-from api.formats.cells import Cells, holds_bytes, is_scalar, stored_type
+from api.formats.cells import Cells, UnreadableCell, holds_bytes, is_scalar, stored_type
 from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.names import codec_of
@@ -96,14 +96,14 @@ def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewR
     row_id = _column(file, "id_column", columns.id_names, required=columns.id is not None)
     label_needed = columns.label is not None or columns.label_required
     label = _column(file, "label_column", columns.label_names, required=label_needed)
-    asked = ((text, True), (row_id, columns.id is not None), (label, label_needed))
+    asked = ((text, "input", True), (row_id, "id", columns.id is not None), (label, "label", label_needed))
     wanted = [name for name in (text, row_id, label) if name is not None]
     _check_row_groups(file, wanted)
     batch_rows = _batch_rows(held, file, wanted, limits.max_unpacked_bytes)
     held.seek(0)
     line = 0
     for batch in _batches(_opened(held), wanted, batch_rows):
-        cells = [Cells(batch.column(name), needed=needed) if name is not None else None for name, needed in asked]
+        cells = [Cells(batch.column(name), field=field, needed=needed) if name is not None else None for name, field, needed in asked]
         for place in range(batch.num_rows):
             line += 1
             yield _row(line, place, cells, columns, limits)
@@ -116,8 +116,8 @@ def _row(line: int, place: int, cells: list[Cells | None], columns: Columns, lim
         custom_id = row_id.text(place) if row_id is not None else None  # first: a text that cannot be read does not cost it
         name = label.text(place) if label is not None else None
         value = text.text(place) if text is not None else None
-    except UnicodeDecodeError:
-        return defective_row(line, "invalid_utf8", fit_id(custom_id))
+    except UnreadableCell as unreadable:
+        return defective_row(line, unreadable.code, fit_id(custom_id))
     if value is not None and len(value.encode()) > limits.max_line_bytes:
         return defective_row(line, "line_too_long", fit_id(custom_id))
     return plain_row(line, value, custom_id, name, label_required=columns.label_required)

@@ -235,10 +235,10 @@ def _window(text: str) -> timedelta | datetime:
 def _date(text: str) -> datetime:
     try:
         date = datetime.fromisoformat(text)
-    except ValueError:
+        if len(text) == len("2026-01-31"):
+            return date.replace(tzinfo=UTC) + timedelta(days=1)
+    except (ValueError, OverflowError):  # the day after the last one that there is
         raise Refused("invalid_completion_window", WINDOW_MESSAGE, param="completion_window") from None
-    if len(text) == len("2026-01-31"):
-        return date.replace(tzinfo=UTC) + timedelta(days=1)
     if date.tzinfo is None:
         message = "A completion window with a time of day names its zone: Z, or +02:00."
         raise Refused("invalid_completion_window", message, param="completion_window")

@@ -538,3 +538,33 @@ def test_objects_that_are_no_rows_are_told_once(data: bytes, code: str) -> None:
 def test_one_chat_is_a_row() -> None:
     [row] = plain_rows([b'{"messages":[{"role":"user","content":"a"}]}'], Columns(), LIMITS)
     assert row.defect is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b'{"custom_id":"a","custom_id":"b","method":"POST","url":"/v1/classifications","body":{"input":"t"}}', "repeated_field:custom_id"),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t"},"body":{"input":"u"}}', "repeated_field:body"),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t","input" : "u"}}', "repeated_field:input"),
+        (b'{"custom_id":"body","method":"POST","url":"/v1/classifications","body":{"input":"input","labels":["input","b"]}}', None),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"\\"input\\": 1, \\"input\\": 2"}}', None),
+    ],
+)
+def test_a_field_that_a_batch_line_has_twice_is_refused_and_not_the_last_taken(text: bytes, code: str | None) -> None:
+    (row,) = read(text)
+    assert row.defect == code
+    assert row.body == (text if code else text[text.index(b'"body":') + 7 : -1])
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b'{"id":"a","text":"t","text":"u"}', "repeated_field:text"),
+        (b'{"id":"a","id":"b","text":"t"}', "repeated_field:id"),
+        (b'{"id":"text","text":"t","other":"text"}', None),
+        (b'{"id":"a","text":"t","other":1,"other":2}', None),
+    ],
+)
+def test_a_field_that_a_plain_line_has_twice_is_refused_where_it_is_used(text: bytes, code: str | None) -> None:
+    (row,) = plain_rows([text], Columns(), LIMITS)
+    assert row.defect == code

@@ -335,3 +335,31 @@ def test_a_dictionary_is_counted_once_however_many_rows_a_row_group_has(monkeypa
 def test_the_largest_piece_is_found(lengths: list[int], rows: int) -> None:
     pieces = [sum(lengths[start : start + rows]) for start in range(0, len(lengths), rows)]
     assert parquet._most(pa.array(lengths, pa.int64()), rows) == max(pieces, default=0)
+
+
+OUT_OF_RANGE = [
+    pa.array([1_700_000_000_000], pa.timestamp("s")),
+    pa.array([1_700_000_000_000], pa.timestamp("s", "Europe/Berlin")),
+    pa.array([-(2**62)], pa.timestamp("ms")),
+    pa.array([2**62], pa.timestamp("us")),
+    pa.array([2**31 - 1], pa.date32()),
+    pa.array([-(2**31)], pa.date32()),
+    pa.array([86_400_000 * 5], pa.time32("ms")),
+    pa.array([-5], pa.time64("us")),
+]
+
+
+@pytest.mark.parametrize("values", OUT_OF_RANGE, ids=lambda values: str(values.type))
+@pytest.mark.parametrize("name", ["id", "label"])
+def test_a_date_or_time_out_of_range_is_an_error_where_it_was_asked_for_and_else_none(values: pa.Array, name: str) -> None:
+    data = written(pa.table({"text": pa.array(["t"]), name: values}))
+    asked = Columns(id="id") if name == "id" else Columns(label="label", label_required=True)
+    (row,) = read(data, asked)
+    assert (row.defect, row.custom_id) == (f"invalid_field:{name}:a date or a time that there is", None)
+    (row,) = read(data)
+    assert (row.defect, row.custom_id, row.body) == (None, None, b'{"input":"t"}')
+
+
+def test_an_id_that_only_looks_like_arrows_words_is_an_id() -> None:
+    (row,) = read(written(pa.table({"text": pa.array(["t"]), "id": pa.array(["<value out of range: 1>"])})), Columns(id="id"))
+    assert (row.defect, row.custom_id) == (None, "<value out of range: 1>")

@@ -95,3 +95,21 @@ def test_a_csv_under_a_name_of_plain_lines_is_asked_about(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"Text, and more of it\nno comma\n", b"text\ngoal\n", b"goal, bank\nlaw, art\n"])
 def test_lines_with_commas_are_texts(data: bytes) -> None:
     assert len(list(text_rows([data], LIMITS, told_by_name=True))) == 2
+
+
+@pytest.mark.parametrize("end", [b"\x1a", b"\n\x1a", b"\x1a" * 100, b"\n\x1a\r\n", b"\n\x1a\n\x1a"])
+@pytest.mark.parametrize("chunk_bytes", [1, 5, 1000])
+def test_the_mark_that_dos_ends_a_text_with_is_no_line(end: bytes, chunk_bytes: int) -> None:
+    rows = read(b"A goal.\nA strike." + end, chunk_bytes)
+    assert [row.body for row in rows] == [b'{"input":"A goal."}', b'{"input":"A strike."}']
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 5, 1000])
+def test_the_same_character_elsewhere_is_content(chunk_bytes: int) -> None:
+    rows = read(b"\x1a\na\x1ab\n\x1a\n\nend", chunk_bytes)
+    assert [(row.line, row.body) for row in rows] == [
+        (1, b'{"input":"\\u001a"}'),
+        (2, b'{"input":"a\\u001ab"}'),
+        (3, b'{"input":"\\u001a"}'),
+        (5, b'{"input":"end"}'),
+    ]
