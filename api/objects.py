@@ -26,6 +26,7 @@ from db.jobs.file_lists import PURPOSE as RESULTS_PURPOSE
 from db.jobs.file_lists import Named, ResultFile
 from db.jobs.jobs import JobRecord
 from db.jobs.results import Place
+from db.moments import is_known
 
 Json = dict[str, object]
 
@@ -142,9 +143,9 @@ def to_json(told: msgspec.Struct) -> Json:
     return made
 
 
-def damage(is_there: bool) -> Fault | None:
-    """What is said beside something of which a sealed value does not open."""
-    return Fault(DAMAGED, describe(DAMAGED).message) if is_there else None
+def damage(is_there: bool, *moments: datetime | None) -> Fault | None:
+    """What is said beside something of which a sealed value does not open, or one of its moments nobody can have written here."""
+    return Fault(DAMAGED, describe(DAMAGED).message) if is_there or not all(map(is_known, moments)) else None
 
 
 def file_object(file: FileRecord) -> Json:
@@ -172,6 +173,7 @@ def file_object(file: FileRecord) -> Json:
 
 def result_file_object(file: ResultFile, size_bytes: int, *, exact: bool) -> Json:
     """``exact``: whether ``size_bytes`` was counted; else it is about as much, or 0 where nobody knows."""
+    damaged = damage(False, file.created_at, file.expires_at)
     told = FileInfo(
         id=file_id(file.job_id, file.which),
         bytes=size_bytes,
@@ -180,7 +182,12 @@ def result_file_object(file: ResultFile, size_bytes: int, *, exact: bool) -> Jso
         filename=f"{batch_id(file.job_id)}_{'output' if file.which == 'output' else 'error'}.jsonl",
         purpose=RESULTS_PURPOSE,
         status="processed",
-        textmill={"complete": file.complete, "rows": file.row_count, "exact_bytes": exact},
+        textmill={
+            "complete": file.complete,
+            "rows": file.row_count,
+            "exact_bytes": exact,
+            **({} if damaged is None else {"error": damaged}),
+        },
     )
     return to_json(told)
 

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.errors import StoreError
+from db.moments import load_moments
 from db.recent import until_commit
 from db.sealing.authority import Authority
 from db.sealing.keys import KeyRing, LocalKeyFile
@@ -94,6 +95,7 @@ class Store:
             "timezone": "UTC",
         }
         event.listen(self.engine, "connect", lambda driver, _: set_in_session(driver, session))
+        event.listen(self.engine, "connect", lambda driver, _: load_moments(driver))
 
     @contextmanager
     def transaction(

@@ -22,6 +22,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
+COMPLETED: Final = 1  # the outcome of a row
+FAILED: Final = 2
 LEASE_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS: Final = 5.0  # six chances to renew before a lease ends
 POLL_SECONDS: Final = 5.0

@@ -5,9 +5,10 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from msgspec import to_builtins
 
 from api.errors import Refused
-from api.objects import Json, list_object, object_ranges, public_id, seconds
+from api.objects import Json, damage, list_object, object_ranges, public_id, seconds
 from api.requests.auth import Auditor
 from api.requests.front import front_of
 from db.actors import Actor
@@ -73,6 +74,7 @@ def _object(event: AuditEvent) -> Json:
         "object": "audit.event",
         "created_at": seconds(event.at),
         "at": event.at.isoformat(),
+        "error": to_builtins(damage(False, event.at)),
         "component": event.component,
         "principal_id": _hex(event.principal_id),
         "key_id": None if event.key_id is None else f"key_{event.key_id.hex}",

@@ -66,11 +66,13 @@ def head_object(head: HeadRecord, versions: Sequence[HeadRecord] | None = None) 
         left_out=head.card.get("left_out", {}),
         metrics=head.card.get("metrics"),
         versions=None if versions is None else [_version(one) for one in versions],
-        error=damage(head.damaged),
+        error=damage(head.damaged, head.created_at),
     )
     return to_json(told)
 
 
 def _version(head: HeadRecord) -> Version:
     address = f"{HEAD_PREFIX}{address_of(head.name or '', head.version)}"
-    return Version(id=address, version=head.version, created_at=int(head.created_at.timestamp()), error=damage(head.damaged))
+    return Version(
+        id=address, version=head.version, created_at=int(head.created_at.timestamp()), error=damage(head.damaged, head.created_at)
+    )

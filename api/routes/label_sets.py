@@ -65,7 +65,7 @@ def delete(request: Request, actor: Manager, name: str) -> Json:
 
 def _version(found: LabelSetRecord) -> Json:
     address, created_at = address_of(found.name or "", found.version), int(found.created_at.timestamp())
-    told = Version(id=address, version=found.version, created_at=created_at, error=damage(found.damaged))
+    told = Version(id=address, version=found.version, created_at=created_at, error=damage(found.damaged, found.created_at))
     return {**to_json(told), "labels": found.labels, "templates": found.templates}
 
 
@@ -78,5 +78,5 @@ def _object(found: LabelSetRecord) -> Json:
         "labels": found.labels,
         "templates": found.templates,
         "created_at": seconds(found.created_at),
-        "error": msgspec.to_builtins(damage(found.damaged)),
+        "error": msgspec.to_builtins(damage(found.damaged, found.created_at)),
     }

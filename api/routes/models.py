@@ -64,6 +64,6 @@ def _head_model(head: HeadRecord) -> Json:
             "base": head.base,
             "version": head.version,
             "digest": head.digest,
-            "error": msgspec.to_builtins(damage(head.damaged)),
+            "error": msgspec.to_builtins(damage(head.damaged, head.created_at)),
         },
     }

@@ -23,14 +23,13 @@ from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.connect import Store
 from db.failures import describe, parts_of
-from db.files.rows import NewRow, StoredRow, iter_rows
+from db.files.rows import DOUBLE, NewRow, StoredRow, iter_rows
 from db.jobs.erasing import Which
 from db.jobs.results import PAGE_ROWS, Place, ResultLine, iter_results
 
 PIECE_BYTES: Final = 64 << 10
 CODES_HELD: Final = 256  # in words: a file that does not fit fails with one or two codes in each of its rows
 NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
-LATE_DEFECTS: Final = frozenset({"duplicate_custom_id"})  # found over the whole file: the body is there, not the raw line
 _COMPACT: Final = b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n'
 _SPACED: Final = b'{"custom_id": %b, "method": "POST", "url": %b, "body": %b}\n'
 
@@ -81,11 +80,11 @@ def input_line(row: NewRow | StoredRow) -> bytes:
     """A row of an uploaded file as it is read back."""
     defect, custom_id, body = row.defect, row.custom_id, row.body
     if isinstance(row, StoredRow) and row.damaged:
-        raw = defect is not None and defect not in LATE_DEFECTS  # no JSON, that could stand in a line
+        raw = defect not in (None, DOUBLE)  # no JSON, that could stand in a line
         return b'{"line":%d,"error":%b,"body":%b}\n' % (row.line, _told(DAMAGED), b"null" if body is None or raw else body)
     if body is None:
         return b'{"line":%d,"error":%b}\n' % (row.line, _told(defect or "invalid_record"))
-    if defect is not None and defect not in LATE_DEFECTS:
+    if defect not in (None, DOUBLE):
         return body + b"\n"
     if row.endpoint is not None:
         return (_SPACED if _is_spaced(body) else _COMPACT) % (_encode(custom_id), _encode(row.endpoint), body)
@@ -118,12 +117,12 @@ def _result_line(job: bytes, result: ResultLine) -> bytes:
     else:
         code = DAMAGED if result.damaged else result.code or "engine_error"
         response, error = (b"null", _told(code)) if code in NEVER_RAN else (_failed(row, code), b"null")
-    return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%d,"row":%d}\n' % (
+    return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%b,"row":%d}\n' % (
         row,
         custom_id,
         response,
         error,
-        result.line,
+        b"null" if result.line is None else b"%d" % result.line,
         result.idx + 1,
     )
 

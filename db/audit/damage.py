@@ -24,6 +24,7 @@ ACTION: Final = "value.damaged"
 _KINDS: Final = {
     "files": "file",
     "rows": "file",
+    "jobs": "job",
     "job_specs": "job",
     "results": "job",
     "label_sets": "label_set",
@@ -67,6 +68,10 @@ class Opening:
         """That a value is not what it should be: it does not open, or says something else than what stands beside it."""
         object_id = row if isinstance(row, UUID) else opener.owner.owner_id
         self._damaged.setdefault((_KINDS[column.partition(".")[0]], object_id), []).append((row, sealed))
+
+    def note_plain(self, table: str, object_id: UUID) -> None:
+        """That what stands in the clear in an object's row cannot have been written here: there is nothing to digest."""
+        self._damaged.setdefault((_KINDS[table], object_id), []).append((object_id, b""))
 
     def note_all(
         self, opener: Opener, column: str, rows: Sequence[int], values: Sequence[bytes | None], opened: Sequence[bytes | None]

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CompoundSelect, Connection, and_, select, tuple_, union
+from sqlalchemy import CompoundSelect, Connection, Text, and_, cast, select, tuple_, union
 
 from db.actors import Actor
 from db.audit.acts import attempt, record_act
 from db.connect import Store
 from db.errors import NotFound
 from db.id_ranges import IdRange
+from db.moments import border_of
 from db.schema import audit_digests, audit_events
 
 
@@ -61,10 +62,12 @@ def list_events(
         query = query.where(events.event_id.in_(_about(actor.tenant_id, object_id)))
     with attempt(store, actor, "audit.list") as conn:
         if after is not None:
-            last = conn.execute(select(events.at).where(events.tenant_id == actor.tenant_id, events.event_id == after)).scalar_one_or_none()
+            last = conn.execute(
+                select(cast(events.at, Text)).where(events.tenant_id == actor.tenant_id, events.event_id == after)
+            ).scalar_one_or_none()
             if last is None:
                 raise NotFound("There is no audit event with the id given as `after`.")
-            query = query.where(tuple_(events.at, events.event_id) < (last, after))
+            query = query.where(tuple_(events.at, events.event_id) < border_of(last, after))
         found = conn.execute(query).all()
         record_act(conn, store, actor, "audit.list")
     return [

@@ -20,6 +20,7 @@ from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.lifecycle import LIVE_JOBS
+from db.moments import is_known
 from db.purging import ERASED_AT_ONCE
 from db.schema import data_keys, files, jobs, rows
 from db.sealing.cells import Opener
@@ -29,7 +30,8 @@ NO_FILE: Final = "There is no file with this id."
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
 
 _NAMELESS: Final[dict[str, Any]] = {"name_sealed": b"", "stored_names_sealed": None}
-_VISIBLE: Final = files.c.state.not_in([DELETED, ERASING]) & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
+HAS_NAME: Final = files.c.state.not_in([DELETED, ERASING])  # by its state: a name that is blank all the same was altered
+_VISIBLE: Final = HAS_NAME & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def no_such_file(store: Store, actor: Actor, action: str, file_id: UUID) -> NotF
 
 
 def file_record(row: Row[Any], name: str | None, *, damaged: bool = False) -> FileRecord:
-    """From a row of ``files``."""
+    """From a row of ``files``. A moment that nobody can have written here is damage, too."""
     return FileRecord(
         file_id=row.file_id,
         tenant_id=row.tenant_id,
@@ -208,22 +210,26 @@ def file_record(row: Row[Any], name: str | None, *, damaged: bool = False) -> Fi
         created_at=row.created_at,
         expires_at=row.expires_at,
         content_bytes=row.content_bytes,
-        damaged=damaged,
+        damaged=damaged or not _moments_are_known(row),
     )
 
 
 def sealed_names(conn: Connection, tenant_id: UUID, file_ids: Iterable[UUID]) -> dict[UUID, bytes]:
     """Of those files that still have one."""
-    found = select(files.c.file_id, files.c.name_sealed).where(
-        files.c.tenant_id == tenant_id, files.c.file_id.in_(file_ids), files.c.name_sealed != b""
-    )
+    found = select(files.c.file_id, files.c.name_sealed).where(files.c.tenant_id == tenant_id, files.c.file_id.in_(file_ids), HAS_NAME)
     return {row.file_id: row.name_sealed for row in conn.execute(found)}
 
 
 def open_file_record(opening: Opening, opener: Opener, row: Row[Any]) -> FileRecord:
     """From a row of ``files``, with its name."""
     name = opening.open_text(opener, "files.name", row.file_id, row.name_sealed)
+    if not _moments_are_known(row):
+        opening.note_plain("files", row.file_id)
     return file_record(row, name, damaged=name is None)
+
+
+def _moments_are_known(row: Row[Any]) -> bool:
+    return is_known(row.created_at) and is_known(row.expires_at)
 
 
 def _of_file(tenant_id: UUID, file_id: UUID) -> tuple[Any, ...]:

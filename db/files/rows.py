@@ -24,6 +24,7 @@ from db.sealing.cells import Opener, Sealer
 
 CHUNK_ROWS: Final = 4096
 CHUNK_BYTES: Final = 8 << 20  # sealed rows of a chunk are held in memory, once
+DOUBLE: Final = "duplicate_custom_id"  # found over the whole file, so that such a row has its body
 MARKED_AT_ONCE: Final = 10_000  # rows whose custom id came before, a transaction
 PAGE_BYTES: Final = 4 << 20  # a page ends after the row that passes this
 
@@ -71,8 +72,8 @@ _FINISH: Final = text(
 )
 _PAGE: Final = text(
     """
-    SELECT idx, line, endpoint, defect, custom_id_sealed, body_sealed
-    FROM (SELECT idx, line, endpoint, defect, custom_id_sealed, body_sealed,
+    SELECT idx, line, endpoint, defect, has_id, custom_id_sealed, body_sealed
+    FROM (SELECT idx, line, endpoint, defect, custom_id_hmac IS NOT NULL OR endpoint IS NOT NULL AS has_id, custom_id_sealed, body_sealed,
                  sum(coalesce(octet_length(body_sealed), 0)) OVER (ORDER BY idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
           FROM rows WHERE tenant_id = :tenant AND file_id = :file AND idx >= :first AND idx < :end) AS page
     WHERE coalesce(before, 0) < :bytes ORDER BY idx
@@ -238,9 +239,12 @@ def _iter_pages(store: Store, actor: Actor, file: FileRecord, page: int) -> Iter
 
 
 def _open(opening: Opening, opener: Opener, row: Row[Any]) -> StoredRow:
-    custom_id = None if row.custom_id_sealed is None else opening.open_text(opener, "rows.custom_id", row.idx, row.custom_id_sealed)
-    body = None if row.body_sealed is None else opening.open(opener, "rows.body", row.idx, row.body_sealed)
-    damaged = (custom_id is None) != (row.custom_id_sealed is None) or (body is None) != (row.body_sealed is None)
+    """Of a row that was taken apart what is missing is damage, too: every row has a body but for a line that could not be kept."""
+    has_id = row.has_id or row.custom_id_sealed is not None
+    has_body = row.defect in (None, DOUBLE) or row.body_sealed is not None
+    custom_id = opening.open_text(opener, "rows.custom_id", row.idx, row.custom_id_sealed or b"") if has_id else None
+    body = opening.open(opener, "rows.body", row.idx, row.body_sealed or b"") if has_body else None
+    damaged = (custom_id is None and has_id) or (body is None and has_body)
     return StoredRow(row.idx, row.line, row.defect, custom_id, body, row.endpoint, damaged)
 
 

@@ -16,7 +16,7 @@ from db.audit.acts import record_act
 from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
-from db.files.files import FileRecord, file_record, no_such_file, open_file_record
+from db.files.files import HAS_NAME, FileRecord, file_record, no_such_file, open_file_record
 from db.id_ranges import IdRange
 from db.jobs.erasing import Which
 from db.jobs.jobs import no_such_job
@@ -58,7 +58,7 @@ _LIST: Final = """
 
 def _list(order: str, behind: str) -> tuple[TextClause, TextClause]:
     """The first page, and one behind a border."""
-    border = f"{behind} (CAST(:at AS timestamptz), CAST(:id AS uuid), CAST(:kind AS integer))"
+    border = f"{behind} (CAST(CAST(:at AS text) AS timestamptz), CAST(:id AS uuid), CAST(:kind AS integer))"
     kinds = {"uploaded": "file_id, 0", "output": "job_id, 1", "errors": "job_id, 2"}
     same = {"order": order, "is_there": _IS_THERE, "ended": _ENDED, "has_output": _HAS_OUTPUT, "has_errors": _HAS_ERRORS}
     first = _LIST.format(**same, **dict.fromkeys(kinds, ""))
@@ -79,8 +79,9 @@ _RESULTS_WITHIN: Final = text(
       AND CASE CAST(:kind AS integer) WHEN 1 THEN {_HAS_OUTPUT} ELSE {_HAS_ERRORS} END LIMIT :limit
     """  # noqa: S608 - constants
 )
-_FILE_AT: Final = text("SELECT created_at FROM files WHERE tenant_id = :tenant AND file_id = :id")
-_JOB_AT: Final = text("SELECT created_at FROM jobs WHERE tenant_id = :tenant AND job_id = :id")
+# As text, for a border may be a moment that Python cannot say.
+_FILE_AT: Final = text("SELECT CAST(created_at AS text) FROM files WHERE tenant_id = :tenant AND file_id = :id")
+_JOB_AT: Final = text("SELECT CAST(created_at AS text) FROM jobs WHERE tenant_id = :tenant AND job_id = :id")
 _JOBS: Final = text(
     """
     SELECT job_id, created_at, state, row_count, completed_count, failed_count, retry_count, results_expire_at FROM jobs
@@ -126,9 +127,9 @@ def list_files(
     """A page of the tenant's files by age, and whether there are more. ``after``: the last one of the page before, else NotFound."""
     asked = {"tenant": actor.tenant_id, "limit": limit + 1, "purpose": purpose, "results": purpose in (None, PURPOSE)}
     first, behind = _LISTS[order]
-    at: datetime | None = None
-    page: list[Row[Any]] = []
+    at: str | None = None
     listed: Listed = []
+    has_more = False
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "file.list")
         if after is not None:
@@ -138,12 +139,12 @@ def list_files(
             conn.rollback()  # of the event, too: the refusal is on record
         else:
             border = {} if after is None else {"at": at, "id": after.id, "kind": _KINDS.index(after.which)}
-            page = list(conn.execute(first if after is None else behind, {**asked, **border}))
-            listed = _select(conn, store, actor, event_id, page[:limit])
+            listed, has_more = _whole_page(conn, store, actor, first if after is None else behind, {**asked, **border})
+            _put_on_record(conn, actor, event_id, listed)
     if after is not None and at is None:
         missing = no_such_file if after.which is None else no_such_job
         raise missing(store, actor, "file.list", after.id)
-    return _opened(store, actor, listed), len(page) > limit
+    return _opened(store, actor, listed), has_more
 
 
 def find_files(store: Store, actor: Actor, ranges: Mapping[Which | None, IdRange], *, limit: int) -> list[FileRecord | ResultFile]:
@@ -156,8 +157,28 @@ def find_files(store: Store, actor: Actor, ranges: Mapping[Which | None, IdRange
             look = _UPLOADED_WITHIN if which is None else _RESULTS_WITHIN
             kind = _KINDS.index(which)
             page += conn.execute(look, {**asked, "kind": kind, "first": within.first, "last": within.last})
-        listed = _select(conn, store, actor, event_id, page[:limit])
+        listed = _select(conn, store, actor, page[:limit])
+        _put_on_record(conn, actor, event_id, listed)
     return _opened(store, actor, listed)
+
+
+def _whole_page(conn: Connection, store: Store, actor: Actor, query: TextClause, asked: Mapping[str, object]) -> tuple[Listed, bool]:
+    """A page, and whether there are more: it asks for one beyond it. Where something of it was deleted before it was looked at more
+    closely, what follows moves up: of a page with nothing in it no reader could go on."""
+    while True:
+        page = list(conn.execute(query, asked))
+        has_more = len(page) == asked["limit"]
+        page = page[:-1] if has_more else page
+        listed = _select(conn, store, actor, page)
+        if len(listed) == len(page):
+            return listed, has_more
+
+
+def _put_on_record(conn: Connection, actor: Actor, event_id: UUID, listed: Listed) -> None:
+    uploaded = [file[1] for file in listed if not isinstance(file, ResultFile)]
+    names = [row.name_sealed for row in uploaded] if actor.may_read else []
+    objects = [file.job_id if isinstance(file, ResultFile) else file[1].file_id for file in listed]
+    record_digest(conn, actor.tenant_id, event_id, names, objects=objects)
 
 
 def _opened(store: Store, actor: Actor, listed: Listed) -> list[FileRecord | ResultFile]:
@@ -168,14 +189,12 @@ def _opened(store: Store, actor: Actor, listed: Listed) -> list[FileRecord | Res
         ]
 
 
-def _select(conn: Connection, store: Store, actor: Actor, event_id: UUID, page: Sequence[Row[Any]]) -> Listed:
+def _select(conn: Connection, store: Store, actor: Actor, page: Sequence[Row[Any]]) -> Listed:
     """In the order of ``page``, without what was deleted since; what was uploaded is not opened yet."""
     of_files = [row.id for row in page if _KINDS[row.kind] is None]
     keys = store.keyring.openers(conn, actor.tenant_id, [("file", file_id) for file_id in of_files])  # first: what still has a name has one
-    query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files), files.c.name_sealed != b"")
+    query = select(files).where(files.c.tenant_id == actor.tenant_id, files.c.file_id.in_(of_files), HAS_NAME)
     uploaded = {row.file_id: (keys["file", row.file_id], row) for row in conn.execute(query)}
-    names = [uploaded[file_id][1].name_sealed for file_id in of_files if file_id in uploaded] if actor.may_read else []
-    record_digest(conn, actor.tenant_id, event_id, names, objects=[row.id for row in page])
     of_jobs = [row.id for row in page if _KINDS[row.kind] is not None]
     jobs = {row.job_id: row for row in conn.execute(_JOBS, {"tenant": actor.tenant_id, "jobs": of_jobs})}
     listed: Listed = []

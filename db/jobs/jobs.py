@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, DateTime, Interval, Row, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, DateTime, Interval, Row, Text, cast, func, insert, literal, select, text, tuple_, update
 
 from db.actors import Actor
 from db.audit.acts import act, attempt, find_sealer, not_found, record_act, refusing
@@ -21,6 +21,7 @@ from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.files.stored_names import Names
 from db.id_ranges import IdRange
+from db.jobs.clear_json import checked
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import Shown, keep_look, look_on_record
@@ -28,6 +29,7 @@ from db.jobs.pace import first_writes, rows_per_second
 from db.jobs.pins import mean_the_same, pin
 from db.jobs.shard_counts import Counts, count_shards
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
+from db.moments import border_of, is_known
 from db.schema import job_specs, jobs
 from db.sealing.cells import Opener
 from db.sealing.keys import Owner
@@ -92,8 +94,8 @@ class JobRecord:
     ``errors``: [{"code", "line"}] of a job whose file has no row to run; where every row failed, [{"code", "line", "rows"}], by code, with
     the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
     for by itself, how far its results can be read now, and ``pace``: its rows a second, see :mod:`db.jobs.pace`.
-    ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None;
-    as they are for who may not read.
+    ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None, as they are for who
+    may not read; or errors, metrics or a moment are nothing that was written here.
     """
 
     job_id: UUID
@@ -222,22 +224,18 @@ def list_jobs(
 ) -> tuple[list[JobRecord], bool]:
     """A page of the tenant's jobs, newest first, and whether there are more. ``after``: the last id of the page before; NotFound where
     unknown. ``within``: only jobs whose ids lie there."""
-    query = select(jobs.c.job_id).where(jobs.c.tenant_id == actor.tenant_id, IS_THERE).limit(limit + 1)
-    if within is not None:
-        query = query.where(jobs.c.job_id.between(within.first, within.last))
-    query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
+    which: list[Any] = [] if within is None else [jobs.c.job_id.between(within.first, within.last)]
     with store.transaction(tenant=actor.tenant_id) as conn:
-        last: datetime | None = None
+        last: str | None = None
         if after is not None:
             last = conn.execute(
-                select(jobs.c.created_at).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == after)
+                select(cast(jobs.c.created_at, Text)).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == after)
             ).scalar_one_or_none()
-            border = tuple_(literal(last, jobs.c.created_at.type), literal(after, jobs.c.job_id.type))
-            query = query.where(tuple_(jobs.c.created_at, jobs.c.job_id) < border)
+            which.append(tuple_(jobs.c.created_at, jobs.c.job_id) < border_of(last, after))
         if after is None or last is not None:
             event_id = record_act(conn, store, actor, "job.list")
-            page = list(conn.execute(query).scalars())
-            found = _fetch(conn, actor, jobs.c.job_id.in_(page[:limit]))
+            page = _fetch(conn, actor, *which, limit=limit + 1)
+            found = page[:limit]
             told = _Page(_count(conn, actor, found), *_select_shown(conn, store, actor, found))
             record_digest(conn, actor.tenant_id, event_id, told.shown.ciphertexts, objects=[row.job_id for row in found])
     if after is not None and last is None:
@@ -367,12 +365,13 @@ def _json(value: Mapping[str, object]) -> bytes:
         raise StoreError(code="invalid_spec", message="The batch's defaults or metadata are not plain JSON.", status=400) from None
 
 
-def _fetch(conn: Connection, actor: Actor, which: Any) -> list[Row[Any]]:
+def _fetch(conn: Connection, actor: Actor, *which: Any, limit: int | None = None) -> list[Row[Any]]:
     return list(
         conn.execute(
             select(jobs)
-            .where(jobs.c.tenant_id == actor.tenant_id, IS_THERE, which)
+            .where(jobs.c.tenant_id == actor.tenant_id, IS_THERE, *which)
             .order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc())
+            .limit(limit)
         )
     )
 
@@ -395,6 +394,12 @@ class _Page:
             metadata = opening.open(self.sealers[row.job_id], "job_specs.metadata", row.job_id, sealed_metadata)
         if (sealed_name := self.shown.file_names.get(row.file_id)) is not None:
             file_name = opening.open_text(self.sealers[row.file_id], "files.name", row.file_id, sealed_name)
+        damaged = (metadata is None) != (sealed_metadata is None) or (file_name is None) != (sealed_name is None)
+        values["errors"], errors_fit = checked("errors", row.errors)
+        values["metrics"], metrics_fit = checked("metrics", row.metrics)
+        if not (errors_fit and metrics_fit and all(map(is_known, values.values()))):
+            opening.note_plain("jobs", row.job_id)
+            damaged = True
         by_state = self.counts.get(row.job_id, {})
         if by_state:
             whole = sum(by_state.values(), Counts())
@@ -404,7 +409,7 @@ class _Page:
             **values,
             metadata=None if metadata is None else json.loads(metadata),
             file_name=file_name,
-            damaged=(metadata is None) != (sealed_metadata is None) or (file_name is None) != (sealed_name is None),
+            damaged=damaged,
             shards={state: part.shards for state, part in by_state.items()},
         )
 

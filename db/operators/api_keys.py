@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, Text, cast, exists, func, insert, select, update
+from sqlalchemy import Row, exists, func, insert, select, update
 
 from db.actors import Actor
 from db.audit.acts import act, denied, record_act
@@ -20,6 +20,7 @@ from db.audit.damage import Opening
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import Denied, NotFound, StoreError
+from db.moments import is_known
 from db.schema import api_keys, audit_events
 from db.sealing.authority import Authority
 
@@ -28,10 +29,6 @@ _PREFIX: Final = "tm_"
 _SECRET_SIZE: Final = 32
 _MAC_VERSION: Final = b"textmill api key 1"
 _NO_KEY: Final = b"textmill: no key"
-
-# Moments as text: what somebody else wrote there may be no moment that Python knows, and one such row must not hide the others.
-_MOMENTS: Final = ("created_at", "expires_at", "revoked_at")
-_ROW: Final = [cast(column, Text).label(column.name) if column.name in _MOMENTS else column for column in api_keys.c]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class ApiKeyRecord:
     principal_id: UUID
     name: str | None
     scopes: frozenset[str]
-    created_at: datetime | None
+    created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     damaged: bool
@@ -116,7 +113,7 @@ def authenticate(store: Store, presented: str, *, request_id: str | None = None,
     authority = store.authority()
     key_hash = authority.hash_of(_digest_of(presented))
     with store.transaction(key_hash=key_hash) as conn:
-        found = conn.execute(select(*_ROW, func.now().label("now")).where(api_keys.c.key_hash == key_hash)).one_or_none()
+        found = conn.execute(select(api_keys, func.now().label("now")).where(api_keys.c.key_hash == key_hash)).one_or_none()
     if found is None:
         raise Denied("This API key is not valid.", code="invalid_api_key", status=401)
     actor = Actor(found.tenant_id, found.principal_id, found.key_id, _scopes_of(found))
@@ -132,7 +129,7 @@ def list_api_keys(store: Store, actor: Actor) -> list[ApiKeyRecord]:
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(conn, store, actor, "key.list")
         opener = store.keyring.opener(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        found = conn.execute(select(*_ROW).where(api_keys.c.tenant_id == actor.tenant_id).order_by(api_keys.c.created_at.desc())).all()
+        found = conn.execute(select(api_keys).where(api_keys.c.tenant_id == actor.tenant_id).order_by(api_keys.c.created_at.desc())).all()
         sealed = [row.name_sealed for row in found if row.name_sealed is not None]
         record_digest(conn, actor.tenant_id, event_id, sealed, objects=[row.key_id for row in found])
     with Opening(store, actor) as opening:
@@ -145,7 +142,7 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
     authority = store.authority()
     of_key = (api_keys.c.tenant_id == actor.tenant_id, api_keys.c.key_id == key_id)
     with act(store, actor, "key.revoke", object_kind="api_key", object_id=key_id) as (conn, _):  # first: a key may revoke itself
-        found = conn.execute(select(*_ROW, func.now().label("now")).where(*of_key).with_for_update()).one_or_none()
+        found = conn.execute(select(api_keys, func.now().label("now")).where(*of_key).with_for_update()).one_or_none()
         if found is None:
             raise NotFound("There is no API key with this id.")
         if found.revoked_at is None:
@@ -155,9 +152,9 @@ def revoke_api_key(store: Store, actor: Actor, key_id: UUID) -> None:
 
 
 def _grant_of(row: Row[*tuple[Any, ...]], authority: Authority) -> Grant | None:
-    """What a row of ``_ROW`` grants; None where it is not as it was written here."""
-    moments = _moment(row.expires_at), _moment(row.revoked_at)
-    grant = Grant(row.tenant_id, row.key_id, row.principal_id, row.key_hash, _scopes_of(row), *moments)
+    """What a row grants; None where it is not as it was written here."""
+    whose = row.tenant_id, row.key_id, row.principal_id, row.key_hash
+    grant = Grant(*whose, _scopes_of(row), row.expires_at, row.revoked_at)
     return grant if authority.vouches_for(grant.parts(), row.mac) else None
 
 
@@ -198,19 +195,11 @@ def _record_of(row: Row[*tuple[Any, ...]], name: str | None, authority: Authorit
         principal_id=row.principal_id,
         name=name,
         scopes=_scopes_of(row),
-        created_at=_moment(row.created_at),
+        created_at=row.created_at,
         expires_at=None if grant is None else grant.expires_at,
         revoked_at=None if grant is None else grant.revoked_at,
-        damaged=grant is None,
+        damaged=grant is None or not is_known(row.created_at),
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    """As Postgres spells it. None, too, for what Python knows no moment of (infinity)."""
-    try:
-        return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return None
 
 
 def _spelled(moment: datetime | None) -> bytes:

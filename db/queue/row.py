@@ -1,11 +1,10 @@
 """A row in work: one object from its opening to its storing."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-COMPLETED: Final = 1
-FAILED: Final = 2
+from db.lifecycle import COMPLETED, FAILED
 
 
 class WorkRow(msgspec.Struct, gc=False):

@@ -210,8 +210,8 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
     """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
     is on record. Raises LeaseLost.
 
-    A row whose sealed body does not open has failed with ``sealed_value_damaged``, which is on record; its neighbours are unharmed. Where
-    the spec does not, or one of the keys is altered or gone under a lease that holds, all have.
+    A row whose sealed body does not open, or was taken, has failed with ``sealed_value_damaged``, which is on record; its neighbours are
+    unharmed. Where the spec does not, or one of the keys is altered or gone under a lease that holds, all have.
     """
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "file": lease.file_id, "first": lease.first_idx, "end": lease.end_idx}
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
@@ -226,15 +226,15 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
         sealed_values = [spec_sealed, *(sealed for *_, sealed in found if sealed is not None)]
         record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])
         job, file = _openers(conn, store, lease)
-    idxs, to_open = [idx for idx, *_ in found], [None if defect else sealed for _, _, defect, sealed in found]
+    idxs, to_open = [idx for idx, *_ in found], [None if defect else sealed or b"" for _, _, defect, sealed in found]
     with Opening(store, lease) as opening:
         spec = opening.open(job, "job_specs.spec", lease.job_id, spec_sealed)
         bodies = file.open_all("rows.body", idxs, to_open)
         if bodies.count(None) != to_open.count(None):
             opening.note_all(file, "rows.body", idxs, to_open, bodies)
     rows = [
-        WorkRow(idx, endpoint, body, DAMAGED if defect is None and (spec is None or (body is None and sealed is not None)) else defect)
-        for (idx, endpoint, defect, sealed), body in zip(found, bodies, strict=True)
+        WorkRow(idx, endpoint, body, DAMAGED if defect is None and (spec is None or body is None) else defect)
+        for (idx, endpoint, defect, _), body in zip(found, bodies, strict=True)
     ]
     return {} if spec is None else json.loads(spec), rows
 

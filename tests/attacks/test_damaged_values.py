@@ -5,83 +5,23 @@ The attacker writes the database and holds no key. Each of these was an error 50
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import httpx
 import pytest
 
 from api.local.doctor.work import values
 from db.connect import Store
-from db.jobs import looks
 from db.operators import health
 from db.settings import Role
-from tests.api.conftest import Served, api, mill, serve  # noqa: F401
+from tests.api.conftest import Served
 from tests.api.lines import CLASSIFY, classify_file
 from tests.api.mill import Mill
+from tests.attacks.scene import CODE, METADATA, Scene, hex_of, told
 from tests.db.conftest import AsSuperuser
 from workers.dispatch import metrics
 from workers.dispatch.reconciler import Reconciler
 from workers.settings import DispatcherSettings
 
 Stores = Callable[[Role], Store]
-CODE = "sealed_value_damaged"
-METADATA = {"k": "v"}
-
-
-@dataclass
-class Scene:
-    """Two of everything, so that each has a neighbour."""
-
-    api: Served
-    mill: Mill
-    http: httpx.Client
-    files: list[str]
-    batches: list[str]
-    as_superuser: AsSuperuser
-
-    def damage(self, table: str, column: str, where: str) -> None:
-        """One value, at its last byte."""
-        flipped = f"set_byte({column}, octet_length({column}) - 1, get_byte({column}, octet_length({column}) - 1) # 1)"
-        changed = self.as_superuser(f"UPDATE {table} SET {column} = {flipped} WHERE {where} RETURNING 1")
-        assert len(changed) == 1
-
-    def forget(self) -> None:
-        """What an API that was started a moment ago does not have in its memory."""
-        self.api.app.state.front.store.keyring._sealers.clear()
-        looks._KEPT.clear()
-
-    def lines(self, file_id: str) -> list[dict[str, object]]:
-        response = self.http.get(f"/v1/files/{file_id}/content")
-        assert response.status_code == 200
-        return [json.loads(line) for line in response.text.splitlines()]
-
-    def listed(self, path: str) -> list[dict[str, object]]:
-        response = self.http.get(path)
-        assert response.status_code == 200, response.text
-        data: list[dict[str, object]] = response.json()["data"]
-        return data
-
-    def on_record(self) -> list[tuple[object, ...]]:
-        events = self.listed("/v1/audit/events?action=value.damaged")
-        return [(one["object_kind"], one["object_id"], one["first_idx"], one["end_idx"], one["value_count"]) for one in events]
-
-
-@pytest.fixture
-def scene(api: Served, mill: Mill, as_superuser: AsSuperuser) -> Scene:  # noqa: F811
-    http = api.http()
-    files = [api.upload(classify_file(3), f"{name}.jsonl").json()["id"] for name in ("a", "b")]
-    body = {"endpoint": CLASSIFY, "defaults": {"model": "fake-encoder"}, "metadata": METADATA}
-    batches = [http.post("/v1/batches", json={**body, "input_file_id": file}).raise_for_status().json()["id"] for file in files]
-    mill.run_all()
-    return Scene(api, mill, http, files, batches, as_superuser)
-
-
-def hex_of(public_id: str) -> str:
-    return public_id[-32:]
-
-
-def told(thing: object) -> bool:
-    return CODE in json.dumps(thing)
 
 
 def test_a_file_name_and_metadata_that_do_not_open_hide_nothing_beside_them(scene: Scene) -> None:
@@ -129,7 +69,7 @@ def test_a_body_that_does_not_open_costs_an_input_file_that_row_alone(scene: Sce
     assert scene.on_record() == [("file", file, 0, 3, 2)]
 
 
-def test_a_failure_whose_id_does_not_open_stays_a_failure_beside_others(api: Served, mill: Mill, as_superuser: AsSuperuser) -> None:  # noqa: F811
+def test_a_failure_whose_id_does_not_open_stays_a_failure_beside_others(api: Served, mill: Mill, as_superuser: AsSuperuser) -> None:
     http = api.http()
     file = api.upload(classify_file(2).replace(b'"text number 0"', b'""').replace(b'"text number 1"', b'""')).json()["id"]
     batch = http.post("/v1/batches", json={"input_file_id": file, "endpoint": CLASSIFY, "defaults": {"model": "fake-encoder"}}).json()["id"]
@@ -139,6 +79,43 @@ def test_a_failure_whose_id_does_not_open_stays_a_failure_beside_others(api: Ser
     damaged, whole = scene.lines(f"file-e{hex_of(batch)}")
     assert (damaged["custom_id"], told(damaged)) == (None, True)
     assert (whole["custom_id"], whole["response"]["body"]["error"]["code"]) == ("row-1", "empty_input")  # type: ignore[index]
+
+
+def test_a_value_that_was_taken_is_damage_and_not_a_fault_of_the_row_or_the_model(scene: Scene) -> None:
+    (file, _), (batch, _) = scene.files, scene.batches
+    rows, results = f"file_id = '{hex_of(file)}' AND idx", f"job_id = '{hex_of(batch)}' AND idx"
+    scene.as_superuser(f"UPDATE results SET payload_sealed = NULL WHERE {results} = 0")
+    scene.as_superuser(f"UPDATE rows SET custom_id_sealed = NULL WHERE {rows} = 1")
+    scene.as_superuser(f"UPDATE rows SET custom_id_sealed = NULL, custom_id_hmac = NULL WHERE {rows} = 2")
+    answer, id_, whole_id = scene.lines(f"file-o{hex_of(batch)}")
+    assert (answer["custom_id"], answer["response"]["body"]["error"]["code"]) == ("row-0", CODE)  # type: ignore[index]
+    assert [(one["custom_id"], one["error"]["code"]) for one in (id_, whole_id)] == [(None, CODE)] * 2  # type: ignore[index]
+    assert set(scene.on_record()) == {("job", batch, 0, 1, 1), ("file", file, 1, 3, 2)}
+    assert [told(one) for one in scene.lines(file)] == [False, True, True]
+
+
+def test_an_answer_that_is_said_to_have_failed_is_damage(scene: Scene) -> None:
+    (batch, _), results = scene.batches, f"job_id = '{hex_of(scene.batches[0])}' AND idx"
+    scene.as_superuser(f"UPDATE results SET outcome = 2, code = 'empty_input' WHERE {results} = 0")
+    scene.as_superuser(f"UPDATE results SET outcome = 2, payload_sealed = NULL WHERE {results} = 1")
+    scene.as_superuser(f"UPDATE results SET outcome = 2, code = 'engine', payload_sealed = NULL WHERE {results} = 2")
+    scene.as_superuser(f"UPDATE jobs SET failed_count = 3 WHERE job_id = '{hex_of(batch)}'")
+    failed = scene.lines(f"file-e{hex_of(batch)}")
+    assert [one["response"]["body"]["error"]["code"] for one in failed] == [CODE] * 3  # type: ignore[index]
+    assert scene.on_record() == [("job", batch, 0, 3, 3)]
+
+
+def test_a_row_that_was_taken_hides_no_answer_behind_it(scene: Scene) -> None:
+    """Also where a whole page of rows is gone: a reading would end there, as if it were complete."""
+    (file, _), (batch, _) = scene.files, scene.batches
+    scene.as_superuser(f"DELETE FROM rows WHERE file_id = '{hex_of(file)}' AND idx < 2")
+    lines = scene.lines(f"file-o{hex_of(batch)}")
+    assert [(one["custom_id"], one["line"], one["row"], told(one)) for one in lines] == [
+        (None, None, 1, True),
+        (None, None, 2, True),
+        ("row-2", 3, 3, False),
+    ]
+    assert scene.on_record() == [("file", file, 0, 2, 2)]
 
 
 def test_label_sets_heads_and_keys_are_listed_beside_one_that_does_not_open(scene: Scene) -> None:
@@ -193,18 +170,23 @@ def test_what_does_not_open_for_a_worker_fails_by_its_code_and_costs_the_shard_n
     requests = [{"label_set": "desk"}, {"label_set": "shop"}, {"labels": ["a", "b"]}]
     content = "".join(
         json.dumps({"custom_id": f"row-{at}", "method": "POST", "url": CLASSIFY, "body": {"input": f"text {at}", **body}}) + "\n"
-        for at, body in enumerate([*requests, {"labels": ["a", "b"]}])
+        for at, body in enumerate([*requests, {"labels": ["a", "b"]}, {"labels": ["a", "b"]}])
     )
     file = scene.api.upload(content.encode()).json()["id"]
     batch = http.post("/v1/batches", json={"input_file_id": file, "endpoint": CLASSIFY, "defaults": {"model": "fake-encoder"}}).json()["id"]
     scene.damage("rows", "body_sealed", f"file_id = '{hex_of(file)}' AND idx = 3")
+    scene.as_superuser(f"UPDATE rows SET body_sealed = NULL WHERE file_id = '{hex_of(file)}' AND idx = 4")
     scene.damage("label_sets", "body_sealed", "created_at = (SELECT max(created_at) FROM label_sets)")
     scene.mill.run_all()
     assert scene.as_superuser(f"SELECT error_attempts, crash_attempts FROM shards WHERE job_id = '{hex_of(batch)}'") == [(0, 0)]
     assert [one["custom_id"] for one in scene.lines(f"file-o{hex_of(batch)}")] == ["row-0", "row-2"]
     failed = scene.lines(f"file-e{hex_of(batch)}")
-    assert [(one["custom_id"], one["response"]["body"]["error"]["code"]) for one in failed] == [("row-1", CODE), ("row-3", CODE)]  # type: ignore[index]
-    assert {(kind, first, end) for kind, _, first, end, _ in scene.on_record()} == {("label_set", None, None), ("file", 3, 4)}
+    assert [(one["custom_id"], one["response"]["body"]["error"]["code"]) for one in failed] == [
+        ("row-1", CODE),
+        ("row-3", CODE),
+        ("row-4", CODE),
+    ]  # type: ignore[index]
+    assert {(kind, first, end) for kind, _, first, end, _ in scene.on_record()} == {("label_set", None, None), ("file", 3, 5)}
 
 
 def test_doctor_and_a_metric_tell_of_what_did_not_open(scene: Scene, stores: Stores) -> None:

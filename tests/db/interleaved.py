@@ -16,13 +16,13 @@ from db.actors import Actor, Lease
 from db.errors import Conflict, LeaseLost, NotFound
 from db.jobs.jobs import cancel_job
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
-from db.lifecycle import LIVE_JOBS, MAX_CRASHES
+from db.lifecycle import FAILED, LIVE_JOBS, MAX_CRASHES
 from db.queue import shards
 from db.queue.dispatch import pick_dispatchable
 from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
 from db.queue.recovery import reap_leases
 from db.queue.results import write_results
-from db.queue.row import FAILED, WorkRow
+from db.queue.row import WorkRow
 from tests.db.flow import Flow, answers
 from tests.db.turnstile import Call, Place, Turnstile
 

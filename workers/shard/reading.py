@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from db.actors import Lease
+from db.audit.damage import DAMAGED
 from db.queue.row import WorkRow
 from workers.tasks.reading import InvalidDefaults, Reader
 from workers.tasks.task import Group, Names, Task
@@ -28,7 +29,7 @@ def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequ
         if row.endpoint is not None and row.endpoint != lease.endpoint:
             row.fail("url_mismatch")
             continue
-        row.ask = reader.ask(row.body, plain=row.endpoint is None) if row.body is not None else "missing_body"
+        row.ask = reader.ask(row.body, plain=row.endpoint is None) if row.body is not None else DAMAGED
         group = row.ask if isinstance(row.ask, str) else task.place(row.ask, names)
         if isinstance(group, str):
             row.fail(group)

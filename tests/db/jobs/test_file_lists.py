@@ -65,6 +65,7 @@ def test_what_is_deleted_while_it_is_listed_is_left_out(flow: Flow, tenant: Acto
     select = file_lists._select
 
     def deleted_before(*arguments: Any) -> Any:
+        monkeypatch.setattr(file_lists, "_select", select)
         delete_file(flow.api, tenant, file.file_id)
         delete_job(flow.api, tenant, job.job_id)
         return select(*arguments)
@@ -72,6 +73,22 @@ def test_what_is_deleted_while_it_is_listed_is_left_out(flow: Flow, tenant: Acto
     monkeypatch.setattr(file_lists, "_select", deleted_before)
     listed, _ = list_files(flow.api, tenant, limit=9)
     assert [named(each).id for each in listed] == [job.file_id, kept.file_id]
+
+
+def test_what_is_deleted_while_it_is_listed_makes_no_empty_page_with_more_behind_it(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, files = flow.upload(tenant, 2), [flow.upload(tenant, 2) for _ in range(2)]
+    select = file_lists._select
+
+    def deleted_before(*arguments: Any) -> Any:
+        if files:
+            delete_file(flow.api, tenant, files.pop().file_id)
+        return select(*arguments)
+
+    monkeypatch.setattr(file_lists, "_select", deleted_before)
+    listed, has_more = list_files(flow.api, tenant, limit=1)
+    assert ([named(each).id for each in listed], has_more) == ([kept.file_id], False)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])

@@ -137,7 +137,7 @@ def test_a_heartbeat_names_a_shard_and_an_epoch_and_whoever_names_both_rightly_i
 
 
 def test_opening_brings_the_rows_without_a_result(flow: Flow, tenant: Actor) -> None:
-    flow.job(tenant, [plain(0), plain(1, defect="invalid_json"), plain(2, endpoint="/v1/embeddings"), plain(3, body=None), plain(4)])
+    flow.job(tenant, [plain(0), plain(1, defect="invalid_json"), plain(2, endpoint="/v1/embeddings"), plain(3), plain(4)])
     lease = flow.claim()
     spec, rows = open_shard(flow.worker, lease)
     assert spec == {"defaults": {"labels": ["a", "b"]}}
@@ -145,7 +145,7 @@ def test_opening_brings_the_rows_without_a_result(flow: Flow, tenant: Actor) -> 
         (0, None, None, b'{"input":"text 0"}'),
         (1, None, "invalid_json", None),
         (2, "/v1/embeddings", None, b'{"input":"text 2"}'),
-        (3, None, None, None),
+        (3, None, None, b'{"input":"text 3"}'),
         (4, None, None, b'{"input":"text 4"}'),
     ]
     flow.answer(lease, [1, 2], finish=False)

@@ -90,6 +90,67 @@ MUTANTS: Final = (
         ),
         ("tests/db/queue/test_shards.py::test_opening_is_on_record_with_its_digest",),
     ),
+    *(
+        Mutant(id_, guard, file, ((line, instead),), (f"tests/{test}",))
+        for id_, guard, file, line, instead, test in (
+            (
+                "taken-body",
+                "a body that was taken is damage, on record",
+                "db/queue/shards.py",
+                'sealed or b"" for _, _, defect, sealed in found]',
+                "sealed for _, _, defect, sealed in found]",
+                "attacks/test_damaged_values.py::test_what_does_not_open_for_a_worker_fails_by_its_code_and_costs_the_shard_nothing",
+            ),
+            (
+                "taken-answer",
+                "a failure beside an answer, or without a code of ours, is damage",
+                "db/jobs/results.py",
+                "    elif sealed is not None or not is_failure(code):",
+                "    elif False:",
+                "attacks/test_damaged_values.py::test_an_answer_that_is_said_to_have_failed_is_damage",
+            ),
+            (
+                "taken-id",
+                "a row of a batch without its id is damage",
+                "db/jobs/results.py",
+                "    if has_id or sealed_id is not None or line is None:",
+                "    if sealed_id is not None:",
+                "attacks/test_damaged_values.py::test_a_value_that_was_taken_is_damage_and_not_a_fault_of_the_row_or_the_model",
+            ),
+            (
+                "taken-row",
+                "a row that was taken ends no reading",
+                "db/jobs/results.py",
+                "          LEFT JOIN LATERAL",
+                "          JOIN LATERAL",
+                "attacks/test_damaged_values.py::test_a_row_that_was_taken_hides_no_answer_behind_it",
+            ),
+            (
+                "whole-page",
+                "what is deleted while it is listed leaves no page empty with more behind it",
+                "db/jobs/file_lists.py",
+                "        if len(listed) == len(page):",
+                "        if True:",
+                "db/jobs/test_file_lists.py::test_what_is_deleted_while_it_is_listed_makes_no_empty_page_with_more_behind_it",
+            ),
+            (
+                "moments",
+                "a moment that Python cannot say costs its own place",
+                "db/connect.py",
+                '        event.listen(self.engine, "connect", lambda driver, _: load_moments(driver))\n',
+                "",
+                "attacks/test_plain_values.py::test_a_moment_that_python_cannot_say_costs_its_own_place",
+            ),
+            (
+                "plain-errors",
+                "errors of a job that were altered cost that job alone",
+                "db/jobs/clear_json.py",
+                "        return None, False\n",
+                "        return stored, True\n",
+                "attacks/test_plain_values.py::test_errors_and_metrics_of_a_job_that_were_altered_cost_that_job_alone",
+            ),
+        )
+    ),
     Mutant(
         "audit-first",
         "rows are opened after their record has committed",
@@ -336,7 +397,7 @@ MUTANTS: Final = (
         "damage-of-a-spec",
         "a job whose spec does not open is not tried again and again",
         "db/queue/shards.py",
-        (("(spec is None or (body is None and sealed is not None))", "(body is None and sealed is not None)"),),
+        (("(spec is None or body is None)", "body is None"),),
         ("tests/attacks/test_altered_specs.py::test_a_spec_that_was_altered_under_a_running_job_answers_nothing_more",),
     ),
     Mutant(

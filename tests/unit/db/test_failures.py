@@ -50,6 +50,6 @@ def test_a_stored_detail_is_told_in_the_sentence(stored: str, sentence: str) -> 
 
 
 @pytest.mark.parametrize("stored", ["of_a_later_version", "of_a_later_version:model", ""])
-def test_an_unknown_code_reads_as_an_engine_error(stored: str) -> None:
-    assert describe(stored).code == "engine_error"
+def test_an_unknown_code_reads_as_damage_and_not_as_the_models_fault(stored: str) -> None:
+    assert describe(stored).code == "sealed_value_damaged"
     assert describe(stored).status == 500
