@@ -20,8 +20,8 @@ import numpy as np
 
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow, OutOfMemory
-from workers.engines.contract.engine import Generation
-from workers.engines.contract.generation import GenerateRequest, Message, before_stop
+from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room
+from workers.engines.contract.generation import Message, before_stop
 from workers.engines.encoders.windows import windows
 from workers.models.fake_models import DIMENSIONS, MAX_TOKENS
 from workers.models.zero_shot import TEMPLATES, prototypes, written
@@ -35,6 +35,8 @@ MARKS = {
     "exit": "[[fake:exit]]",  # the process dies at once, as by a segmentation fault
     "hang": "[[fake:hang]]",  # the model never comes back
 }
+
+FAKE_SLOTS: Final = 32
 
 
 def vectors_of(texts: Sequence[bytes]) -> Vectors:
@@ -157,20 +159,42 @@ class FakeDecoder:
     def tokenize_prompt(self, prompt: str) -> Ids:
         return np.frombuffer(prompt.encode(), dtype=np.uint8).astype(np.int32)
 
-    def generate(self, batch: Sequence[GenerateRequest]) -> list[Generation | FailedRow]:
-        texts = [_text(item.ids) for item in batch]
+    def slots(self) -> "FakeSlots":
+        return FakeSlots(self._delay_seconds, self._calls)
+
+
+class FakeSlots:
+    """All rows that were added end in the next step."""
+
+    def __init__(self, delay_seconds: float, calls: CallLog) -> None:
+        self._delay_seconds = delay_seconds
+        self._calls = calls
+        self._rows: list[DecoderRow] = []
+
+    def room(self) -> Room:
+        return Room(FAKE_SLOTS - len(self._rows), FAKE_SLOTS * MAX_TOKENS)
+
+    def add(self, rows: Sequence[DecoderRow]) -> None:
+        self._rows += rows
+
+    def cancel(self, row: DecoderRow) -> None:
+        self._rows = [one for one in self._rows if one is not row]
+
+    def step(self) -> list[Finished]:
+        rows, self._rows = self._rows, []
+        texts = [_text(row.ids) for row in rows]
         encoded = [text.encode() for text in texts]
         self._calls.add(encoded)
         _suffer(encoded, self._delay_seconds)
-        return [self._answer(text, item) for text, item in zip(texts, batch, strict=True)]
+        return [Finished(row, self._answer(text, row)) for text, row in zip(texts, rows, strict=True)]
 
-    def _answer(self, text: str, item: GenerateRequest) -> Generation | FailedRow:
+    def _answer(self, text: str, row: DecoderRow) -> Generation | FailedRow:
         if MARKS["nan"] in text:
             return FailedRow("non_finite_output")
-        whole = "" if MARKS["empty"] in text else expected_text(text, item.max_tokens)
-        answer = before_stop(whole, item.stop)
+        whole = "" if MARKS["empty"] in text else expected_text(text, row.max_tokens)
+        answer = before_stop(whole, row.stop)
         words = len(answer.split())
-        return Generation(answer, list(range(words)), "stop" if words < item.max_tokens or answer != whole else "length")
+        return Generation(answer, list(range(words)), "stop" if words < row.max_tokens or answer != whole else "length")
 
 
 def _text(ids: Ids) -> str:

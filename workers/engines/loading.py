@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from db.errors import TextmillError
 from workers.engines import fake
 from workers.engines.calibration.findings import Finding
-from workers.engines.contract.engine import DecoderEngine, EncoderEngine
+from workers.engines.contract.decoding import DecoderEngine
+from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import DtypeChoice, EngineChoice, EngineName, NumberFormat, Plan, plan
 from workers.machine.cores import cores
 from workers.machine.cpu import cpu_flags

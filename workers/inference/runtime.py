@@ -12,18 +12,19 @@ import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from db.errors import TextmillError
 from workers.arrays import Ids, Vectors
 from workers.batches.activity import Activity
 from workers.batches.batcher import Batcher, Watch
 from workers.batches.outcomes import BatchReport, OutOfMemory
-from workers.engines.contract.engine import EncoderEngine, Generation
+from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.plan import Plan
 from workers.engines.loading import EngineSettings, choice_for, load_decoder, load_encoder
 from workers.inference.calibrator import Calibrator
+from workers.inference.continuous import ContinuousBatcher
 from workers.inference.decoder import Decoder
 from workers.inference.duplicates import Duplicates
 from workers.inference.encoder import Encoder
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from workers.engines.calibration.choice import Choice
 
 Observe = Callable[[str, BatchReport], None]
+Lanes: TypeAlias = "Batcher[Any, Any, Any] | ContinuousBatcher"
 
 
 LET_GO_SECONDS: Final = 10.0  # what an unloaded model's last caller gets, before whoever unloads it goes on without waiting
@@ -70,7 +72,7 @@ class Runtime:
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._encoders: dict[str, Encoder] = {}
         self._decoders: dict[str, Decoder] = {}
-        self._retired: list[Batcher[Any, Any, Any]] = []  # of models whose place another has, or none, and that somebody may still use
+        self._retired: list[Lanes] = []  # of models whose place another has, or none, and that somebody may still use
         self._users: Counter[str] = Counter()  # of a model that may not be unloaded
         self._used_at: dict[str, float] = {}  # last, by model, of a monotonic clock
         self._duplicates = Duplicates()
@@ -193,12 +195,10 @@ class Runtime:
             if model_id not in self._decoders:
                 with self._tell_loading(model_id):
                     engine, plan = self._with_room(lambda: load_decoder(card, self._settings))
-                batcher: Batcher[GenerateRequest, list[GenerateRequest], Generation] = Batcher(
-                    list,
-                    engine.generate,
+                batcher = ContinuousBatcher(
+                    [engine.slots() for _ in range(plan.lanes)],
                     name=model_id,
-                    lanes=plan.lanes,
-                    policy=plan.policy,
+                    budget_tokens=plan.policy.budget_tokens,
                     observe=self._observer(model_id),
                     watch=self._watch,
                     activity=self._activity,
@@ -245,7 +245,7 @@ class Runtime:
         except (OutOfMemory, MemoryError):
             raise NoRoom from None
 
-    def _retire(self, loaded: Encoder | Decoder) -> tuple[Batcher[Any, Any, Any], "queue.SimpleQueue[None]"]:
+    def _retire(self, loaded: Encoder | Decoder) -> tuple[Lanes, "queue.SimpleQueue[None]"]:
         """Of a model that nobody gets from now on: its batcher, and what tells when nobody has it any more."""
         let_go: queue.SimpleQueue[None] = queue.SimpleQueue()  # a finalizer runs anywhere: of what wakes a thread, only this takes no lock
         weakref.finalize(loaded, let_go.put, None).atexit = False
@@ -253,7 +253,7 @@ class Runtime:
             self._retired.append(loaded.batcher)
         return loaded.batcher, let_go
 
-    def _end(self, batcher: Batcher[Any, Any, Any], let_go: "queue.SimpleQueue[None]") -> None:
+    def _end(self, batcher: Lanes, let_go: "queue.SimpleQueue[None]") -> None:
         """Returns when nobody has the model and its lanes have ended."""
         while not self._closed:
             with suppress(queue.Empty):

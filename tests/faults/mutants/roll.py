@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.faults.mutants import doors, leases, machine_room, outcomes, secrecy, versions
+from tests.faults.mutants import decoding, doors, leases, machine_room, outcomes, secrecy, versions
 from tests.faults.mutants.mutant import Mutant
 
 ALL: Final[tuple[Mutant, ...]] = (
@@ -10,6 +10,7 @@ ALL: Final[tuple[Mutant, ...]] = (
     *outcomes.MUTANTS,
     *secrecy.MUTANTS,
     *machine_room.MUTANTS,
+    *decoding.MUTANTS,
     *versions.MUTANTS,
     *doors.MUTANTS,
 )

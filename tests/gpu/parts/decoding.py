@@ -9,8 +9,8 @@ from typing import Any, Final
 from tests.gpu.card import Watch, own_index
 from tests.gpu.finding import Finding, Setting
 from tests.gpu.models import invented_words
-from workers.engines.contract.engine import Generation
-from workers.engines.contract.generation import GenerateRequest
+from tests.workers.engines.decoders.driving import run as run_rows
+from workers.engines.contract.decoding import DecoderRow, Generation
 from workers.engines.decoders.torch_decoder import END_TOKENS, TorchDecoder
 from workers.models import registry
 from workers.models.card import ModelCard
@@ -49,8 +49,8 @@ def run(setting: Setting) -> Finding:
         found.notes.append(f"{MODEL} is not here: random weights of its size stand for it")
     exact = TorchDecoder(card, folder, device=setting.device, number_format="float32")
     prompts = _prompts(exact, 8)
-    together = exact.generate([GenerateRequest(ids, 16) for ids in prompts])
-    alone = [exact.generate([GenerateRequest(ids, 16)])[0] for ids in prompts]
+    together = run_rows(exact.slots(), [DecoderRow(ids, 16) for ids in prompts])
+    alone = [run_rows(exact.slots(), [DecoderRow(ids, 16)])[0] for ids in prompts]
     same = sum(one == other for one, other in zip(together, alone, strict=True))
     # In fp32 a batch sums in another order; where two tokens are as likely, that may decide. Of 8 answers 7 must not meet it.
     found.check("greedy answers in a batch are those of each prompt alone", same >= len(prompts) - 1, f"{same} of {len(prompts)}")
@@ -71,9 +71,9 @@ def run(setting: Setting) -> Finding:
 def _tokens_a_second(decoder: Any, rows: int, new_tokens: int) -> tuple[float, int]:
     """New tokens of all rows a second, prompts included in the time; rows that came to an answer. Each has ended with its text on the
     host, so that no work is left on the device."""
-    items = [GenerateRequest(ids, new_tokens) for ids in _prompts(decoder, rows)]
+    items = [DecoderRow(ids, new_tokens) for ids in _prompts(decoder, rows)]
     began = time.perf_counter()
-    answers = [answer for answer in decoder.generate(items) if isinstance(answer, Generation)]
+    answers = [answer for answer in run_rows(decoder.slots(), items) if isinstance(answer, Generation)]
     return sum(len(answer.ids) for answer in answers) / (time.perf_counter() - began), len(answers)
 
 

@@ -1,25 +1,12 @@
-"""What an engine is: the shapes that cross between the runtime, the batcher and whatever runs a model.
+"""What an engine is. Here an encoder's, which turns token ids into vectors; a decoder's is :mod:`workers.engines.contract.decoding`.
 
-An engine turns token ids into vectors (encoder) or more token ids (decoder). It knows nothing of tenants, jobs, labels or files, keeps no
-state between batches, and may be called from several lanes at once. Everything here is light: no torch.
+It knows nothing of jobs, labels or files, keeps no state between batches, and may be called from several lanes at once. Light: no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workers.arrays import Ids, Vectors
-from workers.batches.outcomes import FailedRow
-from workers.engines.contract.generation import GenerateRequest, Message
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """`ids` are the new tokens only. `finish_reason` is "stop" (end token or stop string) or "length"."""
-
-    text: str
-    ids: list[int]
-    finish_reason: str
 
 
 class Engine(Protocol):
@@ -62,16 +49,3 @@ class EncoderEngine(Engine, Protocol):
 
     def run(self, prepared: Any) -> Vectors:
         """[n, dimensions], in the order of the batch: unit vectors or logits. Raises OutOfMemory; a row the model spoilt holds NaN."""
-
-
-class DecoderEngine(Engine, Protocol):
-    @property
-    def chat_stop(self) -> tuple[str, ...]:
-        """What ends an answer to chat messages besides the model's end token."""
-
-    def tokenize_chat(self, messages: Sequence[Message]) -> Ids: ...
-
-    def tokenize_prompt(self, prompt: str) -> Ids: ...
-
-    def generate(self, batch: Sequence[GenerateRequest]) -> list[Generation | FailedRow]:
-        """Of tokenised requests, in the order given. Raises OutOfMemory; a row the model spoilt is a FailedRow, its neighbours go on."""

@@ -22,10 +22,10 @@ DtypeChoice = Literal["auto", "float32", "bfloat16", "int8", "exact"]
 CPU_ENCODER = Policy(budget_tokens=1024, padded=False, max_rows=512, window_rows=512)
 CPU_PADDED_ENCODER = replace(CPU_ENCODER, padded=True)
 GPU_ENCODER = Policy(budget_tokens=16_384, padded=False, max_rows=4096, window_rows=4096)
-# Decoder: the budget counts prompt and new tokens, times rows, so it bounds the key-value cache. A step takes nearly as long for one row as
-# for many, so there are never two batches where one would do.
-CPU_DECODER = Policy(budget_tokens=8_192, padded=True, max_rows=32, window_rows=256, overhead_tokens=8_192)
-GPU_DECODER = Policy(budget_tokens=262_144, padded=True, max_rows=256, window_rows=2048, overhead_tokens=262_144)
+# Decoder: the budget counts prompt and new tokens of the rows that run together on a lane, so it bounds the key-value cache; `max_rows`
+# is a lane's slots.
+CPU_DECODER = Policy(budget_tokens=32_768, padded=False, max_rows=32)
+GPU_DECODER = Policy(budget_tokens=262_144, padded=False, max_rows=256)
 
 
 @dataclass(frozen=True, slots=True)

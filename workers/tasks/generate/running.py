@@ -8,7 +8,7 @@ import msgspec
 
 from db.queue.row import WorkRow
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.engine import Generation
+from workers.engines.contract.decoding import Generation
 from workers.tasks.task import Group, Ran, Work
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message
+from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message, Sampling
 from workers.tasks.body import Body
 from workers.tasks.reading import is_blank, text_fault
 from workers.tasks.task import Columns, Task
@@ -106,9 +106,7 @@ class Generate(Task[GenerateBody]):
             prompt=prompt,
             model=body.model,
             max_tokens=next((limit for limit in limits if limit is not None), DEFAULT_OUTPUT_TOKENS),
-            temperature=body.temperature or 0.0,
-            top_p=1.0 if body.top_p is None else body.top_p,
-            seed=body.seed,
+            sampling=Sampling(temperature=body.temperature or 0.0, top_p=1.0 if body.top_p is None else body.top_p, seed=body.seed),
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         )
 

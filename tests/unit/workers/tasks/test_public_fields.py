@@ -239,7 +239,7 @@ def test_a_rows_own_settings_go_before_the_jobs() -> None:
     defaults = {"messages": [{"role": "system", "content": "Be brief."}], "max_tokens": 99, "temperature": 1, "stop": "x"}
     reader = Reader(TASKS["generate"], CHAT, defaults)
     row = reader.ask(json.dumps({"messages": HELLO, "max_tokens": 5, "temperature": 0, "stop": ["five"]}).encode(), plain=True)
-    assert (row.max_tokens, row.temperature, row.stop) == (5, 0, ("five",))
+    assert (row.max_tokens, row.sampling.temperature, row.stop) == (5, 0, ("five",))
     assert [message.role for message in row.messages] == ["system", "user"]
     row = reader.ask(json.dumps({"messages": [{"role": "system", "content": "Shout."}, *HELLO]}).encode())
     assert [message.content for message in row.messages] == ["Shout.", "Say hi."]

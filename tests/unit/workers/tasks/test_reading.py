@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.failures import FAILURES, parts_of
-from workers.engines.contract.generation import GenerateRequest
+from workers.engines.contract.generation import GenerateRequest, Sampling
 from workers.tasks import TASKS
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.embed.task import EmbedBody
@@ -171,7 +171,8 @@ def test_a_field_name_that_imitates_the_decoder_cannot_smuggle_itself_out() -> N
 def test_a_chat_row_keeps_its_settings() -> None:
     row = chat({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, "seed": 5, "stop": "\n"}, temperature=0.5, max_tokens=99)
     assert isinstance(row, GenerateRequest)
-    assert (row.max_tokens, row.seed, row.stop, row.temperature, row.top_p) == (8, 5, ("\n",), 0.5, 1.0)
+    assert (row.max_tokens, row.stop) == (8, ("\n",))
+    assert row.sampling == Sampling(temperature=0.5, seed=5)
     assert row.messages[0].content == "hi"
 
 

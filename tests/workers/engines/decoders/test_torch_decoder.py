@@ -1,7 +1,7 @@
 """The real Gemma, in fp32 so that the tokens are the same on every CPU."""
 
-import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.workers.engines.decoders.driving import run, said
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.engine import Generation
-from workers.engines.contract.generation import GenerateRequest, Message
+from workers.engines.contract.decoding import DecoderRow
+from workers.engines.contract.generation import Message, Sampling
 from workers.engines.decoders import chat
 from workers.engines.decoders.sampling import sample
-from workers.engines.decoders.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder, _Row
+from workers.engines.decoders.saying import Saying
+from workers.engines.decoders.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder
 from workers.models import registry
 
 # Greedy, made once with transformers' own loading of the GGUF in fp32.
@@ -32,32 +34,27 @@ def decoder(gemma_folder: Path) -> TorchDecoder:
     return TorchDecoder(registry.get("gemma3-270m"), gemma_folder, device="cpu", number_format="float32")
 
 
-def said(outcome: Generation | FailedRow) -> Generation:
-    assert isinstance(outcome, Generation)
-    return outcome
-
-
 def test_it_says_what_transformers_says_with_the_gguf_alone_and_in_a_padded_batch(decoder: TorchDecoder) -> None:
-    items = [GenerateRequest(decoder.tokenize_prompt(prompt), 11) for prompt in KNOWN]
-    together = [said(outcome) for outcome in decoder.generate(items)]
+    items = [DecoderRow(decoder.tokenize_prompt(prompt), 11) for prompt in KNOWN]
+    together = [said(outcome) for outcome in run(decoder.slots(), items)]
     for generation, text in zip(together, KNOWN.values(), strict=True):
         assert generation.text.startswith(text)
         assert (len(generation.ids), generation.finish_reason) == (11, "length")
-    alone = [said(decoder.generate([item])[0]) for item in items[:2]]
+    alone = [said(run(decoder.slots(), [item])[0]) for item in items[:2]]
     assert alone == together[:2]
 
 
 def test_rows_that_end_early_give_up_their_place_and_change_no_neighbour(decoder: TorchDecoder) -> None:
     prompts = [decoder.tokenize_prompt(prompt) for prompt in KNOWN]
-    outcomes = decoder.generate([GenerateRequest(ids, limit) for ids, limit in zip(prompts, (2, 9, 1, 5), strict=True)])
-    whole = decoder.generate([GenerateRequest(ids, 9) for ids in prompts])
+    outcomes = run(decoder.slots(), [DecoderRow(ids, limit) for ids, limit in zip(prompts, (2, 9, 1, 5), strict=True)])
+    whole = run(decoder.slots(), [DecoderRow(ids, 9) for ids in prompts])
     for outcome, full, limit in zip(outcomes, whole, (2, 9, 1, 5), strict=True):
         assert said(outcome).ids == said(full).ids[:limit]
 
 
 def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(decoder: TorchDecoder) -> None:
-    item = GenerateRequest(decoder.tokenize_prompt("1, 2, 3, 4,"), 30, stop=("never said", " 9"))
-    generation = said(decoder.generate([item])[0])
+    item = DecoderRow(decoder.tokenize_prompt("1, 2, 3, 4,"), 30, stop=("never said", " 9"))
+    generation = said(run(decoder.slots(), [item])[0])
     assert (generation.text, generation.finish_reason) == (" 5, 6, 7, 8,", "stop")
 
 
@@ -68,45 +65,49 @@ def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(decoder: TorchDecod
 )
 def test_a_row_says_and_ends_as_if_all_its_tokens_were_decoded_at_each(decoder: TorchDecoder, ids: list[int], stop: str) -> None:
     tokenizer = decoder._tokenizer
-    row = _Row(GenerateRequest(decoder.tokenize_prompt("."), 100, stop=(stop,)), tokenizer)
+    row = Saying(DecoderRow(decoder.tokenize_prompt("."), 100, stop=(stop,)), tokenizer, decoder._loaded.end_ids)
     for count, token in enumerate(ids, 1):
-        row.take(token, decoder._end_ids)
-        if token in decoder._end_ids:
+        row.take(token)
+        if token in decoder._loaded.end_ids:
             break
         whole = tokenizer.decode(ids[:count])
         assert row.blank == (not whole.strip())
         assert (row.ending == "stop") == (stop in whole.lstrip())
         if row.ending:
             break
-    outcome = said(row.outcome(tokenizer))
+    outcome = row.answer()
     assert outcome.text.lstrip() == tokenizer.decode(row.ids).lstrip().partition(stop)[0]
 
 
 def test_a_seed_repeats_a_sample_whatever_runs_beside_it(decoder: TorchDecoder) -> None:
     ids = decoder.tokenize_prompt("Once upon a time")
 
-    def item(seed: int) -> GenerateRequest:
-        return GenerateRequest(ids, 8, temperature=1.0, top_p=0.95, seed=seed)
+    def item(seed: int) -> DecoderRow:
+        return DecoderRow(ids, 8, Sampling(temperature=1.0, top_p=0.95, seed=seed))
 
-    first, second, again, below, least = decoder.generate([item(1), item(2), item(1), item(-1), item(-(2**63))])
+    first, second, again, below, least = run(decoder.slots(), [item(1), item(2), item(1), item(-1), item(-(2**63))])
     assert said(first).ids == said(again).ids != said(second).ids
-    assert said(decoder.generate([item(-1)])[0]).ids == said(below).ids != said(first).ids
+    assert said(run(decoder.slots(), [item(-1)])[0]).ids == said(below).ids != said(first).ids
     assert len(said(least).ids) > 0
-    assert said(decoder.generate([item(2)])[0]).ids == said(second).ids
+    assert said(run(decoder.slots(), [item(2)])[0]).ids == said(second).ids
 
 
-def test_an_abandoned_row_gives_up_its_place_at_the_next_step(decoder: TorchDecoder) -> None:
-    gone = threading.Event()
-    gone.set()
-    ids = [decoder.tokenize_prompt(prompt) for prompt in KNOWN]
-    outcomes = decoder.generate([GenerateRequest(ids[0], 5), GenerateRequest(ids[1], 3000, abandoned=gone)])
-    assert said(outcomes[0]).ids == said(decoder.generate([GenerateRequest(ids[0], 5)])[0]).ids
-    assert said(outcomes[1]).ids == []
+def test_a_row_that_nobody_waits_for_gives_up_its_place_and_never_ends(decoder: TorchDecoder) -> None:
+    first, second, third = (DecoderRow(decoder.tokenize_prompt(prompt), 5) for prompt in list(KNOWN)[:3])
+    slots = decoder.slots()
+    slots.add([first, second, third])
+    slots.step()
+    slots.cancel(second)
+    slots.cancel(DecoderRow(first.ids, 5))
+    ended = [one for _ in range(4) for one in slots.step()]
+    assert {one.row for one in ended} == {first, third}
+    assert said(ended[0].answer) == said(run(decoder.slots(), [DecoderRow(ended[0].row.ids, 5)])[0])
+    assert slots.room() == decoder.slots().room()
 
 
 def test_a_chat_answer_is_short_and_says_something(decoder: TorchDecoder) -> None:
     ids = decoder.tokenize_chat([Message("user", "What is the capital of France?")])
-    generation = said(decoder.generate([GenerateRequest(ids, 40, stop=decoder.chat_stop)])[0])
+    generation = said(run(decoder.slots(), [DecoderRow(ids, 40, stop=decoder.chat_stop, is_chat=True)])[0])
     assert (generation.text.strip(), generation.finish_reason) == ("Paris", "stop")
 
 
@@ -114,27 +115,26 @@ def test_a_chat_answer_is_short_and_says_something(decoder: TorchDecoder) -> Non
 def test_a_text_that_is_no_question_is_answered_too(decoder: TorchDecoder, prompt: str) -> None:
     """Left alone, the model begins the next question at once: it was trained on no chats."""
     ids = decoder.tokenize_chat([Message("user", prompt)])
-    generation = said(decoder.generate([GenerateRequest(ids, 12, stop=decoder.chat_stop)])[0])
+    generation = said(run(decoder.slots(), [DecoderRow(ids, 12, stop=decoder.chat_stop, is_chat=True)])[0])
     assert generation.text.strip()
 
 
 def test_a_stop_text_does_not_count_before_something_is_said(decoder: TorchDecoder) -> None:
     ids = decoder.tokenize_chat([Message("user", "Write one sentence announcing a steel Lamp.")])
-    whole = said(decoder.generate([GenerateRequest(ids, 40)])[0]).text
-    generation = said(decoder.generate([GenerateRequest(ids, 40, stop=("\n",))])[0])
+    whole = said(run(decoder.slots(), [DecoderRow(ids, 40, is_chat=True)])[0]).text
+    generation = said(run(decoder.slots(), [DecoderRow(ids, 40, stop=("\n",), is_chat=True)])[0])
     assert whole.startswith("\n")
     assert generation.text == "\n" + whole.lstrip().partition("\n")[0]
 
 
-def test_an_answer_does_not_end_before_it_has_said_something(decoder: TorchDecoder) -> None:
-    row = GenerateRequest(decoder.tokenize_prompt("."), 4)
-    logits = torch.zeros(1, 262_144)
-    logits[0, decoder._end_ids[0]] = 100.0
-    fresh = _Row(row, decoder._tokenizer)
-    assert decoder._next_tokens([fresh], logits.clone())[0] not in decoder._end_ids
-    fresh.blank = False
-    decoder._next_tokens([fresh], logits)
-    assert fresh.ending == "stop"
+def test_an_answer_does_not_end_before_it_has_said_something(decoder: TorchDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = DecoderRow(decoder.tokenize_prompt("."), 4)
+    [free] = run(decoder.slots(), [row])
+    first = said(free).ids[0]
+    monkeypatch.setattr(decoder, "_loaded", replace(decoder._loaded, end_ids=[first]))
+    [barred] = run(decoder.slots(), [DecoderRow(row.ids, 4)])
+    assert said(barred).ids
+    assert said(barred).ids[0] != first
 
 
 class Spoilt(torch.nn.Module):
@@ -155,10 +155,10 @@ class Spoilt(torch.nn.Module):
 
 
 def test_a_spoilt_row_fails_and_its_neighbours_go_on(decoder: TorchDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    items = [GenerateRequest(decoder.tokenize_prompt(prompt), 3) for prompt in list(KNOWN)[:3]]
-    sound = decoder.generate(items)
-    monkeypatch.setattr(decoder, "_model", Spoilt(decoder._model))
-    assert decoder.generate(items) == [sound[0], FailedRow("non_finite_output"), sound[2]]
+    items = [DecoderRow(decoder.tokenize_prompt(prompt), 3) for prompt in list(KNOWN)[:3]]
+    sound = run(decoder.slots(), items)
+    monkeypatch.setattr(decoder, "_loaded", replace(decoder._loaded, model=Spoilt(decoder._loaded.model)))
+    assert run(decoder.slots(), items) == [sound[0], FailedRow("non_finite_output"), sound[2]]
 
 
 def test_a_control_token_spelt_in_a_prompt_is_only_text(decoder: TorchDecoder) -> None:

@@ -1,0 +1,264 @@
+"""Continuous batching of one decoder in this process: rows of all calls in, one answer a row out, as each ends.
+
+A **lane** is a thread that drives one set of slots (:mod:`workers.engines.contract.decoding`). Before each step it takes rows into what
+room there is: those that somebody waits for first, then those whose turn it is, by tokens in and out, over tenants and each one's jobs.
+So a place is filled in the step after it fell free, and no row waits for another to end. A row in turn that does not fit yet is waited
+for: smaller ones that came later do not pass it.
+
+What can go wrong in a step stays in it. Its rows are begun anew, in halves that run alone, until the row to blame stands alone; out of
+memory, fewer tokens run together from then on, and more again with every row that ends. A lost device (EngineBroken) fails every call.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from workers.batches.activity import Activity
+from workers.batches.batcher import Call, Watch
+from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.policy import Budget, Work, turns
+from workers.batches.queue import Row, Turns
+from workers.batches.ticket import NOBODY, Ticket
+from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Slots
+
+log = logging.getLogger(__name__)
+
+DecoderCall: TypeAlias = Call[DecoderRow, Generation]
+WaitingRow: TypeAlias = Row[DecoderCall]
+
+
+@dataclass(slots=True)
+class _Meter:
+    """What a row that runs all the time would have had of the lane, an equal part of every step: a row's own is the difference between its
+    end and its beginning."""
+
+    seconds: float = 0.0
+    steps: float = 0.0
+    free_places: float = 0.0
+
+    def add(self, seconds: float, rows: int, free_places: int) -> None:
+        self.seconds += seconds / rows
+        self.steps += 1 / rows
+        self.free_places += free_places / rows
+
+    def share(self, began: "_Meter", tokens: int) -> BatchShare:
+        """Of a row of so many tokens. What it could have had beside them is its part of the places that were free."""
+        free_places = self.free_places - began.free_places
+        return BatchShare(tokens, 0.0, tokens + free_places, self.steps - began.steps, self.seconds - began.seconds)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """``running``: each row's turn and where the meter stood when it began. ``trials``: rows of which one is to blame for a step that
+    failed: the last group runs next, alone."""
+
+    slots: Slots
+    running: dict[DecoderRow, tuple[WaitingRow, _Meter]] = field(default_factory=dict)
+    calls: Counter[DecoderCall] = field(default_factory=Counter)
+    tokens: int = 0
+    trials: list[list[WaitingRow]] = field(default_factory=list)
+    meter: _Meter = field(default_factory=_Meter)
+
+    def begin(self, row: WaitingRow) -> DecoderRow:
+        length, _tag, index, call = row
+        self.running[call.rows[index]] = row, replace(self.meter)
+        self.calls[call] += 1
+        self.tokens += length
+        return call.rows[index]
+
+    def end(self, row: DecoderRow) -> tuple[WaitingRow, _Meter]:
+        turn, began = self.running.pop(row)
+        self.calls[turn[3]] -= 1
+        if not self.calls[turn[3]]:
+            del self.calls[turn[3]]
+        self.tokens -= turn[0]
+        return turn, began
+
+
+class ContinuousBatcher:
+    """``slots``: one set a lane. ``budget_tokens``: as many may run at once on a lane, within what the slots themselves allow. ``observe``
+    is called on the lane after each step and must be quick; ``watch()`` surrounds each; ``activity`` is told of every call."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slots],
+        *,
+        name: str,
+        budget_tokens: int,
+        observe: Callable[[BatchReport], None] | None = None,
+        watch: Watch = nullcontext,
+        activity: Activity | None = None,
+    ) -> None:
+        self.lanes = len(slots)
+        self._observe = observe
+        self._watch = watch
+        self._activity = activity
+        self._lock = threading.Lock()  # guards everything below, but for what is a lane's own
+        self._may_run = threading.Condition(self._lock)
+        self._waiting: dict[Work, Turns[DecoderCall]] = {
+            work: Turns(lambda call: call.ticket.tenant, lambda call: call.ticket.job) for work in Work
+        }
+        self._calls: set[DecoderCall] = set()
+        self._interactive_in_a_row = 0
+        self._budget = Budget(budget_tokens)
+        self._closing = False
+        self._broken = False
+        self._lanes = [_Lane(one) for one in slots]
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name=f"{name}-lane-{number}", daemon=True)
+            for number, lane in enumerate(self._lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, rows: Sequence[DecoderRow], ticket: Ticket = NOBODY) -> DecoderCall:
+        """Never blocks."""
+        call: DecoderCall = Call(rows, ticket)
+        work = Work.INTERACTIVE if ticket.interactive else Work.BULK
+        if self._activity is not None and rows:  # before a lane can have it
+            activity = self._activity
+            activity.enter(work)
+            call.add_done_callback(lambda _: activity.leave(work))
+        with self._lock:
+            if self._closing:
+                call.fail(EngineBroken() if self._broken else Stopped())
+            elif rows:
+                self._waiting[work].add([row.tokens for row in rows], call)
+                self._calls.add(call)
+                self._may_run.notify_all()
+        return call
+
+    def stop(self, *, drain: bool) -> None:
+        """Ends the threads and waits for them. With drain, all rows run to their end; without, their calls raise Stopped."""
+        with self._lock:
+            self._closing = True
+            if not drain:
+                self._fail_all(Stopped)
+            self._may_run.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _fail_all(self, error: type[Exception]) -> None:
+        for call in self._calls:
+            call.fail(error())
+
+    # A lane.
+
+    def _run(self, lane: _Lane) -> None:
+        while self._fill(lane):
+            try:
+                self._advance(lane)
+            except Exception as error:
+                # A fault of our own (say, in `observe`). A lane that died of it would leave its callers waiting for ever.
+                log.error("A lane failed outside the engine (%s); its calls end.", type(error).__name__)
+                self._break()
+
+    def _fill(self, lane: _Lane) -> bool:
+        """Waits until there is something to run. False at the end."""
+        with self._lock:
+            while True:
+                self._let_go(lane)
+                new = self._take(lane)
+                if new:
+                    lane.slots.add([lane.begin(row) for row in new])
+                if lane.running:
+                    return True
+                if self._closing and not lane.trials and not any(self._waiting.values()):
+                    return False
+                if not lane.trials:
+                    self._may_run.wait()
+
+    def _let_go(self, lane: _Lane) -> None:
+        """Of calls that nobody waits for, rows neither wait nor run on."""
+        dead = {call for call in self._calls if not call.live()}
+        if dead:
+            self._calls -= dead
+            for waiting in self._waiting.values():
+                waiting.drop(dead)
+        if any(call.done() for call in lane.calls):
+            for row in [row for row, (turn, _) in lane.running.items() if turn[3].done()]:
+                lane.slots.cancel(row)
+                lane.end(row)
+        lane.trials = [left for group in lane.trials if (left := [turn for turn in group if not turn[3].done()])]
+
+    def _take(self, lane: _Lane) -> list[WaitingRow]:
+        """The rows that join the lane now. Of few, each lane takes its part."""
+        if lane.trials:
+            return [] if lane.running else lane.trials.pop()
+        room = lane.slots.room()
+        tokens = min(room.tokens, self._budget.now_tokens - lane.tokens)
+        everywhere = sum(map(len, self._waiting.values())) + sum(len(one.running) for one in self._lanes)
+        most = min(room.rows, -(-everywhere // self.lanes) - len(lane.running))
+        taken: list[WaitingRow] = []
+        while len(taken) < most and (work := self._next_class()) is not None:
+            waiting = self._waiting[work]
+            first = waiting.first()
+            assert first is not None
+            if first[0] > tokens and (taken or lane.running):
+                break
+            taken.append(waiting.take_first())
+            tokens -= first[0]
+            bulk_waits = bool(self._waiting[Work.BULK])
+            self._interactive_in_a_row = self._interactive_in_a_row + 1 if work is Work.INTERACTIVE and bulk_waits else 0
+        return taken
+
+    def _next_class(self) -> Work | None:
+        return next((work for work in turns(self._interactive_in_a_row) if self._waiting[work]), None)
+
+    def _advance(self, lane: _Lane) -> None:
+        rows, began = len(lane.running), time.perf_counter()
+        try:
+            with self._watch():
+                finished = lane.slots.step()
+        except EngineBroken:
+            log.error("The device is lost for this process; every call fails and the process should end.")
+            self._break()
+        except (OutOfMemory, MemoryError):
+            with self._lock:
+                self._budget.shrink()
+            self._split(lane, "out_of_memory")
+        except Exception as error:
+            # The message of a foreign exception may quote its input, so only its kind is told.
+            log.warning("A step of %d rows failed in the engine (%s); they begin anew, in halves.", rows, type(error).__name__)
+            self._split(lane, "engine_error")
+        else:
+            seconds, free_places = time.perf_counter() - began, lane.slots.room().rows - len(finished)
+            lane.meter.add(seconds, rows, free_places)
+            if self._observe is not None:
+                self._observe(BatchReport(rows, rows, 0, rows + free_places, seconds, self.lanes))
+            for one in finished:
+                self._settle(lane, one)
+
+    def _split(self, lane: _Lane, code: str) -> None:
+        """The rows that ran are begun anew, one half after the other; a row alone is settled as failed."""
+        turns_of = [lane.end(row)[0] for row in list(lane.running)]
+        if len(turns_of) == 1:
+            [(_length, _tag, index, call)] = turns_of
+            call.settle([index], [FailedRow(code)], BatchShare())
+            return
+        middle = -(-len(turns_of) // 2)
+        lane.trials += [turns_of[middle:], turns_of[:middle]]
+
+    def _settle(self, lane: _Lane, one: Finished) -> None:
+        (_length, _tag, index, call), began = lane.end(one.row)
+        with self._lock:
+            self._budget.grow()
+        if call.live():
+            said = len(one.answer.ids) if isinstance(one.answer, Generation) else 0
+            call.settle([index], [one.answer], lane.meter.share(began, len(one.row.ids) + said))
+        if call.done():
+            with self._lock:
+                self._calls.discard(call)
+
+    def _break(self) -> None:
+        with self._lock:
+            self._closing = self._broken = True
+            self._fail_all(EngineBroken)
+            for lane in self._lanes:
+                lane.trials.clear()
+            self._may_run.notify_all()
