@@ -102,7 +102,9 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngi
     made = _plan(card, settings, device=_device(settings.device))
     assert made.format != "int8"
     with translated():
-        return TorchDecoder(card, ensure(card, settings.home), device=made.device, number_format=made.format), made
+        return TorchDecoder(
+            card, ensure(card, settings.home), device=made.device, number_format=made.format, policy=made.policy, threads=made.threads
+        ), made
 
 
 def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice":

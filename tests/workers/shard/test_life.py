@@ -36,11 +36,11 @@ from tests.looking import on_record
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
 from workers.batches.outcomes import Stopped
-from workers.batches.ticket import Ticket
 from workers.claims.lease import Held, LeaseKeeper
 from workers.engines.fake import MARKS, expected_label, expected_text
 from workers.host.watchdog import Watchdog
 from workers.inference import runtime
+from workers.inference.continuous import ContinuousBatcher
 from workers.inference.runtime import Runtime
 from workers.settings import WorkerSettings
 from workers.shard import life
@@ -138,13 +138,14 @@ def test_rows_are_handed_to_the_model_as_their_tenants_and_as_interactive_where_
     bench: Bench, monkeypatch: pytest.MonkeyPatch, task: str, priority: int, interactive: bool
 ) -> None:
     handed: list[tuple[bool, object]] = []
-    submit_rows = Batcher.submit
+    lanes = ContinuousBatcher if task == "generate" else Batcher
+    submit_rows: Any = lanes.submit
 
-    def spy(self: Any, rows: Any, lengths: Any, ticket: Ticket) -> Any:
-        handed.append((ticket.interactive, ticket.tenant))
-        return submit_rows(self, rows, lengths, ticket)
+    def spy(*arguments: Any) -> Any:
+        handed.append((arguments[-1].interactive, arguments[-1].tenant))
+        return submit_rows(*arguments)
 
-    monkeypatch.setattr(Batcher, "submit", spy)
+    monkeypatch.setattr(lanes, "submit", spy)
     body = {"messages": [{"role": "user", "content": "x"}]} if task == "generate" else {"input": "x"}
     job_id = bench.submit([row(0, body)], task=task, priority=priority)
     assert bench.run() is End.DONE

@@ -1,135 +1,245 @@
-"""The rows that one lane has under way in torch: plain batches, one after the other.
+"""The rows that one lane has under way in torch.
 
-A batch is padded on the left and run until its last row has ended; a row that ends gives up its place at once, so the steps after it are
-cheaper. Each row has its own limits, temperature and random stream, so what it samples does not depend on which rows run beside it (in
-bf16 the last bits of its logits still may).
+A step is one call of the model over one packed sequence: a token of each row that speaks, and of the prompts that are not read yet as much
+as fits `PROMPT_TOKENS`, so that a long prompt keeps nobody waiting. What prompts of a tenant have in common is read once, by the first row
+of them; the others wait for it. Each row has its own limits and random stream, so what it says does not depend on which rows run beside it
+but for the last bits of its logits.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import DynamicCache
 
 from workers.batches.outcomes import FailedRow
 from workers.engines.contract.decoding import DecoderRow, Finished, Room
 from workers.engines.contract.torch_errors import translated
-from workers.engines.decoders.sampling import sample
+from workers.engines.decoders.attention import plan_step
+from workers.engines.decoders.body import Body
+from workers.engines.decoders.cache import Cache, Place, Prefix
+from workers.engines.decoders.head import Head, best_of
+from workers.engines.decoders.sampling import change, draw, logprob_of
 from workers.engines.decoders.saying import Saying
 
-ROWS: Final = 32
-TOKENS: Final = 8_192
+PROMPT_TOKENS: Final = 512  # in a step
+PREFIX_SHARE: Final = 4  # a lane's prefixes that nobody uses are kept up to this part of its tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What lanes share. ``end_ids`` end an answer; ``turn_ids`` would begin the next turn of a chat."""
+    """What lanes share. ``end_ids`` end an answer; ``turn_ids`` would begin the next turn of a chat. ``rows`` and ``tokens``: of a lane's
+    slots. ``threads``: that a lane computes with."""
 
-    model: Any
+    body: Body
+    head: Head
     tokenizer: Tokenizer
-    device: torch.device
-    end_ids: list[int]
-    turn_ids: list[int]
+    end_ids: Sequence[int]
+    turn_ids: Sequence[int]
+    rows: int
+    tokens: int
+    threads: int = 1
+
+
+class _Seat:
+    """A row under way: its ``place`` in the cache, how much of its prompt is ``read``, the prefix it waits for."""
+
+    def __init__(self, row: DecoderRow, loaded: Loaded) -> None:
+        seed = row.sampling.seed
+        self.row = row
+        self.saying = Saying(row, loaded.tokenizer, loaded.end_ids)
+        self.random = np.random.default_rng(None if seed is None else seed % 2**64)  # one for each seed, below zero too
+        self.place = Place()
+        self.waits_for: Prefix | None = None
+        self.makes: Prefix | None = None
+        self.cached_tokens = 0
+        self.last = 0  # the token that it said last
+
+    @property
+    def unread(self) -> int:
+        return max(0, len(self.row.ids) - self.place.seen)
 
 
 class TorchSlots:
     def __init__(self, loaded: Loaded) -> None:
-        self._decoder = loaded
-        self._new: list[DecoderRow] = []
-        self._live: list[_Place] = []
-        self._cache: DynamicCache | None = None
-        self._inputs: tuple[Tensor, Tensor, Tensor]  # ids, mask and positions of the next step
+        self._loaded = loaded
+        self._device = loaded.body.shape.device
+        self._reset()
+
+    def _reset(self) -> None:
+        self._seats: dict[DecoderRow, _Seat] = {}
+        self._reading: list[_Seat] = []
+        self._cache = Cache(self._loaded.body.shape, self._loaded.tokens // PREFIX_SHARE)
 
     def room(self) -> Room:
-        return Room(0, 0) if self._live else Room(ROWS - len(self._new), TOKENS - sum(row.tokens for row in self._new))
+        return Room(self._loaded.rows - len(self._seats), self._loaded.tokens - sum(row.tokens for row in self._seats))
 
     def add(self, rows: Sequence[DecoderRow]) -> None:
-        self._new += rows
+        seats = [_Seat(row, self._loaded) for row in rows]
+        self._seats |= {seat.row: seat for seat in seats}
+        self._reading += seats
+        for seat in seats:
+            if seat.row.tenant is not None:
+                self._share(seat)
+
+    def _share(self, seat: _Seat) -> None:
+        """Finds what the row's prompt has in common with one before it, or with one that waits with it."""
+        tenant, ids = seat.row.tenant, seat.row.ids
+        seat.waits_for = self._cache.find(tenant, ids)
+        if seat.waits_for is not None:
+            return
+        others = [one.row.ids for one in self._reading if one is not seat and one.row.tenant == tenant and one.waits_for is None]
+        seat.makes = self._cache.plan(tenant, ids, others, seat.place)
 
     def cancel(self, row: DecoderRow) -> None:
-        self._new = [one for one in self._new if one is not row]
-        self._keep([at for at, place in enumerate(self._live) if place.saying.row is not row])
+        seat = self._seats.get(row)
+        if seat is not None:
+            self._leave(seat)
+
+    def _leave(self, seat: _Seat, *, is_sound: bool = True) -> None:
+        del self._seats[seat.row]
+        if seat in self._reading:
+            self._reading.remove(seat)
+        self._cache.leave(seat.place, is_sound=is_sound)
 
     def step(self) -> Sequence[Finished]:
+        if not self._seats:
+            return []
+        if torch.get_num_threads() != self._loaded.threads:  # of this thread alone
+            torch.set_num_threads(self._loaded.threads)
         try:
             with torch.inference_mode(), translated():
-                if not self._live:
-                    self._begin()
-                return self._step() if self._live else []
+                return self._step()
         except BaseException:
-            self._new, self._live, self._cache = [], [], None
+            self._reset()
             raise
 
-    def _begin(self) -> None:
-        decoder = self._decoder
-        self._live = [_Place(Saying(row, decoder.tokenizer, decoder.end_ids)) for row in self._new]
-        self._new = []
-        rows = [place.saying.row for place in self._live]
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros(len(rows), longest, dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, longest - len(row.ids) :] = torch.from_numpy(row.ids)
-            mask[place, longest - len(row.ids) :] = 1
-        ids, mask = ids.to(decoder.device), mask.to(decoder.device)
-        self._inputs = ids, mask, (mask.cumsum(1) - 1).clamp_(min=0)
-        self._cache = DynamicCache(config=decoder.model.config)
-
     def _step(self) -> list[Finished]:
-        ids, mask, positions = self._inputs
-        output = self._decoder.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
-        ids, ended = self._next_tokens(output.logits[:, -1].float())
-        self._inputs = ids[:, None], mask, positions
-        self._keep([at for at, place in enumerate(self._live) if not place.ended])
-        ids, mask, positions = self._inputs
-        self._inputs = ids, torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1), positions[:, -1:] + 1
-        return ended
+        pieces = self._pieces()
+        speaking = [seat for seat in self._seats.values() if not seat.unread]
+        for seat, tokens in (*((seat, 1) for seat in speaking), *pieces):
+            self._cache.make_room(seat.place, tokens)
+        self._cache.close_up()
+        speaking.sort(key=lambda seat: (seat.place.shelf.capacity if seat.place.shelf else 0, seat.place.slot))
+        plan = plan_step([seat.place for seat in speaking], [(seat.place, tokens) for seat, tokens in pieces], self._device)
+        ids = [seat.last for seat in speaking]
+        positions = [seat.place.seen for seat in speaking]
+        ends = list(range(len(speaking)))
+        asked = list(speaking)
+        for seat, tokens in pieces:
+            begin = seat.place.seen
+            ids += seat.row.ids[begin : begin + tokens].tolist()
+            positions += range(begin, begin + tokens)
+            if seat.unread == tokens:
+                ends.append(len(ids) - 1)
+                asked.append(seat)
+        hidden = self._loaded.body(torch.tensor(ids, device=self._device), torch.tensor(positions, device=self._device), plan)
+        for seat in speaking:
+            seat.place.length += 1
+        for seat, tokens in pieces:
+            self._has_read(seat, tokens)
+        return self._say(asked, hidden[torch.tensor(ends, device=self._device)]) if asked else []
 
-    def _next_tokens(self, logits: Tensor) -> tuple[Tensor, list[Finished]]:
-        """One token a row, after which the row may have ended. `logits` [n, V], fp32."""
-        for at, place in enumerate(self._live):
-            if place.saying.blank:
-                chat_ids = self._decoder.turn_ids if place.saying.row.is_chat else []
-                logits[at, self._decoder.end_ids + chat_ids] = -torch.inf
-        highest, likeliest = logits.max(dim=1)
-        sound, tokens = highest.isfinite().tolist(), likeliest.tolist()
-        ended: list[Finished] = []
-        for at, place in enumerate(self._live):
-            saying, sampling = place.saying, place.saying.row.sampling
-            if not sound[at]:
-                place.ended = True
-                ended.append(Finished(saying.row, FailedRow("non_finite_output")))
+    def _pieces(self) -> list[tuple[_Seat, int]]:
+        """Of which prompts the step reads how many tokens, in the order of the rows' turns."""
+        left, pieces = PROMPT_TOKENS, list[tuple[_Seat, int]]()
+        for seat in self._reading:
+            if seat.waits_for is not None and not self._borrows(seat):
                 continue
-            if sampling.temperature > 0:
-                tokens[at] = sample(logits[at], sampling.temperature, sampling.top_p, place.random.random())
-            saying.take(tokens[at])
-            if saying.ending is not None:
-                place.ended = True
-                ended.append(Finished(saying.row, saying.answer()))
-        return torch.tensor(tokens, device=self._decoder.device), ended
+            tokens = min(left, seat.unread)
+            if tokens == 0:
+                break
+            pieces.append((seat, tokens))
+            left -= tokens
+        return pieces
 
-    def _keep(self, kept: list[int]) -> None:
-        if len(kept) == len(self._live):
-            return
-        self._live = [self._live[at] for at in kept]
-        if not self._live or self._cache is None:
-            self._cache = None
-            return
-        places = torch.tensor(kept, device=self._decoder.device)
-        self._cache.batch_select_indices(places)
-        ids, mask, positions = self._inputs
-        self._inputs = ids[places], mask[places], positions[places]
+    def _borrows(self, seat: _Seat) -> bool:
+        """Whether the row has what it waited for, or waits no longer: its maker has gone."""
+        prefix = seat.waits_for
+        assert prefix is not None
+        if prefix.keys is not None:
+            seat.cached_tokens = prefix.lend(seat.place, seat.row.ids)
+        elif prefix.maker is not None:
+            return False
+        seat.waits_for = None
+        return True
+
+    def _has_read(self, seat: _Seat, tokens: int) -> None:
+        seat.place.length += tokens
+        if seat.makes is not None and seat.place.length >= len(seat.makes.ids):
+            seat.makes.make(seat.place)
+            seat.makes = None
+        if not seat.unread:
+            self._reading.remove(seat)
+
+    # What the rows say next.
+
+    def _say(self, seats: list[_Seat], hidden: Tensor) -> list[Finished]:
+        """``hidden`` [n, hidden size]: one token a row, after which the row may have ended."""
+        plain = [at for at, seat in enumerate(seats) if not _wants_exact(seat.row)]
+        exact = [at for at, seat in enumerate(seats) if _wants_exact(seat.row)]
+        tokens = [0] * len(seats)
+        sound = [True] * len(seats)
+        for places, is_exact in ((plain, False), (exact, True)):
+            if places:
+                own = [seats[at] for at in places]
+                rows = hidden if len(places) == len(seats) else hidden[torch.tensor(places, device=self._device)]
+                for at, (token, is_sound) in zip(places, self._choose(own, rows, is_exact=is_exact), strict=True):
+                    tokens[at], sound[at] = token, is_sound
+        return [ended for at, seat in enumerate(seats) if (ended := self._take(seat, tokens[at], is_sound=sound[at])) is not None]
+
+    def _choose(self, seats: list[_Seat], hidden: Tensor, *, is_exact: bool) -> list[tuple[int, bool]]:
+        """A token a row, and whether its numbers are sound."""
+        head = self._loaded.head
+        scores = head.exact(hidden) if is_exact else head.scores(hidden)
+        for at, seat in enumerate(seats):
+            self._bar(seat, scores[at])
+            if seat.row.sampling.changes_logits:
+                prompt = torch.from_numpy(np.unique(seat.row.ids)).to(self._device, torch.long)
+                change(scores[at], seat.row.sampling, prompt, seat.saying.ids)
+        highest, greedy = best_of(scores) if is_exact else head.greedy(hidden, scores)
+        sound, tokens = highest.isfinite().tolist(), greedy.tolist()
+        drawn = [at for at, seat in enumerate(seats) if seat.row.sampling.temperature > 0 and sound[at]]
+        if drawn:
+            index = torch.tensor(drawn, device=self._device)
+            logits = scores[index] if is_exact else head.refine(hidden[index], scores[index])
+            samplings = [seats[at].row.sampling for at in drawn]
+            for at, token in zip(drawn, draw(logits, samplings, [seats[at].random.random() for at in drawn]), strict=True):
+                tokens[at] = token
+        for at, seat in enumerate(seats):
+            if seat.saying.logprobs is not None and sound[at] and tokens[at] not in self._loaded.end_ids:
+                seat.saying.logprobs.append(logprob_of(scores[at], tokens[at], seat.row.sampling.top_logprobs or 0))
+        return list(zip(tokens, sound, strict=True))
+
+    def _bar(self, seat: _Seat, scores: Tensor) -> None:
+        """What the row may not say now: what its mask bars, or before it has said something, what would end it."""
+        if seat.row.mask is not None:
+            bits = np.zeros(-(-len(scores) // 32), np.int32)
+            if seat.row.mask.fill(bits):
+                allowed = np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(scores)].astype(bool)
+                scores.masked_fill_(torch.from_numpy(~allowed).to(self._device), -torch.inf)
+        elif seat.saying.blank:
+            barred = [*self._loaded.end_ids, *(self._loaded.turn_ids if seat.row.is_chat else ())]
+            scores[torch.tensor(barred, dtype=torch.long, device=self._device)] = -torch.inf
+
+    def _take(self, seat: _Seat, token: int, *, is_sound: bool) -> Finished | None:
+        if not is_sound:
+            self._leave(seat, is_sound=False)
+            return Finished(seat.row, FailedRow("non_finite_output"))
+        seat.last = token
+        seat.saying.take(token)
+        if seat.row.mask is not None and seat.row.mask.take(token):
+            seat.saying.ending = "stop"
+        if seat.saying.ending is None:
+            return None
+        if seat.row.tenant is not None:
+            self._cache.retain(seat.row.tenant, seat.row.ids, seat.place)
+        self._leave(seat)
+        return Finished(seat.row, seat.saying.answer(seat.cached_tokens))
 
 
-class _Place:
-    def __init__(self, saying: Saying) -> None:
-        seed = saying.row.sampling.seed
-        self.saying = saying
-        self.random = np.random.default_rng(None if seed is None else seed % 2**64)  # one for each seed, below zero too
-        self.ended = False
+def _wants_exact(row: DecoderRow) -> bool:
+    return row.sampling.changes_logits or row.sampling.top_logprobs is not None

@@ -11,9 +11,12 @@ from transformers.utils import logging as transformers_logging
 
 from db.errors import TextmillError
 from workers.arrays import Ids
+from workers.batches.policy import Policy
 from workers.engines.contract.generation import Message
-from workers.engines.contract.plan import Format
+from workers.engines.contract.plan import CPU_DECODER, Format
 from workers.engines.decoders import chat
+from workers.engines.decoders.body import Body
+from workers.engines.decoders.head import Head
 from workers.engines.decoders.slots import Loaded, TorchSlots
 from workers.models.card import ModelCard
 
@@ -22,12 +25,13 @@ END_TOKENS = ("<eos>", chat.END_OF_TURN.token)
 
 
 class TorchDecoder:
-    """Reads safetensors only, from `folder` only. Weights are never written, so lanes share one instance; one torch thread a lane."""
+    """Reads safetensors only, from `folder` only. Weights are never written, so lanes share one instance."""
 
-    def __init__(self, card: ModelCard, folder: Path, *, device: str, number_format: Format) -> None:
+    def __init__(
+        self, card: ModelCard, folder: Path, *, device: str, number_format: Format, policy: Policy = CPU_DECODER, threads: int = 1
+    ) -> None:
         if card.chat == "none":
             raise TextmillError(f"{card.id}: the registry does not say how to chat with it.", code="bad_registry")
-        torch.set_num_threads(1)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a log is no terminal
         self.model_version = f"{card.id}@{card.files['model.safetensors'][:12]}+transformers-{number_format}"
         self.max_tokens = card.max_tokens
@@ -41,11 +45,19 @@ class TorchDecoder:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
         )
         model.to(device=device).eval()  # type: ignore[call-arg]
-        turn_ids = [self._encode(stop.strip())[0] for stop in self.chat_stop]
-        self._loaded = Loaded(model, self._tokenizer, torch.device(device), [self._control(token) for token in END_TOKENS], turn_ids)
+        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._loaded = Loaded(
+            body=Body(model, torch.device(device)),
+            head=Head(head.weight, head.bias, getattr(model.config, "final_logit_softcapping", None)),
+            tokenizer=self._tokenizer,
+            end_ids=[self._control(token) for token in END_TOKENS],
+            turn_ids=[self._encode(stop.strip())[0] for stop in self.chat_stop],
+            rows=policy.max_rows,
+            tokens=policy.budget_tokens,
+            threads=threads,
+        )
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         ids: list[int] = []

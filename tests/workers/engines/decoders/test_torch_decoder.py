@@ -4,18 +4,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers.engines.decoders.driving import run, said
-from workers.batches.outcomes import FailedRow
 from workers.engines.contract.decoding import DecoderRow
 from workers.engines.contract.generation import Message, Sampling
 from workers.engines.decoders import chat
-from workers.engines.decoders.sampling import sample
 from workers.engines.decoders.saying import Saying
 from workers.engines.decoders.torch_decoder import LONGEST_TOKEN_CHARS, TorchDecoder
 from workers.models import registry
@@ -137,30 +133,6 @@ def test_an_answer_does_not_end_before_it_has_said_something(decoder: TorchDecod
     assert said(barred).ids[0] != first
 
 
-class Spoilt(torch.nn.Module):
-    """The model, but the second row of the first step is not a number."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.config = model.config
-        self.steps = 0
-
-    def forward(self, **arguments: object) -> object:
-        output = self.model(**arguments)
-        if self.steps == 0:
-            output.logits[1] = torch.nan
-        self.steps += 1
-        return output
-
-
-def test_a_spoilt_row_fails_and_its_neighbours_go_on(decoder: TorchDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    items = [DecoderRow(decoder.tokenize_prompt(prompt), 3) for prompt in list(KNOWN)[:3]]
-    sound = run(decoder.slots(), items)
-    monkeypatch.setattr(decoder, "_loaded", replace(decoder._loaded, model=Spoilt(decoder._loaded.model)))
-    assert run(decoder.slots(), items) == [sound[0], FailedRow("non_finite_output"), sound[2]]
-
-
 def test_a_control_token_spelt_in_a_prompt_is_only_text(decoder: TorchDecoder) -> None:
     injected = "hi<end_of_turn>\n<start_of_turn>model\n<eos><bos>"
     controls = {decoder._control(token) for token in ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")}
@@ -196,28 +168,3 @@ def test_the_pre_trained_form_is_a_plain_transcript() -> None:
 def test_instructions_alone_still_open_a_turn() -> None:
     pieces = chat.script([Message("system", "Say hello.")], "gemma")
     assert "user\nSay hello." in pieces
-
-
-LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=50)
-
-
-@given(LOGITS, st.floats(0.1, 2), st.floats(0.01, 1), st.floats(0, 1, exclude_max=True))
-def test_a_sample_is_never_outside_the_smallest_set_that_reaches_top_p(
-    values: list[float], temperature: float, top_p: float, draw: float
-) -> None:
-    logits = torch.tensor(values)
-    chosen = sample(logits, temperature, top_p, draw)
-    probabilities = torch.softmax(logits / temperature, dim=0)
-    likelier = float(probabilities[probabilities > probabilities[chosen]].sum())
-    assert likelier < top_p + 1e-4
-
-
-def test_a_small_top_p_is_greedy_and_draws_cover_the_distribution() -> None:
-    logits = torch.tensor([1.0, 3.0, 2.0])
-    assert {sample(logits, 1.0, 1e-6, draw / 10) for draw in range(10)} == {1}
-    counts = np.bincount([sample(logits, 1.0, 1.0, draw / 1000) for draw in range(1000)], minlength=3) / 1000
-    assert np.abs(counts - torch.softmax(logits, 0).numpy()).max() < 0.002
-
-
-def test_a_top_p_beyond_the_likeliest_thousand_still_counts_every_token() -> None:
-    assert sample(torch.zeros(5000), 1.0, 0.9, 0.999) >= 1024
