@@ -6,16 +6,18 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from api.metrics import REGISTRY
 from api.requests.front import front_of
 
+OF_PROMETHEUS: Final = "x-prometheus-scrape-timeout-seconds"  # which it sends with each scrape
 # What Prometheus and its kin, curl and browsers send for themselves. Proxies tell of whom they ask for by names of their own, and of these
 # there are more every year: whoever sends anything else is taken for one.
 OF_ONES_OWN: Final = frozenset(
     {
-        *("host", "user-agent", "connection", "keep-alive", "te", "authorization", "x-prometheus-scrape-timeout-seconds"),
+        *("host", "user-agent", "connection", "keep-alive", "te", "upgrade", "http2-settings", "authorization", OF_PROMETHEUS),
         *(
             "accept",
             "accept-charset",
@@ -29,6 +31,7 @@ OF_ONES_OWN: Final = frozenset(
         *("cookie", "dnt", "origin", "pragma", "priority", "referer", "upgrade-insecure-requests"),
     }
 )
+OF_TRACES: Final = {"traceparent", "tracestate", "baggage"}  # Prometheus's, where it is traced itself; without it they are a proxy's
 OF_BROWSERS: Final = "sec-"
 
 router = APIRouter()
@@ -46,11 +49,12 @@ def _asks_here(request: Request) -> bool:
     """Whether somebody on this machine asks for themselves. That the connection comes from here says little: so do a proxy's. One that adds
     nothing to a request shows by the name that its own client asked for, or by HTTP/1.0, which nginx speaks behind it and nobody else."""
     from_here = request.client is not None and _is_loopback(request.client.host) and _is_loopback(request.headers.get("host", ""))
-    return from_here and request.scope["http_version"] == "1.1" and all(map(_is_ones_own, request.headers))
+    return from_here and request.scope["http_version"] == "1.1" and _are_ones_own(request.headers)
 
 
-def _is_ones_own(header: str) -> bool:
-    return header in OF_ONES_OWN or header.startswith(OF_BROWSERS)
+def _are_ones_own(headers: Headers) -> bool:
+    known = OF_ONES_OWN | OF_TRACES if OF_PROMETHEUS in headers else OF_ONES_OWN
+    return all(header in known or header.startswith(OF_BROWSERS) for header in headers)
 
 
 def _is_loopback(authority: str) -> bool:

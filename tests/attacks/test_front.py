@@ -116,6 +116,7 @@ def adding(header: bytes) -> Callable[[bytes], bytes]:
                 b"X-Azure-ClientIP",
                 b"X-Request-Id",
                 b"Traceparent",
+                b"Baggage",
                 b"X-Scheme",
                 b"CloudFront-Viewer-Address",
                 b"X-Amzn-Trace-Id",
@@ -152,7 +153,13 @@ def test_metrics_answer_this_machine(api: Served, host: str) -> None:
             b"Accept: application/openmetrics-text;version=1.0.0\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\nAuthorization: Bearer x",
             id="prometheus",
         ),
+        pytest.param(
+            b"X-Prometheus-Scrape-Timeout-Seconds: 10\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+            b"Tracestate: a=b\r\nBaggage: a=b",
+            id="prometheus that traces",
+        ),
         pytest.param(b"User-Agent: curl/8.5.0\r\nAccept: */*", id="curl"),
+        pytest.param(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA", id="curl --http2"),
         pytest.param(
             b"Accept-Language: de\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nsec-ch-ua: x\r\nDNT: 1\r\nPriority: u=0",
             id="a browser",

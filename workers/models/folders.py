@@ -7,6 +7,7 @@ task and says why. Only the operator names folders; a request can only name a mo
 
 import os
 import re
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -42,13 +43,18 @@ def local_model(model_id: str) -> ModelCard | None:
         return None
     folder = Path(root).expanduser() / name
     try:
-        return _card(folder, (folder / "config.json").stat().st_mtime_ns, folder.stat().st_ctime_ns)
+        changed = (folder / "config.json").stat().st_mtime_ns, folder.stat().st_ctime_ns
     except OSError:
         return None
+    try:
+        return _card(folder, *changed)
+    except OSError as error:  # not kept, as a card is: it may be over in a moment
+        return _damaged(folder, f"Its folder cannot be looked at: {error.strerror or 'the operating system refused'}.")
 
 
 @lru_cache(maxsize=256)
 def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> ModelCard:
+    """Raises OSError."""
     try:
         if (why := why_changeable(folder)) is not None:
             raise Unreadable(why)
@@ -79,18 +85,30 @@ def why_changeable(folder: Path) -> str | None:
 
 
 def _all_in(folder: Path) -> list[Path]:
-    """Files and folders, however deep, through links too; each place once."""
-    found: list[Path] = []
-    seen, waiting = {folder.resolve()}, [folder]
-    while waiting:
-        for path in sorted(waiting.pop().iterdir()):
-            if not (path.is_file() or path.is_dir()):  # a device, a link that leads nowhere
-                continue
-            found.append(path)
-            if path.is_dir() and path.resolve() not in seen:
-                seen.add(path.resolve())
-                waiting.append(path)
+    """Files and folders, however deep, each place once; of a folder elsewhere that a link leads to, what lies in it: no model reads deeper,
+    and it may be all of the disk. What this user may not look into it does not read. Raises OSError of ``folder`` itself."""
+    root = folder.resolve()
+    seen, found = {root}, _listed(folder)
+    for path in found:  # which grows meanwhile
+        place = path.resolve()
+        is_linked = path.is_symlink() and path.parent.resolve().is_relative_to(root)
+        if path.is_dir() and place not in seen and (is_linked or place.is_relative_to(root)):
+            seen.add(place)
+            with suppress(PermissionError):
+                found += _listed(path)
     return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if _is_used(path)]
+
+
+def _is_used(path: Path) -> bool:
+    """Whether it is neither a device, nor a link that leads nowhere or where this user may not follow."""
+    try:
+        return path.is_file() or path.is_dir()
+    except PermissionError:
+        return False
 
 
 def _damaged(folder: Path, why: str) -> ModelCard:

@@ -64,14 +64,13 @@ class Home:
     def prepare(self, *, holds_database: bool = True) -> None:
         """Makes the folders, mode 0700. StackError where the home cannot be used, is open to others, or is of a newer layout."""
         self.refuse_newer()
-        made = (self.path, self.keys, self.secrets, self.run, self.logs, self.valkey, self.models, self.flower, self.calibration)
         try:
-            for folder in made:
+            for folder in (self.path, *self._made()):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if (why := self.why_not_ours()) is not None:
                 raise StackError(why, StackExit.BAD_HOME, code="bad_home")
             for folder in self._rooms():
-                if folder.stat().st_mode & 0o077:
+                if folder.stat().st_mode & 0o077 and not folder.is_symlink():  # where that leads is for somebody else to say
                     folder.chmod(0o700)
             write_private(self.version_file, str(FORMAT))  # also finds out that the disk is full or read-only
         except OSError as error:
@@ -93,19 +92,22 @@ class Home:
             )
 
     def why_not_ours(self) -> str | None:
-        """Why the home, or a folder in it, is not this user's alone. What lies where others could write may be theirs, and much of it is
-        run or believed: to close it now would only hide that."""
+        """Why the home, or a folder of ours in it, is not this user's alone. What lies where others could write may be theirs, and much of
+        it is run or believed: to close it now would only hide that."""
         for folder in (self.path, *self._rooms()):
             owner = folder.stat().st_uid
-            if owner != os.geteuid() and not (os.geteuid() == 0 and folder.name.startswith(self.postgres.name)):  # which may run as another
+            if owner != os.geteuid() and not (os.geteuid() == 0 and folder == self.postgres):  # which may run as another
                 return f"{folder} belongs to another user (uid {owner}): set TEXTMILL_HOME to a folder of your own."
             if (why := why_others_may_write(folder)) is not None:
                 return why
         return None
 
+    def _made(self) -> tuple[Path, ...]:
+        return (self.keys, self.secrets, self.run, self.logs, self.valkey, self.models, self.flower, self.calibration)
+
     def _rooms(self) -> list[Path]:
-        """The folders that lie in it, whoever made them."""
-        return sorted(path for path in self.path.iterdir() if path.is_dir())
+        """Its folders that are ours, as far as they are there. What else is there, a volume's lost+found, nobody runs or believes."""
+        return [folder for folder in (*self._made(), self.postgres) if folder.is_dir()]
 
     def _refuse_full(self, needed: int) -> None:
         free = shutil.disk_usage(self.path).free

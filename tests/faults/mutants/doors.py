@@ -49,7 +49,14 @@ MUTANTS: Final = (
         "metrics-forwarded",
         "metrics are closed to what a proxy forwards",
         "api/routes/metrics.py",
-        ((" and all(map(_is_ones_own, request.headers))", ""),),
+        ((" and _are_ones_own(request.headers)", ""),),
+        (f"{_FRONT}test_metrics_are_closed_to_what_comes_through_a_proxy_on_this_machine",),
+    ),
+    Mutant(
+        "metrics-traced",
+        "metrics are closed to a proxy that only traces",
+        "api/routes/metrics.py",
+        ((" if OF_PROMETHEUS in headers else OF_ONES_OWN", ""),),
         (f"{_FRONT}test_metrics_are_closed_to_what_comes_through_a_proxy_on_this_machine",),
     ),
     Mutant(
@@ -86,6 +93,13 @@ MUTANTS: Final = (
         "api/local/home/home.py",
         (("if (why := self.why_not_ours()) is not None:", "if (why := self.why_not_ours()) == '':"),),
         (f"{_PRIVATE}test_no_stack_starts_in_a_home_that_others_may_write",),
+    ),
+    Mutant(
+        "files-links",
+        "a home's links are not followed to close what lies elsewhere",
+        "api/local/home/home.py",
+        ((" and not folder.is_symlink()", ""),),
+        (f"{_PRIVATE}test_what_else_lies_in_a_home_is_left_as_it_is",),
     ),
     Mutant(
         "flower-pickle",
@@ -154,11 +168,22 @@ MUTANTS: Final = (
         "folders-inside",
         "nor one with a folder inside that others may write",
         "workers/models/folders.py",
-        (
-            ("                waiting.append(path)\n", ""),
-            ("            found.append(path)\n", "            found += [path] if path.is_file() else []\n"),
-        ),
+        (("path.is_file() or path.is_dir()", "path.is_file()"),),
         (f"{_FOLDERS}test_so_is_one_with_a_folder_inside_that_others_may_write",),
+    ),
+    Mutant(
+        "folders-listed",
+        "a folder inside that may not be listed takes no model away",
+        "workers/models/folders.py",
+        (("suppress(PermissionError)", "suppress()"),),
+        (f"{_FOLDERS}test_a_folder_inside_that_may_not_be_listed_takes_no_model_away",),
+    ),
+    Mutant(
+        "folders-linked",
+        "a link out of a model's folder leads no further than to what it holds",
+        "workers/models/folders.py",
+        ((" and (is_linked or place.is_relative_to(root))", ""),),
+        (f"{_FOLDERS}test_of_a_folder_elsewhere_that_is_linked_what_lies_in_it_is_looked_at_and_no_more",),
     ),
     Mutant(
         "log-roles",

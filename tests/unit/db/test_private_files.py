@@ -135,7 +135,7 @@ def test_a_folder_that_a_users_own_group_may_write_is_theirs_alone(tmp_path: Pat
     assert why_others_may_write(tmp_path, group=False) is None
 
 
-FOLDERS = ["", "keys", "secrets", "run", "logs", "valkey", "models", "flower", "calibration", "postgres", "of-tomorrow"]
+FOLDERS = ["", "keys", "secrets", "run", "logs", "valkey", "models", "flower", "calibration", "postgres"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -167,3 +167,32 @@ def test_a_home_that_others_may_only_look_at_is_used_and_its_rooms_are_closed(ho
         (home.path / folder).chmod(0o755)
     home.prepare()
     assert {folder: (home.path / folder).stat().st_mode & 0o777 for folder in FOLDERS[1:]} == dict.fromkeys(FOLDERS[1:], 0o700)
+
+
+@as_root
+def test_what_else_lies_in_a_home_is_left_as_it_is(home: Home, tmp_path: Path) -> None:
+    """A volume of its own has a lost+found, and people keep things where they please: nothing there is run or believed."""
+    (home.path / "lost+found").mkdir(mode=0o700)
+    os.chown(home.path / "lost+found", NOBODY, NOBODY)
+    (home.path / "notes").mkdir()
+    (home.path / "notes").chmod(0o777)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)
+    (home.path / "link").symlink_to(elsewhere)
+    (home.path / "models").rmdir()
+    (home.path / "models").symlink_to(elsewhere)
+    home.prepare()
+    assert home.why_not_ours() is None
+    assert [folder.stat().st_mode & 0o777 for folder in (home.path / "notes", elsewhere)] == [0o777, 0o755]
+
+
+@as_root
+def test_a_room_that_leads_to_another_users_folder_is_refused(home: Home, tmp_path: Path) -> None:
+    """The control."""
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    os.chown(tmp_path / "elsewhere", NOBODY, -1)
+    (home.path / "models").rmdir()
+    (home.path / "models").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StackError, match="belongs to another user"):
+        home.prepare()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,48 @@ def test_so_is_one_with_a_folder_inside_that_others_may_write(root: Path, place:
     (root / "good" / "1_Pooling").rename(root / "open" / "1_Pooling")
     (root / "good" / "linked").rename(root / "open" / "linked")
     assert "may be written by others" in is_damaged("open")
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As a folder of another user's is. Root's tests may list every one."""
+    listed = Path.iterdir
+
+    def refused(folder: Path) -> Iterator[Path]:
+        if folder.name in names:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+
+
+def test_a_folder_inside_that_may_not_be_listed_takes_no_model_away(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume's lost+found, a cache of another user's: what is in there nobody here reads."""
+    for name in ("lost+found", ".cache"):
+        (root / "good" / name).mkdir()
+    closed(monkeypatch, "lost+found", ".cache")
+    assert registry.get("local:good").dimensions == 8
+    (root / "good" / ".cache").chmod(0o777)
+    (root / "good" / "touched").touch()
+    assert "may be written by others" in is_damaged("good"), "the control: it is looked at itself"
+
+
+def test_a_model_that_may_not_be_listed_says_so_until_it_may(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        closed(patch, "good")
+        assert lists(root) == ["local:good"]
+        assert "Permission denied" in is_damaged("good")
+    assert registry.get("local:good").damaged == ""
+
+
+def test_of_a_folder_elsewhere_that_is_linked_what_lies_in_it_is_looked_at_and_no_more(root: Path, tmp_path: Path) -> None:
+    """No model reads deeper, and a link may lead to all of the disk."""
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "open").touch()
+    (tmp_path / "elsewhere" / "deep" / "open").chmod(0o666)
+    (tmp_path / "elsewhere" / "on").symlink_to(tmp_path / "elsewhere" / "deep")
+    (root / "good" / "1_Pooling").symlink_to(tmp_path / "elsewhere")
+    assert registry.get("local:good").damaged == ""
+    (tmp_path / "elsewhere" / "config.json").touch()
+    (tmp_path / "elsewhere" / "config.json").chmod(0o666)
+    (root / "good" / "touched").touch()
+    assert "may be written by others" in is_damaged("good"), "the control"
