@@ -207,7 +207,6 @@ class _Page:
 def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_idx: int) -> _Page | None:
     """None where no row follows."""
     job_id = reading.job_id
-    found: list[tuple[Any, ...]] = []
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(
             conn, store, actor, "results.read", object_kind="job", object_id=job_id, first_idx=after_idx + 1, job_id=job_id
@@ -215,15 +214,9 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
         # First: of what is there after them, they are too.
         file_opener = store.keyring.opener(conn, actor.tenant_id, "file", reading.file_id)
         job_opener = store.keyring.opener(conn, actor.tenant_id, "job", job_id)
-        job = _find(conn, actor, job_id)
+        found = _fetch_rows(conn, actor, reading, limit, after_idx)
+        job = _find(conn, actor, job_id)  # asked after them: what a deletion or a retry in between left is no damage
         if job is not None and job.retry_count == reading.run and not _is_deleted(job, reading.which):
-            at = {"tenant": actor.tenant_id, "job": job_id, "file": job.file_id, "after": after_idx, "end": reading.end_idx, "limit": limit}
-            if reading.which == "output":
-                found = bulk.fetch(conn, _OUTPUT_PAGE, {**at, "bytes": PAGE_BYTES})
-            elif reading.state in _NEVER_RAN:
-                found = bulk.fetch(conn, _ERRORS_PAGE_ENDED_EARLY, {**at, "code": _NEVER_RAN[reading.state]})
-            else:
-                found = bulk.fetch(conn, _ERRORS_PAGE, at)
             sealed = [value for row in found for value in (row[3], row[6]) if value is not None]
             record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])
     if job is None or _is_deleted(job, reading.which):  # not within: that the keys were read stays on record
@@ -234,3 +227,13 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
         return None
     payload_bytes = sum(len(row[6] or b"") for row in found)
     return _Page(found, len(found) < limit and payload_bytes < PAGE_BYTES, file_opener, job_opener)
+
+
+def _fetch_rows(conn: Connection, actor: Actor, reading: _Reading, limit: int, after_idx: int) -> list[tuple[Any, ...]]:
+    of_job = {"tenant": actor.tenant_id, "job": reading.job_id, "file": reading.file_id}
+    at = {**of_job, "after": after_idx, "end": reading.end_idx, "limit": limit}
+    if reading.which == "output":
+        return bulk.fetch(conn, _OUTPUT_PAGE, {**at, "bytes": PAGE_BYTES})
+    if reading.state in _NEVER_RAN:
+        return bulk.fetch(conn, _ERRORS_PAGE_ENDED_EARLY, {**at, "code": _NEVER_RAN[reading.state]})
+    return bulk.fetch(conn, _ERRORS_PAGE, at)

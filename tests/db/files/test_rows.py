@@ -1,5 +1,7 @@
 import time
 import uuid
+from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -8,6 +10,7 @@ from db.errors import Conflict, NotFound, StoreError
 from db.files import rows as rows_module
 from db.files.files import create_file, delete_file, get_file
 from db.files.rows import NewRow, RowWriter, iter_rows, sealed_body
+from db.queue.endings import finalize_jobs
 from tests.db.flow import Flow, Stores, plain
 
 
@@ -142,6 +145,26 @@ def test_a_file_deleted_while_it_is_read_does_not_look_complete(flow: Flow, tena
     delete_file(flow.api, tenant, file.file_id)
     with pytest.raises(NotFound):
         next(reading)
+
+
+def test_a_file_deleted_while_a_page_of_it_is_read_is_not_on_record_as_damaged(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = flow.job(tenant, 10)  # it keeps its rows and their ids: only their bodies go
+    flow.answer(flow.claim())
+    finalize_jobs(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    is_readable = rows_module.is_readable
+
+    def deleted_after(*arguments: Any) -> bool:
+        said = is_readable(*arguments)
+        delete_file(flow.api, tenant, job.file_id)
+        return said
+
+    monkeypatch.setattr(rows_module, "is_readable", deleted_after)
+    reading = iter_rows(flow.api, tenant, job.file_id)
+    assert [row.damaged for row in islice(reading, 10)] == [False] * 10
+    assert flow.execute(tenant, "SELECT FROM audit_events WHERE action = 'value.damaged'") == []
 
 
 def test_each_page_is_on_record_with_its_digest_before_it_is_opened(flow: Flow, tenant: Actor) -> None:

@@ -1,14 +1,16 @@
 """Results as they are read back while shards end in any order, jobs are cancelled, expire and run again: every row once."""
 
 import random
-from typing import Literal
+from itertools import islice
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
 
 from db.actors import Actor, Lease
 from db.errors import Conflict
-from db.jobs.jobs import JobRecord, cancel_job, get_job
+from db.jobs import results
+from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job
 from db.jobs.results import Place, ResultLine, iter_results
 from db.jobs.steering import pause_job, resume_job, retry_job
 from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
@@ -195,6 +197,50 @@ def test_a_reading_that_a_retry_meets_does_not_look_complete(flow: Flow, tenant:
     retry_job(flow.api, tenant, job.job_id)
     with pytest.raises(Conflict):
         list(reading)
+
+
+@pytest.mark.parametrize("which", ["output", "errors"])
+def test_results_deleted_while_a_page_of_them_is_read_are_whole_and_not_on_record_as_damaged(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch, which: Literal["output", "errors"]
+) -> None:
+    job = flow.job(tenant, 10)
+    flow.answer(flow.claim(), range(10), fail=which == "errors")
+    finalize_jobs(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    reading = iter_results(flow.api, tenant, job.job_id, which=which)
+    find = results._find
+
+    def deleted_after(*arguments: Any) -> Any:
+        found = find(*arguments)
+        delete_outputs(flow.api, tenant, job.job_id, which)
+        return found
+
+    monkeypatch.setattr(results, "_find", deleted_after)
+    assert [(line.idx, line.damaged) for line in islice(reading, 10)] == [(idx, False) for idx in range(10)]
+    assert flow.execute(tenant, "SELECT FROM audit_events WHERE action = 'value.damaged'") == []
+
+
+def test_failures_deleted_while_a_page_of_them_is_read_do_not_come_out_as_rows_that_never_ran(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = flow.job(tenant, 10)
+    flow.answer(flow.claim(), range(5), finish=False, fail=True)
+    cancel_job(flow.api, tenant, job.job_id)
+    flow.end_leases()
+    reap_leases(flow.dispatcher)
+    cancel_shards(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    reading = iter_results(flow.api, tenant, job.job_id, which="errors")
+    find = results._find
+
+    def deleted_after(*arguments: Any) -> Any:
+        found = find(*arguments)
+        delete_outputs(flow.api, tenant, job.job_id, "errors")
+        return found
+
+    monkeypatch.setattr(results, "_find", deleted_after)
+    assert [line.code for line in islice(reading, 10)] == ["engine_error"] * 5 + ["batch_cancelled"] * 5
 
 
 def test_rows_behind_a_shard_that_ended_full_under_another_name_are_read(flow: Flow, tenant: Actor) -> None:

@@ -320,7 +320,12 @@ MUTANTS: Final = (
         "one-state-of-a-reading",
         "what a job's errors are does not change within a reading",
         "db/jobs/results.py",
-        (("elif reading.state in _NEVER_RAN:", "elif job.state in _NEVER_RAN:"), ("_NEVER_RAN[reading.state]", "_NEVER_RAN[job.state]")),
+        (
+            (
+                "found = _fetch_rows(conn, actor, reading, limit",
+                "found = _fetch_rows(conn, actor, _begin(store, actor, job_id, reading.which, None), limit",
+            ),
+        ),
         (f"{_READING_TEST}test_a_job_that_is_cancelled_while_its_errors_are_read_does_not_change_them",),
     ),
     Mutant(

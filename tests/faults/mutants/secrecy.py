@@ -126,6 +126,25 @@ MUTANTS: Final = (
                 "attacks/test_damaged_values.py::test_a_row_that_was_taken_hides_no_answer_behind_it",
             ),
             (
+                "rows-then-file",
+                "a deletion during a read of a file's rows is no damage",
+                "db/files/rows.py",
+                "        if not is_readable(conn, actor.tenant_id, file.file_id):",
+                "        readable = is_readable(conn, actor.tenant_id, file.file_id)\n"
+                '        found = list(conn.execute(_PAGE, {**key, "first": first, "end": end, "bytes": PAGE_BYTES}))\n'
+                "        if not readable:",
+                "db/files/test_rows.py::test_a_file_deleted_while_a_page_of_it_is_read_is_not_on_record_as_damaged",
+            ),
+            (
+                "results-then-job",
+                "a deletion during a read of a job's results is no damage",
+                "db/jobs/results.py",
+                "        if job is not None and job.retry_count == reading.run and not _is_deleted(job, reading.which):\n",
+                "        found = _fetch_rows(conn, actor, reading, limit, after_idx)\n"
+                "        if job is not None and job.retry_count == reading.run and not _is_deleted(job, reading.which):\n",
+                "db/jobs/test_results.py::test_results_deleted_while_a_page_of_them_is_read_are_whole_and_not_on_record_as_damaged",
+            ),
+            (
                 "whole-page",
                 "what is deleted while it is listed leaves no page empty with more behind it",
                 "db/jobs/file_lists.py",
