@@ -26,7 +26,7 @@ log = logging.getLogger("textmill.store")
 
 # A lock held by an admin must not outlast a lease silently, and who asks is answered within 5 s.
 LOCK_TIMEOUT_MS: Final = 4_000
-BRIEF_MS: Final = 20  # so long who has no patience left waits for what somebody holds for a moment
+BRIEF_MS: Final = 200  # so long who has no patience left waits for what somebody holds for a moment
 STATEMENT_TIMEOUT_MS: Final = 300_000  # a retry forgets the failures of a job in one statement
 # A worker that is stopped in the middle of a transaction keeps its locks, which the reconciler steps around. While it copies rows the
 # server waits in a statement, else between two: both end within about a lease. No transaction of ours waits for anything but the database.

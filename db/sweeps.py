@@ -16,10 +16,11 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from db.connect import BRIEF_MS, Store
+from db.connect import Store
 from db.errors import LeadLost
 
 WAIT_MS: Final = 500  # for a lock that somebody else holds
+BRIEF_MS: Final = 20
 WAITED_FOR: Final = 4  # items of a sweep that are waited for so long; after them, BRIEF_MS: a table that an admin locks holds every item
 TOLD_AT_ONCE: Final = 3  # log lines of a sweep
 

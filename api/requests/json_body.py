@@ -22,7 +22,9 @@ def json_of(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     decoder = msgspec.json.Decoder(kind)
 
     async def read(request: Request) -> T:
-        return _decode(decoder, await _bounded(request, front_of(request).settings.max_json_bytes))
+        body = await _bounded(request, front_of(request).settings.max_json_bytes)
+        request.state.patience.renew()  # it may have come slowly
+        return _decode(decoder, body)
 
     return read
 

@@ -151,7 +151,6 @@ class _Upload:
             self._append(batch)
 
     def finish(self) -> FileRecord:
-        self._store.renew_patience()
         return self._writer.finish(self._size_bytes, self._content_bytes, self._noted.names)
 
     def abort(self) -> None:

@@ -144,6 +144,7 @@ class RowWriter:
         # Of a batch the custom ids are the contract; of rows and examples they are their owner's business.
         strict = self._file.purpose == "batch"
         doubled = self._mark(doubles) if strict else 0
+        self._store.renew_patience()
         with self._act("file.write", range(self._next_idx)) if self._next_idx else self._act("file.refuse") as conn:
             row_count = conn.execute(_LOCK, self._key).scalar_one_or_none()
             if row_count is None:
@@ -171,6 +172,7 @@ class RowWriter:
         marked = 0
         for first in range(0, len(idxs), MARKED_AT_ONCE):
             page = idxs[first : first + MARKED_AT_ONCE]
+            self._store.renew_patience()
             with self._act("rows.mark", range(page[0], page[-1] + 1)) as conn:
                 if conn.execute(_LOCK, self._key).one_or_none() is None:
                     raise _upload_gone()

@@ -180,12 +180,18 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
         else:
             job_id = twin
     metadata = None if new.metadata is None else dict(new.metadata)  # the caller's own words, whether it may read or not
-    return replace(get_job(store, actor, job_id), metadata=metadata)
+    return replace(get_changed(store, actor, job_id), metadata=metadata)
 
 
 def get_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     """Raises NotFound for a missing or foreign job."""
     return _look(store, actor, job_id, watched=False)
+
+
+def get_changed(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """As :func:`get_job`, after a change that may have taken long: it is done, and is not to be told as one that was not."""
+    store.renew_patience()
+    return get_job(store, actor, job_id)
 
 
 def watch_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
@@ -262,7 +268,7 @@ def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
                 .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, jobs.c.state == state)
                 .values(state=following.value, cancelling_at=func.now())
             )
-    return get_job(store, actor, job_id)
+    return get_changed(store, actor, job_id)
 
 
 def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Which) -> bool:

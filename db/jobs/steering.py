@@ -17,7 +17,7 @@ from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.jobs.erasing import erase_job
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, JobRecord, get_job
+from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, JobRecord, get_changed
 from db.jobs.turn import take_turn
 from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
 from db.schema import jobs
@@ -106,7 +106,7 @@ def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> Job
         _lock_shards(conn, key)
         conn.execute(_ORDER_JOB, key)
         conn.execute(_ORDER_SHARDS, key)
-    return get_job(store, actor, job_id)
+    return get_changed(store, actor, job_id)
 
 
 def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
@@ -118,7 +118,7 @@ def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     """
     with act(store, actor, "job.retry", **about_job(job_id)) as (conn, _):
         _retry(conn, actor, _lock(conn, actor, job_id))
-    return get_job(store, actor, job_id)
+    return get_changed(store, actor, job_id)
 
 
 def delete_job(store: Store, actor: Actor, job_id: UUID) -> bool:
@@ -162,7 +162,7 @@ def _set_paused(store: Store, actor: Actor, job_id: UUID, change: Any, action: s
             verb = action.removeprefix("job.")
             raise Conflict(code=f"cannot_{verb}", message=f"The batch is {job.state}: there is nothing to {verb}.")
         conn.execute(change, {"tenant": actor.tenant_id, "job": job_id})
-    return get_job(store, actor, job_id)
+    return get_changed(store, actor, job_id)
 
 
 def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:

@@ -3,6 +3,7 @@ counted are the waits that the server is told of, not seconds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,7 +14,11 @@ from api import request_log
 from db.actors import Actor
 from db.audit.acts import record_denied
 from db.connect import BRIEF_MS, Patience, Store
+from db.files import rows
+from db.files.files import create_file
+from db.jobs import steering
 from db.operators.api_keys import create_api_key
+from db.queue.endings import finalize_jobs
 from db.settings import Role, StoreSettings
 from tests.api.conftest import Served
 from tests.api.lines import classify_file
@@ -21,9 +26,10 @@ from tests.api.routes.test_batches import create, uploaded
 from tests.api.routes.test_files import error_of
 from tests.conftest import Server
 from tests.db.conftest import AsSuperuser
+from tests.db.flow import Flow, plain
 from tests.waiting import wait_until
 
-PATIENCE_MS = 150
+PATIENCE_MS = 400
 Locked = Callable[[str], AbstractContextManager[None]]
 
 
@@ -151,3 +157,63 @@ def test_each_part_of_a_stream_has_patience_of_its_own(stores: Callable[[Role], 
         seen.append(told())
     store.renew_patience()
     assert [*seen, told()] == ["4s", "3s", f"{BRIEF_MS}ms", f"{BRIEF_MS}ms", "4s"]
+
+
+class Watched(Patience):
+    """Of 4 s, by a clock that stands still but when it is told to go on; ``told``: what each transaction had."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.told: list[int] = []
+        super().__init__(4.0, lambda: self.now)
+
+    def lock_timeout_ms(self) -> int:
+        self.told.append(super().lock_timeout_ms())
+        return self.told[-1]
+
+
+def test_what_took_long_leaves_enough_for_a_lock_of_a_moment() -> None:
+    patience = Watched()
+    patience.now = 60.0
+    assert patience.lock_timeout_ms() >= 200
+
+
+def test_what_a_retry_took_is_not_taken_from_the_look_at_its_job(
+    stores: Callable[[Role], Store], tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was, who had a large job run again was told that the store was away, though it was done."""
+    flow, patience = Flow(stores), Watched()
+    job = flow.job(tenant, 4)
+    flow.answer(flow.claim(), fail=True)
+    finalize_jobs(flow.dispatcher)
+    finalize_jobs(flow.dispatcher)
+    retry = steering._retry
+
+    def slow(*arguments: Any) -> None:
+        retry(*arguments)
+        patience.now += 60.0
+
+    monkeypatch.setattr(steering, "_retry", slow)
+    assert steering.retry_job(flow.api.within(patience), tenant, job.job_id).retry_count == 1
+    assert patience.told[-1] == 4000
+
+
+def test_each_page_of_marking_doubles_has_patience_of_its_own(
+    stores: Callable[[Role], Store], tenant: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, patience = Flow(stores), Watched()
+    monkeypatch.setattr(rows, "MARKED_AT_ONCE", 1)
+    mark = rows.RowWriter._act
+
+    def slow(*arguments: Any) -> Any:
+        patience.now += 3.0
+        return mark(*arguments)
+
+    store = flow.api.within(patience)
+    writer = rows.RowWriter(store, tenant, create_file(store, tenant, name="n", purpose="batch"))
+    writer.append([plain(at, custom_id="a") for at in range(6)])
+    patience.renew()
+    patience.told.clear()
+    monkeypatch.setattr(rows.RowWriter, "_act", slow)
+    assert writer.finish(1).defect_count == 5
+    assert set(patience.told) == {1000}, "each waits as long as the first of them"

@@ -385,6 +385,27 @@ MUTANTS: Final = (
         (f"{_LOCKED}test_each_part_of_a_stream_has_patience_of_its_own",),
     ),
     Mutant(
+        "waits-after-an-act",
+        "what an act took is not taken from the look at what it did",
+        "db/jobs/jobs.py",
+        (("    store.renew_patience()\n", ""),),
+        (f"{_LOCKED}test_what_a_retry_took_is_not_taken_from_the_look_at_its_job",),
+    ),
+    Mutant(
+        "waits-of-a-mark",
+        "each page of marking doubles has patience of its own",
+        "db/files/rows.py",
+        (("            self._store.renew_patience()\n", ""),),
+        (f"{_LOCKED}test_each_page_of_marking_doubles_has_patience_of_its_own",),
+    ),
+    Mutant(
+        "waits-of-a-body",
+        "a body that comes slowly leaves its request all its patience",
+        "api/requests/json_body.py",
+        (("        request.state.patience.renew()", "        pass"),),
+        ("tests/unit/api/requests/test_json_body.py::test_a_body_that_comes_slowly_leaves_its_request_all_its_patience",),
+    ),
+    Mutant(
         "audit-unsealed",
         "every event waits to be sealed",
         "db/audit/events.py",
