@@ -19,7 +19,7 @@ from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.catalogue.heads import HeadRecord, find_head
 from db.catalogue.label_sets import LabelSetRecord, find_label_set
-from db.catalogue.names import names_for_job
+from db.catalogue.names import JobNames, names_for_job
 from db.connect import Store
 from db.errors import TextmillError
 from db.failures import describe, parts_of
@@ -107,6 +107,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
             raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
         _check_whole(found, "defaults.label_set")
     file_id = _input_file(request.input_file_id)
+    names = names_for_job(store, actor, file_id, names_of(defaults)) if task.names_stored else JobNames(None, None)
     return NewJob(
         task=task.name,
         endpoint=request.endpoint,
@@ -118,7 +119,8 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         completion_window=_window(request.completion_window),
         request=_request_ref(actor, request, idempotency_key),
         results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
-        names=names_for_job(store, actor, file_id, names_of(defaults)) if task.names_stored else None,
+        names=names.named,
+        other_names=names.others,
     )
 
 

@@ -1,28 +1,45 @@
 """Which heads and label sets a new job may meet: those that its file's rows name, and those of its defaults."""
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from db.actors import Actor
-from db.catalogue.heads import list_heads
-from db.catalogue.label_sets import list_label_sets
+from db.catalogue.heads import HeadRecord, head_versions, list_heads
+from db.catalogue.label_sets import LabelSetRecord, label_set_versions, list_label_sets
 from db.catalogue.purge import KEPT_VERSIONS
 from db.connect import Store
 from db.files.stored_names import Names, names_of_file
 from db.jobs.versions import address_of
 
+_Versions = Callable[[Store, Actor, str], Sequence[HeadRecord | LabelSetRecord]]
 
-def names_for_job(store: Store, actor: Actor, file_id: UUID, of_defaults: Names) -> Names:
-    """Where it is not known what the file's rows name, that is everything that the tenant has."""
-    named = names_of_file(store, actor, file_id)
-    return of_defaults | (_all_names(store, actor) if named is None else named)
+
+class JobNames(NamedTuple):
+    """``named``: by the job's defaults and, where that is known, by its file's rows; None of a task whose rows name none. ``others``: where
+    it is not known, everything that the tenant has."""
+
+    named: Names | None
+    others: Names | None
+
+
+def names_for_job(store: Store, actor: Actor, file_id: UUID, of_defaults: Names) -> JobNames:
+    of_rows = names_of_file(store, actor, file_id)
+    return JobNames(of_defaults, _all_names(store, actor)) if of_rows is None else JobNames(of_defaults | of_rows, None)
 
 
 def _all_names(store: Store, actor: Actor) -> Names:
     """But those whose names do not open."""
-    heads = [_addresses(head.name, head.version) for head in list_heads(store, actor) if head.name is not None]
-    label_sets = [_addresses(found.name, found.version) for found in list_label_sets(store, actor) if found.name is not None]
+    heads = [_addresses(store, actor, head, head_versions) for head in list_heads(store, actor)]
+    label_sets = [_addresses(store, actor, found, label_set_versions) for found in list_label_sets(store, actor)]
     return Names(frozenset().union(*heads), frozenset().union(*label_sets))
 
 
-def _addresses(name: str, newest: int) -> set[str]:
-    return {name, *(address_of(name, number) for number in range(max(1, newest - KEPT_VERSIONS + 1), newest + 1))}
+def _addresses(store: Store, actor: Actor, newest: HeadRecord | LabelSetRecord, versions: _Versions) -> set[str]:
+    """The name alone and with each number that is kept. Of few versions any number may be; of more it is asked which ones are there."""
+    name = newest.name
+    if name is None:
+        return set()
+    few = newest.version <= KEPT_VERSIONS
+    numbers = range(1, newest.version + 1) if few else [found.version for found in versions(store, actor, name)[:KEPT_VERSIONS]]
+    return {name, *(address_of(name, number) for number in numbers)}

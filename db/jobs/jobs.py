@@ -70,8 +70,9 @@ class NewJob:
     """What a job is made of. ``spec`` is sealed: the defaults merged under every row's body, a head's name. ``model`` is used where a row
     names none. ``completion_window``: how long it may take, or until when. ``request`` finds the job again when its request is
     repeated. ``head_id``: of the head that the job makes. ``results_expire_seconds``: how long after its end its results are kept.
-    ``names``: heads and label sets that its rows and defaults may name, None of a task whose rows name none: the spec pins the versions
-    that they mean now."""
+    ``names``: heads and label sets that its rows and defaults name, None of a task whose rows name none: the spec pins the versions
+    that they mean now. ``other_names``: where it is not known what its rows name, all that they may; pinned too, but no part of what the
+    request asks for."""
 
     task: str
     endpoint: str
@@ -85,6 +86,7 @@ class NewJob:
     head_id: UUID | None = None
     results_expire_seconds: int | None = None
     names: Names | None = None
+    other_names: Names | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +315,7 @@ def _asks_the_same(conn: Connection, store: Store, actor: Actor, new: NewJob, tw
         return True
     record_act(conn, store, actor, "job.read", **about_job(twin))
     own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-    return mean_the_same(conn, own, actor.tenant_id, twin, new.names)
+    return mean_the_same(conn, own, actor.tenant_id, twin, new.names, pins_others=new.other_names is not None)
 
 
 def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> None:
@@ -352,7 +354,7 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
     spec = dict(new.spec)
     if new.names is not None:
         own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-        spec["pins"] = pin(conn, own, actor.tenant_id, job_id, new.names).as_spec()
+        spec["pins"] = pin(conn, own, actor.tenant_id, job_id, new.names | (new.other_names or Names())).as_spec()
     conn.execute(
         insert(job_specs).values(
             tenant_id=actor.tenant_id,

@@ -1,6 +1,6 @@
 """The versions of heads and label sets that a job began with, pinned by its sealed spec: its rows are answered with no others."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -43,14 +43,20 @@ def pin(conn: Connection, own: Sealer, tenant_id: UUID, job_id: UUID, names: Nam
     return pins
 
 
-def mean_the_same(conn: Connection, own: Opener, tenant_id: UUID, job_id: UUID, names: Names) -> bool:
-    """Whether the names mean now what they meant when the job was made with them. The transaction is on record."""
+def mean_the_same(conn: Connection, own: Opener, tenant_id: UUID, job_id: UUID, names: Names, *, pins_others: bool = False) -> bool:
+    """Whether the names mean now what they meant when the job was made with them, and maybe with others beside them. The transaction is
+    on record."""
     began_with = select(job_pins.c.version_id).where(job_pins.c.tenant_id == tenant_id, job_pins.c.job_id == job_id)
-    return set(conn.execute(began_with).scalars()) == _meant(conn, own, tenant_id, names).ids
+    pinned = set(conn.execute(began_with).scalars())
+    now = _meant(conn, own, tenant_id, names)
+    return _meant(conn, own, tenant_id, names, among=pinned) == now if pins_others else pinned == now.ids
 
 
-def _meant(conn: Connection, own: Opener, tenant_id: UUID, names: Names) -> Pins:
-    return Pins(find_versions(conn, HEADS, tenant_id, own, names.heads), find_versions(conn, LABEL_SETS, tenant_id, own, names.label_sets))
+def _meant(conn: Connection, own: Opener, tenant_id: UUID, names: Names, *, among: Collection[UUID] | None = None) -> Pins:
+    return Pins(
+        find_versions(conn, HEADS, tenant_id, own, names.heads, among=among),
+        find_versions(conn, LABEL_SETS, tenant_id, own, names.label_sets, among=among),
+    )
 
 
 def _written(versions: dict[str, Version]) -> dict[str, list[object]]:

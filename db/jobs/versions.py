@@ -100,8 +100,11 @@ def keep_numbers(conn: Connection, kind: Kind, tenant_id: UUID, ids: Collection[
     conn.execute(kept.on_conflict_do_update(index_elements=["tenant_id", "name_hmac"], set_={"number": highest}))
 
 
-def find_versions(conn: Connection, kind: Kind, tenant_id: UUID, sealer: Opener, addresses: Collection[str]) -> dict[str, Version]:
-    """What each address means now; those that mean nothing are not in it. A name that itself ends like a version goes first."""
+def find_versions(
+    conn: Connection, kind: Kind, tenant_id: UUID, sealer: Opener, addresses: Collection[str], *, among: Collection[UUID] | None = None
+) -> dict[str, Version]:
+    """What each address means now, or meant when ``among`` were those that there were; those that mean nothing are not in it. A name that
+    itself ends like a version goes first."""
     asked: dict[str, list[tuple[bytes, int | None]]] = {}
     for address in addresses:
         asked[address] = [(kind.hmac(sealer, address), None)]
@@ -110,7 +113,7 @@ def find_versions(conn: Connection, kind: Kind, tenant_id: UUID, sealer: Opener,
     columns = kind.table.c
     query = select(kind.id.label("id"), columns.number, columns.name_hmac).where(
         columns.tenant_id == tenant_id,
-        columns.deleted_at.is_(None),
+        columns.deleted_at.is_(None) if among is None else kind.id.in_(among),
         columns.name_hmac.in_({hmac for meanings in asked.values() for hmac, _ in meanings}),
     )
     there: dict[tuple[bytes, int | None], Version] = {}

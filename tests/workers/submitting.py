@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from db.actors import Actor
-from db.catalogue.names import names_for_job
+from db.catalogue.names import JobNames, names_for_job
 from db.connect import Store
 from db.files import files
 from db.files.rows import NewRow, RowWriter
@@ -52,6 +52,7 @@ def submit(
     spec: dict[str, object] = {"defaults": dict(DEFAULTS.get(task, {}) if defaults is None else defaults)}
     if head_name is not None:
         spec["head_name"] = head_name
+    noted = JobNames(names, None) if names is not None or task != "classify" else names_for_job(api, actor, file_id, Names())
     new = NewJob(
         task=task,
         endpoint=ENDPOINTS[task],
@@ -62,6 +63,7 @@ def submit(
         priority=priority,
         completion_window=timedelta(seconds=3600),
         head_id=head_id,
-        names=names if names is not None or task != "classify" else names_for_job(api, actor, file_id, Names()),
+        names=noted.named,
+        other_names=noted.others,
     )
     return jobs.create_job(api, actor, new).job_id

@@ -325,6 +325,36 @@ def test_a_create_whose_names_mean_other_versions_is_sent_again_by_nobody(api: S
     assert (made(keyed), made({"x-stainless-retry-count": "2"})) == (named, second)
 
 
+def test_of_a_file_whose_names_nobody_noted_only_what_the_defaults_name_makes_a_create_another(
+    api: Served, stores: Stores, server: Server
+) -> None:
+    """As it was, a label set that the batch has nothing to do with made the client's own second try a second batch."""
+
+    def store(name: str, labels: list[str]) -> None:
+        api.http().put(f"/v1/label_sets/{name}", json={"labels": labels}).raise_for_status()
+
+    def made(retry: int) -> str:
+        headers = {"x-stainless-retry-count": str(retry)} if retry else {}
+        return str(create(api, file_id, headers=headers, defaults={"label_set": "desk"}).raise_for_status().json()["id"])
+
+    file_id = uploaded(api)
+    database = stores(Role.API).engine.url.database
+    with psycopg.connect(server.postgres.superuser_url(database).render_as_string(hide_password=False)) as connection:
+        connection.execute("UPDATE files SET stored_names_sealed = NULL")
+    for labels in (["old", "older"], ["now", "then"]):
+        store("desk", labels)
+    first = made(0)
+    store("other", ["x", "y"])
+    assert made(1) == first
+    api.http().delete("/v1/label_sets/other").raise_for_status()
+    assert made(1) == first
+    api.http().delete("/v1/label_sets/desk@2").raise_for_status()
+    second = made(1)
+    assert second != first, "the name means the version before again"
+    store("desk", ["new", "newer"])
+    assert made(1) not in (first, second)
+
+
 def test_an_idempotency_key_is_honoured(api: Served) -> None:
     file_id = uploaded(api)
     key = {"idempotency-key": "once"}

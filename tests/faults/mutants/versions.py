@@ -66,6 +66,27 @@ MUTANTS: Final = (
         ("tests/api/routes/test_batches.py::test_a_create_whose_names_mean_other_versions_is_sent_again_by_nobody",),
     ),
     Mutant(
+        "repeated-beside-others",
+        "a label set that a job has nothing to do with makes no other request of it",
+        "db/jobs/jobs.py",
+        (("pins_others=new.other_names is not None", "pins_others=False"),),
+        ("tests/api/routes/test_batches.py::test_of_a_file_whose_names_nobody_noted_only_what_the_defaults_name_makes_a_create_another",),
+    ),
+    Mutant(
+        "repeated-as-it-was",
+        "what a name meant is asked of the versions that the job began with",
+        "db/jobs/pins.py",
+        (("return _meant(conn, own, tenant_id, names, among=pinned) == now if pins_others", "return pinned >= now.ids if pins_others"),),
+        ("tests/api/routes/test_batches.py::test_of_a_file_whose_names_nobody_noted_only_what_the_defaults_name_makes_a_create_another",),
+    ),
+    Mutant(
+        "last-that-are-there",
+        "the last versions of a name are those that are there, not the last numbers",
+        "db/catalogue/names.py",
+        (("range(1, newest.version + 1) if few", "range(newest.version - KEPT_VERSIONS + 1, newest.version + 1) if True"),),
+        ("tests/db/catalogue/test_names.py::test_the_last_versions_that_are_there_may_be_named_whatever_their_numbers",),
+    ),
+    Mutant(
         "kept-for-jobs",
         "what a running job began with outlives its deletion",
         "db/catalogue/deleting.py",

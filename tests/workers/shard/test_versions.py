@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from db.actors import Actor
 from db.catalogue.heads import delete_head, find_head
 from db.catalogue.label_sets import delete_label_set, find_label_set, put_label_set
+from db.catalogue.names import JobNames
 from db.catalogue.purge import purge_versions
 from db.files.stored_names import Names
 from db.jobs import jobs, steering
@@ -157,7 +158,7 @@ def test_a_job_that_pins_nothing_because_it_is_older_than_versions_goes_on_with_
 ) -> None:
     room.store(OLD)
     room.train(OLD)
-    monkeypatch.setattr("tests.workers.submitting.names_for_job", lambda *_of: None)
+    monkeypatch.setattr("tests.workers.submitting.names_for_job", lambda *_of: JobNames(None, None))
     by_set, by_head = room.half(label_set="desk"), room.half(model="head:desk")
     room.store(NEW)
     room.train(NEW)
