@@ -88,8 +88,8 @@ def object_ranges(text: str) -> list[IdRange]:
     found = _OBJECT.fullmatch(text)
     kind, letter, digits = ("", "", "") if found is None else found.groups()
     plain = digits.replace("-", "")
-    meant = {plain if letter == "o" else letter + plain, *([plain] if kind else [])}
-    ranges = [IdRange.of(each) for each in sorted(meant) if _DIGITS.fullmatch(each)]
+    meant = {each for each in (plain if letter == "o" else letter + plain, *([plain] if kind else [])) if _DIGITS.fullmatch(each)}
+    ranges = [IdRange.of(each) for each in sorted(meant) if not any(each != other and each.startswith(other) for other in meant)]
     if not ranges:
         raise Refused("invalid_field", f"An object is named by its id, or by {LEAST_DIGITS} to 32 of its first digits.", param="object")
     return ranges

@@ -7,6 +7,16 @@ CREATE TABLE deleted_versions (
     number integer NOT NULL,
     PRIMARY KEY (tenant_id, name_hmac)
 );
+-- Of those that were deleted before as far as they are still there. The owner sees no rows under forced row-level security.
+ALTER TABLE label_sets NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE models NO FORCE ROW LEVEL SECURITY;
+INSERT INTO deleted_versions (tenant_id, name_hmac, number)
+    SELECT tenant_id, name_hmac, max(number)
+    FROM (SELECT tenant_id, name_hmac, number, deleted_at FROM label_sets
+          UNION ALL SELECT tenant_id, name_hmac, number, deleted_at FROM models) v
+    WHERE deleted_at IS NOT NULL GROUP BY tenant_id, name_hmac;
+ALTER TABLE label_sets FORCE ROW LEVEL SECURITY;
+ALTER TABLE models FORCE ROW LEVEL SECURITY;
 ALTER TABLE deleted_versions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE deleted_versions FORCE ROW LEVEL SECURITY;
 REVOKE ALL ON deleted_versions FROM PUBLIC;

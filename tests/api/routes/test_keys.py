@@ -150,6 +150,15 @@ def test_an_object_that_is_none_or_several_is_told(api: Served, stores: Stores) 
     assert http.get("/v1/audit/events", params={"object": "f" * 32}).json()["data"] == []  # whole, and nothing is about it
 
 
+def test_a_beginning_that_can_be_read_in_two_ways_names_what_it_finds_once(api: Served, stores: Stores) -> None:
+    """An `e` of a file may be its id's first digit: what begins with it and four more also begins with the four."""
+    http, id, store = api.http(), UUID("e" * 8 + "0" * 24), stores(Role.API)
+    with store.transaction(tenant=api.actor.tenant_id) as conn:
+        record_act(conn, store, api.actor, "test.act", object_kind="file", object_id=id)
+    for text in ("file-eeee", "file-eeeee", "file-eeeeee"):
+        assert len(http.get("/v1/audit/events", params={"object": text}).raise_for_status().json()["data"]) == 1, text
+
+
 def test_a_key_that_may_only_audit_finds_objects_by_their_beginnings(api: Served) -> None:
     file_id = api.upload(classify_file(1)).json()["id"]
     auditor = api.http(api.http().post("/v1/keys", json={"name": "a", "scopes": ["audit"]}).json()["key"])

@@ -142,6 +142,25 @@ def test_jobs_that_run_when_versions_come_keep_all_that_their_tenant_has(server:
     assert (pinned, forced) == ([("in_progress", 1)], (True,))
 
 
+def test_the_numbers_of_versions_that_were_deleted_before_they_were_kept_are_kept(server: Server, empty: str) -> None:
+    owner = as_role(server, empty, Role.OWNER)
+    migrate(owner, revision="0028")
+    with as_superuser(server, empty) as conn:
+        conn.execute(
+            "INSERT INTO label_sets (tenant_id, label_set_id, name_hmac, body_sealed, number, deleted_at)"
+            " SELECT %(tenant)s, gen_random_uuid(), name::bytea, 'b', number, CASE WHEN gone THEN now() END"
+            " FROM (VALUES ('a', 1, false), ('a', 2, true), ('a', 3, true), ('b', 1, false)) AS made (name, number, gone)",
+            {"tenant": str(uuid.uuid4())},
+        )
+    migrate(owner)
+    with as_superuser(server, empty) as conn:
+        kept = conn.execute("SELECT name_hmac, number FROM deleted_versions").fetchall()
+        forced = conn.execute(
+            "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname IN ('label_sets', 'models', 'deleted_versions')"
+        ).fetchone()
+    assert (kept, forced) == ([(b"a", 3)], (True,))
+
+
 def test_what_a_migration_changes_of_rows_it_changes_though_its_owner_sees_none(server: Server, empty: str) -> None:
     owner = as_role(server, empty, Role.OWNER)
     migrate(owner, revision="0009")

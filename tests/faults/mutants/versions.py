@@ -59,6 +59,13 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "numbers-given-before",
+        "the numbers of versions that were deleted before numbers were kept are not given again",
+        "db/migrations/sql/0029_numbers.sql",
+        (("WHERE deleted_at IS NOT NULL GROUP BY", "WHERE false GROUP BY"),),
+        ("tests/db/server/test_migrate.py::test_the_numbers_of_versions_that_were_deleted_before_they_were_kept_are_kept",),
+    ),
+    Mutant(
         "repeated-by-meaning",
         "a request that nobody named gets no job of other versions",
         "db/jobs/jobs.py",
