@@ -34,7 +34,7 @@ class UnfitServer(SettingsError):
 @dataclass(frozen=True, slots=True)
 class Server:
     """``clock_seconds``: how far its clock and this machine's are apart. ``is_standby``: it takes no writes. ``unfit``: why it cannot be
-    the store's. ``set_beside``: names of settings that the role has there, not of our making."""
+    the store's. ``set_beside``: names of settings that the role or its database has there, not of our making."""
 
     version: str
     clock_seconds: float

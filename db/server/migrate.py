@@ -90,6 +90,7 @@ def bootstrap(superuser_url: URL, passwords: dict[Role, str], database: str = DA
                     sql.Identifier(database), sql.Identifier(Role.OWNER.login)
                 )
             )
+        conn.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(database)))
         for role in passwords:
             conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(sql.Identifier(role.login), sql.Identifier(database)))
         grant_database(conn, database)

@@ -16,15 +16,18 @@ QUIET: Final = {
     "log_error_verbosity": "terse",  # leaves out DETAIL, where "Failing row contains" stands
 }
 
+# The owner may set its database, too, for all who log in to it.
 _OTHERS: Final = """
 SELECT DISTINCT split_part(setting, '=', 1) AS name
-FROM pg_db_role_setting AS stored JOIN pg_roles AS role ON role.oid = stored.setrole, unnest(stored.setconfig) AS setting
-WHERE role.rolname = current_user AND stored.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+FROM pg_db_role_setting AS stored, unnest(stored.setconfig) AS setting
+WHERE stored.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+    AND stored.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND NOT (stored.setrole = 0 AND stored.setdatabase = 0) -- what holds for the whole server is a superuser's
     AND split_part(setting, '=', 1) <> ALL (%s)
 ORDER BY name
 """
 
 
 def set_beside(conn: psycopg.Connection[Any]) -> tuple[str, ...]:
-    """Names of settings that the session's role has on the server, and that `textmill db bootstrap` did not give it."""
+    """Names of settings that the session's role, or its database, has on the server, and that `textmill db bootstrap` did not give it."""
     return tuple(name for (name,) in conn.execute(_OTHERS, [list(QUIET)]).fetchall())

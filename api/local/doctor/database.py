@@ -106,7 +106,8 @@ def _set_beside(servers: Mapping[Role, Server]) -> Iterator[Finding]:
                 "login role",
                 False,
                 f"{role.login} is set on the server to something of its own: {', '.join(server.set_beside)}",
-                "If nobody here did that, somebody has its login: `textmill db bootstrap` with a new password puts it right.",
+                "Who runs the server may have set it so, or its database, and may leave it. If nobody did, somebody had a login: "
+                "`textmill db bootstrap` with new passwords puts it right.",
             )
 
 

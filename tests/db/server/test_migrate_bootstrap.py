@@ -105,6 +105,20 @@ def test_what_a_role_sets_itself_to_is_noticed_and_bootstrap_takes_it_away(
     assert look(login).set_beside == ()
 
 
+def test_what_the_database_is_set_to_is_noticed_and_bootstrap_takes_it_away(server: Server, empty: URL) -> None:
+    """Its owner may, and it holds for all who log in; of all databases only a superuser may, and nobody asks them."""
+    owner, auditor = (empty.set(username=role.login, password=server.passwords[role]) for role in (Role.OWNER, Role.AUDITOR))
+    superuser = server.postgres.superuser_url()
+    try:
+        run(owner, f"ALTER DATABASE {empty.database} SET work_mem = '64kB'")
+        run(superuser, "ALTER ROLE ALL SET DateStyle = 'ISO'")
+        assert look(auditor).set_beside == ("work_mem",)
+    finally:
+        run(superuser, "ALTER ROLE ALL RESET DateStyle")
+        bootstrap(superuser, {Role.AUDITOR: server.passwords[Role.AUDITOR]}, str(empty.database))
+    assert look(auditor).set_beside == ()
+
+
 @pytest.mark.parametrize("password", ["two words", "it's", 'a "quote"', "back\\slash", "per%20cent", "a@b:c/d?e#f", "pässwörd"])
 def test_a_password_may_hold_anything(server: Server, empty: URL, password: str) -> None:
     try:

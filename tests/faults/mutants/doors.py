@@ -200,6 +200,13 @@ MUTANTS: Final = (
         ("tests/db/server/test_migrate_bootstrap.py::test_what_a_role_sets_itself_to_is_noticed_and_bootstrap_takes_it_away",),
     ),
     Mutant(
+        "database-settings",
+        "what its database was set to goes, too",
+        "db/server/migrate.py",
+        (('        conn.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(database)))\n', ""),),
+        ("tests/db/server/test_migrate_bootstrap.py::test_what_the_database_is_set_to_is_noticed_and_bootstrap_takes_it_away",),
+    ),
+    Mutant(
         "tokenizer-trial",
         "a tokenizer whose patterns run away is not used",
         "workers/models/tokenizer_trial.py",
