@@ -64,6 +64,10 @@ class Patience:
         return max(BRIEF_MS, round((self._until - self._clock()) * 1000))
 
 
+def _is_on_record() -> None:
+    """Of a refusal that is there already: once is enough."""
+
+
 class Store:
     """A process's door to the sealed store: its role, its pool, its key ring, who counts. Thread-safe. ``sessions``: what the server calls
     its connections."""
@@ -106,8 +110,9 @@ class Store:
             with self._begun(tenant, shard, epoch, key_hash) as connection:
                 yield connection
         except StoreError as refusal:  # its record must outlast what was undone, and is there before anybody hears of it
-            if refusal.put_on_record is not None:
-                refusal.put_on_record()
+            if (put_on_record := refusal.put_on_record) is not None:
+                refusal.put_on_record = _is_on_record  # where it leaves another transaction, too
+                put_on_record()
             raise
 
     @contextmanager

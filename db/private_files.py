@@ -21,6 +21,12 @@ class NoText(SettingsError):
         super().__init__(f"{path} holds no text: restore it from your backup.", code=DAMAGED)
 
 
+def make_private_folder(folder: Path) -> None:
+    """It, and those above it that are missing, of mode 0700 whatever the umask is. One that is there stays as it is. Raises OSError."""
+    for each in (*reversed(folder.parents), folder):
+        each.mkdir(exist_ok=True, mode=0o700)
+
+
 def read_private(path: Path) -> str:
     """What a secret's file holds, or one that says where secrets are sent. Raises OSError, NoText, and SettingsError where others could
     have read or written it."""

@@ -17,7 +17,7 @@ from db.connect import open_store
 from db.errors import Denied, NotFound, SettingsError
 from db.operators.api_keys import SCOPES, authenticate, create_api_key
 from db.operators.tenants import create_tenant
-from db.private_files import read_private
+from db.private_files import make_private_folder, read_private
 from db.sealing.keys import LocalKeyFile
 from db.server.migrate import bootstrap, current_revision, migrate
 from db.server.outages import UNANSWERED
@@ -31,7 +31,7 @@ def role_passwords(home: Home) -> dict[Role, str]:
     """Of the login roles, from where every part looks for them; made where they are missing. Raises OSError."""
     passwords = {role: os.environ.get(f"TEXTMILL_DB_PASSWORD_{role.name}") for role in Role}
     if not all(passwords.values()):
-        home.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(home.secrets)
     return {role: given or read_or_make(home.secrets / f"db-{role.value}") for role, given in passwords.items()}
 
 

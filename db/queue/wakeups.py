@@ -29,7 +29,7 @@ log = logging.getLogger("textmill.store")
 
 def ring_once(store: Store) -> None:
     """For who rings once and goes. Raises what the store raises."""
-    with store.engine.begin() as connection:
+    with store.transaction() as connection:  # which does not stumble over a connection that was lost in the pool
         connection.execute(_NOTIFY)
 
 

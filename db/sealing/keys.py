@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Row, insert, select, text
 
 from db.errors import AnotherKeyFile, NotFound, SealError, SettingsError
-from db.private_files import NoText, read_private
+from db.private_files import NoText, make_private_folder, read_private
 from db.recent import Recent
 from db.schema import data_keys, store_keys, tenant_keys
 from db.sealing.authority import Authority
@@ -50,7 +50,7 @@ class LocalKeyFile:
     @classmethod
     def create(cls, path: Path) -> "LocalKeyFile":
         """Makes a new key file; never overwrites one."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(path.parent)
         kek_id, key = uuid4().hex, AESGCM.generate_key(bit_length=256)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

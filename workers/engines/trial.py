@@ -3,6 +3,7 @@
 Nothing says beforehand what its folder must hold. In a process of its own, whose weights go with it: `textmill doctor` asks.
 """
 
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from db.errors import TextmillError
+from workers.batches.outcomes import OutOfMemory
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
 
 WAIT_SECONDS: Final = 300.0  # on a machine that is busy with other things
@@ -46,17 +49,23 @@ def why_broken(model_id: str) -> str | None:
         return f"It did not answer one text within {WAIT_SECONDS:.0f} s."
     if done.returncode == 0:
         return None
-    return done.stdout.strip() or "The process that tried it ended before it had an answer: is there memory enough for its weights?"
+    return done.stdout.strip() or _how_it_ended(done.returncode)
+
+
+def _how_it_ended(code: int) -> str:
+    """Of a process that had no answer."""
+    if code == -signal.SIGKILL:
+        return "The process that tried it was killed before it had an answer: is there memory enough for its weights?"
+    ended = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    return f"The process that tried it ended {ended} before it had an answer, which may be the installation's fault and not the model's."
 
 
 def _try(model_id: str) -> str | None:
-    from db.errors import TextmillError
-    from workers.batches.outcomes import OutOfMemory
-    from workers.engines.loading import load_encoder
-    from workers.models import registry
-
     with TemporaryDirectory() as nothing_found_out:
         try:
+            from workers.engines.loading import load_encoder
+            from workers.models import registry
+
             engine = load_encoder(registry.get(model_id), _SafeWay(Path(nothing_found_out))).engine
             ids, _ = engine.tokenize(["A first text."])
             answer = engine.run(engine.prepare(ids))
@@ -64,6 +73,8 @@ def _try(model_id: str) -> str | None:
             return error.message
         except OutOfMemory:
             return "There is not memory enough for its weights."
+        except ImportError as error:
+            return f"It cannot be tried here: the package {error.name or 'of its engine'} is missing or broken. Install textmill anew."
         except Exception as error:  # of a library: its text may quote a file
             return f"It cannot be loaded ({type(error).__name__}): is it whole?"
     return None if all(number == number for number in answer[0]) else "It answers a text with no numbers: its weights are broken."

@@ -5,6 +5,7 @@ and these are sent in their place. Ids and counts only. Nothing relies on them: 
 lost, and no shard waits for it.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -14,11 +15,13 @@ from typing import Any, Final
 
 from db.actors import Lease
 from db.id_ranges import SHORT_DIGITS
-from workers.loop_guard import on_duty
+from workers.loop_guard import Guard
 from workers.shard.life import End
 
 SLOW: Final = 10.0  # rows a second: below it a whole number says too little
 WAITING: Final = 1_000  # events: of a broker that is away, only the latest moments' are kept
+
+log = logging.getLogger("textmill.worker")
 
 Event = tuple[str, dict[str, object]]
 
@@ -56,7 +59,7 @@ class Telling:
         self._here = threading.local()
 
     def start(self) -> None:
-        on_duty(self._run, "telling").start()
+        threading.Thread(target=self._run, name="telling", daemon=True).start()
 
     def wrote(self, rows: int) -> None:
         """Rows were stored, of the shard that this thread works on."""
@@ -77,9 +80,11 @@ class Telling:
                 self._events.put_nowait((time.time(), event))
 
     def _run(self) -> None:
+        guard = Guard(log, "telling Flower of shards")
         while True:
             at, (kind, fields) = self._events.get()
-            dispatcher = self._dispatcher()
-            if dispatcher is not None and dispatcher.enabled:
-                with suppress(Exception):  # whatever the broker's trouble is, it is Celery's to tell
-                    dispatcher.send(kind, timestamp=at, **fields)
+            with guard:  # no duty of the process: who looks at Flower sees less, and no shard waits
+                dispatcher = self._dispatcher()
+                if dispatcher is not None and dispatcher.enabled:
+                    with suppress(Exception):  # whatever the broker's trouble is, it is Celery's to tell
+                        dispatcher.send(kind, timestamp=at, **fields)

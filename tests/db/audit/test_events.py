@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from db.actors import Actor
-from db.audit.acts import not_found, record_act, record_denied
+from db.audit.acts import attempt, not_found, record_act, record_denied
 from db.audit.events import record, record_digest
 from db.audit.reading import AuditEvent, list_events
 from db.errors import NotFound
@@ -119,6 +119,15 @@ def test_a_refusal_stays_on_record_when_its_transaction_does_not(flow: Flow, ten
     assert event.code == refusal.code
     assert (refusal.status, refusal.code, refusal.message) == (404, "not_found", "There is no such thing.")
     assert list_events(flow.api, tenant, action="test.other") == []
+
+
+def test_a_refusal_that_leaves_two_transactions_is_on_record_once(flow: Flow, tenant: Actor) -> None:
+    """Of the inner one, which knows best."""
+    with pytest.raises(NotFound), attempt(flow.api, tenant, "test.outer"), attempt(flow.api, tenant, "test.inner"):
+        raise NotFound("There is no such thing.")
+    assert [event.action for action in ("test.outer", "test.inner") for event in list_events(flow.api, tenant, action=action)] == [
+        "test.inner"
+    ]
 
 
 @pytest.mark.parametrize("role", [Role.API, Role.WORKER, Role.DISPATCHER])

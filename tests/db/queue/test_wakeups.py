@@ -7,7 +7,7 @@ from contextlib import closing
 from sqlalchemy import text
 
 from db.connect import Store
-from db.queue.wakeups import Bell, Listener
+from db.queue.wakeups import Bell, Listener, ring_once
 from db.settings import Role
 
 Stores = Callable[[Role], Store]
@@ -52,3 +52,13 @@ def test_a_bell_outlives_a_store_that_is_away(stores: Stores) -> None:
     with closing(Bell(store)) as bell:
         store.engine.dispose()
         bell.ring()
+
+
+def test_a_word_outlives_a_connection_that_was_lost_in_the_pool(stores: Stores) -> None:
+    """Who rings once and goes has no second word."""
+    store = stores(Role.WORKER)
+    with store.transaction() as conn:
+        ring_once(store)  # on another one, which lies in the pool from now on
+        others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+        assert conn.execute(text(others)).all()
+        ring_once(store)

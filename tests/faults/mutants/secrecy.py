@@ -313,8 +313,15 @@ MUTANTS: Final = (
         "refusal-recorded",
         "a refusal is on record, past its rollback",
         "db/connect.py",
-        (("                refusal.put_on_record()\n", "                pass\n"),),
+        (("                put_on_record()\n", "                pass\n"),),
         (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
+    ),
+    Mutant(
+        "refusal-once",
+        "and once, however many transactions it leaves",
+        "db/connect.py",
+        (("                refusal.put_on_record = _is_on_record  # where it leaves another transaction, too\n", ""),),
+        ("tests/db/audit/test_events.py::test_a_refusal_that_leaves_two_transactions_is_on_record_once",),
     ),
     Mutant(
         "refusal-of-an-act",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api.local.first_start import role_passwords
 from api.local.home.home import Home
 from api.local.home.instance import find_running, read_state
 from api.local.home.refusals import StackError, StackExit
@@ -14,6 +15,8 @@ from db.errors import SettingsError
 from db.private_files import why_others_may_read, why_others_may_write
 from db.sealing.keys import LocalKeyFile
 from db.settings import Role, StoreSettings
+from workers.engines.calibration import findings
+from workers.engines.calibration.findings import Finding
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file is given to another user, which takes root")
@@ -167,6 +170,29 @@ def test_a_home_that_others_may_only_look_at_is_used_and_its_rooms_are_closed(ho
         (home.path / folder).chmod(0o755)
     home.prepare()
     assert {folder: (home.path / folder).stat().st_mode & 0o777 for folder in FOLDERS[1:]} == dict.fromkeys(FOLDERS[1:], 0o700)
+
+
+FOUND = Finding("a model", "its digest", True, 64, 1.0, ())
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "a key file": lambda home: LocalKeyFile.create(home / "keys" / "kek.json"),
+    "a finding": lambda home: findings.keep(home / "calibration", "x", FOUND),
+    "a calibration that waits": lambda home: findings.alone(home / "calibration").__enter__(),
+    "a calibration that tries": lambda home: findings.attempts(home / "calibration", "x").trying("onnx").__enter__(),
+    "passwords": lambda home: role_passwords(Home(home)),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_whatever_makes_a_home_makes_it_for_this_user_alone(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """`calibrate` and `keys` may run before the first `up`, which then must not refuse what they made."""
+    home, before = tmp_path / "above" / "home", os.umask(0)
+    try:
+        make(home)
+    finally:
+        os.umask(before)
+    made = [home.parent, home, *(folder for folder in home.iterdir() if folder.is_dir())]
+    assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 3
+    Home(home).prepare()
 
 
 @as_root

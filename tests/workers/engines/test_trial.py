@@ -1,6 +1,7 @@
 """A model that its folder does not make whole is told of before a row fails."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,24 @@ def test_a_weight_that_is_no_number_is_told(root: Path, tmp_path: Path, monkeypa
     save_file(stored, tmp_path / "spoilt" / "model.safetensors", metadata={"format": "pt"})
     assert json.loads((tmp_path / "spoilt" / "config.json").read_text())["architectures"]
     assert why_broken("local:spoilt") is not None
+
+
+ENDS = {
+    "raise ImportError('libx.so', name='torch')": r"cannot be tried here.* torch ",
+    "import os; os.kill(os.getpid(), 9)": r"is there memory enough",
+    "import os; os.kill(os.getpid(), 11)": r"ended by SIGSEGV",
+    "raise SystemExit(3)": r"ended with code 3",
+}
+
+
+@pytest.mark.parametrize("library", ENDS)
+def test_a_trial_that_has_no_answer_is_told_by_how_it_ended(
+    library: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the installation is not the model's."""
+    monkeypatch.setenv(VARIABLE, str(root))
+    (tmp_path / "torch.py").write_text(library)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told = why_broken("local:whole") or ""
+    assert re.search(ENDS[library], told), told
+    assert ("memory" in told) is ("os.kill(os.getpid(), 9)" in library)

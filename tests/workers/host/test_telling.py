@@ -84,6 +84,22 @@ def test_rows_are_counted_by_shard_and_a_broker_in_trouble_stops_nothing() -> No
     assert dispatcher.sent[-1][1]["result"].startswith("42 rows")
 
 
+def test_a_trouble_in_telling_ends_no_worker() -> None:
+    """It is for people who look, and no duty of the process."""
+    dispatcher, asked = Dispatcher(), iter([True])
+
+    def of_the_moment() -> Dispatcher:
+        if next(asked, False):
+            raise AttributeError
+        return dispatcher
+
+    telling = Telling(of_the_moment)
+    telling.start()
+    assert telling.work(LEASE, lambda: End.DONE) is End.DONE
+    assert dispatcher.all_there.wait(10)
+    assert [kind for kind, _ in dispatcher.sent] == ["task-started", "task-succeeded"]
+
+
 def test_no_shard_waits_for_the_events_of_others() -> None:
     telling = Telling(lambda: None)  # its thread is not started: nothing takes what is told
     for _ in range(WAITING):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from db.private_files import make_private_folder
+
 MOST_DEATHS: Final = 1
 
 
@@ -44,7 +46,7 @@ class Attempts:
         if self._path is None:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._path.parent)
             self._path.write_text("".join(f"{name}\n" for name in names))
         except OSError:  # a home that cannot be written to keeps no finding either
             return

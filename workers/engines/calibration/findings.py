@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
+from db.private_files import make_private_folder
 from workers.engines.calibration.attempts import Attempts
 from workers.engines.contract.plan import EngineName, NumberFormat
 from workers.machine.cpu import CAPS
@@ -77,7 +78,7 @@ def keep(folder: Path, key: str, finding: Finding) -> None:
     """Whole or not at all. A folder that cannot be written to only means that the next process calibrates again, and is told."""
     path = _path(folder, key)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         half = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
         half.write_text(json.dumps(asdict(finding), indent=1))
         half.replace(path)
@@ -98,7 +99,7 @@ def alone(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     with ExitStack() as held:
         mine = True
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             held.enter_context(FileLock(folder / ".lock", blocking=wait, fallback_to_soft=False))
         except Timeout:
             mine = False
