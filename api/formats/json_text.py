@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Final
 
@@ -59,36 +60,32 @@ def is_non_finite(text: bytes) -> bool:
     return False
 
 
-def quoted(names: Iterable[str]) -> dict[str, bytes]:
-    """Each name as a JSON text would have it."""
-    return {name: msgspec.json.encode(name) for name in names}
+class Members(list[tuple[str, object]]):
+    """Of an object in JSON, in order, also those of which a decoder takes only the last."""
+
+    @classmethod
+    def of(cls, text: bytes) -> "Members":
+        """Of the outermost; none where there is none."""
+        try:
+            found = json.loads(text, object_pairs_hook=cls, parse_int=str)
+        except (ValueError, RecursionError):
+            return cls()
+        return found if isinstance(found, cls) else cls()
+
+    def inside(self, name: str) -> "Members":
+        """Of the object that is the member ``name``."""
+        return next((value for own, value in self if own == name and isinstance(value, Members)), Members())
+
+    def repeated(self, names: Collection[str]) -> str | None:
+        """The first of ``names`` that is there twice."""
+        seen = Counter(name for name, _ in self)
+        return next((name for name in seen if seen[name] > 1 and name in names), None)
 
 
-class _Repeated(Exception):
-    pass
-
-
-def repeated_member(text: bytes, names: Mapping[str, bytes]) -> str | None:
-    """The first of ``names`` (each with its quotes, as it stands in the text) that an object of valid JSON has twice: of such a decoder
-    takes the last, and nobody is told. Almost every line is settled by a count in C for each name."""
-    for name, quoted in names.items():
-        if text.count(quoted) > 1 and _has_twice(text, name):
-            return name
-    return None
-
-
-def _has_twice(text: bytes, name: str) -> bool:
-    def look(members: list[tuple[str, object]]) -> None:
-        if sum(member == name for member, _ in members) > 1:
-            raise _Repeated
-
-    try:
-        json.loads(text, object_pairs_hook=look)
-    except _Repeated:
-        return True
-    except (ValueError, RecursionError):
-        return False
-    return False
+def may_repeat(text: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a name may be twice in an object, of which ``fields`` were decoded: only then it has quotes that are in none of them. Nearly
+    all are settled by two counts."""
+    return text.count(b":") != len(fields) and text.count(b'"') != 2 * len(fields) + b"".join(fields.values()).count(b'"')
 
 
 def legible_member(text: bytes, name: str) -> msgspec.Raw | None:

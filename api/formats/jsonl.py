@@ -16,12 +16,12 @@ from msgspec import Raw
 from api.endpoints import TASKS
 from api.formats.beginning import check_beginning
 from api.formats.header import find_column, missing_column
-from api.formats.json_text import is_deep, is_non_finite, legible_member, malformed_code, quoted, repeated_member
+from api.formats.json_text import Members, is_deep, is_non_finite, legible_member, malformed_code, may_repeat
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, is_custom_id, plain_row
 from db.files.rows import NewRow
-from workers.tasks.public_fields import PLAIN_NAMES
+from workers.tasks.public_fields import OWN_NAMES, PLAIN_NAMES
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,10 +32,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _LINE_FIELDS: Final = ("custom_id", "method", "url", "body")
-_QUOTED: Final = quoted((*_LINE_FIELDS, "input", "messages"))
-_INPUT, _MESSAGES = _QUOTED["input"], _QUOTED["messages"]
 QUOTES_AROUND: Final = 2 * len(_LINE_FIELDS) + 6  # those of the names, and of three values
-CHATS: Final = frozenset({"/v1/chat/completions"})
 _line: Final = msgspec.json.Decoder(_Line)
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _scalar: Final = msgspec.json.Decoder(str | int | bool | None)
@@ -58,17 +55,25 @@ def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) ->
     unseen = _needed(columns)
     first: list[str] | None = None
     spelled: dict[str, str] = {}
-    quoted_names = quoted((*columns.text_names, *columns.id_names, *columns.label_names, "messages"))
+    looked_at = _looked_at(columns)
     for number, line in _text_lines(chunks, limits):
         if unseen and not isinstance(line, LongLine) and not isinstance(fields := _object_of(line), str):
             if first is None:
                 first, spelled = list(fields), _spelled_otherwise(fields, columns)
+                looked_at |= {own: looked_at[name] for own, name in spelled.items()}
             fields = _as_usual(fields, spelled)
             unseen = {field: names for field, names in unseen.items() if not any(name in fields for name in names)}
-        yield _plain_row(number, line, columns, spelled, quoted_names)
+        yield _plain_row(number, line, columns, spelled, looked_at)
     if first is not None:
         for field, names in unseen.items():
             raise missing_column(field, names, first)
+
+
+def _looked_at(columns: Columns) -> dict[str, str]:
+    """Names that a row is made of, each with the one that a failure may tell: what the user chose stays the user's own."""
+    chosen = {columns.text: "input", columns.id: "custom_id", columns.label: "label"}
+    names = (*columns.text_names, *columns.id_names, *columns.label_names, *(PLAIN_NAMES if columns.text is None else ("messages",)))
+    return {name: chosen.get(name, name) for name in names}
 
 
 def _spelled_otherwise(fields: Mapping[str, Raw], columns: Columns) -> dict[str, str]:
@@ -129,22 +134,22 @@ def _batch_row(number: int, line: bytes) -> NewRow:
         size = len(body.decode())
     except UnicodeDecodeError:
         return defective_row(number, "invalid_utf8", parsed.custom_id, raw=line)
-    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else _repeated_in_batch(line, parsed, body)
+    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else _repeated_in_batch(line, body)
     if code is not None:
         return defective_row(number, code, parsed.custom_id, raw=line)
     return NewRow(line=number, endpoint=parsed.url, defect=None, custom_id=parsed.custom_id, body=body, size=size)
 
 
-def _repeated_in_batch(line: bytes, parsed: _Line, body: bytes) -> str | None:
-    """Quotes are counted around the body, where there are as many in nearly all lines, and one name in it: a line is read once."""
+def _repeated_in_batch(line: bytes, body: bytes) -> str | None:
+    """Quotes are counted around the body, where there are as many in nearly all lines: a line is read once."""
     around = line.count(b'"', 0, -len(body) - 1)
-    if around == QUOTES_AROUND and line.endswith(body, 0, -1) and body.count(_MESSAGES if parsed.url in CHATS else _INPUT) <= 1:
+    try:
+        if around == QUOTES_AROUND and line.endswith(body, 0, -1) and not may_repeat(body, _fields.decode(body)):
+            return None
+    except (msgspec.DecodeError, RecursionError):  # no object, or one with a name that is no text: what is wrong is told elsewhere
         return None
-    return _repeated_code(line, _QUOTED)
-
-
-def _repeated_code(line: bytes, names: Mapping[str, bytes]) -> str | None:
-    name = repeated_member(line, names)
+    members = Members.of(line)
+    name = members.repeated(_LINE_FIELDS) or members.inside("body").repeated(OWN_NAMES)
     return None if name is None else f"repeated_field:{name}"
 
 
@@ -180,6 +185,8 @@ def _defective_line(number: int, line: bytes) -> NewRow:
         code = "wrong_url"
     elif _is_null(fields.get("body")):
         code = "missing_body"
+    elif more and (repeated := _repeated_in_batch(line, bytes(fields["body"]))) is not None:
+        code = repeated
     elif more:
         return _batch_row(number, msgspec.json.encode({name: fields[name] for name in _LINE_FIELDS}))
     else:
@@ -197,10 +204,10 @@ def _legible_id(line: bytes, names: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str, str], quoted_names: Mapping[str, bytes]) -> NewRow:
+def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str, str], looked_at: Mapping[str, str]) -> NewRow:
     fields = "line_too_long" if isinstance(line, LongLine) else _object_of(line)
-    if not isinstance(fields, str) and line.count(b'":') != len(fields):  # it has another object in it, a quote in a text, or a name twice
-        fields = _repeated_code(line, quoted_names) or fields
+    if not isinstance(fields, str) and may_repeat(line, fields) and (name := Members.of(line).repeated(looked_at)) is not None:
+        fields = f"repeated_field:{looked_at[name]}"
     if isinstance(fields, str):
         names = (*columns.id_names, *(own for own, name in spelled.items() if name in columns.id_names))
         return defective_row(number, fields, _legible_id(line, names), raw=None if isinstance(line, LongLine) else line)

@@ -31,7 +31,7 @@ from api.streams.downloads import input_line
 from api.streams.stored_names import NamesNoted
 from db.actors import Actor
 from db.connect import Store
-from db.errors import KeyEnded
+from db.errors import TextmillError
 from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
 
@@ -106,7 +106,7 @@ def _store_form(store: Store, actor: Actor, content_type: str, body: Iterable[by
         return upload.finish()
     except BaseException:
         if upload is not None:
-            with suppress(SQLAlchemyError, KeyEnded):  # a store that is away, a key that is over: the reconciler purges what is left
+            with suppress(SQLAlchemyError, TextmillError):  # a store that is away or refuses it, too: the reconciler purges what is left
                 upload.abort()
         raise
 

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from api.streams import sizes
 from db.connect import Store
+from db.errors import AnotherSchema, AuditUnavailable
 from db.files.purge import FilePurge
+from db.files.rows import RowWriter
 from db.operators.api_keys import SCOPES, create_api_key
 from db.operators.tenants import create_tenant
 from db.purging import ERASED_AT_ONCE, Lasting
@@ -426,3 +429,15 @@ def test_a_reader_that_goes_away_ends_the_read(api: Served, stores: Stores) -> N
     engine = api.app.state.front.store.engine
     wait_until(lambda: engine.pool.checkedout() == 0 and api.app.state.front.store_calls.borrowed_tokens == 0)
     assert api.http().get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("second", [AuditUnavailable(), AnotherSchema("another"), OperationalError("", None, Exception())])
+def test_what_an_upload_is_refused_for_is_told_though_what_it_left_cannot_be_removed_now(
+    api: Served, monkeypatch: pytest.MonkeyPatch, second: Exception
+) -> None:
+    def abort(_: RowWriter) -> None:
+        raise second
+
+    monkeypatch.setattr(RowWriter, "abort", abort)
+    refused = api.http().post("/v1/files", files={"file": ("a.jsonl", b'{"text": "t"}')})
+    assert error_of(refused) == (400, "missing_field", "purpose")

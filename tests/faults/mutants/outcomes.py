@@ -343,6 +343,20 @@ MUTANTS: Final = (
         (f"{_READING_TEST}test_a_reading_that_a_retry_meets_does_not_look_complete",),
     ),
     Mutant(
+        "repeated-in-a-body",
+        "a field that the body of a batch line has twice is not taken from its last place",
+        "api/formats/jsonl.py",
+        ((' or members.inside("body").repeated(OWN_NAMES)', ""),),
+        ("tests/unit/api/formats/test_jsonl.py::test_a_field_that_a_batch_line_has_twice_is_refused_and_not_the_last_taken",),
+    ),
+    Mutant(
+        "chosen-column-told",
+        "a failure code does not tell the name of a column that the user chose",
+        "api/formats/jsonl.py",
+        (("chosen.get(name, name)", "name"),),
+        ("tests/unit/api/formats/test_jsonl.py::test_a_column_that_the_user_chose_is_told_by_what_it_is_for",),
+    ),
+    Mutant(
         "empty-at-the-end",
         "a result file without a row is empty, also when the job has just ended",
         "api/routes/files.py",

@@ -546,6 +546,28 @@ def test_one_chat_is_a_row() -> None:
         (b'{"custom_id":"a","custom_id":"b","method":"POST","url":"/v1/classifications","body":{"input":"t"}}', "repeated_field:custom_id"),
         (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t"},"body":{"input":"u"}}', "repeated_field:body"),
         (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t","input" : "u"}}', "repeated_field:input"),
+        (
+            b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t","labels":["a"],"labels":[]}}',
+            "repeated_field:labels",
+        ),
+        (
+            b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"model":"m","input":"t","model" :"n"}}',
+            "repeated_field:model",
+        ),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"prompt":"t","prompt":"u"}}', "repeated_field:prompt"),
+        (
+            b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"prompt":"t","max_tokens":1,"max_tokens":2}}',
+            "repeated_field:max_tokens",
+        ),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t","\\u0069nput":"u"}}', "repeated_field:input"),
+        (
+            b'{"custom_id":"a","custom_id":"b","id":null,"method":"POST","url":"/v1/classifications","body":{"input":"t"}}',
+            "repeated_field:custom_id",
+        ),
+        (
+            b'{"id":null,"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"t","input":"u"}}',
+            "repeated_field:input",
+        ),
         (b'{"custom_id":"body","method":"POST","url":"/v1/classifications","body":{"input":"input","labels":["input","b"]}}', None),
         (b'{"custom_id":"a","method":"POST","url":"/v1/classifications","body":{"input":"\\"input\\": 1, \\"input\\": 2"}}', None),
     ],
@@ -561,6 +583,15 @@ def test_a_field_that_a_batch_line_has_twice_is_refused_and_not_the_last_taken(t
     [
         (b'{"id":"a","text":"t","text":"u"}', "repeated_field:text"),
         (b'{"id":"a","id":"b","text":"t"}', "repeated_field:id"),
+        (b'{"text":"first","text" :"second"}', "repeated_field:text"),
+        (b'{"text":"a","text":"b","n" :1}', "repeated_field:text"),
+        (b'{"Text":"a","Text":"b"}', "repeated_field:text"),
+        (b'{"ID":"a","text":"t","ID":"b"}', "repeated_field:id"),
+        (b'{"\\u0074ext":"a","text":"t"}', "repeated_field:text"),
+        (b'{"prompt":"a","max_tokens":1,"max_tokens":2}', "repeated_field:max_tokens"),
+        (b'{"text":"a","meta":{"id":1,"id":2}}', None),
+        (b'{"text":"a","meta":{"text":1},"list":[{"text":1,"text":2}]}', None),
+        (b'{"text":"a: \\"text\\": b","other":"text"}', None),
         (b'{"id":"text","text":"t","other":"text"}', None),
         (b'{"id":"a","text":"t","other":1,"other":2}', None),
     ],
@@ -568,3 +599,9 @@ def test_a_field_that_a_batch_line_has_twice_is_refused_and_not_the_last_taken(t
 def test_a_field_that_a_plain_line_has_twice_is_refused_where_it_is_used(text: bytes, code: str | None) -> None:
     (row,) = plain_rows([text], Columns(), LIMITS)
     assert row.defect == code
+
+
+def test_a_column_that_the_user_chose_is_told_by_what_it_is_for() -> None:
+    """Its name is the user's own, and a failure code lies open in the database."""
+    (row,) = plain_rows([b'{"Befund":"a","Befund":"b"}'], Columns(text="Befund"), LIMITS)
+    assert row.defect == "repeated_field:input"
