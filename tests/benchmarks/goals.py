@@ -59,6 +59,10 @@ GOALS: Final = (
     Goal("accepted_cpu", "CPU of the API for it", "≤ 1 s", at_most=1),
     Goal("agreement", "labels as fp32's, BBC", "≥ 99.5 %", at_least=0.995),
     Goal("many_rows_cost", "cost of a row among many ÷ among 10,000, null model", "≤ 1.1×", at_most=1.1),
+    Goal("decoding_fp32", "our slots ÷ transformers.generate bs 32, fp32", "≥ 6×", at_least=6),
+    Goal("decoding_bf16", "our slots ÷ transformers.generate bs 32, bf16", "≥ 2.5×", at_least=2.5),
+    Goal("decoding_continuous", "our slots ÷ transformers' continuous batching", "≥ 2×", at_least=2),
+    Goal("shared_prefix", "512-token shared prefix ÷ the same without sharing", "≥ 5×", at_least=5),
     Goal("many_rows_memory", "memory flat from 10,000 rows to many", "≤ 30 MB", at_most=30),
 )
 

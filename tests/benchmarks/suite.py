@@ -11,11 +11,12 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from api.demo.corpus import LABELS
-from tests.benchmarks import accepting, end_to_end, interactive, many_rows, shapes
+from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes
 from tests.benchmarks.agreement import measure_agreement
 from tests.benchmarks.bare import BareLoop
 from tests.benchmarks.goals import Figure
@@ -53,7 +54,9 @@ PARTS: Final = {
     "accepting": ("accepted_seconds", "accepted_cpu"),
     "null_model": ("null_model",),
     "many_rows": ("many_rows_cost", "many_rows_memory"),
+    "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix"),
 }
+DECODING_SECONDS = 400.0
 ENOUGH_TEXTS = 600  # with no difference among so many, 99.5 % holds at 95 % confidence (the rule of three)
 
 
@@ -108,6 +111,7 @@ class Suite:
                 self._part("null_model", lambda: self._null_model(mill))
                 self._part("many_rows", lambda: self._many_rows(mill))
         self._part("sealing", self._store)
+        self._part("decoding", self._decoding)
         self._look_for_missing()
 
     def _wants(self, *names: str) -> bool:
@@ -281,6 +285,37 @@ class Suite:
         most = max(found.growth_bytes.values()) / MEGABYTE
         self.found.figures["many_rows_memory"] = Figure(most, f"{most:+.0f} MB ({rows:,})", told)
         self.found.details["many_rows"] = {**Series([*found.few, found.many]).as_dict(), "growth_bytes": found.growth_bytes}
+
+    # A decoder alone
+
+    def _decoding(self) -> None:
+        """By CPU time: every engine runs on one thread, and what runs beside it slows them unlike."""
+        engines = decoding.Engines(None if self.options.quick else self.folder, number_format="float32")
+        count = decoding.ROWS if self.options.full else decoding.SOME_ROWS
+        prompts = engines.ragged(2 if self.options.quick else count)
+        others = {"fp32": engines.static("float32"), "bf16": engines.static("bfloat16"), "continuous": engines.continuous("bfloat16")}
+        runs: dict[str, Callable[[], Run]] = {
+            name: partial(decoding.measured, says, prompts) for name, says in {"ours": engines.ours, **others}.items()
+        }
+        done = self._in_turns(runs, DECODING_SECONDS)
+        for name in others:
+            found = ratio(done["ours"], done[name])
+            same = decoding.agreeing(done["ours"].runs[0], done["fp32"].runs[0])
+            note = f"{len(prompts.ids)} prompts, {prompts.tokens:,} tokens; by time {found}; {same} texts begin as fp32's"
+            self.found.figures[f"decoding_{name}"] = Figure(found.by_cpu, f"{found.by_cpu:.2f}×", note, _often(done["ours"]))
+        alike = engines.alike(2 if self.options.quick else decoding.SHARING_ROWS)
+        shared = self._in_turns(
+            {
+                "shared": lambda: decoding.measured(lambda given: engines.ours(given, "one"), alike),
+                "apart": lambda: decoding.measured(engines.ours, alike),
+            },
+            DECODING_SECONDS,
+        )
+        found = ratio(shared["shared"], shared["apart"])
+        note = f"{len(alike.ids)} prompts that begin with the same {decoding.SHARED_TOKENS} tokens; by time {found}"
+        self.found.figures["shared_prefix"] = Figure(found.by_cpu, f"{found.by_cpu:.2f}×", note, _often(shared["shared"]))
+        self._enter("decoding", done)
+        self._enter("shared prefix", shared)
 
     # The store alone
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -10,10 +11,12 @@ from db.actors import Lease
 from db.catalogue.heads import Head
 from db.connect import Store
 from db.queue.row import WorkRow
+from workers.batches.outcomes import BatchShare
 from workers.batches.ticket import Ticket
 from workers.engines.contract.long_texts import Long
 from workers.inference.runtime import Runtime
 from workers.models import registry
+from workers.stages import StageSeconds
 from workers.tasks import TASKS
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.embed.task import EmbedBody
@@ -30,7 +33,15 @@ def run(
     rows = [WorkRow(at, ask=ask) for at, ask in enumerate(asks)]
     lease = Lease(UUID(int=2), UUID(int=3), JOB, UUID(int=4), 1, 0, len(rows), task, TASKS[task].endpoints[0], model, None)
     work = Work(cast(Store, None), lease, ticket or Ticket(), {}, runtime)
-    return TASKS[task].run(work, Group(model, registry.get(model), head), rows), rows
+    group = Group(model, registry.get(model), head)
+    if not TASKS[task].streams:
+        return TASKS[task].run(work, group, rows), rows
+    whole = Ran("", BatchShare(), StageSeconds())
+    for ran in TASKS[task].stream(work, group, rows, 60.0, lambda: False):
+        whole = replace(ran, share=whole.share, stages=whole.stages, rows=[*whole.rows, *ran.rows])
+        whole.share.add(ran.share)
+        whole.stages.add(ran.stages)
+    return whole, rows
 
 
 def classify(

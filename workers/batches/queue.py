@@ -70,6 +70,12 @@ class Turns(Generic[CallT]):
         self._begin(row[1])
         return row
 
+    def take_back(self, call: CallT) -> list[int]:
+        """Forgets the rows of this call, and the turns they took. Returns which they were."""
+        places = [row[2] for row in self._all() if row[3] is call]
+        self.drop((call,))
+        return places
+
     def drop(self, calls: Collection[CallT]) -> None:
         """Forgets all rows of these calls, and what turns they took."""
         if not any(row[3] in calls for row in self._all()):

@@ -10,13 +10,14 @@ memory, fewer tokens run together from then on, and more again with every row th
 """
 
 import logging
+import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from workers.batches.activity import Activity
 from workers.batches.batcher import Call, Watch
@@ -28,7 +29,36 @@ from workers.engines.contract.decoding import DecoderRow, Finished, Generation, 
 
 log = logging.getLogger(__name__)
 
-DecoderCall: TypeAlias = Call[DecoderRow, Generation]
+TAKEN_BACK: Final = FailedRow("taken_back")  # of a row that was not begun, for whoever took it back
+
+
+class DecoderCall(Call[DecoderRow, Generation]):
+    """Rows that come back as they end, for one thread that takes them."""
+
+    def __init__(self, rows: Sequence[DecoderRow], ticket: Ticket) -> None:
+        super().__init__(rows, ticket)
+        self.left = len(rows)  # not taken yet
+        self._ended: queue.SimpleQueue[Sequence[int]] = queue.SimpleQueue()
+        self.add_done_callback(lambda _: self._ended.put(()))  # it may have failed
+
+    def settle(self, indices: Sequence[int], answers: Sequence[Generation | FailedRow], share: BatchShare) -> None:
+        super().settle(indices, answers, share)
+        self._ended.put(indices)
+
+    def take(self, seconds: float) -> tuple[list[int], BatchShare]:
+        """The rows that ended since, after so long, or at once when none is left; and their share of the lanes. Raises as `result`."""
+        until, ended = time.monotonic() + seconds, list[int]()
+        while len(ended) < self.left and (wait := until - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                ended += self._ended.get(timeout=wait)
+            if self.done() and (error := self.exception()) is not None:
+                raise error
+        self.left -= len(ended)
+        with self._lock:
+            share, self.share = self.share, BatchShare()
+        return ended, share
+
+
 WaitingRow: TypeAlias = Row[DecoderCall]
 
 
@@ -118,7 +148,7 @@ class ContinuousBatcher:
 
     def submit(self, rows: Sequence[DecoderRow], ticket: Ticket = NOBODY) -> DecoderCall:
         """Never blocks."""
-        call: DecoderCall = Call(rows, ticket)
+        call = DecoderCall(rows, ticket)
         work = Work.INTERACTIVE if ticket.interactive else Work.BULK
         if self._activity is not None and rows:  # before a lane can have it
             activity = self._activity
@@ -132,6 +162,12 @@ class ContinuousBatcher:
                 self._calls.add(call)
                 self._may_run.notify_all()
         return call
+
+    def take_back(self, call: DecoderCall) -> None:
+        """What of a call waits is not begun any more, and answered by TAKEN_BACK; what runs goes on."""
+        with self._lock:
+            places = [place for waiting in self._waiting.values() for place in waiting.take_back(call)]
+        call.settle(places, [TAKEN_BACK] * len(places), BatchShare())
 
     def stop(self, *, drain: bool) -> None:
         """Ends the threads and waits for them. With drain, all rows run to their end; without, their calls raise Stopped."""

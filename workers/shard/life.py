@@ -39,7 +39,7 @@ from workers.settings import WorkerSettings
 from workers.shard.chunks import Chunk, Uncut
 from workers.shard.in_flight import InFlight
 from workers.shard.names import StoredNames
-from workers.shard.pace import DECODER_ROWS, Pace
+from workers.shard.pace import Pace
 from workers.shard.reading import read_rows
 from workers.stages import StageSeconds
 from workers.tasks import TASKS
@@ -149,10 +149,10 @@ class ShardLife:
         work = Work(self._store, lease, held.ticket, spec, self._runtime)
         failed = [row for row in rows if row.code is not None]
         opening = StageSeconds(open=time.perf_counter() - started)  # told with the first chunk that a model answered
-        uncut = Uncut(groups, self._pace_of if not task.whole else lambda _group: Pace(math.inf, 1.0))
+        uncut = Uncut(groups, self._pace_of if not task.whole and not task.streams else lambda _group: Pace(math.inf, 1.0))
         if failed or not uncut:
             self._write(held, Chunk(failed), 0.0, StageSeconds(), finish=not uncut)
-        with closing(self._answered(held, task, work, uncut)) as chunks:
+        with closing((self._streamed if task.streams else self._answered)(held, task, work, uncut)) as chunks:
             for chunk, seconds, is_last in chunks:
                 self._write(held, chunk, seconds, opening, finish=is_last)
                 opening = StageSeconds()
@@ -191,14 +191,36 @@ class ShardLife:
                 held.set()
                 wait([future for future, _ in in_flight])
 
+    def _streamed(self, held: Held, task: Task[Any], work: Work, uncut: Uncut) -> Generator[tuple[Chunk, float, bool], None, None]:
+        """The same of a task whose rows end one by one: all of a model's begin together, and a chunk is what ended since the one before."""
+        try:
+            while uncut:
+                if self._must_let_go(held):
+                    raise Stopped
+                group, rows, _ = uncut.take()
+                with self._runtime.using(group.model) as lanes:
+                    left, began_at = len(rows), time.monotonic()
+                    stream = task.stream(work, group, rows, self._settings.chunk_seconds, lambda: self._must_let_go(held))
+                    while left:
+                        with self._watch():
+                            ran = next(stream, None)
+                        if ran is None:
+                            raise Stopped
+                        left -= len(ran.rows)
+                        ended_at = time.monotonic()
+                        yield Chunk(ran.rows, group.model, ran, lanes, began_at, ended_at), ended_at - began_at, not uncut and not left
+                        began_at = ended_at
+        except GeneratorExit:
+            held.set()  # what has begun is stopped
+            raise
+
     def _must_let_go(self, held: Held) -> bool:
         return self._draining() or held.paused or held.is_set()
 
     def _pace_of(self, group: Group) -> Pace:
         if group.model not in self._paces:  # the guess is divided: other shards are in flight and take their part of the device
             speed = group.card.speed_chars_per_second if group.card is not None else CHARS_PER_SECOND_WITHOUT_MODEL
-            least_rows = DECODER_ROWS if group.card is not None and group.card.kind == "decoder" else 1
-            self._paces[group.model] = Pace(self._settings.chunk_seconds, speed / self._settings.threads, least_rows)
+            self._paces[group.model] = Pace(self._settings.chunk_seconds, speed / self._settings.threads)
         return self._paces[group.model]
 
     def _answer(self, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Chunk:

@@ -11,27 +11,20 @@ WEIGHT: Final = 0.5  # of the newest measurement: two chunks are enough to forge
 GROWTH: Final = 4.0  # a chunk grows by this much at most: the first one may have met a cold cache, or a batch it shared
 
 
-# A decoder takes a step for all its rows in about the time of one, so fewer rows take hardly less time. Without a floor each chunk would
-# measure a lower speed than the last and be cut smaller, down to single rows.
-DECODER_ROWS: Final = 32
-
-
 class Pace:
-    """Parameters: ``seconds`` a chunk should take, a first guess at the speed (the unit of size is the caller's), and ``least_rows``, under
-    which a chunk gains nothing by being smaller."""
+    """Parameters: ``seconds`` a chunk should take, and a first guess at the speed (the unit of size is the caller's)."""
 
-    def __init__(self, seconds: float, speed: float, least_rows: int = 1) -> None:
+    def __init__(self, seconds: float, speed: float) -> None:
         self._seconds = seconds
         self._speed = speed
-        self._least_rows = least_rows
 
     def take(self, sizes: Sequence[int]) -> int:
-        """How many of the next rows make one chunk: at least ``least_rows``, where there are as many."""
+        """How many of the next rows make one chunk: one at least."""
         budget = self._seconds * self._speed
         total = 0
         for count, size in enumerate(sizes):
             total += size
-            if total > budget and count >= self._least_rows:
+            if total > budget and count:
                 return count
         return len(sizes)
 

@@ -1,7 +1,7 @@
 """What a task is: the facts and the steps that a shard of it goes through. Each of `workers/tasks/` is one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -75,24 +75,29 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a call of a model took, its rows being answered or failed."""
+    """What a call of a model took, its ``rows`` being answered or failed: of a task that streams, some of those handed in; else all."""
 
     model_version: str
     share: "BatchShare"
     stages: "StageSeconds"
+    rows: "Sequence[WorkRow]" = ()
 
 
 # Answers or fails every row of those handed in, which are some of the group's. Blocks. Raises what a model raises (Stopped, EngineBroken,
 # TextmillError).
 Run = Callable[[Work, Group, "Sequence[WorkRow]"], Ran]
+# The same as rows end: those of so many seconds together, once there are some. When the last argument says so, none is begun any more, and
+# those that had not been are left as they are.
+Stream = Callable[[Work, Group, "Sequence[WorkRow]", float, Callable[[], bool]], Iterator[Ran]]
 
 
 class Task(ABC, Generic[BodyT]):
     """Stateless; one object a task.
 
     ``endpoints``: what a job of it may name. ``in_batches``: whether a batch and a line of its file may name them, or a route of their own
-    makes such jobs. ``whole``: all rows of a job are one shard and one call. ``models``: the task that a card must list to run this one;
-    None where no model is needed. ``columns``: what a row's answer is in a table, in order, and of what kind.
+    makes such jobs. ``whole``: all rows of a job are one shard and one call. ``streams``: rows end one by one, some long after others.
+    ``models``: the task that a card must list to run this one; None where no model is needed. ``columns``: what a row's answer is in a
+    table, in order, and of what kind.
     ``laid``: the fields under which a job's defaults are laid one by one. ``names_stored``: whether rows may name heads and label sets,
     whose versions the job then pins.
     """
@@ -104,6 +109,7 @@ class Task(ABC, Generic[BodyT]):
     laid: ClassVar[tuple[str, ...]] = ("model", "input")
     in_batches: ClassVar[bool] = True
     whole: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
     names_stored: ClassVar[bool] = False
 
     @property
@@ -127,8 +133,18 @@ class Task(ABC, Generic[BodyT]):
     @cached_property
     def run(self) -> Run:
         """The function ``run`` of the file ``running`` in the task's folder, imported when rows are run: it brings numpy."""
-        running: Run = import_module(f"{type(self).__module__.rpartition('.')[0]}.running").run
+        running: Run = self._running.run
         return running
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The function ``stream`` of that file, in the place of ``run``, of a task that streams."""
+        running: Stream = self._running.stream
+        return running
+
+    @property
+    def _running(self) -> Any:
+        return import_module(f"{type(self).__module__.rpartition('.')[0]}.running")
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         """A row's answer by column, and whatever else a line of JSON shows."""

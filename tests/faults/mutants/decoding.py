@@ -6,6 +6,11 @@ from tests.faults.mutants.mutant import Mutant
 
 _LANES: Final = "workers/inference/continuous.py"
 _LANES_TEST: Final = "tests/unit/workers/inference/test_continuous.py::"
+_SLOTS: Final = "workers/engines/decoders/slots.py"
+_CACHE: Final = "workers/engines/decoders/cache.py"
+_ATTENTION: Final = "workers/engines/decoders/attention.py"
+_SLOTS_TEST: Final = "tests/workers/engines/decoders/test_slots.py::"
+_FAMILIES_TEST: Final = "tests/workers/engines/decoders/test_families.py::"
 
 MUTANTS: Final = (
     Mutant(
@@ -55,5 +60,68 @@ MUTANTS: Final = (
         _LANES,
         (("lambda call: call.ticket.tenant, ", "lambda call: None, "), ("lambda call: call.ticket.job)", "lambda call: None)")),
         (f"{_LANES_TEST}test_tenants_take_turns_by_tokens",),
+    ),
+    Mutant(
+        "prefix-of-its-tenant",
+        "what a prompt begins with is never shared between tenants",
+        _CACHE,
+        ((" for one in self._prefixes if one.tenant == tenant]", " for one in self._prefixes]"),),
+        (f"{_SLOTS_TEST}test_what_prompts_have_in_common_is_shared_within_a_tenant_and_never_between_two",),
+    ),
+    Mutant(
+        "last-token-computed",
+        "the last token of a prompt is computed, whatever it shares",
+        _CACHE,
+        (("common(self.ids, ids[:-1])", "common(self.ids, ids)"),),
+        (f"{_SLOTS_TEST}test_what_prompts_have_in_common_is_shared_within_a_tenant_and_never_between_two",),
+    ),
+    Mutant(
+        "spoilt-keys-erased",
+        "what a row leaves that was no number is in nobody's sums",
+        _CACHE,
+        (("            if not is_sound:", "            if False:"),),
+        (f"{_SLOTS_TEST}test_a_row_whose_numbers_are_spoilt_fails_and_spoils_no_neighbour_then_or_later",),
+    ),
+    Mutant(
+        "maker-gone",
+        "rows that wait for a prompt whose row was cancelled read it themselves",
+        _CACHE,
+        (("            one.maker = None\n            self._prefixes.remove(one)\n", "            self._prefixes.remove(one)\n"),),
+        (f"{_SLOTS_TEST}test_rows_whose_reader_goes_away_read_for_themselves",),
+    ),
+    Mutant(
+        "prefixes-bounded",
+        "prefixes that nobody uses are let go",
+        _CACHE,
+        (("            if tokens <= self._prefix_tokens:\n", "            if True:\n"),),
+        (f"{_SLOTS_TEST}test_what_is_kept_of_prefixes_that_nobody_uses_is_bounded",),
+    ),
+    Mutant(
+        "window-over-a-prefix",
+        "a sliding window ends in the prefix, too",
+        _ATTENTION,
+        (("            barred |= self.positions[:, None] - keys >= window\n", "            pass\n"),),
+        (f"{_FAMILIES_TEST}test_windows_are_right_beyond_their_width_and_beyond_a_step_of_the_prompt",),
+    ),
+    Mutant(
+        "no-row-after-a-failed-step",
+        "a step that fails leaves no row behind",
+        _SLOTS,
+        (("        except BaseException:\n            self._reset()\n", "        except BaseException:\n"),),
+        (f"{_SLOTS_TEST}test_a_step_that_fails_leaves_no_row_behind",),
+    ),
+    Mutant(
+        "prompt-in-pieces",
+        "a long prompt keeps nobody waiting",
+        _SLOTS,
+        (("tokens = min(left, seat.unread)", "tokens = seat.unread"),),
+        (f"{_SLOTS_TEST}test_of_a_long_prompt_a_step_reads_no_more_than_its_part",),
+    ),
+    Mutant(
+        "taken-back-before-it-began",
+        "a drain begins no row that waits",
+        "workers/tasks/generate/running.py",
+        (("            answering.take_back()\n", ""),),
+        ("tests/workers/shard/test_life.py::test_a_drain_lets_rows_end_that_have_begun_and_gives_the_others_back",),
     ),
 )

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -33,11 +34,12 @@ from db.sealing.keys import KeyRing, LocalKeyFile
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.looking import on_record
+from tests.waiting import wait_until
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
 from workers.batches.outcomes import Stopped
 from workers.claims.lease import Held, LeaseKeeper
-from workers.engines.fake import MARKS, expected_label, expected_text
+from workers.engines.fake import FAKE_SLOTS, MARKS, FakeSlots, expected_label, expected_text, read_calls
 from workers.host.watchdog import Watchdog
 from workers.inference import runtime
 from workers.inference.continuous import ContinuousBatcher
@@ -500,6 +502,66 @@ def test_rows_that_no_model_saw_tell_of_no_lanes(bench: Bench) -> None:
     job_id = bench.submit([row(0, b"not json"), row(1, {"input": ""})])
     assert bench.run() is End.DONE
     assert bench.shard(job_id).metrics is None
+
+
+@pytest.fixture
+def slow_rows(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Rows whose prompt says so stay in their slots until it is set; all others end in one step."""
+    may_end = threading.Event()
+    step = FakeSlots.step
+
+    def held(self: FakeSlots) -> Any:
+        slow = [row for row in self._rows if b"slow" in row.ids.astype("uint8").tobytes() and not may_end.wait(0.01)]
+        self._rows = [row for row in self._rows if row not in slow]
+        ended = step(self) if self._rows else []
+        self._rows += slow
+        return ended
+
+    monkeypatch.setattr(FakeSlots, "step", held)
+    return may_end
+
+
+def prompts(*texts: str) -> list[NewRow]:
+    return [row(at, {"messages": [{"role": "user", "content": text}]}) for at, text in enumerate(texts)]
+
+
+def test_rows_of_a_generation_are_stored_as_they_end(
+    stores: Stores, tenant: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_rows: threading.Event
+) -> None:
+    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
+    bench = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu", lanes=1, chunk_seconds=0.05))
+    job_id = bench.submit(prompts("slow", *(f"prompt {at}" for at in range(2 * FAKE_SLOTS))), task="generate")
+    with ThreadPoolExecutor(1) as threads:
+        ending = threads.submit(bench.run)
+        wait_until(lambda: len(bench.stored(job_id)) == 2 * FAKE_SLOTS)
+        assert 0 not in bench.stored(job_id)
+        assert bench.shard(job_id).state == "leased"
+        slow_rows.set()
+        assert ending.result(20) is End.DONE
+    assert [body_of(line)["choices"][0]["finish_reason"] for line in bench.answers(job_id)] == ["stop"] * (2 * FAKE_SLOTS + 1)
+    bench.runtime.close()
+
+
+def test_a_drain_lets_rows_end_that_have_begun_and_gives_the_others_back(
+    stores: Stores, tenant: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_rows: threading.Event
+) -> None:
+    monkeypatch.setenv("TEXTMILL_FAKE_ENGINE", "1")
+    monkeypatch.setenv("TEXTMILL_FAKE_LOG", str(tmp_path / "calls"))
+    bench = Bench(stores, tenant, WorkerSettings(home=tmp_path, device="cpu", lanes=1, chunk_seconds=0.05))
+    job_id = bench.submit(prompts("first", *["slow"] * FAKE_SLOTS, "never begun", "nor this"), task="generate")
+    with ThreadPoolExecutor(1) as threads:
+        ending = threads.submit(bench.run)
+        wait_until(lambda: bench.stored(job_id) == {0})
+        bench.draining = True
+        wait_until(lambda: not any(bench.runtime.decoder("fake-decoder").batcher._waiting.values()))
+        slow_rows.set()
+        assert ending.result(20) is End.DRAINED
+    assert bench.stored(job_id) == set(range(FAKE_SLOTS + 1))
+    assert sum(len(call.digests) for call in read_calls(tmp_path / "calls")) == FAKE_SLOTS + 1
+    bench.draining = False
+    assert bench.run() is End.DONE
+    assert len(bench.answers(job_id)) == FAKE_SLOTS + 3
+    bench.runtime.close()
 
 
 def test_the_next_chunk_is_with_the_model_before_the_last_one_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

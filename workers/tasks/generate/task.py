@@ -74,6 +74,7 @@ class Generate(Task[GenerateBody]):
     name = "generate"
     endpoints = ("/v1/chat/completions", COMPLETIONS)
     body = GenerateBody
+    streams = True
     laid = ("model", "input", "seed", "stop", "temperature", "top_p")
     columns: ClassVar[Columns] = {"text": "text", "finish_reason": "text", "input_tokens": "integer", "output_tokens": "integer"}
 

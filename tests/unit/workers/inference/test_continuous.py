@@ -14,7 +14,7 @@ from workers.batches.outcomes import BatchReport, EngineBroken, FailedRow, OutOf
 from workers.batches.policy import INTERACTIVE_IN_A_ROW
 from workers.batches.ticket import Ticket
 from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room
-from workers.inference.continuous import ContinuousBatcher, DecoderCall
+from workers.inference.continuous import TAKEN_BACK, ContinuousBatcher, DecoderCall
 
 WAIT_SECONDS = 20
 SOUND, POISON, HUGE, LOST, SPOILT = range(5)
@@ -234,6 +234,34 @@ def test_a_stopped_call_leaves_its_places_and_what_waits_of_it_never_runs(make: 
     assert tokens_said(other) == [2]
     assert len([row for row in began(slots) if row in call.rows]) == 2
     assert sum(call.rows[0] in rows for rows in slots.steps) == 1
+
+
+def test_rows_are_taken_as_they_end_and_what_has_not_begun_is_taken_back(make: Make) -> None:
+    batcher, slots = make(rows=2)
+    slots.hold()
+    call = batcher.submit([a_row(1), a_row(3), a_row(2), a_row(1)])
+    assert slots.entered.acquire(timeout=WAIT_SECONDS)
+    assert call.take(0.0)[0] == []
+    slots.let_go.release()
+    assert slots.entered.acquire(timeout=WAIT_SECONDS)
+    ended, share = call.take(0.2)
+    assert (ended, call.left, share.batches) == ([0], 3, 0.5)
+    batcher.take_back(call)
+    batcher.take_back(call)
+    slots.let_go.release(1_000_000)
+    taken = [place for _ in range(2) for place in call.take(WAIT_SECONDS)[0]]
+    assert (sorted(taken), call.left) == ([1, 2, 3], 0)
+    assert [answer is TAKEN_BACK for answer in call.answers] == [False, False, False, True]
+    assert call.rows[3] not in began(slots)
+
+
+def test_whoever_takes_rows_of_a_call_that_fails_is_told_at_once(make: Make) -> None:
+    batcher, slots = make(rows=2)
+    slots.hold()
+    call = batcher.submit([a_row(3, LOST)])
+    slots.let_go.release(1_000_000)
+    with pytest.raises(EngineBroken):
+        call.take(WAIT_SECONDS)
 
 
 def test_a_drain_runs_everything_to_its_end_and_no_drain_nothing_more(make: Make) -> None:

@@ -92,7 +92,7 @@ def test_all_rows_bad_is_an_answer_too(fake_runtime: Runtime) -> None:
 def test_no_rows_are_no_answers(fake_runtime: Runtime) -> None:
     assert labelled(fake_runtime, []) == []
     assert fake_runtime.encoder(ENCODER).answer([]).vectors.shape == (0, 32)
-    assert fake_runtime.decoder(DECODER).answer([])[0] == []
+    assert fake_runtime.decoder(DECODER).answer([]) == []
 
 
 def test_a_long_text_is_cut_and_marked_or_refused(fake_runtime: Runtime) -> None:
@@ -199,7 +199,7 @@ def test_the_pretended_decoder_heeds_stop_strings_as_a_real_one_does(fake_runtim
     whole = expected_text("continue this")
     stop = whole.split()[2]
     decoder = fake_runtime.decoder(DECODER)
-    (cut, left), _, _ = decoder.answer(
+    (cut, left) = decoder.answer(
         [GenerateRequest(prompt="continue this", stop=("never said", stop)), GenerateRequest(prompt="continue this")]
     )
     assert not isinstance(cut, FailedRow)

@@ -42,7 +42,7 @@ def test_a_model_that_nobody_uses_is_gone_with_its_threads_and_comes_again(fake_
     assert threads_of("fake-") == []
     assert fake_runtime._retired == []
     assert np.array_equal(fake_runtime.encoder(ENCODER).answer(["a"]).vectors[0], vector_of("a"))
-    (said,), _, _ = fake_runtime.decoder(DECODER).answer([GenerateRequest(prompt="b")])
+    (said,) = fake_runtime.decoder(DECODER).answer([GenerateRequest(prompt="b")])
     assert said.text == expected_text("b")  # type: ignore[union-attr]
 
 

@@ -25,14 +25,6 @@ def test_one_lucky_chunk_does_not_make_the_next_one_endless() -> None:
     assert pace.take([100] * 50) <= 4
 
 
-def test_rows_that_take_the_same_time_together_are_not_cut_apart() -> None:
-    pace = Pace(2.0, speed=50.0, least_rows=32)
-    for _ in range(10):
-        assert pace.take([60] * 40) == 32
-        pace.report(32 * 60, seconds=8.0)
-    assert pace.take([60] * 5) == 5
-
-
 @given(st.lists(st.integers(0, 10_000), min_size=1), st.floats(0.01, 10), st.floats(1, 1e6))
 def test_a_chunk_is_never_empty_and_never_more_than_there_is(sizes: list[int], seconds: float, speed: float) -> None:
     assert 1 <= Pace(seconds, speed).take(sizes) <= len(sizes)

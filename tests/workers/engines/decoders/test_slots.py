@@ -141,6 +141,12 @@ def test_a_long_prompt_keeps_nobody_waiting() -> None:
     assert ended == [0, 0, 0, 0, 1], "it says a token at each step"
 
 
+def test_of_a_long_prompt_a_step_reads_no_more_than_its_part() -> None:
+    slots = TorchSlots(small())
+    slots.add([DecoderRow(prompt(3, 2 * PROMPT_TOKENS + 1), 2), DecoderRow(prompts()[9], 1)])
+    assert [len(slots.step()) for _ in range(4)] == [0, 0, 1, 1]
+
+
 def test_a_row_that_joins_takes_part_in_the_next_step() -> None:
     slots = TorchSlots(small())
     run(slots, [DecoderRow(prompts()[9], 2)])
