@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 from sqlalchemy import Engine, TextClause, event
 
+from db.audit.damage import Opening
 from db.queue import results, shards
 from workers.arrays import Vectors
 from workers.batches.outcomes import EngineBroken, OutOfMemory
@@ -138,7 +139,7 @@ def grow(at: int) -> None:
 FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
     "before-claim": partial(before, poller.Poller, "message_came", die),  # the first thing that is done when a message has come
     "after-claim": partial(after, shards, ("claim_any",), lambda leases, _: bool(leases)),
-    "after-read": partial(before, shards, "open_spec", die),  # the first thing that is opened
+    "after-read": partial(before, Opening, "open", die),  # the job's spec is the first thing that is opened
     "in-model": partial(before, fake, "_suffer", die),
     "before-write": partial(before, results, "write_results", die),
     "in-write": partial(within, results._MOVE),
@@ -147,7 +148,7 @@ FAULTS: Final[Mapping[str, Callable[[int], None]]] = {
     "hang": partial(before, fake, "_suffer", hang),
     "device-lost": partial(before, fake, "_suffer", lose_the_device),
     "memory-error": partial(before, fake, "_suffer", want_memory),
-    "memory-error-in-open": partial(before, shards, "open_spec", want_memory),
+    "memory-error-in-open": partial(before, Opening, "open", want_memory),
     "short-of-memory": be_short_of_memory,
     "short-answers": answer_short,
     "growing": grow,  # FAULT_AT 2: rows are stored by then
