@@ -51,6 +51,9 @@ SUITE: Final = (
     "tests/benchmarks/watching.py",
     "tests/waiting.py",
     "tests/workers/__init__.py",
+    "tests/workers/engines/__init__.py",
+    "tests/workers/engines/decoders/__init__.py",
+    "tests/workers/engines/decoders/driving.py",
     "tests/workers/families.py",
 )
 
