@@ -84,7 +84,7 @@ def test_a_part_that_brings_no_figure_for_its_goal_has_failed(
 def test_a_stack_that_does_not_start_fails_its_parts_and_the_store_is_measured_still(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "running", fail)
     suite.run()
-    assert set(suite.found.failures) == set(PARTS)
+    assert set(suite.found.failures) == set(PARTS) - {"decoding"}  # which needs no stack
     assert "sealing_cost" in suite.found.figures
 
 
