@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeAlias
 
 from workers.batches.activity import Activity
@@ -26,6 +27,7 @@ from workers.batches.policy import Budget, Work, turns
 from workers.batches.queue import Row, Turns
 from workers.batches.ticket import NOBODY, Ticket
 from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Slots
+from workers.loop_guard import on_duty
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +141,7 @@ class ContinuousBatcher:
         self._closing = False
         self._broken = False
         self._lanes = [_Lane(one) for one in slots]
-        self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f"{name}-lane-{number}", daemon=True)
-            for number, lane in enumerate(self._lanes)
-        ]
+        self._threads = [on_duty(partial(self._run, lane), f"{name}-lane-{number}") for number, lane in enumerate(self._lanes)]
         for thread in self._threads:
             thread.start()
 
