@@ -106,18 +106,22 @@ def database_address(text: str, variable: str) -> URL:
     """Raises SettingsError where it is none, or PostgreSQL's own clients do not know what it asks for. Quotes no value."""
     try:
         url = make_url(text)
-        asked_for = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
     except (ArgumentError, ValueError):  # ValueError: the port is no number; it quotes what stands there, perhaps of a password
         raise SettingsError(f"{variable} is not a database address; it looks like postgresql://host:5432/textmill.") from None
-    for name, value in asked_for.items():
+    for name, value in parameters_of(url).items():
         try:
-            timeout_from_conninfo({**conninfo_to_dict(make_conninfo("", **{name: value}))})
+            timeout_from_conninfo(conninfo_to_dict(make_conninfo("", **{name: value})))
         except psycopg.Error:
             raise SettingsError(
                 f"{variable} asks for what PostgreSQL's clients do not know ({_named(name)}): after its “?” stand parameters as sslmode, "
                 "sslrootcert, connect_timeout."
             ) from None
     return url
+
+
+def parameters_of(url: URL) -> dict[str, str]:
+    """What stands behind its "?", as PostgreSQL's clients take it: of a parameter that is there more than once, a list."""
+    return {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
 
 
 def _named(parameter: str) -> str:

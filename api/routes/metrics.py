@@ -18,16 +18,7 @@ OF_PROMETHEUS: Final = "x-prometheus-scrape-timeout-seconds"  # which it sends w
 OF_ONES_OWN: Final = frozenset(
     {
         *("host", "user-agent", "connection", "keep-alive", "te", "upgrade", "http2-settings", "authorization", OF_PROMETHEUS),
-        *(
-            "accept",
-            "accept-charset",
-            "accept-encoding",
-            "accept-language",
-            "cache-control",
-            "pragma",
-            "if-none-match",
-            "if-modified-since",
-        ),
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "if-none-match", "if-modified-since"),
         *("cookie", "dnt", "origin", "pragma", "priority", "referer", "upgrade-insecure-requests"),
     }
 )

@@ -8,6 +8,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL
 
+from db.settings import parameters_of
+
 CONNECT_SECONDS: Final = 10
 
 
@@ -20,5 +22,4 @@ def session(url: URL) -> Iterator[psycopg.Connection[Any]]:
 
 def dsn(url: URL) -> str:
     """For psycopg itself. Not as a URL: its parser refuses a space in a password, and quotes the password in the error."""
-    options = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
-    return make_conninfo("", **url.translate_connect_args(username="user", database="dbname"), **options)
+    return make_conninfo("", **url.translate_connect_args(username="user", database="dbname"), **parameters_of(url))

@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from workers.batches.policy import Work
 
@@ -36,6 +38,11 @@ class Activity:
         with self._changed:
             self._calls[work] -= 1
             self._note()
+
+    def follow(self, call: Future[Any], work: Work) -> None:
+        """It is under way from now until it is done."""
+        self.enter(work)
+        call.add_done_callback(lambda _: self.leave(work))
 
     @property
     def now(self) -> Busy:

@@ -141,11 +141,9 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         if len(rows) != len(lengths):
             raise ValueError("There must be one length for each row.")
         call: Call[RowT, AnswerT] = Call(rows, ticket)
-        work = Work.INTERACTIVE if ticket.interactive else Work.BULK
+        work = Work.of(ticket)
         if self._activity is not None and rows:  # before a lane can have it
-            activity = self._activity
-            activity.enter(work)
-            call.add_done_callback(lambda _: activity.leave(work))
+            self._activity.follow(call, work)
         with self._lock:
             if self._closing:
                 call.fail(EngineBroken() if self._broken else Stopped())

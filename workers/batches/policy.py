@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
+
+from workers.batches.ticket import Ticket
 
 # Of an encoder on a CPU, measured (tests/benchmarks/costs.json): a batch costs as much as these tokens beside its own, and in a packed one,
 # where attention runs once for each distinct length, every such length as much as these.
@@ -29,6 +31,10 @@ class Work(Enum):
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+
+    @classmethod
+    def of(cls, ticket: Ticket) -> Self:
+        return cls.INTERACTIVE if ticket.interactive else cls.BULK
 
 
 @dataclass(frozen=True, slots=True)
