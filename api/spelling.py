@@ -11,7 +11,8 @@ def _slips() -> list[str]:
     places = range(len(_WORD))
     left_out = [_WORD[:at] + _WORD[at + 1 :] for at in places]
     another = [f"{_WORD[:at]}[A-Z0-9]{_WORD[at + 1 :]}" for at in places]
-    too_many = [f"{_WORD[:at]}[A-Z0-9_]{_WORD[at:]}" for at in range(len(_WORD) + 1)]
+    # An underscore in front is no slip: so the shell's completion, and others' own variables, are named.
+    too_many = [f"[A-Z0-9]{_WORD}", *(f"{_WORD[:at]}[A-Z0-9_]{_WORD[at:]}" for at in range(1, len(_WORD) + 1))]
     wrong_way = [_WORD[:at] + _WORD[at + 1] + _WORD[at] + _WORD[at + 2 :] for at in places[:-1]]
     return sorted({*left_out, *another, *too_many, *wrong_way})
 

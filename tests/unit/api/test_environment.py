@@ -49,7 +49,7 @@ def test_what_is_read_is_not_named_in_whatever_case_it_is_read() -> None:
 
 
 def test_what_is_somebody_elses_is_not_named() -> None:
-    assert misspelt({"TEXMFHOME", "TMILL", "TEXTMATE_HOME", "TREADMILL_HOME", "TEXINPUTS", "MY_TEXTMILL_HOME"}) == []
+    assert misspelt({"_TEXTMILL_COMPLETE", "TEXMFHOME", "TMILL", "TEXTMATE_HOME", "TREADMILL_HOME", "TEXINPUTS", "MY_TEXTMILL_HOME"}) == []
 
 
 def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting_and_no_fault() -> None:
