@@ -72,10 +72,6 @@ class Members(list[tuple[str, object]]):
             return cls()
         return found if isinstance(found, cls) else cls()
 
-    def inside(self, name: str) -> "Members":
-        """Of the object that is the member ``name``."""
-        return next((value for own, value in self if own == name and isinstance(value, Members)), Members())
-
     def repeated(self, names: Collection[str]) -> str | None:
         """The first of ``names`` that is there twice."""
         seen = Counter(name for name, _ in self)

@@ -21,7 +21,7 @@ from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, is_custom_id, plain_row
 from db.files.rows import NewRow
-from workers.tasks.public_fields import OWN_NAMES, PLAIN_NAMES
+from workers.tasks.public_fields import PLAIN_NAMES
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,22 +134,18 @@ def _batch_row(number: int, line: bytes) -> NewRow:
         size = len(body.decode())
     except UnicodeDecodeError:
         return defective_row(number, "invalid_utf8", parsed.custom_id, raw=line)
-    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else _repeated_in_batch(line, body)
+    code = "too_deep" if is_deep(body) else "non_finite_number" if is_non_finite(body) else _repeated_in_line(line, body)
     if code is not None:
         return defective_row(number, code, parsed.custom_id, raw=line)
     return NewRow(line=number, endpoint=parsed.url, defect=None, custom_id=parsed.custom_id, body=body, size=size)
 
 
-def _repeated_in_batch(line: bytes, body: bytes) -> str | None:
-    """Quotes are counted around the body, where there are as many in nearly all lines: a line is read once."""
-    around = line.count(b'"', 0, -len(body) - 1)
-    try:
-        if around == QUOTES_AROUND and line.endswith(body, 0, -1) and not may_repeat(body, _fields.decode(body)):
-            return None
-    except (msgspec.DecodeError, RecursionError):  # no object, or one with a name that is no text: what is wrong is told elsewhere
+def _repeated_in_line(line: bytes, body: bytes) -> str | None:
+    """Of a line's own fields. Of those in its body the last counts, as clients' servers have it. Quotes are counted around the body, where
+    there are as many in nearly all lines."""
+    if line.count(b'"', 0, -len(body) - 1) == QUOTES_AROUND and line.endswith(body, 0, -1):
         return None
-    members = Members.of(line)
-    name = members.repeated(_LINE_FIELDS) or members.inside("body").repeated(OWN_NAMES)
+    name = Members.of(line).repeated(_LINE_FIELDS)
     return None if name is None else f"repeated_field:{name}"
 
 
@@ -185,7 +181,7 @@ def _defective_line(number: int, line: bytes) -> NewRow:
         code = "wrong_url"
     elif _is_null(fields.get("body")):
         code = "missing_body"
-    elif more and (repeated := _repeated_in_batch(line, bytes(fields["body"]))) is not None:
+    elif more and (repeated := _repeated_in_line(line, bytes(fields["body"]))) is not None:
         code = repeated
     elif more:
         return _batch_row(number, msgspec.json.encode({name: fields[name] for name in _LINE_FIELDS}))

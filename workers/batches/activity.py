@@ -3,9 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from workers.batches.policy import Work
 
@@ -29,20 +27,17 @@ class Activity:
         self._changes = 0
         self._idle_since = clock()
 
-    def enter(self, work: Work) -> None:
+    def enter(self, work: Work) -> Callable[[object], None]:
+        """A call is under way until what this returns is called, by whatever it is when it is done."""
         with self._changed:
             self._calls[work] += 1
             self._note()
+        return lambda _: self.leave(work)
 
     def leave(self, work: Work) -> None:
         with self._changed:
             self._calls[work] -= 1
             self._note()
-
-    def follow(self, call: Future[Any], work: Work) -> None:
-        """It is under way from now until it is done."""
-        self.enter(work)
-        call.add_done_callback(lambda _: self.leave(work))
 
     @property
     def now(self) -> Busy:

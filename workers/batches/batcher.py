@@ -143,7 +143,7 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
         call: Call[RowT, AnswerT] = Call(rows, ticket)
         work = Work.of(ticket)
         if self._activity is not None and rows:  # before a lane can have it
-            self._activity.follow(call, work)
+            call.add_done_callback(self._activity.enter(work))
         with self._lock:
             if self._closing:
                 call.fail(EngineBroken() if self._broken else Stopped())

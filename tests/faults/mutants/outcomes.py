@@ -343,10 +343,10 @@ MUTANTS: Final = (
         (f"{_READING_TEST}test_a_reading_that_a_retry_meets_does_not_look_complete",),
     ),
     Mutant(
-        "repeated-in-a-body",
-        "a field that the body of a batch line has twice is not taken from its last place",
+        "repeated-in-a-line",
+        "a field that a batch line has twice is not taken from its last place",
         "api/formats/jsonl.py",
-        ((' or members.inside("body").repeated(OWN_NAMES)', ""),),
+        (("    name = Members.of(line).repeated(_LINE_FIELDS)\n", "    name = None\n"),),
         ("tests/unit/api/formats/test_jsonl.py::test_a_field_that_a_batch_line_has_twice_is_refused_and_not_the_last_taken",),
     ),
     Mutant(
