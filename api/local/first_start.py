@@ -13,10 +13,10 @@ from sqlalchemy import URL
 from api.local.home.home import Home
 from api.local.home.refusals import StackError, StackExit
 from api.local.home.secret_files import read_or_make, write_private
-from db.connect import open_store
+from db.connect import Store, open_store
 from db.errors import Denied, NotFound, SettingsError
 from db.operators.api_keys import SCOPES, authenticate, create_api_key
-from db.operators.tenants import create_tenant
+from db.operators.tenants import create_tenant, first_tenant
 from db.private_files import make_private_folder, read_private
 from db.sealing.keys import LocalKeyFile
 from db.server.migrate import bootstrap, current_revision, migrate
@@ -54,28 +54,44 @@ def make_tables(settings: StoreSettings) -> None:
         raise StackError(error.message, StackExit.NEWER_HOME if newer else StackExit.FAILED, code=error.code) from None
 
 
-def make_local_key(home: Home, settings: StoreSettings) -> None:
-    """The tenant of this home and its API key in ``secrets/api-key``, unless the one that is there is still good."""
+def make_local_key(home: Home, settings: StoreSettings, superuser_url: URL | None = None) -> str | None:
+    """The tenant of this home and its API key in ``secrets/api-key``, unless the one that is there is still good. Returns what a person
+    should know of it. ``superuser_url``: of a server that is this home's alone, which tells whose the data is where the home does not."""
     key_file = home.secrets / "api-key"
     with closing(open_store(settings, Role.API, pool_size=1)) as store:
-        if key_file.exists():
-            try:
-                authenticate(store, read_private(key_file).strip())
-                return
-            except Denied:
-                pass  # of another database, revoked, or expired
-        principal_id = uuid4()
-        tenant_id = _tenant_of(home)
+        tenant_id = _tenant_of_key(store, key_file)
         if tenant_id is not None:
-            try:
-                _, secret = create_api_key(store, tenant_id, principal_id, "this machine", SCOPES)
-            except NotFound:
-                tenant_id = None
-        if tenant_id is None:
+            if tenant_id != _tenant_of(home):  # a home that was restored
+                write_private(home.path / "tenant", str(tenant_id))
+            return None
+        told = None
+        for tenant_id in (_tenant_of(home), first_tenant(superuser_url) if superuser_url else None):
+            if tenant_id is not None and (secret := _new_key(store, tenant_id)) is not None:
+                told = f"no key of this home was valid: {key_file} holds a new one, of the same tenant as before"
+                break
+        else:
             tenant_id = create_tenant(store, LOCAL_TENANT)
-            write_private(home.path / "tenant", str(tenant_id))
-            _, secret = create_api_key(store, tenant_id, principal_id, "this machine", SCOPES)
+            secret = _new_key(store, tenant_id)
+    assert secret is not None  # a tenant that was just made is there
+    write_private(home.path / "tenant", str(tenant_id))
     write_private(key_file, secret)
+    return told
+
+
+def _tenant_of_key(store: Store, key_file: Path) -> UUID | None:
+    """None where there is no key, or one of another database, revoked, or expired."""
+    try:
+        return authenticate(store, read_private(key_file).strip()).tenant_id
+    except (FileNotFoundError, Denied):
+        return None
+
+
+def _new_key(store: Store, tenant_id: UUID) -> str | None:
+    """None where there is no such tenant."""
+    try:
+        return create_api_key(store, tenant_id, uuid4(), "this machine", SCOPES)[1]
+    except NotFound:
+        return None
 
 
 def _make_key_file(path: Path, database_made_before: bool) -> None:

@@ -123,7 +123,9 @@ class Stack:
             self._start_servers()
             settings = self._settings = StoreSettings()
             first_start.make_tables(settings)
-            first_start.make_local_key(self._home, settings)
+            superuser_url = self._postgres.superuser_url(DATABASE) if self._postgres is not None else None
+            if told := first_start.make_local_key(self._home, settings, superuser_url):
+                self._display.tell(told)
             self._deaths = Deaths(settings, self._display.tell)
         except OSError as error:
             raise folder_refusal(self._home.path, error) from None

@@ -33,8 +33,10 @@ class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 @router.get("")
 def index(request: Request, actor: Administrator) -> Json:
-    """All keys, never their secret. `damaged`: its record was altered in the database; it is refused, and can be revoked."""
-    return list_object([_object(key) for key in list_api_keys(front_of(request).store, actor)], has_more=False)
+    """All keys, never their secret. `damaged`: its record was altered in the database; it is refused, and can be revoked. `current`: the
+    one that asks."""
+    keys = list_api_keys(front_of(request).store, actor)
+    return list_object([{**_object(key), "current": key.key_id == actor.key_id} for key in keys], has_more=False)
 
 
 @router.post("")

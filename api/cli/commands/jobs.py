@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from api.client import Client
     from api.wire import Batch
 
-app = typer.Typer(no_args_is_help=True, help="List, watch and cancel jobs.")
+app = typer.Typer(no_args_is_help=True, help="List, watch, pause, cancel, retry and delete jobs.")
 
 
 @app.command("list")

@@ -2,15 +2,15 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Annotated
 
 import typer
 
-from api.cli.terminal.deleting import delete
+from api.cli.terminal.deleting import confirm
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import Json
+from api.cli.terminal.options import Json, Yes
 from api.cli.terminal.references import find_key, find_object, short_ids
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
@@ -64,14 +64,10 @@ def list_keys(as_json: Json = False) -> int:
     ids = short_ids(str(key.get("id")) for key in keys)
     rows = []
     for key in keys:
-        scopes = key.get("scopes")
-        expires_at = key.get("expires_at")
-        expired = isinstance(expires_at, int) and expires_at <= time.time()
-        state = "damaged" if key.get("damaged") else "revoked" if key.get("revoked_at") else "expired" if expired else "active"
-        given = list(map(str, scopes)) if isinstance(scopes, list) else []
+        given = _scopes(key)
         named = "all" if set(given) == set(SCOPES) else ", ".join(given)
         made, ends = (when(key.get(name))[:DATE] for name in ("created_at", "expires_at"))
-        rows.append((ids[str(key.get("id"))], key.get("name") or "", named, state, made, ends))
+        rows.append((ids[str(key.get("id"))], key.get("name") or "", named, _state(key), made, ends))
     table(("KEY", "NAME", "SCOPES", "STATE", "CREATED", "EXPIRES"), rows, cut="NAME")
     return ExitCode.OK
 
@@ -79,10 +75,47 @@ def list_keys(as_json: Json = False) -> int:
 @app.command("revoke")
 def revoke_key(
     key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id or its first digits, from `textmill keys list`.")],
+    yes: Yes = False,
     as_json: Json = False,
 ) -> int:
-    """Revoke a key. It is refused from the next request on."""
-    return delete("/v1/keys", key, "Revoked", as_json=as_json, find=find_key)
+    """Revoke a key. It is refused from the next request on.
+
+    Asks before it revokes the key in use, or the last that can make others.
+    """
+    from api.cli.terminal.connection import connect
+    from api.cli.terminal.terminal import answer_json, say, shown
+
+    with connect() as client:
+        keys = {str(each["id"]): each for each in client.pages("/v1/keys")}
+        key_id = find_key(list(keys), key)
+        known = keys.get(key_id, {})
+        if not yes and (why := _why_asked(known, keys.values())) is not None:
+            confirm(f"{shown(key_id)} is {why}. Revoke it?", "revoked")
+        revoked = client.delete("/v1/keys", key_id)
+    if as_json:
+        answer_json(revoked)
+    else:
+        say(f"{shown(key_id)} was revoked already." if known.get("revoked_at") else f"Revoked {shown(key_id)}.")
+    return ExitCode.OK
+
+
+def _why_asked(key: Mapping[str, object], keys: Iterable[Mapping[str, object]]) -> str | None:
+    """Why somebody might regret that this one of ``keys`` is revoked."""
+    if key.get("current"):
+        return "the key in use: nothing is done with it afterwards"
+    makers = [each["id"] for each in keys if _state(each) == "active" and "admin" in _scopes(each)]
+    return "the last that can make others, and no other key could" if makers == [key.get("id")] else None
+
+
+def _state(key: Mapping[str, object]) -> str:
+    expires_at = key.get("expires_at")
+    expired = isinstance(expires_at, int) and expires_at <= time.time()
+    return "damaged" if key.get("damaged") else "revoked" if key.get("revoked_at") else "expired" if expired else "active"
+
+
+def _scopes(key: Mapping[str, object]) -> list[str]:
+    scopes = key.get("scopes")
+    return list(map(str, scopes)) if isinstance(scopes, list) else []
 
 
 @audit_app.callback()

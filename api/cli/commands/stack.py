@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 API_PORT = 8910
 FLOWER_PORT = 5555
 
-db_app = typer.Typer(no_args_is_help=True, help="Bring a database to this version.")
+db_app = typer.Typer(no_args_is_help=True, help="Set up, migrate and back up a database, and make tenants.")
 
 
 def register(app: typer.Typer) -> None:
@@ -216,7 +216,7 @@ def dispatcher() -> int:
 
 @db_app.callback()
 def db() -> None:
-    """Bring a database to this version."""
+    """Set up, migrate and back up a database, and make tenants."""
 
 
 @db_app.command("migrate")
@@ -262,13 +262,13 @@ def bootstrap() -> int:
 def backup(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder, best on another disk.", file_okay=False)],
 ) -> int:
-    """Back up the database of the running stack, and check the backup. It opens with the key file alone, which is not in it."""
+    """Back up the database of the running stack, and check the backup. It opens with the home's keys/ and secrets/, not in it."""
     from api.cli.terminal.terminal import say
     from api.local.servers.backup import back_up
 
     home = _home()
     back_up(home, folder)
-    say(f"{folder} holds the database. What opens it does not lie there: keep a copy of {home.path / 'keys'} elsewhere.")
+    say(f"{folder} holds the database. What opens it does not lie there: keep copies of {home.keys} and {home.secrets} elsewhere.")
     return StackExit.OK
 
 

@@ -34,8 +34,8 @@ def delete(path: str, name: str, said: str, *, as_json: bool, find: "Find | None
     return ExitCode.OK
 
 
-def confirm(question: str) -> None:
-    """Raises CommandError for a no, and where nobody is there to answer."""
+def confirm(question: str, done: str = "deleted") -> None:
+    """Raises CommandError for a no, which says what was not ``done``, and where nobody is there to answer."""
     try:
         if typer.confirm(question, err=True):
             return
@@ -43,5 +43,5 @@ def confirm(question: str) -> None:
         if sys.stdin.isatty():  # Ctrl-C
             raise
         print(file=sys.stderr)  # the question's line
-        raise CommandError("Nothing was deleted: nobody answered. --yes deletes without asking.") from None
-    raise CommandError("Nothing was deleted.")
+        raise CommandError(f"Nothing was {done}: nobody answered. --yes does it without asking.") from None
+    raise CommandError(f"Nothing was {done}.")

@@ -31,14 +31,13 @@ def find_file(client: "Client", named: str) -> str:
     return _find(named, "file", _newest_file(client), lambda prefix: _listed(client, "/v1/files", prefix))
 
 
-def find_key(client: "Client", named: str) -> str:
-    """The same for an API key; `last` is the one made last."""
-    ids = [str(key["id"]) for key in client.pages("/v1/keys")]
+def find_key(ids: Sequence[str], named: str) -> str:
+    """The same for an API key, of these; none is `last`: what ends for good is named."""
 
     def beginning_so(prefix: str) -> list[str]:
         return [each for each in ids if each.removeprefix("key_").startswith(prefix.removeprefix("key_"))]
 
-    return _find(named, "key", lambda: next(iter(ids), None), beginning_so)
+    return _find(named, "key", None, beginning_so)
 
 
 def find_object(client: "Client", named: str) -> str:
@@ -59,8 +58,9 @@ def _listed(client: "Client", path: str, prefix: str) -> list[str]:
     return [str(each["id"]) for each in data if isinstance(each, dict)] if isinstance(data, list) else []
 
 
-def _find(named: str, kind: str, newest: Callable[[], str | None], beginning_so: Callable[[str], Sequence[str]]) -> str:
-    if named == LAST:
+def _find(named: str, kind: str, newest: Callable[[], str | None] | None, beginning_so: Callable[[str], Sequence[str]]) -> str:
+    """``newest``: None where no name stands for it."""
+    if named == LAST and newest is not None:
         if (last := newest()) is None:
             raise _missing(f"There is no {kind} yet.")
         return last
@@ -74,7 +74,8 @@ def _find(named: str, kind: str, newest: Callable[[], str | None], beginning_so:
         return given  # whether it is there is told by what is asked of it
     if not _PREFIX.fullmatch(given):
         raise CommandError(
-            f"A {kind} is named by its id, by the first digits of it, or as `{LAST}`; `textmill {_list_of(kind)}` shows them."
+            f"A {kind} is named by its id or by the first digits of it{'' if newest is None else f', or as `{LAST}`'}; "
+            f"`textmill {_list_of(kind)}` shows them."
         )
     if len(given.rpartition("_")[2].rpartition("-")[2].lstrip("o")) < LEAST_DIGITS:
         raise CommandError(f"“{shown(given)}” is too short: give at least {LEAST_DIGITS} digits of the {kind}'s id.")

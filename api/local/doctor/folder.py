@@ -11,6 +11,7 @@ from api.local.doctor.place import Place
 from api.local.home.home import FORMAT, FRESH_BYTES, WARM_BYTES, Home
 from api.local.home.instance import read_state
 from api.local.processes.ports import holder_of, is_free
+from api.local.servers.postgres import why_not_let_in
 from db.errors import SettingsError
 from db.private_files import NoText, read_private
 
@@ -77,6 +78,10 @@ def disk(place: Place) -> Iterator[Finding]:
 
 
 def permissions(place: Place) -> Iterator[Finding]:
+    if place.is_embedded and (why := why_not_let_in(place.home)) is not None:
+        found, _, todo = why.partition(". ")
+        yield Finding("secrets", False, found, todo)
+        return
     files = list(_private_files(place.home))
     owners = {os.geteuid(), place.home.path.stat().st_uid} if files and os.geteuid() == 0 else {os.geteuid()}
     wide = [path for path in files if path.stat().st_mode & 0o077 or path.stat().st_uid not in owners]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from api.local.home.home import Home
-from api.local.home.refusals import StackError
+from api.local.home.refusals import StackError, StackExit
 from api.local.servers.postgres import SUPERUSER, binary
 
 
@@ -20,9 +20,9 @@ def back_up(home: Home, folder: Path) -> None:
     Raises StackError; nothing is left of a backup that did not come to its end.
     """
     if home.path.resolve() in (folder.resolve(), *folder.resolve().parents):
-        raise StackError(f"{folder} lies in the home itself: name a folder elsewhere, on another disk if you can.")
+        raise StackError(f"{folder} lies in the home itself: name a folder elsewhere, on another disk if you can.", StackExit.USAGE)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StackError(f"{folder} is there already: name a new folder for each backup.")
+        raise StackError(f"{folder} is there already: name a new folder for each backup.", StackExit.USAGE)
     try:
         address = (home.run / "database.url").read_text().strip()
         password = (home.secrets / "db-superuser").read_text().strip()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+import psycopg
 from sqlalchemy import URL
 
 from api.local.home.home import Home
@@ -22,6 +23,8 @@ from api.local.home.refusals import StackError, StackExit, folder_refusal
 from api.local.home.secret_files import read_or_make, write_private
 from api.local.processes.children import Child, open_log, spawn
 from api.local.servers.unprivileged import Unprivileged
+from db.server.refusals import refusal
+from db.server.session import dsn
 from workers.machine.memory import total_bytes
 
 SUPERUSER: Final = "postgres"
@@ -97,6 +100,8 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Returns when the server takes connections. Makes the data folder first where there is none. StackError with the reason else."""
         try:
+            if (why := why_not_let_in(self._home)) is not None:
+                raise StackError(why, StackExit.BAD_HOME, code="secrets_missing")
             self._password = read_or_make(self._home.secrets / "db-superuser")
             self.end_orphan()
             self._init()
@@ -109,6 +114,7 @@ class EmbeddedPostgres:
             # SIGINT is Postgres' fast stop: should we die in whatever way, sessions end and the data is left consistent.
             self.child = spawn([str(binary("postgres")), "-D", str(self.data)], signal.SIGINT, prefix=self._unprivileged.prefix, output=log)
         self._await_ready()
+        self._refuse_other_password()
 
     def is_ready(self) -> bool:
         return True  # start() returns no sooner
@@ -188,7 +194,7 @@ class EmbeddedPostgres:
 
     def _is_complete(self) -> bool:
         """Whether the folder holds a cluster. One without the control file is what a dead initdb left: nothing can be in it."""
-        if not (self.data / "global" / "pg_control").exists():
+        if not holds_cluster(self._home):
             return False
         try:
             major = (self.data / "PG_VERSION").read_text().strip()
@@ -248,6 +254,21 @@ class EmbeddedPostgres:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
         self._socket_dir = None
 
+    def _refuse_other_password(self) -> None:
+        try:
+            psycopg.connect(dsn(self.superuser_url())).close()
+        except psycopg.OperationalError as error:
+            refused = refusal(error)
+            self.stop()
+            if refused.kind != "password":
+                raise StackError(refused.sentence, code="database_refused") from None
+            raise StackError(
+                f"{self._home.secrets / 'db-superuser'} is not the password of the database in {self.data}: secrets/ of the home that was "
+                f"backed up is missing. Copy that folder to {self._home.secrets}.",
+                StackExit.BAD_HOME,
+                code="secrets_missing",
+            ) from None
+
     def _await_ready(self) -> None:
         assert self.child is not None
         until = time.monotonic() + START_SECONDS
@@ -264,6 +285,21 @@ class EmbeddedPostgres:
             time.sleep(0.01)
         self.stop(hurry=True)
         raise StackError(f"Postgres was not ready after {START_SECONDS:.0f} s (its log: {self.log})", code="postgres_failed")
+
+
+def holds_cluster(home: Home) -> bool:
+    return (home.postgres / "global" / "pg_control").exists()
+
+
+def why_not_let_in(home: Home) -> str | None:
+    """Of a database without its superuser's password, which a new one would only hide: a backup was put back without it."""
+    secret = home.secrets / "db-superuser"
+    if not holds_cluster(home) or (secret.exists() and secret.stat().st_size):
+        return None
+    return (
+        f"secrets/ of the home that was backed up is missing: {home.postgres} holds a database, and {secret}, its password, is not there. "
+        f"Copy that folder to {home.secrets}."
+    )
 
 
 def binary(name: str) -> Path:

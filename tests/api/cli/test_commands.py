@@ -565,7 +565,7 @@ def test_a_job_is_paused_put_forward_resumed_retried_and_deleted(textmill: Calla
     assert asked.exit_code == 2
     assert "Nothing was deleted." in asked.err
     asked = textmill("jobs", "delete", job, stdin=b"")
-    assert (asked.exit_code, "--yes deletes without asking" in asked.err) == (2, True), asked.err
+    assert (asked.exit_code, "--yes does it without asking" in asked.err) == (2, True), asked.err
     assert textmill("jobs", "delete", job, "--yes").exit_code == 0
     assert textmill("jobs", "show", job).exit_code != 0
 
@@ -830,6 +830,25 @@ def test_a_key_that_has_expired_is_not_called_active(textmill: Callable[..., Don
         assert state() == "expired"
     assert textmill("keys", "revoke", str(made["id"])).exit_code == 0
     assert state() == "revoked"
+
+
+def test_the_key_in_use_and_the_last_that_makes_others_are_revoked_only_by_who_means_it(textmill: Callable[..., Done]) -> None:
+    keys = {str(key["id"]): key for key in textmill("keys", "list", "--json").items}
+    (in_use,) = (name for name, key in keys.items() if key["current"])
+    for answer, told in ((b"n\n", "Nothing was revoked."), (b"", "nobody answered. --yes does it without asking")):
+        asked = textmill("keys", "revoke", in_use, stdin=answer)
+        assert (asked.exit_code, told in asked.err) == (2, True), asked.err
+        assert "the key in use" in asked.err
+    assert textmill("jobs", "list").exit_code == 0
+
+
+def test_a_key_that_was_revoked_already_is_said_to_have_been_and_none_is_the_last(textmill: Callable[..., Done]) -> None:
+    made = str(textmill("keys", "create", "for the archive", "--scopes", "read", "--json").json["id"])
+    assert f"Revoked {made}." in textmill("keys", "revoke", made).err
+    again = textmill("keys", "revoke", made)
+    assert (again.exit_code, again.err.strip()) == (0, f"{made} was revoked already.")
+    refused = textmill("keys", "revoke", "last")
+    assert (refused.exit_code, "`last`" in refused.err) == (2, False), refused.err
 
 
 def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path) -> None:

@@ -15,6 +15,8 @@ import pytest
 import redis
 
 from api import cli
+from api.local.doctor.folder import permissions
+from api.local.doctor.place import Place
 from api.local.home.home import Home
 from api.local.home.refusals import StackError, StackExit
 from api.local.servers import unprivileged
@@ -265,3 +267,28 @@ def test_roles_are_made_on_a_server_of_ones_own_with_the_passwords_given(
 def test_bootstrap_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["db", "bootstrap"]) == 2
     assert "TEXTMILL_SUPERUSER_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [None, ""])
+def test_a_database_without_its_password_is_not_started_and_none_is_made_up(left: str | None, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    (home.postgres / "global").mkdir(parents=True)
+    (home.postgres / "global" / "pg_control").touch()
+    (home.postgres / "PG_VERSION").write_text("18\n")
+    if left is not None:
+        (home.secrets / "db-superuser").write_text(left)
+    with pytest.raises(StackError, match=r"secrets/ of the home that was backed up is missing"):
+        EmbeddedPostgres(home.path).start()
+    assert [each.name for each in home.secrets.iterdir()] == ([] if left is None else ["db-superuser"])
+    assert [each.check for each in permissions(Place.of(home)) if not each.ok] == ["secrets"]
+
+
+def test_a_database_with_the_password_of_another_home_is_stopped_again(home: Path) -> None:
+    postgres = EmbeddedPostgres(home, durable=False)
+    postgres.start()
+    postgres.stop()
+    (home / "secrets" / "db-superuser").write_text("of another home\n")
+    with pytest.raises(StackError, match=r"is not the password .* secrets/ of the home that was backed up is missing"):
+        postgres.start()
+    assert not (postgres.data / "postmaster.pid").exists()

@@ -95,12 +95,15 @@ def test_a_list_on_a_terminal_names_ids_by_as_many_digits_as_tell_them_apart(mon
 
 
 @pytest.mark.parametrize("named", [KEYS[1], "beef2", "key_beef2", "BEEF2"])
-def test_a_key_is_known_by_any_beginning_that_is_its_own(client: Client, named: str) -> None:
-    assert find_key(client, named) == KEYS[1]
+def test_a_key_is_known_by_any_beginning_that_is_its_own(named: str) -> None:
+    assert find_key(KEYS, named) == KEYS[1]
 
 
-@pytest.mark.parametrize(("named", "part"), [("beef", "More than one key"), ("ffff", "textmill keys list"), ("nope", "first digits")])
-def test_what_names_no_key_or_two_is_told(client: Client, named: str, part: str) -> None:
+@pytest.mark.parametrize(
+    ("named", "part"),
+    [("last", "`textmill keys list`"), ("beef", "More than one key"), ("ffff", "textmill keys list"), ("nope", "first digits")],
+)
+def test_what_names_no_key_or_two_is_told(named: str, part: str) -> None:
     with pytest.raises(CommandError) as caught:
-        find_key(client, named)
+        find_key(KEYS, named)
     assert part in caught.value.message
