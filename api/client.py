@@ -307,15 +307,17 @@ class Client:
         )
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        named = "Is that server up, and is TEXTMILL_API_URL right?" if os.environ.get("TEXTMILL_API_URL") else None
+        todo = named or "Look at `textmill status`, then try again."
         match error:
             case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
                 return Unreachable(f"{self._url} is not an address of an HTTP API; TEXTMILL_API_URL looks like http://127.0.0.1:8910.")
             case httpx.ConnectError() | httpx.ConnectTimeout():
-                return Unreachable(f"Nothing answers at {self._url}. Start it with `textmill up`, or set TEXTMILL_API_URL.")
+                return Unreachable(f"Nothing answers at {self._url}. {named or 'Start it with `textmill up`, or set TEXTMILL_API_URL.'}")
             case httpx.TimeoutException():
-                return Unreachable(f"{self._url} did not answer in time. Look at `textmill status`, then try again.")
+                return Unreachable(f"{self._url} did not answer in time. {todo}")
             case _:
-                return Unreachable(f"The connection to {self._url} broke off. Look at `textmill status`, then try again.")
+                return Unreachable(f"The connection to {self._url} broke off. {todo}")
 
 
 def is_loopback(url: str) -> bool:

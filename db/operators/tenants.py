@@ -2,13 +2,12 @@
 
 from uuid import UUID, uuid4
 
-import psycopg
 from sqlalchemy import URL, insert, update
 
 from db.audit.acts import record_duty
 from db.connect import Store
 from db.schema import tenants
-from db.server.session import dsn
+from db.server.session import session
 
 
 def create_tenant(store: Store, name: str) -> UUID:
@@ -30,6 +29,6 @@ def create_tenant(store: Store, name: str) -> UUID:
 def first_tenant(superuser_url: URL) -> UUID | None:
     """The tenant that was made first in this database: of a home's own server, the home's. For a superuser: nobody else sees more than one.
     None where there is none yet."""
-    with psycopg.connect(dsn(superuser_url)) as conn:
+    with session(superuser_url) as conn:
         found = conn.execute("SELECT tenant_id FROM tenants ORDER BY created_at, tenant_id LIMIT 1").fetchone()
     return None if found is None else UUID(str(found[0]))

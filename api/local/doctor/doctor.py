@@ -1,7 +1,7 @@
 """`textmill doctor`: looks at the machine, the home and its servers. Changes nothing, starts nothing, and reads no content."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from api.environment import misspelt
@@ -32,8 +32,9 @@ STORE: Final = frozenset({"postgres", "tables"})  # where one of these is not in
 def examine(home: Home, part: Part | None = None) -> list[Finding]:
     """Every check. One that fails for an unforeseen reason is a finding itself. ``part``: whose home it is, where what lies there does not
     tell."""
+    given = frozenset(os.environ)
     os.environ["TEXTMILL_HOME"] = str(home.path)
-    findings = list(settings())
+    findings = list(settings(given))
     try:
         place = Place.of(home, part)
     except SettingsError as error:
@@ -48,9 +49,9 @@ def examine(home: Home, part: Part | None = None) -> list[Finding]:
     return findings
 
 
-def settings() -> Iterator[Finding]:
-    """What the environment says to each part, wherever it is read."""
-    told = misspelt(os.environ)
+def settings(given: Collection[str]) -> Iterator[Finding]:
+    """What the environment says to each part, wherever it is read. ``given``: the names of its variables, without ours."""
+    told = misspelt(given)
     for kind in (ApiSettings, WorkerSettings, DispatcherSettings):
         try:
             load(kind)
@@ -59,7 +60,7 @@ def settings() -> Iterator[Finding]:
     for each in dict.fromkeys(told):
         yield Finding("settings", False, each, "Set it right, or unset it; `textmill docs settings` lists them all.")
     if not told:
-        count = sum(name.startswith("TEXTMILL_") for name in os.environ)
+        count = sum(name.startswith("TEXTMILL_") for name in given)
         yield Finding("settings", True, f"{count} in the environment, each known")
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import psycopg
 from sqlalchemy import URL
 
 from api.local.home.home import Home
@@ -23,8 +22,9 @@ from api.local.home.refusals import StackError, StackExit, folder_refusal
 from api.local.home.secret_files import read_or_make, write_private
 from api.local.processes.children import Child, open_log, spawn
 from api.local.servers.unprivileged import Unprivileged
+from db.server.outages import UNANSWERED
 from db.server.refusals import refusal
-from db.server.session import dsn
+from db.server.session import session
 from workers.machine.memory import total_bytes
 
 SUPERUSER: Final = "postgres"
@@ -256,8 +256,9 @@ class EmbeddedPostgres:
 
     def _refuse_other_password(self) -> None:
         try:
-            psycopg.connect(dsn(self.superuser_url())).close()
-        except psycopg.OperationalError as error:
+            with session(self.superuser_url()):
+                return
+        except UNANSWERED as error:
             refused = refusal(error)
             self.stop()
             if refused.kind != "password":

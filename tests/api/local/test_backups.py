@@ -67,7 +67,7 @@ def test_a_backup_goes_into_a_new_folder_outside_the_home(stack: Stack, tmp_path
     full.mkdir()
     (full / "letter").write_text("mine")
     refused = stack.call("db", "backup", str(full if place == "full" else stack.home / "backup"))
-    assert refused.returncode != 0
+    assert refused.returncode == 2
     assert "name a" in refused.stderr
     assert (full / "letter").read_text() == "mine"
     assert not (stack.home / "backup").exists()

@@ -228,3 +228,22 @@ def test_a_name_cannot_leave_its_place_in_the_path() -> None:
 def test_only_this_machine_is_loopback() -> None:
     assert all(map(is_loopback, ("http://127.0.0.1:8910", "http://localhost", "http://[::1]:1")))
     assert not any(map(is_loopback, ("http://10.0.0.1", "https://mill.example.org", "http://localhost.example.org", "nonsense")))
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadTimeout, httpx.ReadError])
+def test_who_named_a_server_is_sent_to_that_name_and_not_to_this_machines_stack(
+    error: type[httpx.TransportError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error("")
+
+    def told() -> str:
+        with pytest.raises(Unreachable) as caught:
+            client_for(fail).batch("batch_1")
+        return caught.value.message
+
+    monkeypatch.delenv("TEXTMILL_API_URL", raising=False)
+    assert "`textmill " in told()
+    monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:1")
+    assert "is TEXTMILL_API_URL right?" in told()
+    assert "`textmill " not in told()

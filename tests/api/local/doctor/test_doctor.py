@@ -46,6 +46,17 @@ def test_a_home_that_does_not_exist_yet_is_in_order(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("given", [{}, {"TEXTMILL_HOME": "home"}, {"TEXTMILL_HOME": "home", "TEXTMILL_DEVICE": "cpu"}])
+def test_the_settings_that_are_counted_are_those_that_somebody_gave(
+    given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTMILL_HOME", "")
+    monkeypatch.delenv("TEXTMILL_HOME")  # what is set meanwhile goes with the test
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(tmp_path / value) if name == "TEXTMILL_HOME" else value)
+    assert found(examine(Home(tmp_path / "home")), "settings").found == f"{len(given)} in the environment, each known"
+
+
 def test_a_secret_that_others_may_read_is_found(outside: Callable[[], list[Finding]], settings: StoreSettings) -> None:
     (settings.home / "secrets" / "db-api").chmod(0o644)
     finding = found(outside(), "secrets")
