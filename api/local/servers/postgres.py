@@ -100,7 +100,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Returns when the server takes connections. Makes the data folder first where there is none. StackError with the reason else."""
         try:
-            if (why := why_not_let_in(self._home)) is not None:
+            if self._is_complete() and (why := why_not_let_in(self._home)) is not None:
                 raise StackError(why, StackExit.BAD_HOME, code="secrets_missing")
             self._password = read_or_make(self._home.secrets / "db-superuser")
             self.end_orphan()
