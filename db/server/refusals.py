@@ -42,13 +42,13 @@ _KINDS: Final = (
         "no_password",
         r"no password supplied|empty password returned",
         "no password of {login} is here",
-        "Put it into {password_place}; `textmill db bootstrap` sets it.",
+        "Put it into {password_place}{sets_it}.",
     ),
     _Kind(
         "password",
         r'password authentication failed|(?:SASL|SCRAM) authentication failed|no such user|role "[^"]*" does not exist',
         "the server refuses {login}: its password is another one, or there is no such role",
-        "Put the right one into {password_place}; `textmill db bootstrap` makes the role and sets its password.",
+        "Put the right one into {password_place}{makes_it}.",
     ),
     _Kind(
         "no_login",
@@ -182,6 +182,8 @@ def refusal(error: OperationalError | psycopg.OperationalError) -> Refusal:
         "login": login,
         "place": _place(told, attempt),
         "password_place": _password_place(login),
+        "sets_it": "; `textmill db bootstrap` sets it" if login in _LOGINS else "",
+        "makes_it": "; `textmill db bootstrap` makes the role and sets its password" if login in _LOGINS else "",
     }
     return Refusal(kind.name, kind.found.format(**words), kind.todo.format(**words))
 

@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from api.local.processes.parts import FLOWER_KEEPS, FLOWER_USER
+from api.settings import ApiSettings
+from db.settings import load
 from tests.deploy.conftest import DEPLOY, ROOT
+from workers.settings import DispatcherSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -76,6 +79,26 @@ def test_no_secret_stands_in_an_environment() -> None:
         for key, value in (service.get("environment") or {}).items():
             assert not re.search(r"PASSWORD(?!_FILE)|TOKEN|API_KEY", key), (name, key)
             assert not re.search(r"://[^/@]*:[^/@]+@", str(value)), (name, key)
+
+
+PASSED_ON = {
+    "api": ("TEXTMILL_FORWARDED_FROM", "TEXTMILL_METRICS_FROM_ANYWHERE"),
+    "dispatcher": ("TEXTMILL_KEEP_FILES_DAYS", "TEXTMILL_KEEP_RESULTS_DAYS", "TEXTMILL_KEEP_JOBS_DAYS"),
+}
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_what_the_pages_tell_to_set_reaches_the_part_that_reads_it(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    assert {each: environment.get(each) for each in PASSED_ON[name]} == {each: f"${{{each}:-}}" for each in PASSED_ON[name]}
+
+
+def test_a_setting_that_is_passed_on_empty_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: tuple[type[ApiSettings] | type[DispatcherSettings], ...] = (ApiSettings, DispatcherSettings)
+    without = [load(kind) for kind in kinds]
+    for each in (*PASSED_ON["api"], *PASSED_ON["dispatcher"]):
+        monkeypatch.setenv(each, "")
+    assert [load(kind) for kind in kinds] == without
 
 
 def test_make_secrets_makes_what_is_mounted(secrets_folder: Path) -> None:

@@ -137,6 +137,45 @@ def test_what_calibration_finds_outlives_a_workers_unit() -> None:
     assert "textmill-calibration" in found["StateDirectory"][0].split()
 
 
+def sourced(file: Path) -> dict[str, str]:
+    """What a shell takes from it for the commands after it."""
+    names = re.findall(r"^(\w+)=", file.read_text(), re.MULTILINE)
+    values = " ".join(f'"${name}"' for name in names)
+    lines = f'set -eua; . "$1"; printf "%s\\n" {values}'
+    done = subprocess.run(["sh", "-c", lines, "sh", str(file)], env={}, capture_output=True, text=True, check=True)
+    return dict(zip(names, done.stdout.splitlines(), strict=True))
+
+
+def test_a_shell_reads_the_shared_settings_as_systemd_does() -> None:
+    """deploy/README.md sources them; systemd takes the quotes away, and knows no other sign."""
+    file = DEPLOY / "systemd" / "textmill.env"
+    told = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', file.read_text(), re.MULTILINE))
+    assert sourced(file) == told
+    assert told["TEXTMILL_DATABASE_URL"].endswith("?sslmode=verify-full&sslrootcert=/etc/textmill/ca.crt")
+
+
+def test_an_address_without_quotes_does_not_come_through_a_shell(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.env"
+    bare.write_text("TEXTMILL_DATABASE_URL=postgresql://localhost/textmill?sslmode=verify-full&sslrootcert=/ca.crt\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        sourced(bare)
+
+
+def test_the_recipe_leaves_no_place_of_a_container_in_the_servers_files(tmp_path: Path) -> None:
+    recipe = (DEPLOY / "README.md").read_text()
+    changed = re.findall(r'^sed "([^"]+)" (deploy/\S+) >', recipe, re.MULTILINE)
+    assert [file for _, file in changed] == ["deploy/postgres/tls.conf", "deploy/redis/redis.conf"]
+    for script, file in changed:
+        command = ["sed", script.replace("$pg", "/etc/postgresql/18/main"), str(DEPLOY.parent / file)]
+        made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert not re.search(r"^[^#]*(/run/secrets|/data\b)", made, re.MULTILINE), file
+        assert "/etc/textmill/ca.crt" in made
+
+
+def test_metrics_of_a_single_dispatcher_have_their_port() -> None:
+    assert "TEXTMILL_METRICS_PORT=9101" in settings(DEPLOY / "systemd" / "textmill-dispatcher.service")["Environment"][0].split()
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The units as on a machine where textmill lies in this environment."""

@@ -117,7 +117,7 @@ def print_one(source: "Source", work: "Work") -> ExitCode:
         file = send(client, source, "rows", quiet=True)
         batch = client.create_batch(file.id, work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority)
         try:
-            with show_progress(work.title, quiet=work.quiet or not sys.stderr.isatty()) as progress:  # a model may take its time to load
+            with show_progress(work.title, quiet=work.quiet, single=True) as progress:  # a model may take its time to load
                 batch = follow(client, batch, progress)
         except KeyboardInterrupt:
             return let_go(client, batch, work.out)

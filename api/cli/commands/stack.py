@@ -56,15 +56,17 @@ def up(
     The first start makes the keys, a tenant and its API key. Ctrl-C lets the shards in flight finish and stops all; a second hurries.
     With TEXTMILL_DATABASE_URL or TEXTMILL_REDIS_URL set, those servers are used and none is started.
     """
+    from api.cli.terminal.terminal import say
     from api.local.up import UpOptions, run
 
+    say(*ignored_settings())
     loaded = preloaded(models) if preload or models is not None else ()
     options = UpOptions(port, None if no_flower else flower_port, workers, loaded)
     if not detach:
         from api.local.display import Display
 
         return run(_home(), options, Display())
-    from api.cli.terminal.terminal import answer, answer_json, say
+    from api.cli.terminal.terminal import answer, answer_json
     from api.local.detach import start
 
     state = start(_home(), options)
@@ -74,6 +76,17 @@ def up(
         answer(f"textmill runs (pid {state['pid']}): API {state['api']}")
         say(*(f"{name}: {place}" for name, place in places_of(state) if name != "api"))
     return StackExit.OK
+
+
+def ignored_settings() -> list[str]:
+    """What is set and does nothing under `textmill up`, in sentences."""
+    import os
+
+    if not os.environ.get("TEXTMILL_METRICS_PORT"):
+        return []
+    return [
+        f"Note: TEXTMILL_METRICS_PORT does nothing here: each part takes a free port, and {_home().run / 'state.json'} has their addresses."
+    ]
 
 
 def places_of(state: "Mapping[str, object]") -> list[tuple[str, object]]:

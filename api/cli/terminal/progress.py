@@ -112,6 +112,21 @@ class PlainLines(Silent):
         self._unsaid = False
 
 
+class Waits(Silent):
+    """For logs and pipes, where the answer itself is soon there: only what it waits for, once it has waited; each reason once."""
+
+    def __init__(self, title: str, *, after_seconds: float = PLAIN_LINE_SECONDS) -> None:
+        self._title = title
+        self._says_from = time.monotonic() + after_seconds
+        self._said: set[str] = set()
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        reason = note.partition(" (")[0]  # without its seconds
+        if reason and reason not in self._said and time.monotonic() >= self._says_from:
+            self._said.add(reason)
+            say(f"{self._title}: {reason}")
+
+
 class LiveBar:
     """For a terminal."""
 
@@ -151,10 +166,13 @@ class LiveBar:
         self._rich.update(self._task, completed=done, total=total or None, counts=counts, speed=speed, note=note)
 
 
-def show_progress(title: str, *, unit: str = "rows", quiet: bool = False) -> Progress:
+def show_progress(title: str, *, unit: str = "rows", quiet: bool = False, single: bool = False) -> Progress:
+    """``single``: there is one row, of which no count tells anything."""
     if quiet:
         return Silent()
-    return LiveBar(title, unit=unit) if sys.stderr.isatty() else PlainLines(title, unit=unit)
+    if sys.stderr.isatty():
+        return LiveBar(title, unit=unit)
+    return Waits(title) if single else PlainLines(title, unit=unit)
 
 
 def amount(count: int | None, unit: str) -> str:

@@ -88,3 +88,15 @@ def test_an_error_that_sqlalchemy_wrapped_says_the_same() -> None:
     wrapped = DBAPIError.instance(None, None, psycopg.OperationalError(f"{AT}Connection refused"), psycopg.Error)
     assert isinstance(wrapped, OperationalError)
     assert refusal(wrapped).kind == "nobody_listens"
+
+
+@pytest.mark.parametrize(
+    ("login", "is_ours"), [("postgres", False), ("textmill_backup", False), ("textmill_api", True), ("textmill_owner", True)]
+)
+def test_bootstrap_is_named_for_the_roles_alone_whose_passwords_it_sets(login: str, is_ours: bool) -> None:
+    told = refusal(psycopg.OperationalError(f'{AT}FATAL:  password authentication failed for user "{login}"'))
+    assert login in told.found
+    assert ("textmill db bootstrap" in told.todo) is is_ours
+    assert ("PGPASSFILE" in told.todo) is not is_ours
+    missing = refusal(psycopg.OperationalError(f'{AT}fe_sendauth: no password supplied for user "{login}"'))
+    assert ("textmill db bootstrap" in missing.todo) is is_ours

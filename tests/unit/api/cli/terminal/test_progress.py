@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.terminal.progress import Pace, amount, clock
+from api.cli.terminal.progress import Pace, Waits, amount, clock, show_progress
 from api.cli.work.following import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, WAITING_SECONDS, fault_texts, note_on
 from api.wire import Batch, BatchFault, BatchFaults, Extras, RowCounts, WaitingFor
 
@@ -112,3 +112,18 @@ def test_the_first_time_that_is_told_is_true(loading: float, every: float, rows:
         seconds, pause = seconds + pause, min(LAST_POLL_SECONDS, pause * 1.3)
     assert told
     assert all(1 / 1.5 < left / true < 1.5 for left, true in told)
+
+
+def test_where_no_terminal_looks_on_a_single_answer_says_each_reason_for_waiting_once(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = Waits("Generating", after_seconds=0)
+    for note in ("", "loading gemma3-270m (6 s)", "loading gemma3-270m (7 s)", "a worker has it; no row is done yet", ""):
+        waits.update(0, 1, note)
+    assert capsys.readouterr().err.splitlines() == ["Generating: loading gemma3-270m", "Generating: a worker has it; no row is done yet"]
+
+
+def test_a_single_answer_that_comes_soon_says_nothing_beside_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress("Generating", single=True) as progress:
+        assert isinstance(progress, Waits)
+        progress.update(0, 1, "validating")
+        progress.update(1, 1)
+    assert capsys.readouterr().err == ""
