@@ -52,6 +52,12 @@ _TABLE: Final = (
     Failure("missing_model", 400, "No model is named, neither by the row nor by the batch."),
     Failure("unknown_model", 404, "There is no such model here; `GET /v1/models` lists them."),
     Failure("model_task_mismatch", 400, "The model cannot do this task."),
+    Failure(
+        "no_moderation_model",
+        400,
+        "The model moderates nothing: name a head (`head:NAME`) that was trained on examples with OpenAI's categories as labels, or a"
+        " classifier of your own that has some of them; or classify with labels of your own at /v1/classifications.",
+    ),
     Failure("missing_input", 400, "There is no text to work on."),
     Failure("empty_input", 400, "The text is empty."),
     Failure("input_too_long", 400, "The text is longer than the model takes, and `on_long` says to refuse it."),
@@ -66,12 +72,19 @@ _TABLE: Final = (
     Failure("rare_label", 400, "Its label has one example only and was left out of the head: give at least two of each label."),
     Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
     Failure("too_large_head", 413, "There are too many examples, or labels, for one head: give fewer examples of each label."),
+    Failure("invalid_grammar", 400, "No answer can be held to the schema, pattern or grammar that it should meet."),
     Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
     # the model or the machine
     Failure(
         "empty_generation",
         500,
         "The model wrote nothing before `stop` or `max_tokens` ended its answer: change them, or ask in other words.",
+    ),
+    Failure(
+        "unfinished_answer",
+        400,
+        "The answer reached its limit of tokens, or a text of `stop`, before it was what it must look like, so none is given: raise"
+        " `max_tokens`, or ask for less.",
     ),
     Failure("non_finite_output", 500, "The model's output was not a number."),
     Failure("out_of_memory", 500, "The row does not fit into the device's memory, not even alone."),
@@ -123,7 +136,11 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
             what = f"The field `{field}` is" if field and "[" not in field else f"A field of `{field}` is" if field else "A field is"
             return f"{what} not known here; known are {detail}. `textmill docs tasks` and /docs/tasks tell more."
         case "unsupported_field":
-            return f"What the field `{field}` asks for is not done here: leave it out{f', or send {detail}' if detail else ''}."
+            taken, _, reason = detail.partition("|")
+            why = f", {reason}" if reason else ""
+            return f"What the field `{field}` asks for is not done here{why}: leave it out{f', or send {taken}' if taken else ''}."
+        case "invalid_grammar" if detail:
+            return f"No answer can be held to what the field `{field}` asks for: {detail}."
         case "wrong_cell_count":
             found, _, wanted = detail.partition("|")
             if not (_COUNT.fullmatch(found) and _COUNT.fullmatch(wanted)):  # nothing that was written here
