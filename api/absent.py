@@ -19,10 +19,9 @@ _HEADS_INSTEAD: Final = (
 _RANKING_INSTEAD: Final = "Nothing is ranked here; texts are embedded and classified, in batches (POST /v1/batches)."
 # By the first word of an address below /v1 that clients know.
 _INSTEAD: Final[Mapping[str, str]] = {
-    "responses": f"There is no Responses API here. Ask the same as a batch: {_CHAT_INSTEAD}",
     "messages": f"There is no Messages API here. Ask the same as a batch: {_CHAT_INSTEAD}",
-    "moderations": "There are no moderations here. Texts are classified with labels of your own, in a batch: "
-    + _HOW.format(endpoint="/v1/classifications", command="label"),
+    "responses": "No response is kept by itself here, and none goes on from another. Ask in a batch: "
+    + _HOW.format(endpoint="/v1/responses", command="generate"),
     "rerank": _RANKING_INSTEAD,
     "score": _RANKING_INSTEAD,
     "fine_tuning": _HEADS_INSTEAD,

@@ -242,7 +242,7 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
         cancelling_at=seconds(job.cancelling_at),
         cancelled_at=seconds(job.cancelled_at),
         counts=RowCounts(job.row_count, job.completed_count, job.failed_count),
-        usage=Usage(input_tokens=job.input_tokens, output_tokens=job.output_tokens, total_tokens=job.input_tokens + job.output_tokens),
+        usage=_usage(job),
         metadata=job.metadata,
         textmill=Extras(
             task=job.task,
@@ -265,6 +265,15 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
         ),
     )
     return to_json(told)
+
+
+def _usage(job: JobRecord) -> Usage:
+    return Usage(
+        input_tokens=job.input_tokens,
+        input_tokens_details={"cached_tokens": round((job.metrics or {}).get("cached_tokens", 0.0))},
+        output_tokens=job.output_tokens,
+        total_tokens=job.input_tokens + job.output_tokens,
+    )
 
 
 def result_files(job: JobRecord) -> tuple[str | None, str | None]:

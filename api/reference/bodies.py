@@ -22,9 +22,9 @@ def requests() -> str:
 
 
 def tasks() -> str:
-    """Of a row, by task."""
+    """Of a row, by task and endpoint."""
     return "\n\n".join(
-        f"### {task.name}: {', '.join(f'`{endpoint}`' for endpoint in task.endpoints)}\n\n{_of_task(task.body)}" for task in TASKS.values()
+        f"### {task.name}: `{endpoint}`\n\n{_of_task(task.body_of(endpoint))}" for task in TASKS.values() for endpoint in task.endpoints
     )
 
 

@@ -9,7 +9,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from openai.types import CreateEmbeddingResponse
+from openai.lib._parsing import type_to_response_format_param
+from openai.types import Completion, CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
+from pydantic import BaseModel
 from sqlalchemy import text
 
 from db.connect import Store
@@ -119,9 +123,9 @@ def test_what_chat_clients_send_along_is_taken_where_it_asks_for_nothing_and_nam
     }
     refused = {
         "stream": {**hello, "stream": True},
-        "frequency_penalty": {**hello, "frequency_penalty": 0.7},
+        "moderation": {**hello, "moderation": {"model": "m"}},
         "tools": {**hello, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
-        "top_k": {**hello, "top_k": 10},
+        "min_tokens": {**hello, "min_tokens": 10},
     }
     read = run_lines(api, mill, CHAT, {**taken, **refused})
     assert {name for name, body in read.items() if body.get("object") == "chat.completion"} == set(taken)
@@ -140,7 +144,8 @@ def test_a_list_of_texts_is_embedded_in_its_order_in_either_encoding(api: Served
             "list": {"input": ["first text", "second text"], "dimensions": len(one), "encoding_format": "float"},
             "base64": {"input": ["second text", "first text"], "encoding_format": "base64"},
             "other": {"input": "first text", "dimensions": len(one) + 1},
-            "tokens": {"input": [1, 2, 3]},
+            "tokens": {"input": [*b"first text"]},
+            "others": {"input": [100_000, 5]},
         },
     )
     answer = CreateEmbeddingResponse.model_validate(read["list"])
@@ -151,7 +156,81 @@ def test_a_list_of_texts_is_embedded_in_its_order_in_either_encoding(api: Served
     assert struct.unpack(f"<{len(one)}f", spelled[1]) == pytest.approx(one)
     assert (read["other"]["code"], read["other"]["param"]) == ("invalid_field", "dimensions")
     assert str(len(one)) in read["other"]["message"]
-    assert read["tokens"]["message"] == "The field `input[0]` must be text, and is a number."
+    assert read["tokens"]["data"][0]["embedding"] == one
+    assert "the model's own tokenizer" in read["others"]["message"]
+
+
+class Ticket(BaseModel):
+    subject: str
+    urgent: bool
+    score: float
+
+
+def test_every_endpoint_is_batched_and_its_answers_are_the_clients_own_types(api: Served, mill: Mill) -> None:
+    hello = {"model": "fake-decoder", "messages": [{"role": "user", "content": "Say hi."}]}
+    form = type_to_response_format_param(Ticket)
+    chats = {
+        "two": {**hello, "n": 2, "logprobs": True, "top_logprobs": 1, "max_completion_tokens": 4, "seed": 1},
+        "form": {**hello, "response_format": form},
+        "cut": {**hello, "response_format": form, "max_tokens": 3},
+        "never": {**hello, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": []}}}},
+    }
+    read = run_lines(api, mill, CHAT, chats)
+    two = ChatCompletion.model_validate(read["two"])
+    assert [len(choice.logprobs.content or ()) for choice in two.choices if choice.logprobs] == [4, 4]
+    assert two.usage is not None
+    assert (two.usage.completion_tokens, two.usage.total_tokens) == (8, two.usage.prompt_tokens + 8)
+    assert two.system_fingerprint
+    content = ChatCompletion.model_validate(read["form"]).choices[0].message.content
+    assert Ticket.model_validate_json(content or "")
+    assert (read["cut"]["code"], read["never"]["code"]) == ("unfinished_answer", "invalid_grammar")
+    assert read["never"]["param"] == "response_format"
+
+    bodies: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
+        "/v1/completions": (Completion, {"prompt": ["once", "twice"], "logprobs": 1}),
+        "/v1/responses": (Response, {"input": "Say hi.", "text": {"format": {"type": "json_object"}}}),
+        EMBED: (CreateEmbeddingResponse, {"input": ["first", "second"]}),
+    }
+    for endpoint, (kind, body) in bodies.items():
+        kind.model_validate(run_lines(api, mill, endpoint, {"a": body})["a"])
+    moderated = run_lines(api, mill, "/v1/moderations", {"a": {"input": "text"}, "b": {"input": "text", "model": "omni-moderation-latest"}})
+    assert (moderated["a"]["code"], moderated["b"]["code"]) == ("no_moderation_model", "unknown_model")
+
+
+def test_usage_of_a_batch_is_the_sum_of_its_answers(api: Served, mill: Mill) -> None:
+    client = api.openai()
+    bodies = [{"messages": [{"role": "user", "content": "Hi"}], "n": n, "max_tokens": 3} for n in (1, 2, 3)]
+    lines = [{"custom_id": str(n), "method": "POST", "url": CHAT, "body": body} for n, body in enumerate(bodies)]
+    file = client.files.create(file=("a.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    mill.run_all()
+    batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id is not None
+    answers = [json.loads(line)["response"]["body"]["usage"] for line in client.files.content(batch.output_file_id).text.splitlines()]
+    assert batch.usage is not None
+    assert batch.usage.input_tokens == sum(usage["prompt_tokens"] for usage in answers)
+    assert batch.usage.output_tokens == sum(usage["completion_tokens"] for usage in answers) == 18
+    assert batch.usage.input_tokens_details.cached_tokens == 0
+
+
+def test_defaults_that_no_answer_can_be_held_to_are_refused_when_the_job_is_made(api: Served) -> None:
+    client = api.openai()
+    file = client.files.create(file=("a.jsonl", classify_file()), purpose="batch")
+    endless = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": 1}}}
+    for form, words in (
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": endless}}, "nothing can meet it"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "^(a{1000}){1000}$"}}},
+            "too much work",
+        ),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["a" * 70_000]}}}, "too large"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refusal:
+            client.batches.create(
+                input_file_id=file.id, endpoint=CHAT, completion_window="24h", extra_body={"defaults": {"response_format": form}}
+            )
+        assert (refusal.value.code, refusal.value.param) == ("invalid_grammar", "defaults.response_format")
+        assert words in refusal.value.message
 
 
 def test_a_body_that_is_not_json_is_told_under_its_own_id(api: Served, mill: Mill) -> None:
@@ -186,13 +265,15 @@ def test_who_asks_for_an_answer_directly_is_told_how_to_batch_it(api: Served) ->
         lambda: client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}]),
         lambda: client.completions.create(model="m", prompt="Hi"),
         lambda: client.embeddings.create(model="m", input="Hi"),
+        lambda: client.moderations.create(input="Hi"),
+        lambda: client.responses.create(model="m", input="Hi"),
     ):
         with pytest.raises(openai.NotFoundError) as refusal:
             ask()
         assert refusal.value.code == "batches_only"
         assert "POST /v1/batches" in refusal.value.message
-    with pytest.raises(openai.NotFoundError, match="Responses API"):
-        client.responses.create(model="m", input="Hi")
+    with pytest.raises(openai.NotFoundError, match="No response is kept"):
+        client.responses.retrieve("resp_1")
     with pytest.raises(openai.NotFoundError, match="base address"):
         openai.OpenAI(base_url=api.url, api_key=api.key).models.list()
 

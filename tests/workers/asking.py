@@ -13,6 +13,7 @@ from db.connect import Store
 from db.queue.row import WorkRow
 from workers.batches.outcomes import BatchShare
 from workers.batches.ticket import Ticket
+from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.long_texts import Long
 from workers.inference.runtime import Runtime
 from workers.models import registry
@@ -20,20 +21,32 @@ from workers.stages import StageSeconds
 from workers.tasks import TASKS
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.embed.task import EmbedBody
+from workers.tasks.generate.body import GenerateAsk
+from workers.tasks.generate.chat import ChatBody
+from workers.tasks.reading import Reader
 from workers.tasks.task import Group, Ran, Work
 
 JOB = UUID(int=1)
+CHAT = "/v1/chat/completions"
 CUT = Long()
 
 
 def run(
-    runtime: Runtime, task: str, model: str, asks: Sequence[object], ticket: Ticket | None = None, *, head: Head | None = None
+    runtime: Runtime,
+    task: str,
+    model: str,
+    asks: Sequence[object],
+    ticket: Ticket | None = None,
+    *,
+    head: Head | None = None,
+    endpoint: str | None = None,
+    group: Group | None = None,
 ) -> tuple[Ran, list[WorkRow]]:
     """One call of the model."""
     rows = [WorkRow(at, ask=ask) for at, ask in enumerate(asks)]
-    lease = Lease(UUID(int=2), UUID(int=3), JOB, UUID(int=4), 1, 0, len(rows), task, TASKS[task].endpoints[0], model, None)
+    lease = Lease(UUID(int=2), UUID(int=3), JOB, UUID(int=4), 1, 0, len(rows), task, endpoint or TASKS[task].endpoints[0], model, None)
     work = Work(cast(Store, None), lease, ticket or Ticket(), {}, runtime)
-    group = Group(model, registry.get(model), head)
+    group = group or Group(model, registry.get(model), head)
     if not TASKS[task].streams:
         return TASKS[task].run(work, group, rows), rows
     whole = Ran("", BatchShare(), StageSeconds())
@@ -63,6 +76,19 @@ def classify(
         for text, own, form, on in zip(texts, labels, templates or [None] * len(texts), long or [CUT] * len(texts), strict=True)
     ]
     return run(runtime, "classify", model, asks, Ticket(stop, tenant, job, interactive), head=head)
+
+
+def asking(request: GenerateRequest) -> GenerateAsk:
+    """What a row asks with one prompt for one answer."""
+    return GenerateAsk(None, [request], 1, ChatBody())
+
+
+def generate(runtime: Runtime, bodies: Sequence[dict[str, Any]], endpoint: str = CHAT, model: str = "fake-decoder") -> list[WorkRow]:
+    """What bodies that ask for something possible are answered."""
+    reader = Reader(TASKS["generate"], endpoint, {})
+    asks = [reader.ask(json.dumps(body).encode()) for body in bodies]
+    assert not [ask for ask in asks if isinstance(ask, str)], asks
+    return run(runtime, "generate", model, asks, endpoint=endpoint)[1]
 
 
 def embed(

@@ -47,6 +47,7 @@ class BatchShare:
     truncated_rows: float = 0.0  # answered by their beginning: the text is longer than the model reads
     unlike_rows: float = 0.0  # answered though the text is near none of its labels
     foreign_rows: float = 0.0  # answered though the text is in a language that the model was not trained on
+    cached_tokens: float = 0.0  # of prompts, that were computed for other rows
 
     def add(self, other: "BatchShare") -> None:
         self.tokens += other.tokens
@@ -58,6 +59,7 @@ class BatchShare:
         self.truncated_rows += other.truncated_rows
         self.unlike_rows += other.unlike_rows
         self.foreign_rows += other.foreign_rows
+        self.cached_tokens += other.cached_tokens
 
     def as_dict(self) -> dict[str, float]:
         return {
@@ -69,4 +71,5 @@ class BatchShare:
             "truncated_rows": self.truncated_rows,
             "unlike_rows": self.unlike_rows,
             "foreign_rows": self.foreign_rows,
+            "cached_tokens": self.cached_tokens,
         }

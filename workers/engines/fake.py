@@ -20,9 +20,10 @@ import numpy as np
 
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow, OutOfMemory
-from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room
+from workers.engines.contract.decoding import DecoderRow, Ending, Finished, Generation, Mask, Room, TokenLogprob
 from workers.engines.contract.generation import Message, before_stop
 from workers.engines.encoders.windows import windows
+from workers.grammars.masks import Vocabulary
 from workers.models.fake_models import DIMENSIONS, MAX_TOKENS
 from workers.models.zero_shot import TEMPLATES, prototypes, written
 
@@ -37,6 +38,10 @@ MARKS = {
 }
 
 FAKE_SLOTS: Final = 32
+BYTE_END: Final = 256  # the token behind those of the bytes
+# How soon an answer under a grammar ends with each token.
+ENDING_BYTES: Final = np.zeros(288, dtype=np.int32)
+ENDING_BYTES[[BYTE_END, *b'"}]']] = 4, 3, 2, 2
 
 
 def vectors_of(texts: Sequence[bytes]) -> Vectors:
@@ -129,6 +134,9 @@ class FakeEncoder:
         sequences = [np.frombuffer(one[: self.max_tokens], dtype=np.uint8).astype(np.int32) for one in raw]
         return sequences, [len(one) > self.max_tokens for one in raw]
 
+    def own_tokens(self, ids: Sequence[int]) -> Ids | None:
+        return np.array(ids, dtype=np.int32) if max(ids) < BYTE_END else None
+
     def windows(self, text: str, stride: int) -> list[Ids]:
         return windows(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32), (), (), self.max_tokens, stride)
 
@@ -152,6 +160,7 @@ class FakeDecoder:
     def __init__(self) -> None:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS") or 0) / 1000
         self._calls = CallLog()
+        self.vocabulary = Vocabulary.of_bytes()
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         return self.tokenize_prompt(messages[-1].content)
@@ -191,10 +200,34 @@ class FakeSlots:
     def _answer(self, text: str, row: DecoderRow) -> Generation | FailedRow:
         if MARKS["nan"] in text:
             return FailedRow("non_finite_output")
+        if row.mask is not None:
+            return _least(row.mask, row.max_tokens)
         whole = "" if MARKS["empty"] in text else expected_text(text, row.max_tokens)
         answer = before_stop(whole, row.stop)
         words = len(answer.split())
-        return Generation(answer, list(range(words)), "stop" if words < row.max_tokens or answer != whole else "length")
+        ending: Ending = "stop" if words < row.max_tokens or answer != whole else "length"
+        return Generation(answer, list(range(words)), ending, _logprobs(words, row.sampling.top_logprobs))
+
+
+def _logprobs(words: int, top: int | None) -> list[TokenLogprob] | None:
+    """A logprob for each word, whose number stands for it."""
+    if top is None:
+        return None
+    return [TokenLogprob(word, -0.5, tuple((word + more, -0.5 - more) for more in range(top))) for word in range(words)]
+
+
+def _least(mask: Mask, max_tokens: int) -> Generation:
+    """The bytes that a grammar allows, each time the first that ends something."""
+    said: list[int] = []
+    while len(said) < max_tokens:
+        bits = np.zeros(ENDING_BYTES.size // 32, dtype=np.int32)
+        mask.fill(bits)
+        allowed = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
+        token = int(allowed[np.argmax(ENDING_BYTES[allowed])])
+        said += [token] if token < BYTE_END else []
+        if mask.take(token):
+            return Generation(bytes(said).decode(errors="replace"), said, "stop")
+    return Generation(bytes(said).decode(errors="replace"), said, "length")
 
 
 def _text(ids: Ids) -> str:

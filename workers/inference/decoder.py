@@ -1,17 +1,29 @@
 """A loaded decoder: its engine, the lanes that run it, and the way from prompts to what the model goes on to say."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import numpy as np
+
+from workers.arrays import Ids
 from workers.batches.outcomes import BatchShare, FailedRow
 from workers.batches.ticket import NOBODY, Ticket
 from workers.engines.contract.decoding import DecoderEngine, DecoderRow, Generation
 from workers.engines.contract.generation import GenerateRequest
+from workers.grammars.compiling import TOO_COMPLEX, Unusable, code_of, meets
+from workers.grammars.grammar import Kind
+from workers.grammars.masks import GrammarMask, Vocabulary
 from workers.inference.continuous import ContinuousBatcher
 from workers.stages import StageSeconds, queued
 
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+# What was made of a grammar, or the failure code of its rows. Of an engine without a vocabulary nothing is made.
+Matchers: TypeAlias = "Mapping[tuple[Kind, int], LLMatcher | str | None]"
+LEAST_TOKENS: Final = 1
 LONG_SECONDS: Final = 3600.0
 
 
@@ -20,37 +32,38 @@ class Answering:
 
     def __init__(self, decoder: "Decoder", requests: Sequence[GenerateRequest], ticket: Ticket) -> None:
         began = time.perf_counter()
-        rows = [decoder.row(request, ticket) for request in requests]
+        matchers = _matchers(decoder.engine.vocabulary, requests)
+        rows = [decoder.row(request, matchers, ticket) for request in requests]
         self.stages = StageSeconds(tokenise=time.perf_counter() - began)
         self.share = BatchShare()
-        self._too_long = [place for place, row in enumerate(rows) if row is None]
-        self._places = [place for place, row in enumerate(rows) if row is not None]
+        self._failed = [(place, row) for place, row in enumerate(rows) if isinstance(row, FailedRow)]
+        self._running = [(place, row) for place, row in enumerate(rows) if isinstance(row, DecoderRow)]
         self._batcher = decoder.batcher
-        self._call = decoder.batcher.submit([row for row in rows if row is not None], ticket)
+        self._call = decoder.batcher.submit([row for _, row in self._running], ticket)
 
     @property
     def left(self) -> int:
         """Not taken yet."""
-        return len(self._too_long) + self._call.left
+        return len(self._failed) + self._call.left
 
     def take(self, seconds: float) -> list[tuple[int, Generation | FailedRow]]:
         """Requests that ended since, by their place, after so long, or at once when none is left. A prompt that leaves no room for a token
-        fails with prompt_too_long; one that brings nothing but space with empty_generation. Raises as an encoder's `answer` does."""
+        fails with prompt_too_long; one that brings nothing but space with empty_generation; one that is not what it must look like with
+        unfinished_answer. Raises as an encoder's `answer` does."""
         began = time.perf_counter()
         ended, share = self._call.take(seconds)
         self.share.add(share)
         self.stages.add(StageSeconds(model=share.model_seconds, queue=queued(time.perf_counter() - began, share.model_seconds)))
-        too_long, self._too_long = self._too_long, []
-        answers: list[tuple[int, Generation | FailedRow]] = [(place, FailedRow("prompt_too_long")) for place in too_long]
-        return answers + [(self._places[index], _not_empty(self._call.answers[index])) for index in ended]
+        answers: list[tuple[int, Generation | FailedRow]] = [*self._failed]
+        self._failed = []
+        for index in ended:
+            place, row = self._running[index]
+            answers.append((place, _delivered(row, self._call.answers[index])))
+        return answers
 
     def take_back(self) -> None:
         """What has not begun never does; it is answered by TAKEN_BACK."""
         self._batcher.take_back(self._call)
-
-
-def _not_empty(answer: Generation | FailedRow) -> Generation | FailedRow:
-    return answer if isinstance(answer, FailedRow) or answer.text.strip() else FailedRow("empty_generation")
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -68,20 +81,64 @@ class Decoder:
         answers = dict(answer for _ in iter(lambda: answering.left, 0) for answer in answering.take(LONG_SECONDS))
         return [answers[place] for place in range(len(requests))]
 
-    def row(self, request: GenerateRequest, ticket: Ticket) -> DecoderRow | None:
-        """The request, ready for the engine, and its ids in it. None where it leaves no room for a single new token."""
-        is_chat = request.prompt is None
-        request.ids = self.engine.tokenize_chat(request.messages) if is_chat else self.engine.tokenize_prompt(request.prompt or "")
-        room = self.engine.max_tokens - len(request.ids)
-        if room <= 0:
-            return None
-        stop = request.stop + self.engine.chat_stop if is_chat else request.stop
+    def row(self, request: GenerateRequest, matchers: Matchers, ticket: Ticket) -> DecoderRow | FailedRow:
+        """The request, ready for the engine, and its ids in it."""
+        given, is_chat = bool(len(request.ids)), bool(request.messages)
+        ids = self._ids(request)
+        room = self.engine.max_tokens - len(ids)
+        grammar, vocabulary = request.grammar, self.engine.vocabulary
+        matcher = None if grammar is None else matchers[grammar.key]
+        if isinstance(matcher, str):
+            return FailedRow(matcher)
+        if room < LEAST_TOKENS:
+            return FailedRow("prompt_too_long")
+        if vocabulary is not None:
+            if given and int(ids.max()) >= vocabulary.size:
+                return FailedRow(f"invalid_field:prompt:tokens of the model, which are below {vocabulary.size:,}")
+            if max(request.sampling.logit_bias, default=0) >= vocabulary.size:
+                return FailedRow(f"invalid_field:logit_bias:an object whose keys are tokens of the model, below {vocabulary.size:,}")
+        # What the answer must look like ends it: nothing that would begin the next turn is in it.
+        stop = request.stop + self.engine.chat_stop if is_chat and grammar is None else request.stop
         return DecoderRow(
-            request.ids,
+            ids,
             min(request.max_tokens, room),
             request.sampling,
             stop,
             is_chat=is_chat,
             tenant=ticket.tenant,
+            mask=None if matcher is None or vocabulary is None else GrammarMask(matcher.deep_copy(), vocabulary.end_ids),
             asked=request,
         )
+
+    def _ids(self, request: GenerateRequest) -> Ids:
+        if len(request.ids):
+            request.ids = np.array(request.ids, dtype=np.int64)
+        elif request.messages:
+            request.ids = self.engine.tokenize_chat(request.messages)
+        else:
+            request.ids = self.engine.tokenize_prompt(request.prompt or "")
+        return request.ids
+
+
+def _matchers(vocabulary: Vocabulary | None, requests: Sequence[GenerateRequest]) -> Matchers:
+    """One for each grammar among them: rows with the job's share it."""
+    made: dict[tuple[Kind, int], LLMatcher | str | None] = {}
+    for request in requests:
+        if (grammar := request.grammar) is not None and grammar.key not in made:
+            try:
+                made[grammar.key] = None if vocabulary is None else vocabulary.matcher(grammar)
+            except Unusable as unusable:
+                made[grammar.key] = code_of(grammar, unusable.reason)
+    return made
+
+
+def _delivered(row: DecoderRow, said: Generation | FailedRow) -> Generation | FailedRow:
+    """The answer as it may be given, whichever engine made it."""
+    if isinstance(said, FailedRow):
+        return said
+    grammar = None if row.asked is None else row.asked.grammar
+    if isinstance(row.mask, GrammarMask) and row.mask.failed and grammar is not None:
+        return FailedRow(code_of(grammar, TOO_COMPLEX))
+    if not said.text.strip():
+        return FailedRow("empty_generation")
+    return said if grammar is None or meets(grammar, said.text) else FailedRow("unfinished_answer")

@@ -23,6 +23,8 @@ from workers.inference.duplicates import Duplicates
 from workers.models.zero_shot import LabelSpace
 from workers.stages import StageSeconds, queued
 
+Text = str | Sequence[int]
+
 
 @dataclass(slots=True)
 class Answered:
@@ -57,9 +59,9 @@ class Encoder:
     duplicates: Duplicates
     labels: LabelSpace
 
-    def answer(self, texts: Sequence[str], long: Sequence[LongText] | None = None, ticket: Ticket = NOBODY) -> Answered:
-        """What the model says to every sequence of every text. ``long``: what becomes of a text that is longer than the model reads, one a
-        text; without it such a text is cut and marked.
+    def answer(self, texts: Sequence[Text], long: Sequence[LongText] | None = None, ticket: Ticket = NOBODY) -> Answered:
+        """What the model says to every sequence of every text, which may come as its tokens. ``long``: what becomes of a text that is
+        longer than the model reads, one a text; without it such a text is cut and marked.
 
         Blocks until all rows are done. Raises Stopped before the next batch of its rows once the ticket's ``stop`` is set, and EngineBroken
         where the process must end.
@@ -95,11 +97,25 @@ class Encoder:
         read.share.truncated_rows = float(sum(read.truncated[index] for index in read.good()))
         return read
 
-    def _read(self, texts: Sequence[str], long: Sequence[LongText] | None) -> Answered:
+    def _take_tokens(self, read: Answered, index: int, ids: Sequence[int]) -> None:
+        """A text that comes as the model's own tokens is neither cut nor read in windows."""
+        own = self.engine.own_tokens(ids)
+        if own is None:
+            read.failed[index] = "invalid_field:input:tokens of the model's own tokenizer, with its marks at both ends"
+        elif len(own) > self.engine.max_tokens:
+            read.failed[index] = "input_too_long"
+        else:
+            read.sequences[index], read.tokens[index] = own, len(own)
+
+    def _read(self, given: Sequence[Text], long: Sequence[LongText] | None) -> Answered:
         """Texts to sequences."""
         began = time.perf_counter()
+        texts = [text if isinstance(text, str) else "" for text in given]
         sequences, truncated = self.engine.tokenize(texts)
         read = Answered(sequences, Pieces.singles(len(texts)), [len(one) for one in sequences], truncated)
+        for index, text in enumerate(given):
+            if not isinstance(text, str):
+                self._take_tokens(read, index, text)
         whole = {None, "truncate"}
         if (unknown := self.engine.unknown_id) is not None:
             for index, ids in enumerate(sequences):

@@ -12,8 +12,8 @@ class ModelCard:
     """One model. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256.
 
     `own_labels`: a sequence classifier, which answers with the labels it was trained on. `languages`: those it was trained on, as BCP 47
-    tags; empty where that is not known. `folder`: where an operator's own model lies. `damaged`: why it cannot be used, if so; then it does
-    no task.
+    tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to
+    any, None where to none. `folder`: where an operator's own model lies. `damaged`: why it cannot be used, if so; then it does no task.
     """
 
     id: str
@@ -33,6 +33,7 @@ class ModelCard:
     languages: tuple[str, ...] = ()
     folder: Path | None = None
     damaged: str = ""
+    shorter: tuple[int, ...] | None = None
 
     @property
     def weights_version(self) -> str:

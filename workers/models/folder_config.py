@@ -31,6 +31,7 @@ class FolderConfig:
     layers: int
     positions: int | None
     first_place: int
+    shorter: tuple[int, ...] | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -48,7 +49,16 @@ class FolderConfig:
             layers=_number(path, config, "num_hidden_layers", "n_layers") or 12,
             positions=_number(path, config, "max_position_embeddings") or None,
             first_place=_first_place(path, config),
+            shorter=_shorter(config),
         )
+
+
+def _shorter(config: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Of a model of which one takes the first numbers of a vector alone, as vLLM reads it: those counts, or nothing for any."""
+    listed = config.get("matryoshka_dimensions")
+    if isinstance(listed, list) and listed and all(isinstance(one, int) and one > 0 for one in listed):
+        return tuple(sorted(listed))
+    return () if config.get("is_matryoshka") is True else None
 
 
 def is_classifier(config: Mapping[str, Any]) -> bool:

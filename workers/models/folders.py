@@ -74,6 +74,7 @@ def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> Mod
         dimensions=config.width,
         speed_chars_per_second=max(10, int(CORE_FLOPS / (24 * config.layers * config.width**2) * CHARS_PER_TOKEN)),
         own_labels=config.is_classifier,
+        shorter=config.shorter,
         folder=folder,
     )
 

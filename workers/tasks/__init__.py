@@ -7,7 +7,7 @@ what brings numpy or a model is imported when rows are run. A new task is a fold
 
 from typing import Any, Final
 
-from workers.tasks import classify, embed, generate, train
+from workers.tasks import classify, embed, generate, moderate, train
 from workers.tasks.task import Task
 
-TASKS: Final[dict[str, Task[Any]]] = {task.name: task for task in (classify.TASK, embed.TASK, generate.TASK, train.TASK)}
+TASKS: Final[dict[str, Task[Any]]] = {task.name: task for task in (classify.TASK, embed.TASK, generate.TASK, moderate.TASK, train.TASK)}

@@ -1,6 +1,6 @@
 """The fields of a row's body that several tasks know."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -11,7 +11,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What every task knows. Each field says what it means: the reference takes it from here."""
+    """What every task knows. Each field says what it means: the reference takes it from here. ``turns``: which field has the messages."""
+
+    turns: ClassVar[str | None] = "messages"
 
     model: Annotated[
         Name | None,

@@ -53,11 +53,12 @@ class Reader:
         self._task = task
         self._endpoint = endpoint
         self._max_labels = max_labels
-        self._decoder: msgspec.json.Decoder[Body] = msgspec.json.Decoder(task.body)
-        self._defaults = _convert_defaults(task.body, defaults)
+        self._body: type[Body] = task.body_of(endpoint)
+        self._decoder: msgspec.json.Decoder[Body] = msgspec.json.Decoder(self._body)
+        self._defaults = _convert_defaults(self._body, defaults)
         if self._defaults.model is None:
             self._defaults.model = model
-        if (code := task.fault(self._defaults, endpoint, max_labels)) is not None:
+        if (code := task.fault(self._defaults, endpoint, max_labels) or task.defaults_fault(self._defaults)) is not None:
             raise InvalidDefaults(code)
 
     def ask(self, body: bytes, *, plain: bool = False) -> Any:
@@ -65,7 +66,7 @@ class Reader:
         try:
             found = self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            again = _read_again(self._task.body, body, str(error), plain=plain)
+            again = _read_again(self._body, body, str(error), plain=plain)
             if isinstance(again, str):
                 return again
             found = again
@@ -168,7 +169,7 @@ def _read_again(kind: type[Body], body: bytes, fault: str, *, plain: bool) -> Bo
 def _converted(kind: type[Body], fields: object) -> Body | str:
     """A body from what JSON was read into, or its failure code."""
     if isinstance(fields, dict):
-        fields = settled(fields, kind.__struct_fields__)
+        fields = settled(fields, kind.__struct_fields__, kind.turns)
         if isinstance(fields, str):
             return fields
         named = next((name for name in fields if name not in kind.__struct_fields__ and name in OWN_NAMES), None)
@@ -229,7 +230,7 @@ def _validation_code(sentence: str, kind: type[Body]) -> str:
 
 def _choices(kind: type[Body], path: str) -> str:
     """What the field may be where it is one of a few."""
-    hints = get_type_hints(Message if path.startswith("messages") else kind, include_extras=True)
+    hints = get_type_hints(Message if path.startswith(f"{kind.turns}[") else kind, include_extras=True)
     literals = _literals(hints.get(_NAME.findall(path)[-1]))
     return f":{' or '.join(map(json.dumps, literals))}" if literals else ""
 

@@ -116,8 +116,15 @@ class Task(ABC, Generic[BodyT]):
     def models(self) -> str | None:
         return self.name
 
+    def body_of(self, endpoint: str) -> type[BodyT]:
+        """The body of its rows at one of its endpoints."""
+        return self.body  # type: ignore[return-value]  # a class variable knows no type parameter
+
     def fault(self, body: BodyT, endpoint: str, max_labels: int) -> str | None:
         """What the field types cannot say, of a row and of defaults alike: a failure code, or None."""
+
+    def defaults_fault(self, defaults: BodyT) -> str | None:
+        """What is asked once of a job's defaults, and may take a while: a failure code, or None."""
 
     @abstractmethod
     def ask(self, body: BodyT, defaults: BodyT, endpoint: str) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.faults.mutants import decoding, doors, leases, machine_room, outcomes, secrecy, versions
+from tests.faults.mutants import answers, decoding, doors, leases, machine_room, outcomes, secrecy, versions
 from tests.faults.mutants.mutant import Mutant
 
 ALL: Final[tuple[Mutant, ...]] = (
@@ -11,6 +11,7 @@ ALL: Final[tuple[Mutant, ...]] = (
     *secrecy.MUTANTS,
     *machine_room.MUTANTS,
     *decoding.MUTANTS,
+    *answers.MUTANTS,
     *versions.MUTANTS,
     *doors.MUTANTS,
 )

@@ -20,10 +20,8 @@ def test_who_asks_an_endpoint_directly_is_told_how_to_batch_it(endpoint: str) ->
 @pytest.mark.parametrize(
     ("path", "code", "words"),
     [
-        ("/v1/responses", "not_supported", "/v1/chat/completions"),
-        ("/v1/responses/resp_1/cancel", "not_supported", "/v1/chat/completions"),
+        ("/v1/responses/resp_1/cancel", "not_supported", '"url": "/v1/responses"'),
         ("/v1/messages", "not_supported", "/v1/chat/completions"),
-        ("/v1/moderations", "not_supported", "/v1/classifications"),
         ("/v1/fine_tuning/jobs", "not_supported", "POST /v1/heads"),
         ("/v1/uploads", "not_supported", "POST /v1/files"),
         ("/v1/rerank", "not_supported", "embedded and classified"),

@@ -31,8 +31,8 @@ class Copy:
         shutil.copy(TOY, self.folder / "workers" / "tasks" / "reverse" / "__init__.py")
         roll = self.folder / "workers" / "tasks" / "__init__.py"
         text = roll.read_text()
-        text = text.replace("import classify, embed, generate, train\n", "import classify, embed, generate, reverse, train\n")
-        roll.write_text(text.replace("generate.TASK, train.TASK", "generate.TASK, reverse.TASK, train.TASK"))
+        text = text.replace(", train\n", ", reverse, train\n")
+        roll.write_text(text.replace(", train.TASK", ", reverse.TASK, train.TASK"))
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(self.folder),

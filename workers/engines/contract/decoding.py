@@ -15,6 +15,7 @@ from workers.arrays import Ids
 from workers.batches.outcomes import FailedRow
 from workers.engines.contract.engine import Engine
 from workers.engines.contract.generation import GenerateRequest, Message, Sampling
+from workers.grammars.masks import Vocabulary
 
 Ending = Literal["stop", "length"]
 
@@ -108,6 +109,10 @@ class DecoderEngine(Engine, Protocol):
     @property
     def chat_stop(self) -> tuple[str, ...]:
         """What ends an answer to chat messages besides the model's end token."""
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """Its tokens, for masks and logprobs. None of an engine whose server has them: it reads what is ``asked``."""
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         """Thread-safe, as is `tokenize_prompt`."""

@@ -41,6 +41,10 @@ class EncoderEngine(Engine, Protocol):
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Ids], list[bool]]:
         """Special tokens included; cuts at `max_tokens`, and says of each text whether it did. Thread-safe."""
 
+    def own_tokens(self, ids: Sequence[int]) -> Ids | None:
+        """A text that comes as tokens, or None where this model's tokenizer has not made them: its marks are not around them, or there are
+        no such tokens. Thread-safe."""
+
     def windows(self, text: str, stride: int) -> list[Ids]:
         """A whole text, as sequences that the model takes, which overlap by ``stride`` tokens. Thread-safe."""
 

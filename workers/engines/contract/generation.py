@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import msgspec
 from msgspec import Meta
 
+from workers.grammars.grammar import Grammar
+
 if TYPE_CHECKING:
     from workers.arrays import Ids
 
@@ -51,7 +53,8 @@ class Sampling:
 
 @dataclass(slots=True)
 class GenerateRequest:
-    """A prompt, and how to continue it: either ``messages`` (a chat) or ``prompt``, until it is tokenised into ``ids``."""
+    """A prompt, and how to continue it: either ``messages`` (a chat) or ``prompt``, until it is tokenised into ``ids``; or these from the
+    beginning, in the model's own tokens. ``grammar``: what the answer must look like."""
 
     ids: "Ids" = cast("Ids", ())  # noqa: RUF009 - nothing is called
     max_tokens: int = DEFAULT_OUTPUT_TOKENS
@@ -59,7 +62,7 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     messages: Sequence[Message] = ()
     prompt: str | None = None
-    model: str | None = None
+    grammar: Grammar | None = None
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:

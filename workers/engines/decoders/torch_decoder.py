@@ -18,6 +18,7 @@ from workers.engines.decoders import chat
 from workers.engines.decoders.body import Body
 from workers.engines.decoders.head import Head
 from workers.engines.decoders.slots import Loaded, TorchSlots
+from workers.grammars.masks import Vocabulary
 from workers.models.card import ModelCard
 
 LONGEST_TOKEN_CHARS = 31  # of Gemma's vocabulary; they are runs of spaces, tabs and line ends
@@ -47,17 +48,19 @@ class TorchDecoder:
             use_safetensors=True,
         )
         model.to(device=device).eval()  # type: ignore[call-arg]
+        end_ids = [self._control(token) for token in END_TOKENS]
         head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._loaded = Loaded(
             body=Body(model, torch.device(device)),
             head=Head(head.weight, head.bias, getattr(model.config, "final_logit_softcapping", None)),
             tokenizer=self._tokenizer,
-            end_ids=[self._control(token) for token in END_TOKENS],
+            end_ids=end_ids,
             turn_ids=[self._encode(stop.strip())[0] for stop in self.chat_stop],
             rows=policy.max_rows,
             tokens=policy.budget_tokens,
             threads=threads,
         )
+        self.vocabulary = Vocabulary.of(self._tokenizer.to_str, head.weight.shape[0], end_ids)
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         ids: list[int] = []

@@ -56,6 +56,13 @@ class Encoding:
             sequences.append(np.array([*ids[: self.max_tokens - 1], ids[-1]] if cut[-1] else ids, dtype=np.int32))
         return sequences, cut
 
+    def own_tokens(self, ids: Sequence[int]) -> Ids | None:
+        """Those of another tokenizer would be answered with a vector that means nothing; the marks at both ends tell them apart."""
+        marked = list(ids[: len(self._prefix)]) == self._prefix and list(ids[len(ids) - len(self._suffix) :]) == self._suffix
+        if not marked or len(ids) < len(self._prefix) + len(self._suffix) or max(ids) >= self._whole.get_vocab_size():
+            return None
+        return np.array(ids, dtype=np.int32)
+
     def windows(self, text: str, stride: int) -> list[Ids]:
         """The whole text as sequences that the model takes, special tokens included; each shares ``stride`` tokens with the one before."""
         whole = partial(self._whole.encode_batch_fast, [text], add_special_tokens=False)

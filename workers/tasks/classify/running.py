@@ -36,16 +36,9 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     answered = encoder.answer([row.ask.input for row in rows], [row.ask for row in rows], work.ticket)
     for place, code in answered.failed.items():
         rows[place].fail(code)
-    version = encoder.engine.model_version
-    good = answered.good()
-    if group.head is not None:
-        if group.head.base != group.model:
-            raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
-        version = f"{version}+head@{group.head.version}:{group.head.digest[:12]}"
-        head = _loaded_head(group.head.model_id, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
-        asked: list[Asked] = [(good, head.labels, head.logits, None, False)]
-    elif encoder.engine.labels:
-        asked = [(good, encoder.engine.labels, _as_they_are, None, False)]
+    version, good = version_of(group, encoder), answered.good()
+    if (brought := brought_labels(group, encoder)) is not None:
+        asked: list[Asked] = [(good, *brought, None, False)]
     else:
         asked = [
             (members, names, logits_of(encoder, names, templates, work.ticket), label_set, _tells_nearness(group.model, templates))
@@ -63,6 +56,22 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     answered.share.foreign_rows += languages.foreign_to(group.card, (rows[place].ask.input for place in good))
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
+
+
+def version_of(group: Group, encoder: Encoder) -> str:
+    """Of the model, and of the head over it."""
+    version, head = encoder.engine.model_version, group.head
+    return version if head is None else f"{version}+head@{head.version}:{head.digest[:12]}"
+
+
+def brought_labels(group: Group, encoder: Encoder) -> tuple[tuple[str, ...], Callable[[Vectors], Vectors]] | None:
+    """The labels of a head or of a classifier, and from vectors to their logits; None where a row brings labels."""
+    if group.head is None:
+        return (encoder.engine.labels, _as_they_are) if encoder.engine.labels else None
+    if group.head.base != group.model:
+        raise TextmillError("The head was trained over another encoder than the one it is used with.", code="model_task_mismatch")
+    head = _loaded_head(group.head.model_id, group.head.weights, tuple(cast("list[str]", group.head.card["labels"])))
+    return head.labels, head.logits
 
 
 def pooled_logits(answered: Answered, members: Sequence[int], logits: Callable[[Vectors], Vectors]) -> Vectors:

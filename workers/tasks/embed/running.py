@@ -33,8 +33,8 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     for row, own in zip(rows, texts, strict=True):
         places = range(end, end := end + len(own))
         failed = next((answered.failed[place] for place in places if place in answered.failed), None)
-        if row.ask.dimensions not in (None, encoder.engine.dimensions):
-            row.fail(f"invalid_field:dimensions:{encoder.engine.dimensions}, which is what the model has")
+        if not _has(group, encoder.engine.dimensions, row.ask.dimensions):
+            row.fail(f"invalid_field:dimensions:{_choices(group, encoder.engine.dimensions)}")
         elif failed is not None:
             row.fail(failed)
         elif not spoilt.isdisjoint(places):
@@ -42,9 +42,23 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         else:
             payload = _payload(row, group.named, version, vectors, answered, places)
             row.complete(payload, sum(answered.tokens[place] for place in places))
-    answered.share.foreign_rows += languages.foreign_to(group.card, (row.ask.texts[0] for row in rows if row.code is None))
+    first = (row.ask.texts[0] for row in rows if row.code is None)
+    answered.share.foreign_rows += languages.foreign_to(group.card, (text for text in first if isinstance(text, str)))
     answered.stages.seal = time.perf_counter() - began
     return Ran(version, answered.share, answered.stages)
+
+
+def _has(group: Group, own: int, wanted: int | None) -> bool:
+    """Whether the model has vectors of so many numbers, or was trained to have its own cut to them."""
+    shorter = None if group.card is None else group.card.shorter
+    return wanted in (None, own) or (shorter is not None and wanted is not None and (wanted in shorter or (not shorter and wanted < own)))
+
+
+def _choices(group: Group, own: int) -> str:
+    shorter = None if group.card is None else group.card.shorter
+    if shorter is None:
+        return f"{own}, which is what the model has"
+    return f"one of {', '.join(map(str, sorted({*shorter, own})))}" if shorter else f"at most {own}"
 
 
 def vectors_of(encoder: Encoder, answered: Answered) -> Vectors:
@@ -59,7 +73,10 @@ def vectors_of(encoder: Encoder, answered: Answered) -> Vectors:
 
 def _payload(row: WorkRow, model: str, model_version: str, vectors: Vectors, answered: Answered, places: range) -> bytes:
     """``places``: of the row's texts. ``chunks``: of the text with most of them."""
-    values = [_value(vectors[place], row.ask.encoding_format) for place in places]
+    own = vectors[list(places)]
+    if row.ask.dimensions is not None and row.ask.dimensions < own.shape[1]:
+        own = zero_shot.unit(own[:, : row.ask.dimensions])
+    values = [_value(vector, row.ask.encoding_format) for vector in own]
     chunks = max(answered.pieces.count_of(place) for place in places)
     tokens = sum(answered.tokens[place] for place in places)
     return _encode(

@@ -17,7 +17,7 @@ from db.catalogue.heads import Head
 from db.errors import TextmillError
 from db.queue.row import WorkRow
 from tests.waiting import wait_until
-from tests.workers.asking import body_of, classify, embed, label_of, run, vector_in
+from tests.workers.asking import asking, body_of, classify, embed, label_of, run, vector_in
 from tests.workers.runtimes import Device
 from workers.batches.outcomes import BatchReport, EngineBroken, FailedRow, Stopped
 from workers.batches.ticket import Ticket
@@ -156,7 +156,7 @@ def test_prompts_and_chats_are_answered_in_order(fake_runtime: Runtime) -> None:
         GenerateRequest(messages=(Message("system", "be kind"), Message("user", "hello"))),
         GenerateRequest(prompt="short", max_tokens=3),
     ]
-    ran, rows = run(fake_runtime, "generate", DECODER, requests)
+    ran, rows = run(fake_runtime, "generate", DECODER, [asking(request) for request in requests])
     assert said(rows) == [
         (expected_text("continue this"), "stop", 13, 16),
         (expected_text("hello"), "stop", 5, 16),
@@ -167,12 +167,12 @@ def test_prompts_and_chats_are_answered_in_order(fake_runtime: Runtime) -> None:
 
 def test_a_prompt_without_room_an_empty_answer_and_a_spoilt_one_fail_alone(fake_runtime: Runtime) -> None:
     prompts = ["x" * 4096, MARKS["empty"], MARKS["nan"], "fine"]
-    _, rows = run(fake_runtime, "generate", DECODER, [GenerateRequest(prompt=prompt) for prompt in prompts])
+    _, rows = run(fake_runtime, "generate", DECODER, [asking(GenerateRequest(prompt=prompt)) for prompt in prompts])
     assert codes(rows) == ["prompt_too_long", "empty_generation", "non_finite_output", None]
 
 
 def test_the_room_that_is_left_bounds_the_answer(fake_runtime: Runtime) -> None:
-    _, rows = run(fake_runtime, "generate", DECODER, [GenerateRequest(prompt="x" * 4090, max_tokens=500)])
+    _, rows = run(fake_runtime, "generate", DECODER, [asking(GenerateRequest(prompt="x" * 4090, max_tokens=500))])
     [(_, finish_reason, _, output_tokens)] = said(rows)
     assert (output_tokens, finish_reason) == (6, "length")
 

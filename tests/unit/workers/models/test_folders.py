@@ -224,3 +224,21 @@ def test_of_a_folder_elsewhere_that_is_linked_what_lies_in_it_is_looked_at_and_n
     (tmp_path / "elsewhere" / "config.json").chmod(0o666)
     (root / "good" / "touched").touch()
     assert "may be written by others" in is_damaged("good"), "the control"
+
+
+@pytest.mark.parametrize(
+    ("said", "shorter"),
+    [
+        ({}, None),
+        ({"is_matryoshka": True}, ()),
+        ({"is_matryoshka": False}, None),
+        ({"matryoshka_dimensions": [8, 4]}, (4, 8)),
+        ({"matryoshka_dimensions": ["4"]}, None),
+        ({"matryoshka_dimensions": []}, None),
+    ],
+)
+def test_a_folder_says_to_what_its_vectors_may_be_cut(root: Path, said: dict[str, object], shorter: tuple[int, ...] | None) -> None:
+    add(root / "cut", changed(**said))
+    card = local_model("local:cut")
+    assert card is not None
+    assert card.shorter == shorter

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
@@ -12,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.queue.row import WorkRow
-from tests.workers.asking import body_of, embed, run, vector_in
+from tests.workers.asking import body_of, embed, generate, run, vector_in
 from workers.arrays import Vectors
-from workers.engines.contract.generation import GenerateRequest, Message
 from workers.engines.encoders.windows import Pieces
 from workers.engines.fake import vector_of
 from workers.inference.encoder import Answered
 from workers.inference.runtime import Runtime
+from workers.models import registry
 from workers.tasks.classify.running import SCORE_DIGITS, Form, pooled_logits
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.embed.task import EmbedBody
+from workers.tasks.task import Group
 
 JOB = UUID(int=7)
 LABELS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=8, unique=True)
@@ -106,12 +108,40 @@ def test_an_embedding_as_numbers_is_the_same_vector(fake_runtime: Runtime) -> No
     assert vector_in(row) == pytest.approx(vector_of("four"), abs=1e-8)
 
 
+def test_a_text_may_come_as_the_models_own_tokens(fake_runtime: Runtime) -> None:
+    asks = [EmbedBody(input=[102, 111]), EmbedBody(input=[[102, 111], [300]]), EmbedBody(input=[97] * 4_097)]  # type: ignore[list-item]
+    _, [own, wild, long] = run(fake_runtime, "embed", "fake-encoder", asks)
+    assert vector_in(own) == pytest.approx(vector_of("fo"), abs=1e-8)
+    assert body_of(own)["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
+    assert (wild.code, long.code) == (
+        "invalid_field:input:tokens of the model's own tokenizer, with its marks at both ends",
+        "input_too_long",
+    )
+
+
+@pytest.mark.parametrize(
+    ("shorter", "wanted", "does"),
+    [(None, 8, False), (None, 32, True), ((), 8, True), ((), 33, False), ((8, 16), 16, True), ((8, 16), 9, False), ((8, 16), 32, True)],
+)
+def test_a_vector_is_cut_where_the_model_was_trained_for_it(
+    fake_runtime: Runtime, shorter: tuple[int, ...] | None, wanted: int, does: bool
+) -> None:
+    group = Group("fake-encoder", replace(registry.get("fake-encoder"), shorter=shorter))
+    _, [row] = run(fake_runtime, "embed", "fake-encoder", [EmbedBody(input="four", dimensions=wanted)], group=group)
+    assert (row.code is None) is does
+    if does:
+        cut = vector_of("four")[:wanted]
+        assert vector_in(row) == pytest.approx(cut / np.linalg.norm(cut), abs=1e-7)
+    else:
+        assert str(row.code).startswith("invalid_field:dimensions:")
+
+
 def test_answers_to_prompts_parse_as_the_stock_clients_types(fake_runtime: Runtime) -> None:
     from openai.types import Completion
     from openai.types.chat import ChatCompletion
 
-    asks = [GenerateRequest(messages=[Message("user", "hello")], max_tokens=2), GenerateRequest(prompt="once", max_tokens=2)]
-    _, [chat, text] = run(fake_runtime, "generate", "fake-decoder", asks)
+    [chat] = generate(fake_runtime, [{"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}])
+    [text] = generate(fake_runtime, [{"prompt": "once", "max_tokens": 2}], "/v1/completions")
     spoken = ChatCompletion.model_validate_json(chat.payload or b"")
     assert spoken.choices[0].message.content
     assert spoken.usage is not None

@@ -30,8 +30,11 @@ def classify(body: Any, **defaults: Any) -> ClassifyBody | str:
 
 def chat(body: Any, endpoint: str = "/v1/chat/completions", **defaults: Any) -> GenerateRequest | str:
     answer = reader("generate", endpoint, **defaults).ask(json.dumps(body).encode())
-    assert isinstance(answer, GenerateRequest | str)
-    return answer
+    if isinstance(answer, str):
+        return answer
+    [asked] = answer.requests
+    assert isinstance(asked, GenerateRequest)
+    return asked
 
 
 def named(stored: str) -> str:
@@ -199,11 +202,12 @@ def test_a_completion_takes_a_prompt_or_a_plain_text() -> None:
         ({"messages": [{"role": "user"}]}, "missing_input:messages"),
         ({"messages": [{"role": "user", "content": "x", "extra": 1}]}, "unknown_field:messages"),
         ({"messages": [{"role": "user", "content": "a\0"}]}, "nul_character:messages"),
-        ({"prompt": "x"}, "unknown_field:prompt"),
+        ({"prompt": "x"}, "unsupported_field:prompt"),
         ({"messages": [{"role": "user", "content": "x"}], "temperature": 3}, "invalid_field:temperature"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}, "invalid_field:max_tokens"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": True}, "invalid_field:max_tokens"),
-        ({"messages": [{"role": "user", "content": "x"}], "n": 2}, "invalid_field:n"),
+        ({"messages": [{"role": "user", "content": "x"}], "n": 0}, "invalid_field:n"),
+        ({"messages": [{"role": "user", "content": "x"}], "n": 129}, "invalid_field:n"),
         ({"messages": [{"role": "user", "content": "x"}], "seed": 2**70}, "invalid_field:seed"),
         ({"messages": [{"role": "user", "content": "x"}], "stop": ["a"] * 5}, "invalid_field:stop"),
     ],

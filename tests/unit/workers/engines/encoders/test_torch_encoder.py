@@ -106,6 +106,15 @@ def test_an_empty_text_is_its_two_special_tokens(fp32: TorchEncoder) -> None:
     assert len(fp32.tokenize([""])[0][0]) == 2
 
 
+def test_tokens_of_the_models_own_tokenizer_are_known_by_their_marks(fp32: TorchEncoder) -> None:
+    [ids], _ = fp32.tokenize(["The goal was late."])
+    own = fp32.own_tokens(ids.tolist())
+    assert own is not None
+    assert own.tolist() == ids.tolist()
+    for other in ([791, 5915, 574, 3389, 13], ids.tolist()[1:], ids.tolist()[:-1], [101], [101, 30_522, 102]):
+        assert fp32.own_tokens(other) is None
+
+
 def test_a_spoilt_row_spoils_no_neighbour(folder: Path, batch: list[Ids]) -> None:
     encoder = TorchEncoder(CARD, folder, device="cpu", number_format="float32")
     encoder._words[int(batch[4][1])] = torch.nan
