@@ -439,7 +439,7 @@ def test_no_server_is_exit_code_3(textmill: Callable[..., Done], monkeypatch: py
     monkeypatch.setenv("TEXTMILL_API_URL", f"http://127.0.0.1:{free_port()}")
     done = textmill("jobs", "list")
     assert done.exit_code == 3
-    assert "textmill up" in done.err
+    assert "is TEXTMILL_API_URL right?" in done.err
 
 
 def test_the_local_key_is_not_sent_to_another_machine(textmill: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:

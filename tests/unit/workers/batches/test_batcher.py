@@ -107,9 +107,9 @@ def test_a_call_is_known_to_be_under_way_before_a_lane_can_have_it_and_until_its
     held: list[bool] = []
 
     class Watched(Activity):
-        def enter(self, work: Work) -> None:
+        def enter(self, work: Work) -> Callable[[object], None]:
             held.append(bool(numbers._calls))
-            super().enter(work)
+            return super().enter(work)
 
     activity = Watched(lambda: 0.0)
     numbers = make(activity=activity)
