@@ -263,6 +263,11 @@ def after_drain(shard: Shard, *, job_state: JobState = JobState.IN_PROGRESS) -> 
     return _free(shard, _freed_state(job_state))
 
 
+def after_away(shard: Shard, now: float, seconds: float, *, job_state: JobState = JobState.IN_PROGRESS) -> Shard:
+    """Given back because what runs its model is away: for so many seconds later, and no attempt is counted."""
+    return replace(_free(shard, _freed_state(job_state)), not_before=now + seconds)
+
+
 def after_error(
     shard: Shard, code: str, now: float, *, open_rows: int, jitter: float, job_state: JobState = JobState.IN_PROGRESS
 ) -> Shard | Failing:

@@ -30,6 +30,7 @@ from db.lifecycle import (
     Shard,
     ShardState,
     Verdict,
+    after_away,
     after_drain,
     after_error,
     holder_told,
@@ -187,8 +188,9 @@ def renew(store: Store, leases: Sequence[Lease], lease_seconds: float = LEASE_SE
     return {lease.shard_id: told.get(lease.shard_id, "lost") for lease in leases}
 
 
-def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drain", "error"]) -> None:
-    """Gives a shard back. A drain costs nothing; an error puts it off, and after too many each open row fails with ``code``.
+def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drain", "away", "error"], away_seconds: float = 0.0) -> None:
+    """Gives a shard back. A drain costs nothing, nor does what runs the model being away, which puts it off for so many seconds; an error
+    puts it off, and after too many each open row fails with ``code``.
 
     Of a job that is being cancelled, nobody else gets it. Raises LeaseLost.
     """
@@ -198,12 +200,32 @@ def release(store: Store, lease: Lease, *, code: str | None, kind: Literal["drai
         if kind == "drain":
             free(conn, store, lease, after_drain(shard, job_state=job_state))
             return
+        if kind == "away":
+            free(conn, store, lease, after_away(shard, row.now, away_seconds, job_state=job_state))
+            return
         jitter = random.random()  # noqa: S311 - spreads load, guards nothing
         record_count(conn, store, lease)
         open_rows = count_open(conn, lease)
         following = after_error(shard, code or "engine_error", row.now, open_rows=open_rows, jitter=jitter, job_state=job_state)
         failed = free(conn, store, lease, following)
     store.tally.rows_failed(lease.task, failed)
+
+
+def record_sending(store: Store, lease: Lease, rows: Sequence[WorkRow], address: str) -> None:
+    """Before texts leave this machine: which rows, and where to. Raises what a record that cannot be written raises."""
+    with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
+        first_idx, end_idx = min(row.idx for row in rows), max(row.idx for row in rows) + 1
+        record_work(
+            conn,
+            store,
+            lease,
+            "rows.send",
+            object_kind="file",
+            object_id=lease.file_id,
+            first_idx=first_idx,
+            end_idx=end_idx,
+            model_version=address,
+        )
 
 
 def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict[str, Any], list[WorkRow]]:

@@ -6,7 +6,8 @@ each class of work is ready ahead; a ready batch that ran short is taken back an
 runs batches. There are no timers: a free lane takes what is there, and an interactive batch before a bulk one.
 
 What can go wrong in a batch stays in it. Out of memory: it is cut smaller and run again, the budget halves and grows back. Any other
-exception: it is halved until the rows to blame stand alone. A lost device (EngineBroken) fails every call, because no row is to blame.
+exception: it is halved until the rows to blame stand alone. A lost device (EngineBroken) fails every call, because no row is to blame; an
+engine that is away (EngineAway) those of the batch.
 """
 
 import logging
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from workers.batches.activity import Activity
-from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.outcomes import BatchReport, BatchShare, EngineAway, EngineBroken, FailedRow, OutOfMemory, RowsRefused, Stopped
 from workers.batches.policy import Budget, Policy, Work, cost_tokens, cut, turns
 from workers.batches.queue import Row, Waiting
 from workers.batches.ticket import NOBODY, Ticket
@@ -290,10 +291,16 @@ class Batcher(Generic[RowT, PreparedT, AnswerT]):
                 log.error("The device is lost for this process; every call fails and the process should end.")
                 self._break(rows + [row for piece in pieces for row in piece.rows])
                 return
+            except EngineAway as away:
+                for call in {row[3] for one in (piece, *pieces) for row in one.rows}:
+                    call.fail(EngineAway(away.seconds))
+                return
             except (OutOfMemory, MemoryError):
                 with self._lock:
                     self._budget.shrink()
                 pieces += self._split(rows, "out_of_memory")
+            except RowsRefused as refused:
+                pieces += self._split(rows, refused.code)
             except Exception as error:
                 # The message of a foreign exception may quote its input, so only its kind is told.
                 log.warning("A batch of %d rows failed in the engine (%s); splitting it.", len(rows), type(error).__name__)

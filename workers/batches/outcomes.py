@@ -11,6 +11,22 @@ class EngineBroken(Exception):
     """The device is lost for this process (a sticky CUDA error). No row is to blame: release the shard and end the process."""
 
 
+class EngineAway(Exception):
+    """What runs the model is away: a server, or a child of this process. No row is to blame: release the shard, for after ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+class RowsRefused(Exception):
+    """Some row of the batch cannot be done, by ``code``: the batch is halved until that one stands alone."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__()
+        self.code = code
+
+
 class Stopped(Exception):
     """The caller's stop event was set, or the batcher was closed without draining, before all of the call's rows had run."""
 

@@ -6,7 +6,8 @@ So a place is filled in the step after it fell free, and no row waits for anothe
 for: smaller ones that came later do not pass it.
 
 What can go wrong in a step stays in it. Its rows are begun anew, in halves that run alone, until the row to blame stands alone; out of
-memory, fewer tokens run together from then on, and more again with every row that ends. A lost device (EngineBroken) fails every call.
+memory, fewer tokens run together from then on, and more again with every row that ends. A lost device (EngineBroken) fails every call; an
+engine that is away (EngineAway) those that are there, and the lane waits for others.
 """
 
 import logging
@@ -22,7 +23,7 @@ from typing import Final, TypeAlias
 
 from workers.batches.activity import Activity
 from workers.batches.batcher import Call, Watch
-from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.outcomes import BatchReport, BatchShare, EngineAway, EngineBroken, FailedRow, OutOfMemory, Stopped
 from workers.batches.policy import Budget, Work, turns
 from workers.batches.queue import Row, Turns
 from workers.batches.ticket import NOBODY, Ticket
@@ -48,17 +49,28 @@ class DecoderCall(Call[DecoderRow, Generation]):
         self._ended.put(indices)
 
     def take(self, seconds: float) -> tuple[list[int], BatchShare]:
-        """The rows that ended since, after so long, or at once when none is left; and their share of the lanes. Raises as `result`."""
+        """The rows that ended since, after so long, or at once when none is left; and their share of the lanes. Raises as `result`; of an
+        engine that went away, when all that it had answered was taken."""
         until, ended = time.monotonic() + seconds, list[int]()
         while len(ended) < self.left and (wait := until - time.monotonic()) > 0:
             with suppress(queue.Empty):
                 ended += self._ended.get(timeout=wait)
             if self.done() and (error := self.exception()) is not None:
-                raise error
+                if not isinstance(error, EngineAway) or not (ended := ended + self._came()):
+                    raise error
+                self._ended.put(())  # what was answered comes first, and the error when it is asked for more
+                break
         self.left -= len(ended)
         with self._lock:
             share, self.share = self.share, BatchShare()
         return ended, share
+
+    def _came(self) -> list[int]:
+        came: list[int] = []
+        with suppress(queue.Empty):
+            while True:
+                came += self._ended.get_nowait()
+        return came
 
 
 WaitingRow: TypeAlias = Row[DecoderCall]
@@ -251,6 +263,10 @@ class ContinuousBatcher:
         except EngineBroken:
             log.error("The device is lost for this process; every call fails and the process should end.")
             self._break()
+        except EngineAway as away:
+            with self._lock:
+                for call in self._calls:
+                    call.fail(EngineAway(away.seconds))
         except (OutOfMemory, MemoryError):
             with self._lock:
                 self._budget.shrink()

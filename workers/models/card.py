@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from workers.models.server_entry import ServerEntry
+
 Kind = Literal["encoder", "decoder"]
 
 
@@ -13,7 +15,8 @@ class ModelCard:
 
     `own_labels`: a sequence classifier, which answers with the labels it was trained on. `languages`: those it was trained on, as BCP 47
     tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to
-    any, None where to none. `folder`: where an operator's own model lies. `damaged`: why it cannot be used, if so; then it does no task.
+    any, None where to none. `folder`: where an operator's own model lies; `server`: what runs it in place of this process.
+    `damaged`: why it cannot be used, if so; then it does no task.
     """
 
     id: str
@@ -32,8 +35,14 @@ class ModelCard:
     own_labels: bool = False
     languages: tuple[str, ...] = ()
     folder: Path | None = None
+    server: ServerEntry | None = None
     damaged: str = ""
     shorter: tuple[int, ...] | None = None
+
+    @property
+    def sends_to(self) -> str:
+        """The address that texts leave this machine for; empty where they stay with this process and its children."""
+        return self.server.url if self.server is not None else ""
 
     @property
     def weights_version(self) -> str:

@@ -12,11 +12,11 @@ import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -30,7 +30,7 @@ from db.queue.row import WorkRow
 from db.server.outages import passes
 from workers import metrics
 from workers.batches.batcher import Watch
-from workers.batches.outcomes import EngineBroken, Stopped
+from workers.batches.outcomes import EngineAway, EngineBroken, Stopped
 from workers.claims.lease import Held, LeaseKeeper
 from workers.claims.slots import KEPT_SLOTS
 from workers.inference.runtime import Runtime
@@ -63,6 +63,7 @@ class End(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     RELEASED = "released"  # after an error: somebody tries again, later
+    AWAY = "away"  # what runs its model is: given back, for later
     BROKEN = "broken"  # the device is lost, and so is this process
 
 
@@ -91,6 +92,7 @@ class ShardLife:
         self._wrote = wrote
         self._in_flight = InFlight()
         self._calls = ThreadPoolExecutor((settings.threads + sum(KEPT_SLOTS.values())) * CHUNKS_IN_FLIGHT, thread_name_prefix="chunk")
+        self._away_until: dict[str, float] = {}  # by model, of a monotonic clock
         self._paces: dict[str, Pace] = {}  # by model: what one shard measured, the next one starts with
 
     def run(self, lease: Lease, claimed_at: float) -> End:
@@ -125,6 +127,9 @@ class ShardLife:
             metrics.leases_lost.inc()
             log.warning("shard %s: the lease of epoch %d is lost; nothing more is written", lease.shard_id, lease.epoch)
             return End.LOST
+        except EngineAway as away:
+            log.warning("shard %s: what runs its model is away; given back for %.0f s", lease.shard_id, away.seconds)
+            return self._give_back(lease, End.AWAY, away_seconds=away.seconds)
         except EngineBroken:
             # Not released: the lease runs out, and the store counts a crash, which finds a row that kills every device it meets.
             log.error("shard %s: the device is lost", lease.shard_id)
@@ -143,6 +148,8 @@ class ShardLife:
         task = TASKS.get(lease.task)
         if task is None:
             raise TextmillError("This worker does not know the job's task; it is older than the API.", code="engine_error")
+        if (seconds := self._away_until.get(lease.model or "", 0.0) - time.monotonic()) > 0:
+            raise EngineAway(seconds)  # nothing is opened for nothing
         spec, rows = shards.open_shard(self._store, lease, whole=task.whole)
         names = StoredNames(self._store, lease, task, spec, max_labels=self._settings.max_labels)
         groups = read_rows(task, lease, spec, rows, names, max_labels=self._settings.max_labels)
@@ -150,6 +157,9 @@ class ShardLife:
         failed = [row for row in rows if row.code is not None]
         opening = StageSeconds(open=time.perf_counter() - started)  # told with the first chunk that a model answered
         uncut = Uncut(groups, self._pace_of if not task.whole and not task.streams else lambda _group: Pace(math.inf, 1.0))
+        for group, own in groups:
+            if group.card is not None and group.card.sends_to:
+                shards.record_sending(self._store, lease, own, group.card.sends_to)
         if failed or not uncut:
             self._write(held, Chunk(failed), 0.0, StageSeconds(), finish=not uncut)
         with closing((self._streamed if task.streams else self._answered)(held, task, work, uncut)) as chunks:
@@ -198,7 +208,7 @@ class ShardLife:
                 if self._must_let_go(held):
                     raise Stopped
                 group, rows, _ = uncut.take()
-                with self._runtime.using(group.model) as lanes:
+                with self._noting_away(group.model), self._runtime.using(group.model) as lanes:
                     left, began_at = len(rows), time.monotonic()
                     stream = task.stream(work, group, rows, self._settings.chunk_seconds, lambda: self._must_let_go(held))
                     while left:
@@ -214,6 +224,14 @@ class ShardLife:
             held.set()  # what has begun is stopped
             raise
 
+    @contextmanager
+    def _noting_away(self, model: str) -> Iterator[None]:
+        try:
+            yield
+        except EngineAway as away:
+            self._away_until[model] = time.monotonic() + away.seconds
+            raise
+
     def _must_let_go(self, held: Held) -> bool:
         return self._draining() or held.paused or held.is_set()
 
@@ -225,7 +243,8 @@ class ShardLife:
 
     def _answer(self, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Chunk:
         # Loading is not part of what the chunk took: shards are sized by that.
-        with self._watch(), self._runtime.using(group.model) if group.card is not None else nullcontext(1) as lanes:
+        using = self._runtime.using(group.model) if group.card is not None else nullcontext(1)
+        with self._watch(), self._noting_away(group.model), using as lanes:
             began_at = time.monotonic()
             ran = task.run(work, group, rows)
             for row in rows:
@@ -282,9 +301,10 @@ class ShardLife:
         writing = StageSeconds(seal=written.seal_seconds, commit=written.commit_seconds + written.late_seconds)
         metrics.observe_stages(lease.task, writing)
 
-    def _give_back(self, lease: Lease, end: End, code: str | None = None) -> End:
+    def _give_back(self, lease: Lease, end: End, code: str | None = None, *, away_seconds: float = 0.0) -> End:
+        kind: Literal["drain", "away", "error"] = "error" if code is not None else "away" if end is End.AWAY else "drain"
         try:
-            shards.release(self._store, lease, code=code, kind="drain" if code is None else "error")
+            shards.release(self._store, lease, code=code, kind=kind, away_seconds=away_seconds)
         except LeaseLost:
             return End.LOST
         except Exception as error:  # the lease runs out by itself

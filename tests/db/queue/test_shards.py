@@ -15,7 +15,7 @@ from db.queue import shards as shards_module
 from db.queue.dispatch import pick_dispatchable
 from db.queue.endings import cancel_shards
 from db.queue.recovery import holds_leases, reap_leases
-from db.queue.shards import claim_any, open_shard, release, renew
+from db.queue.shards import claim_any, open_shard, record_sending, release, renew
 from tests.db.flow import Flow, Stores, plain
 from tests.looking import on_record
 
@@ -234,6 +234,29 @@ def test_a_drain_gives_the_shard_back_at_once_and_costs_nothing(flow: Flow, tena
     assert _offered(flow) == [(lease.shard_id, 1)]
     with pytest.raises(LeaseLost):
         flow.answer(lease, [2])
+
+
+def test_what_runs_the_model_being_away_puts_a_shard_off_and_costs_nothing(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    lease = flow.claim()
+    flow.answer(lease, [0, 1], finish=False)
+    release(flow.worker, lease, code=None, kind="away", away_seconds=600.0)
+    assert flow.shards(job) == [(0, 10, "ready", 1, 2, 0, 0, 0)]
+    assert _offered(flow) == []
+    assert claim_any(flow.worker, "host:2") == []
+    flow.change_shards("not_before = not_before - interval '600 seconds'")
+    assert _offered(flow) == [(lease.shard_id, 1)]
+
+
+def test_what_leaves_the_machine_is_on_record_with_where_to(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 30)
+    lease = flow.claim()
+    rows = open_shard(flow.worker, lease)[1]
+    record_sending(flow.worker, lease, rows[2:5], "https://gpu.internal:8000/v1")
+    recorded = flow.execute(
+        tenant, "SELECT component, object_id, first_idx, end_idx, job_id, model_version FROM audit_events WHERE action = 'rows.send'"
+    )
+    assert recorded == [("worker", job.file_id, 2, 5, job.job_id, "https://gpu.internal:8000/v1")]
 
 
 def test_a_zombie_cannot_give_back_or_open_the_shard_of_its_successor(flow: Flow, tenant: Actor) -> None:

@@ -26,6 +26,7 @@ from db.lifecycle import (
     Shard,
     ShardState,
     Split,
+    after_away,
     after_crash,
     after_drain,
     after_end,
@@ -166,6 +167,15 @@ def test_a_drain_costs_nothing_and_an_error_is_counted() -> None:
     assert (last.shard.state, last.code) == (ShardState.DONE, "out_of_memory")
 
 
+def test_what_runs_its_model_being_away_puts_a_shard_off_and_costs_nothing() -> None:
+    leased = replace(Shard(0, 10), state=ShardState.LEASED, epoch=3, worker="w", lease_expires_at=1.0, crash_attempts=1, error_attempts=1)
+    put_off = after_away(leased, 50.0, 7.0)
+    assert (put_off.state, put_off.crash_attempts, put_off.error_attempts, put_off.not_before) == (ShardState.READY, 1, 1, 57.0)
+    assert claim(put_off, 3, 56.0, "w") is None
+    assert claim(put_off, 3, 57.0, "w") is not None
+    assert after_away(leased, 50.0, 7.0, job_state=JobState.CANCELLING).state is ShardState.CANCELLED
+
+
 def test_an_ended_shard_has_a_new_epoch() -> None:
     ended = after_end(replace(Shard(0, 10), state=ShardState.LEASED, epoch=3, worker="w", lease_expires_at=1.0), ShardState.EXPIRED)
     assert (ended.state, ended.epoch, ended.worker, ended.lease_expires_at) == (ShardState.EXPIRED, 4, None, None)
@@ -293,14 +303,15 @@ class Life(RuleBasedStateMachine):
         assert (verdict == "lost") == (not holds(self.shards[where], epoch, self.now))
 
     @precondition(lambda self: self.beliefs)
-    @rule(at=st.integers(0, 30), drain=st.booleans())
-    def release(self, at: int, drain: bool) -> None:
+    @rule(at=st.integers(0, 30), kind=st.sampled_from(["drain", "away", "error"]))
+    def release(self, at: int, kind: str) -> None:
         belief = self.beliefs.pop(at % len(self.beliefs))
         where = self._at(belief[1])
         shard = self.shards[where]
         if holds(shard, belief[2], self.now):
             error = after_error(shard, "engine_error", self.now, open_rows=len(self._open(shard)), jitter=0.0, job_state=self.job)
-            self._put(where, after_drain(shard, job_state=self.job) if drain else error)
+            away = after_away(shard, self.now, 5.0, job_state=self.job)
+            self._put(where, {"drain": after_drain(shard, job_state=self.job), "away": away, "error": error}[kind])
 
     @rule()
     def reap(self) -> None:

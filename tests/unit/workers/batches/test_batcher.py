@@ -7,7 +7,7 @@ import pytest
 
 from workers.batches.activity import Activity, Busy
 from workers.batches.batcher import Batcher, Call
-from workers.batches.outcomes import BatchReport, BatchShare, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.outcomes import BatchReport, BatchShare, EngineAway, EngineBroken, FailedRow, OutOfMemory, RowsRefused, Stopped
 from workers.batches.policy import INTERACTIVE_IN_A_ROW, Policy, Work
 from workers.batches.ticket import Ticket
 
@@ -32,6 +32,10 @@ class PretendedEngine:
         assert self.let_go.wait(WAIT_SECONDS)
         if "lost" in rows:
             raise EngineBroken
+        if "away" in rows:
+            raise EngineAway(7.0)
+        if "refused" in rows:
+            raise RowsRefused("prompt_too_long")
         if len(rows) > self.fits_rows or "huge" in rows:
             raise OutOfMemory
         if "poison" in rows:
@@ -296,6 +300,25 @@ def test_a_lost_device_fails_every_call_and_blames_no_row(make: Make, engine: Pr
             future.result(WAIT_SECONDS)
     with pytest.raises(EngineBroken):
         batcher.submit([3], [1]).result(WAIT_SECONDS)
+
+
+def test_an_engine_that_is_away_fails_the_calls_of_the_batch_and_goes_on_with_others(make: Make, engine: PretendedEngine) -> None:
+    batcher = make(budget_tokens=3)
+    engine.let_go.clear()
+    first = batcher.submit([0], [1])
+    assert engine.entered.acquire(timeout=WAIT_SECONDS)
+    with_it = [batcher.submit(["away"], [1]), batcher.submit([2, 3], [1, 1])]
+    engine.let_go.set()
+    for future in with_it:
+        with pytest.raises(EngineAway) as away:
+            future.result(WAIT_SECONDS)
+        assert away.value.seconds == 7.0
+    assert answers(first) == [0]
+    assert answers(batcher.submit([4], [1])) == [8]
+
+
+def test_a_row_that_the_engine_refuses_fails_alone_by_its_code(make: Make) -> None:
+    assert answers(make().submit([1, "refused", 3, 4], [1] * 4)) == [2, FailedRow("prompt_too_long"), 6, 8]
 
 
 # Several tenants.

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.waiting import wait_until
 from workers.batches.activity import Activity, Busy
-from workers.batches.outcomes import BatchReport, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.outcomes import BatchReport, EngineAway, EngineBroken, FailedRow, OutOfMemory, Stopped
 from workers.batches.policy import INTERACTIVE_IN_A_ROW
 from workers.batches.ticket import Ticket
 from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room
 from workers.inference.continuous import TAKEN_BACK, ContinuousBatcher, DecoderCall
 
 WAIT_SECONDS = 20
-SOUND, POISON, HUGE, LOST, SPOILT = range(5)
+SOUND, POISON, HUGE, LOST, SPOILT, AWAY = range(6)
 
 
 def a_row(max_tokens: int = 1, kind: int = SOUND, prompt_tokens: int = 1) -> DecoderRow:
@@ -50,7 +50,7 @@ class PretendedSlots:
         self.entered.release()
         assert self.let_go.acquire(timeout=WAIT_SECONDS)
         kinds = {int(row.ids[0]) for row in self.left}
-        trouble = {LOST: EngineBroken(), HUGE: OutOfMemory(), POISON: ValueError("a row that must not be quoted")}
+        trouble = {LOST: EngineBroken(), AWAY: EngineAway(7.0), HUGE: OutOfMemory(), POISON: ValueError("a row that must not be quoted")}
         for kind, error in trouble.items():
             if kind in kinds or (kind == HUGE and len(self.left) > self.fits_rows):
                 self.left.clear()
@@ -218,6 +218,18 @@ def test_a_lost_device_fails_every_call_and_takes_no_more(make: Make) -> None:
     for call in (*calls, batcher.submit([a_row()])):
         with pytest.raises(EngineBroken):
             call.result(WAIT_SECONDS)
+
+
+def test_an_engine_that_is_away_fails_the_calls_that_are_there_and_the_lane_waits_for_others(make: Make) -> None:
+    batcher, slots = make(rows=2)
+    slots.hold()
+    calls = [batcher.submit([a_row(3)]), batcher.submit([a_row(3, AWAY)]), batcher.submit([a_row(3)])]
+    slots.let_go.release(1_000_000)
+    for call in calls:
+        with pytest.raises(EngineAway) as away:
+            call.result(WAIT_SECONDS)
+        assert away.value.seconds == 7.0
+    assert tokens_said(batcher.submit([a_row(2)])) == [2]
 
 
 def test_a_stopped_call_leaves_its_places_and_what_waits_of_it_never_runs(make: Make) -> None:
