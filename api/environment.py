@@ -9,6 +9,7 @@ from api.settings import ApiSettings
 from api.spelling import rest_of
 from db.settings import Role
 from workers.models.folders import VARIABLE as MODEL_FOLDERS
+from workers.models.servers import VARIABLE as MODEL_REGISTRY
 from workers.settings import DispatcherSettings, WorkerSettings
 
 _FIELDS: Final = frozenset(
@@ -20,6 +21,7 @@ _OTHERS: Final = frozenset(
         *(f"TEXTMILL_DB_PASSWORD_{role.name}" for role in Role),
         *(f"TEXTMILL_{name}" for name in ("API_URL", "API_KEY", "SUPERUSER_URL")),
         MODEL_FOLDERS,
+        MODEL_REGISTRY,
         *(f"TEXTMILL_FAKE_{name}" for name in ("ENGINE", "DELAY_MS", "LOG")),
         *(f"TEXTMILL_{name}" for name in ("UID", "GID", "VERSION", "VARIANT", "TORCH_INDEX", "PORT")),  # of deploy/compose.yaml
         *(f"TEXTMILL_{part}_MEMORY" for part in ("API", "WORKER", "POSTGRES")),

@@ -87,6 +87,8 @@ _TABLE: Final = (
         " `max_tokens`, or ask for less.",
     ),
     Failure("non_finite_output", 500, "The model's output was not a number."),
+    Failure("refused_by_server", 400, "The server that runs the model refused this row."),
+    Failure("content_filtered", 400, "The server that runs the model kept its answer back."),
     Failure("out_of_memory", 500, "The row does not fit into the device's memory, not even alone."),
     Failure("crashed_worker", 500, "The worker's process died each time it met this row."),
     Failure("engine_error", 500, "The model failed on this row."),

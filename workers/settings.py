@@ -70,6 +70,11 @@ class WorkerSettings(MetricsSettings):
     dtype: DtypeChoice = Field(
         default="auto", description="The number format of encoders on a CPU. `exact` is `float32`; any is taken even where it disagrees."
     )
+    vllm_python: Path | None = Field(
+        default=None,
+        description="The Python of an environment of its own that has vLLM, which runs the models of the registry file with `engine = "
+        '"vllm"`, each as a child of the worker.',
+    )
     calibration_folder: Path | None = Field(
         default=None,
         description="Where what calibration finds is kept, from one start to the next. Without it: `calibration` in the home. One that "

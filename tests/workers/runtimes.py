@@ -32,6 +32,7 @@ class Device:
     budget_tokens: int | None = None
     engine: EngineChoice = "torch"  # named, with its format, so that no test waits for a calibration
     dtype: DtypeChoice = "bfloat16" if cpu_flags() & BF16_FLAGS else "float32"
+    vllm_python: Path | None = None
 
     @property
     def findings_folder(self) -> Path:

@@ -39,6 +39,8 @@ class EngineSettings(Protocol):
     def engine(self) -> EngineChoice: ...
     @property
     def dtype(self) -> DtypeChoice: ...
+    @property
+    def vllm_python(self) -> Path | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,16 @@ class LoadedEncoder:
 
 
 def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
-    """As this machine found it to run best, or in its safe way until it has found out.
+    """As this machine found it to run best, or in its safe way until it has found out; where a server runs it, as that does.
 
-    Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing, broken, or not the registry's."""
+    Raises EngineAway where the server is away, OutOfMemory where the device has no room for it, TextmillError where a file is missing,
+    broken, or not the registry's."""
     if card.id == "fake-encoder":
         return LoadedEncoder(fake.FakeEncoder(), _plan(card, settings, device="cpu"))
+    if card.server is not None:
+        from workers.engines.servers.loading import load_server_encoder
+
+        return LoadedEncoder(*load_server_encoder(card.server, settings.vllm_python))
     from workers.engines.calibration.candidates import Candidates  # brings torch
     from workers.engines.contract.torch_errors import translated
 
@@ -87,7 +94,7 @@ def on_gpu(candidates: "Candidates", made: Plan, number_format: NumberFormat | N
 
 def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -> Finding:
     """The calibration of an encoder on this CPU: the one that is kept, or a new one, which then is."""
-    if card.kind != "encoder" or card.id == "fake-encoder":
+    if card.kind != "encoder" or card.id == "fake-encoder" or card.server is not None:
         raise TextmillError("Only an encoder is calibrated.", code="model_task_mismatch", status=400)
     return choice_for(card, settings).find_out(anew=anew)
 
@@ -96,6 +103,10 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngi
     """Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing or its digest is not the registry's."""
     if card.id == "fake-decoder":
         return fake.FakeDecoder(), _plan(card, settings, device="cpu")
+    if card.server is not None:
+        from workers.engines.servers.loading import load_server_decoder
+
+        return load_server_decoder(card.server, settings.vllm_python)
     from workers.engines.contract.torch_errors import translated
     from workers.engines.decoders.torch_decoder import TorchDecoder
 

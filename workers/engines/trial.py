@@ -28,6 +28,7 @@ class _SafeWay:
     budget_tokens: int | None = None
     engine: EngineChoice = "auto"
     dtype: DtypeChoice = "auto"
+    vllm_python: Path | None = None
 
     @property
     def findings_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""The models this house knows: those of registry.toml, and an operator's own folders.
+"""The models this house knows: those of registry.toml, an operator's own folders, and those that servers run for the operator.
 
 Light: importing it loads no engine, and the API does so too.
 """
@@ -12,27 +12,22 @@ from workers.models import fake_models
 from workers.models.card import ModelCard
 from workers.models.fake_models import FAKE_MODELS
 from workers.models.folders import PREFIX, local_model, local_models
+from workers.models.servers import server_model, server_models
 
 
 def all_models() -> list[ModelCard]:
     """Every model. The fake ones, only where TEXTMILL_FAKE_ENGINE=1, come first and so are the defaults there; an operator's own, last."""
-    return [*(FAKE_MODELS if fake_models.enabled() else ()), *_real_models(), *local_models()]
+    return [*(FAKE_MODELS if fake_models.enabled() else ()), *_real_models(), *local_models(), *server_models()]
 
 
 def get(model_id: str) -> ModelCard:
-    """Raises TextmillError "unknown_model", or "model_broken" where its folder cannot be used; the id is quoted only where it is one of
-    ours, because a caller may have sent anything."""
-    if model_id.startswith(PREFIX):  # asked for every row: no look at the other folders
-        own = local_model(model_id)
-        if own is not None and own.damaged:
-            raise TextmillError(f"{own.id}: {own.damaged}", code="model_broken", status=409)
-        if own is not None:
-            return own
-    else:
-        shipped: list[ModelCard] = [*(FAKE_MODELS if fake_models.enabled() else ()), *_real_models()]
-        for card in shipped:
-            if card.id == model_id:
-                return card
+    """Raises TextmillError "unknown_model", or "model_broken" where its folder or its entry cannot be used; the id is quoted only where it
+    is one of ours, because a caller may have sent anything."""
+    found = _shipped(model_id) or _own(model_id)
+    if found is not None and found.damaged:
+        raise TextmillError(f"{found.id}: {found.damaged}", code="model_broken", status=409)
+    if found is not None:
+        return found
     known = ", ".join(card.id for card in all_models())
     raise TextmillError(f"No such model. Known models: {known}.", code="unknown_model", status=404)
 
@@ -43,6 +38,16 @@ def default_model(task: str) -> ModelCard:
         if task in card.tasks:
             return card
     raise TextmillError("No model of the registry does this task.", code="unknown_model", status=404)
+
+
+def _shipped(model_id: str) -> ModelCard | None:
+    shipped: list[ModelCard] = [*(FAKE_MODELS if fake_models.enabled() else ()), *_real_models()]
+    return next((card for card in shipped if card.id == model_id), None)
+
+
+def _own(model_id: str) -> ModelCard | None:
+    """Asked for every row: no look at the other folders."""
+    return local_model(model_id) if model_id.startswith(PREFIX) else server_model(model_id)
 
 
 @cache

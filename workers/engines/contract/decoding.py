@@ -66,13 +66,17 @@ class DecoderRow:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """``ids``: the new tokens only; ``finish_reason``: by an end token, a stop text or a mask, or by the row's limit. ``logprobs``: one a
-    token, where they were asked for. ``cached_tokens``: of the prompt, those that were not computed for this row."""
+    token, where they were asked for. ``cached_tokens``: of the prompt, those that were not computed for this row.
+
+    Of an engine that is a server: ``prompt_tokens``, as it counted them, and ``model_version``, as it told of itself with this answer."""
 
     text: str
     ids: Sequence[int]
     finish_reason: Ending
     logprobs: Sequence[TokenLogprob] | None = None
     cached_tokens: int = 0
+    prompt_tokens: int | None = None
+    model_version: str = ""
 
 
 class Finished(NamedTuple):

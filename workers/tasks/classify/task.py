@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from workers.models.folders import PREFIX as LOCAL_PREFIX
 from workers.models.folders import local_model
+from workers.models.servers import server_model
 from workers.tasks.body import LongBody, Name
 from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, text_fault
 from workers.tasks.task import HEAD_PREFIX, LONG_TEXT, Columns, Group, Names, Task
@@ -95,7 +96,7 @@ def _brings_labels(model: str) -> bool:
     """Whether a model answers with labels of its own: a head, or an operator's sequence classifier."""
     if model.startswith(HEAD_PREFIX):
         return True
-    own = local_model(model) if model.startswith(LOCAL_PREFIX) else None
+    own = local_model(model) if model.startswith(LOCAL_PREFIX) else server_model(model)
     return own is not None and own.own_labels
 
 

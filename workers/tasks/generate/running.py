@@ -73,7 +73,8 @@ def _complete(one: _Open, work: Work, model: str, engine: DecoderEngine, created
     if failed is not None:
         row.fail(failed.code)
         return
-    number, version = f"{work.lease.job_id.hex}{row.idx:08x}", engine.model_version
+    number = f"{work.lease.job_id.hex}{row.idx:08x}"
+    version = next((told.model_version for answers in one.said for told in answers if told.model_version), engine.model_version)
     told = Told(row.ask, one.said, number, created, model, version, _fingerprint(version), engine.vocabulary)
     usage = told.usage()
     share.cached_tokens += told.cached_tokens
