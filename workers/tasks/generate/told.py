@@ -38,8 +38,8 @@ class Told:
         }
 
     def usage(self) -> dict[str, Any]:
-        """A prompt counts once, however many answers it got, as its server counted it or its ids are; ``cached_tokens`` of it are those that
-        no answer computed."""
+        """A prompt counts once, however many answers it got: by its ids, or as its server counted it. ``cached_tokens`` of it are those
+        that no answer computed."""
         counted = [answers[0].prompt_tokens for answers in self.said]
         prompt = sum(len(request.ids) if own is None else own for request, own in zip(self.ask.requests, counted, strict=True))
         said = sum(len(one.ids) for answers in self.said for one in answers)
