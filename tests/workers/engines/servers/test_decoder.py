@@ -3,16 +3,21 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
+from typing import Literal
 
+import msgspec
+import numpy as np
 import pytest
 
 from tests.faults.faulty_server import FINGERPRINT, MODEL, Asked, FaultyServer
 from tests.waiting import wait_until
 from tests.workers.engines.servers.conftest import DecoderOf
 from workers.batches.outcomes import EngineAway, FailedRow
-from workers.engines.contract.decoding import Generation
+from workers.engines.contract.decoding import DecoderRow, Generation
 from workers.engines.contract.generation import GenerateRequest, Message, Sampling
 from workers.engines.fake import expected_text
+from workers.engines.servers.shapes import completion_asked
+from workers.grammars.grammar import Grammar
 
 
 def chats(count: int) -> list[GenerateRequest]:
@@ -72,6 +77,30 @@ def test_a_row_that_asks_for_what_only_the_server_knows_fails_by_name(server: Fa
     assert answers[1] == FailedRow("unsupported_field:logprobs")
     answered([requests[0], requests[2]], [answers[0], answers[2]])
     assert len(server.asked) == 2
+
+
+def test_what_an_answer_must_look_like_is_asked_as_openai_has_it(server: FaultyServer, decoder_of: DecoderOf) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    grammars = [Grammar("json", schema, "response_format"), Grammar("json", '{"type":"integer"}', "guided_json"), None]
+    requests = [GenerateRequest(prompt=f"{at} is the prompt", max_tokens=8, grammar=grammar) for at, grammar in enumerate(grammars)]
+    answers = decoder_of(server).answer(requests)
+    assert answers[:2] == [FailedRow("unfinished_answer")] * 2, "this server's words are no JSON: they are not given for it"
+    assert isinstance(answers[2], Generation)
+    formats = {asked.texts[0][0]: asked.fields.get("response_format") for asked in server.asked}
+    assert formats["0"] == {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    assert formats["1"] == {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "integer"}}}
+    assert formats["2"] is None
+
+
+@pytest.mark.parametrize("kind", ["regex", "choice", "grammar"])
+def test_another_form_is_vllms_and_a_server_that_may_leave_it_aside_is_not_asked(
+    kind: Literal["regex", "choice", "grammar"], server: FaultyServer, decoder_of: DecoderOf
+) -> None:
+    grammar = Grammar(kind, ["yes", "no"] if kind == "choice" else "[a-z]+", f"guided_{kind}")
+    [answer] = decoder_of(server).answer([GenerateRequest(prompt="a prompt", max_tokens=8, grammar=grammar)])
+    assert (answer, len(server.asked)) == (FailedRow(f"unsupported_field:guided_{kind}"), 0)
+    asked = DecoderRow(np.zeros(1, np.int32), 8, asked=GenerateRequest(prompt="a prompt", grammar=grammar))
+    assert msgspec.json.decode(completion_asked(asked, "m")[1])["structured_outputs"] == {kind: grammar.source}
 
 
 def test_a_server_that_hangs_is_found_out_and_its_rows_are_asked_again(decoder_of: DecoderOf) -> None:
