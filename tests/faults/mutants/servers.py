@@ -63,7 +63,7 @@ MUTANTS: Final = (
         (f"{_OF_CHILD}test_one_that_hangs_is_ended_and_started_again",),
     ),
     Mutant(
-        "bounded-answer",
+        "bounded-reply",
         "an answer is bounded in size",
         _WIRE,
         (("        if size_bytes > MOST_BYTES:\n", "        if size_bytes > 40 * MOST_BYTES:\n"),),
