@@ -99,12 +99,13 @@ class _Meter:
 @dataclass(slots=True)
 class _Lane:
     """``running``: each row's turn and where the meter stood when it began. ``trials``: rows of which one is to blame for a step that
-    failed: the last group runs next, alone."""
+    failed: the last group runs next, alone. ``ended``: rows that did since the budget grew last."""
 
     slots: Slots
     running: dict[DecoderRow, tuple[WaitingRow, _Meter]] = field(default_factory=dict)
     calls: Counter[DecoderCall] = field(default_factory=Counter)
     tokens: int = 0
+    ended: int = 0
     trials: list[list[WaitingRow]] = field(default_factory=list)
     meter: _Meter = field(default_factory=_Meter)
 
@@ -268,6 +269,7 @@ class ContinuousBatcher:
                 for call in self._calls:
                     call.fail(EngineAway(away.seconds))
         except (OutOfMemory, MemoryError):
+            lane.ended = 0
             with self._lock:
                 self._budget.shrink()
             self._split(lane, "out_of_memory")
@@ -278,6 +280,11 @@ class ContinuousBatcher:
         else:
             seconds, free_places = time.perf_counter() - began, lane.slots.room().rows - len(finished)
             lane.meter.add(seconds, rows, free_places)
+            lane.ended += len(finished)
+            if lane.ended >= rows:  # as many as run together: what a batch is elsewhere
+                lane.ended = 0
+                with self._lock:
+                    self._budget.grow()
             if self._observe is not None:
                 self._observe(BatchReport(rows, rows, 0, rows + free_places, seconds, self.lanes))
             for one in finished:
@@ -295,8 +302,6 @@ class ContinuousBatcher:
 
     def _settle(self, lane: _Lane, one: Finished) -> None:
         (_length, _tag, index, call), began = lane.end(one.row)
-        with self._lock:
-            self._budget.grow()
         if call.live():
             said = len(one.answer.ids) if isinstance(one.answer, Generation) else 0
             call.settle([index], [one.answer], lane.meter.share(began, len(one.row.ids) + said))

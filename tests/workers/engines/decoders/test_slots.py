@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -177,11 +178,16 @@ def test_a_row_whose_numbers_are_spoilt_fails_and_spoils_no_neighbour_then_or_la
     with torch.no_grad():
         model.get_input_embeddings().weight[2] = torch.nan
     slots = TorchSlots(loaded(model, rows=3))
-    spoilt = np.array([*prompt(1, 200), 2], np.int32)
+    spoilt = np.array([*prompt(1, 44), 2], np.int32)  # on one shelf with its neighbours
     for _ in range(2):
         answers = run(slots, [DecoderRow(prompts()[10], 8), DecoderRow(spoilt, 8), DecoderRow(prompts()[11], 8)])
         assert answers[1] == FailedRow("non_finite_output")
         assert [list(said(answer).ids) for answer in (answers[0], answers[2])] == whole
+    long = DecoderRow(prompt(1, 45), 8)  # so that what the spoilt one left is within what is looked at
+    for order in permutations([long, DecoderRow(prompts()[10], 8), DecoderRow(prompts()[11], 8)]):
+        answers = run(slots, [replace(row) for row in order])
+        told = {len(row.ids): list(said(answer).ids) for row, answer in zip(order, answers, strict=True)}
+        assert [told[len(prompts()[at])] for at in (10, 11)] == whole
 
 
 def test_a_step_that_fails_leaves_no_row_behind() -> None:
