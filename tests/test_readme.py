@@ -56,7 +56,7 @@ def rows_of(lines: str) -> list[dict[str, Any]]:
 
 def columns_told() -> dict[str, list[str]]:
     """Of each command, as the table has them."""
-    return {command: re.findall(r"`(\w+)`", named) for command, named in re.findall(r"^\| `(\w+)` \| (.+) \|$", README, re.MULTILINE)}
+    return {command: re.findall(r"`(\w+)`", named) for command, named in re.findall(r"^\| `([\w ]+)` \| (.+) \|$", README, re.MULTILINE)}
 
 
 def test_the_readme_tells_the_columns_of_every_task() -> None:
