@@ -194,6 +194,17 @@ async def _endless(writer: asyncio.StreamWriter, head: bytes = b"HTTP/1.1 200 OK
     raise _Ended
 
 
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    """A byte now and then: no silence is ever long."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+    raise _Ended
+
+
 async def _stream(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     with contextlib.suppress(ConnectionError):
@@ -230,4 +241,5 @@ FAULTS: Final[dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]]] = {
     "compressed": _status(200, b"\x1f\x8b", "content-encoding: gzip"),
     "stream": _stream,
     "endless": _endless,
+    "drip": _drip,
 }

@@ -17,6 +17,7 @@ from workers.engines.contract.decoding import DecoderRow, Generation
 from workers.engines.contract.generation import GenerateRequest, Message, Sampling
 from workers.engines.fake import expected_text
 from workers.engines.servers.shapes import completion_asked
+from workers.engines.servers.window import FIRST
 from workers.grammars.grammar import Grammar
 
 
@@ -197,6 +198,13 @@ def test_a_single_row_that_the_server_fails_on_fails_too(decoder_of: DecoderOf, 
         answers = decoder_of(server).answer(chats(1))
         assert answers == [FailedRow("engine_error")]
         assert server.faults["500"] > 8
+
+
+def test_no_more_are_under_way_than_the_window_lets(decoder_of: DecoderOf) -> None:
+    with FaultyServer(latency_seconds=0.3) as server:
+        requests = chats(FIRST + 2)  # that there is room for: the window has not been full for a round
+        answered(requests, decoder_of(server).answer(requests))
+        assert server.most_under_way == FIRST
 
 
 def test_as_many_are_under_way_as_the_server_takes(decoder_of: DecoderOf) -> None:

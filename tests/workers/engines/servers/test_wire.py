@@ -127,8 +127,10 @@ def test_a_body_without_an_end_is_given_up_at_the_bound_of_size() -> None:
         tracemalloc.stop()
 
 
-def test_an_answer_that_drips_is_given_up_at_the_bound_of_time() -> None:
-    with FaultyServer(lambda _asked: "hang") as server:
+@pytest.mark.timeout(60)  # without the bound it never ends
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_an_answer_that_drips_is_given_up_at_the_bound_of_time(fault: str) -> None:
+    with FaultyServer(lambda _asked: fault) as server:
         assert trouble_of(entry_of(server), seconds=0.2) == "slow"
 
 
