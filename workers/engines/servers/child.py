@@ -16,12 +16,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
 import httpx
 
 from workers.batches.outcomes import EngineAway
+from workers.loop_guard import Guard, on_duty
 
 START_SECONDS: Final = 900.0  # until it is ready: tens of gigabytes are read, and graphs captured
 HEALTH_SECONDS: Final = 0.2  # between two looks
@@ -50,7 +52,7 @@ class Child:
         self._ready = threading.Event()
         self._begun = threading.Event()  # it was ready, or has ended
         self._stopping = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name=f"{name}-child", daemon=True)
+        self._watcher = on_duty(self._watch, f"{name}-child")
         self._watcher.start()
 
     @property
@@ -84,10 +86,11 @@ class Child:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _watch(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause, guard = FIRST_PAUSE_SECONDS, Guard(log, f"the start of the server of {self._name}")
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._run_once()
+            with guard:
+                self._run_once()
             pause = FIRST_PAUSE_SECONDS if time.monotonic() - began > STEADY_SECONDS else min(LONGEST_PAUSE_SECONDS, 2 * pause)
             if self._stopping.wait(pause):
                 return
@@ -108,7 +111,7 @@ class Child:
             )
         assert process.stdout is not None
         lines: deque[str] = deque(maxlen=LAST_LINES)
-        reader = threading.Thread(target=self._read, args=(process.stdout, lines), daemon=True)
+        reader = on_duty(partial(self._read, process.stdout, lines), f"{self._name}-output")
         reader.start()
         was_ready = self._await_ready(process)
         if was_ready:

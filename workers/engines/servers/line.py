@@ -24,6 +24,7 @@ from workers.batches.outcomes import EngineAway, FailedRow
 from workers.engines.servers.blame import Blame, Suspicion, pause_seconds
 from workers.engines.servers.window import Window
 from workers.engines.servers.wire import Busy, Refused, Trouble, Wire
+from workers.loop_guard import on_duty
 from workers.models.server_entry import ServerEntry
 
 # Parts of the operator's patience:
@@ -88,7 +89,7 @@ class Line:
         self._last_sign = time.monotonic()
         self._wake: asyncio.TimerHandle | None = None
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"{entry.id}-line", daemon=True)
+        self._thread = on_duty(self._loop.run_forever, f"{entry.id}-line")
         self._thread.start()
         try:
             self._wire = self.run(self._open(wire))
