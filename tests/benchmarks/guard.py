@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import psutil
 
-MARK: Final = "TEXTMILL_BENCHMARK_RUN"
+MARK: Final = "BENCHMARK_OF_TEXTMILL"  # no setting, which every part would name
 SWEEPS: Final = 3  # one that was just being started is not in the first list
 
 

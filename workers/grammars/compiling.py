@@ -102,6 +102,13 @@ def compiled(grammar: Grammar, *, strictly: bool = True) -> str:
     """As llguidance reads it. ``strictly``: with bounds and without white space, to generate by; else all that the schema itself allows.
 
     Raises Unusable."""
+    try:
+        return _compiled(grammar, strictly)
+    except ValueError as error:  # llguidance's own may quote what it was given
+        raise error if isinstance(error, Unusable) else Unusable(MALFORMED) from None
+
+
+def _compiled(grammar: Grammar, strictly: bool) -> str:
     from llguidance import LLMatcher, grammar_from
 
     match grammar.kind:
@@ -125,10 +132,7 @@ def compiled(grammar: Grammar, *, strictly: bool = True) -> str:
             if kind == "regex":  # the whole answer is held to it
                 found = _ANCHORS.match(text)
                 return LLMatcher.grammar_from_regex(found[1] if found else text)
-            try:
-                return grammar_from("grammar", text)
-            except ValueError:
-                raise Unusable(MALFORMED) from None
+            return grammar_from("grammar", text)
 
 
 def matcher_over(tokenizer: "LLTokenizer", text: str) -> "LLMatcher":
@@ -142,8 +146,11 @@ def matcher_over(tokenizer: "LLTokenizer", text: str) -> "LLMatcher":
 
 
 def meets(grammar: Grammar, text: str) -> bool:
-    """Whether an answer is what was asked for, white space and long numbers and all."""
-    matcher = matcher_over(byte_tokenizer(), compiled(grammar, strictly=False))
+    """Whether an answer is what was asked for, white space and long numbers and all. Raises Unusable."""
+    try:
+        matcher = matcher_over(byte_tokenizer(), compiled(grammar, strictly=False))
+    except Unusable:  # its bounds alone keep the choices of a `oneOf` apart: then they are what it is held to
+        matcher = matcher_over(byte_tokenizer(), compiled(grammar))
     return matcher.consume_tokens(list(text.encode())) and matcher.is_accepting()
 
 
@@ -155,10 +162,10 @@ def _schema(source: object) -> dict[str, Any]:
             raise Unusable("it must be an object")
         if _depth(read) > MAX_DEPTH or len(json.dumps(read)) > MAX_SOURCE_CHARS:
             raise Unusable(TOO_LARGE)
-        json.dumps(read, allow_nan=False)
+        json.dumps(read, allow_nan=False, ensure_ascii=False).encode()
     except RecursionError:
         raise Unusable(TOO_LARGE) from None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, UnicodeEncodeError):  # the latter of half a character
         raise Unusable(MALFORMED) from None
     except ValueError as error:
         raise error if isinstance(error, Unusable) else Unusable("it holds a number that is none") from None

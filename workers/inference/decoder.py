@@ -12,7 +12,7 @@ from workers.batches.outcomes import BatchShare, FailedRow
 from workers.batches.ticket import NOBODY, Ticket
 from workers.engines.contract.decoding import DecoderEngine, DecoderRow, Generation
 from workers.engines.contract.generation import GenerateRequest
-from workers.grammars.compiling import TOO_COMPLEX, Unusable, code_of, meets
+from workers.grammars.compiling import TOO_COMPLEX, Unusable, code_of, fault, meets
 from workers.grammars.grammar import Kind
 from workers.grammars.masks import GrammarMask, Vocabulary
 from workers.inference.continuous import ContinuousBatcher
@@ -21,7 +21,7 @@ from workers.stages import StageSeconds, queued
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-# What was made of a grammar, or the failure code of its rows. Of an engine without a vocabulary nothing is made.
+# What was made of a grammar, or the failure code of its rows. For an engine without a vocabulary it is tried out alone.
 Matchers: TypeAlias = "Mapping[tuple[Kind, int], LLMatcher | str | None]"
 LEAST_TOKENS: Final = 1
 LONG_SECONDS: Final = 3600.0
@@ -126,7 +126,7 @@ def _matchers(vocabulary: Vocabulary | None, requests: Sequence[GenerateRequest]
     for request in requests:
         if (grammar := request.grammar) is not None and grammar.key not in made:
             try:
-                made[grammar.key] = None if vocabulary is None else vocabulary.matcher(grammar)
+                made[grammar.key] = fault(grammar) if vocabulary is None else vocabulary.matcher(grammar)
             except Unusable as unusable:
                 made[grammar.key] = code_of(grammar, unusable.reason)
     return made
@@ -141,4 +141,9 @@ def _delivered(row: DecoderRow, said: Generation | FailedRow) -> Generation | Fa
         return FailedRow(code_of(grammar, TOO_COMPLEX))
     if not said.text.strip():
         return FailedRow("empty_generation")
-    return said if grammar is None or meets(grammar, said.text) else FailedRow("unfinished_answer")
+    if grammar is None:
+        return said
+    try:
+        return said if meets(grammar, said.text) else FailedRow("unfinished_answer")
+    except Unusable as unusable:
+        return FailedRow(code_of(grammar, unusable.reason))

@@ -59,7 +59,7 @@ MUTANTS: Final = (
         "hang-found-out",
         "a server that gives no sign of life is found out",
         _LINE,
-        (("            if await self._wire.lives(half):", "            if True:"),),
+        (("        if await self._wire.lives(half):", "        if True:"),),
         (f"{_OF_CHILD}test_one_that_hangs_is_ended_and_started_again",),
     ),
     Mutant(

@@ -24,7 +24,7 @@ from workers.batches.outcomes import EngineAway, FailedRow
 from workers.engines.servers.blame import Blame, Suspicion, pause_seconds
 from workers.engines.servers.window import Window
 from workers.engines.servers.wire import Busy, Refused, Trouble, Wire
-from workers.loop_guard import on_duty
+from workers.loop_guard import Guard, on_duty
 from workers.models.server_entry import ServerEntry
 
 # Parts of the operator's patience:
@@ -315,18 +315,21 @@ class Line:
 
     async def _tick(self) -> None:
         """Finds a server that hangs: no sign of life, not even when it is asked for one."""
+        guard = Guard(log, f"{self._entry.id}: the look whether its server hangs")
         while True:
             await asyncio.sleep(min(TICK_SECONDS, self._entry.hang_seconds / 4))
-            half = self._entry.hang_seconds / 2
-            if not self._under_way or time.monotonic() - self._last_sign < half:
-                continue
-            if await self._wire.lives(half):
-                self._last_sign = time.monotonic()
-                continue
-            if self._under_way and time.monotonic() - self._last_sign >= half:
-                log.warning("%s: the server hangs", self._entry.id)
-                self._on_hang()
-                self._lose_all()
+            with guard:
+                await self._look_for_life(self._entry.hang_seconds / 2)
+
+    async def _look_for_life(self, half: float) -> None:
+        if not self._under_way or time.monotonic() - self._last_sign < half:
+            return
+        if await self._wire.lives(half):
+            self._last_sign = time.monotonic()
+        elif self._under_way and time.monotonic() - self._last_sign >= half:
+            log.warning("%s: the server hangs", self._entry.id)
+            self._on_hang()
+            self._lose_all()
 
     def _lose_all(self) -> None:
         under_way = list(self._under_way.items())

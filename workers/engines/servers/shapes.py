@@ -3,6 +3,7 @@
 An answer that has not the shape, or whose numbers cannot be, is the server's fault (Trouble "nonsense"): nothing of it is kept.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
@@ -113,7 +114,7 @@ def _form_asked(grammar: Grammar) -> dict[str, object]:
     """What the answer must look like: a JSON schema as OpenAI's API has it, anything else as vLLM's."""
     if grammar.kind != "json":
         return {"structured_outputs": {grammar.kind: grammar.source}}
-    schema = msgspec.json.decode(grammar.source) if isinstance(grammar.source, str) else grammar.source
+    schema = json.loads(grammar.source) if isinstance(grammar.source, str) else grammar.source
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
 
 

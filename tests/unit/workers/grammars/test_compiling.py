@@ -178,3 +178,18 @@ def test_rows_with_the_jobs_schema_share_what_is_made_of_it() -> None:
 
 def test_what_generates_is_narrower_than_what_is_asked_for() -> None:
     assert compiled(Grammar("json", {"type": "integer"}, "a")) != compiled(Grammar("json", {"type": "integer"}, "a"), strictly=False)
+
+
+@pytest.mark.parametrize("source", ['{"enum":["\\ud800"]}', '{"type":"string","description":"\\ud800"}', "{", "[]"])
+def test_a_schema_as_text_that_is_none_is_refused_without_its_words(source: str) -> None:
+    code = fault(Grammar("json", source, "guided_json"))
+    assert code is not None
+    assert code.startswith("invalid_grammar:guided_json:it ")
+
+
+def test_an_answer_is_held_to_the_bounds_where_they_alone_keep_the_choices_apart() -> None:
+    one, other = ({"type": "object", "properties": {name: {"type": "integer"}}, "required": [name]} for name in "ab")
+    grammar = Grammar("json", {"oneOf": [one, other]}, "response_format")
+    assert fault(grammar) is None
+    assert meets(grammar, '{"a":1}')
+    assert not meets(grammar, '{"a":1,"b":2}')

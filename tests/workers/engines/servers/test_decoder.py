@@ -93,11 +93,24 @@ def test_what_an_answer_must_look_like_is_asked_as_openai_has_it(server: FaultyS
     assert formats["2"] is None
 
 
+@pytest.mark.parametrize("source", ["{", '{"description":"\\ud800"}', '{"not":{}}'])
+def test_a_form_that_is_none_is_its_rows_fault_and_the_server_is_not_asked(
+    source: str, server: FaultyServer, decoder_of: DecoderOf
+) -> None:
+    requests = [GenerateRequest(prompt="a prompt", max_tokens=8, grammar=Grammar("json", source, "guided_json")), *chats(2)]
+    answers = decoder_of(server).answer(requests)
+    assert isinstance(answers[0], FailedRow)
+    assert answers[0].code.startswith("invalid_grammar:guided_json:")
+    answered(requests[1:], answers[1:])
+    assert len(server.asked) == 2
+
+
 @pytest.mark.parametrize("kind", ["regex", "choice", "grammar"])
 def test_another_form_is_vllms_and_a_server_that_may_leave_it_aside_is_not_asked(
     kind: Literal["regex", "choice", "grammar"], server: FaultyServer, decoder_of: DecoderOf
 ) -> None:
-    grammar = Grammar(kind, ["yes", "no"] if kind == "choice" else "[a-z]+", f"guided_{kind}")
+    sources: dict[str, str | list[str]] = {"choice": ["yes", "no"], "regex": "[a-z]+", "grammar": 'start: "yes"'}
+    grammar = Grammar(kind, sources[kind], f"guided_{kind}")
     [answer] = decoder_of(server).answer([GenerateRequest(prompt="a prompt", max_tokens=8, grammar=grammar)])
     assert (answer, len(server.asked)) == (FailedRow(f"unsupported_field:guided_{kind}"), 0)
     asked = DecoderRow(np.zeros(1, np.int32), 8, asked=GenerateRequest(prompt="a prompt", grammar=grammar))

@@ -136,7 +136,16 @@ def test_an_answer_that_drips_is_given_up_at_the_bound_of_time(fault: str) -> No
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [("3", 3.0), ("0.5", 0.5), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None), (None, None), ("-1", None), ("²", None)],
+    [
+        ("3", 3.0),
+        ("0.5", 0.5),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("soon", None),
+        (None, None),
+        ("-1", None),
+        ("²", None),
+    ],
 )
 def test_retry_after_is_a_number_or_a_date(said: str | None, seconds: float | None) -> None:
     assert seconds_of(said) == seconds
