@@ -184,35 +184,19 @@ async def _drop(writer: asyncio.StreamWriter) -> None:
     raise _Ended
 
 
-async def _endless(writer: asyncio.StreamWriter, head: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n") -> None:
-    writer.write(head)
-    with contextlib.suppress(ConnectionError):
-        while not writer.is_closing():
-            writer.write(b" " * (1 << 20))
-            await writer.drain()
-            await asyncio.sleep(0)
-    raise _Ended
+def _goes_on(head: bytes, piece: bytes, pause_seconds: float) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    """An answer that has no end."""
 
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause_seconds)
+        raise _Ended
 
-async def _drip(writer: asyncio.StreamWriter) -> None:
-    """A byte now and then: no silence is ever long."""
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
-    with contextlib.suppress(ConnectionError):
-        while not writer.is_closing():
-            writer.write(b" ")
-            await writer.drain()
-            await asyncio.sleep(0.02)
-    raise _Ended
-
-
-async def _stream(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-    with contextlib.suppress(ConnectionError):
-        while not writer.is_closing():
-            writer.write(b'1a\r\ndata: {"choices": [{}]}\n\n\r\n')
-            await writer.drain()
-            await asyncio.sleep(0.02)
-    raise _Ended
+    return send
 
 
 def _status(status: int, body: object, *extra: str) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
@@ -239,7 +223,7 @@ FAULTS: Final[dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]]] = {
     "no-choices": _status(200, {"choices": [], "usage": {}}),
     "no-ending": _status(200, {"choices": [{"message": {"content": "half a"}, "finish_reason": None}]}),
     "compressed": _status(200, b"\x1f\x8b", "content-encoding: gzip"),
-    "stream": _stream,
-    "endless": _endless,
-    "drip": _drip,
+    "stream": _goes_on(b"content-type: text/event-stream\r\ntransfer-encoding: chunked", b'1a\r\ndata: {"choices": [{}]}\n\n\r\n', 0.02),
+    "endless": _goes_on(b"content-length: 1000000000", b" " * (1 << 20), 0),
+    "drip": _goes_on(b"content-length: 1000000", b" ", 0.02),  # no silence is ever long
 }
