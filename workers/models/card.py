@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from workers.models.server_entry import ServerEntry
 
@@ -38,6 +38,23 @@ class ModelCard:
     server: ServerEntry | None = None
     damaged: str = ""
     shorter: tuple[int, ...] | None = None
+
+    @classmethod
+    def unusable(cls, model_id: str, kind: Kind, why: str, *, licence: str = "", folder: Path | None = None) -> Self:
+        """Of one that is named and cannot be used."""
+        return cls(
+            id=model_id,
+            kind=kind,
+            tasks=(),
+            licence=licence,
+            upstream="",
+            source_package="",
+            source_version="",
+            max_tokens=0,
+            speed_chars_per_second=1,
+            folder=folder,
+            damaged=why,
+        )
 
     @property
     def sends_to(self) -> str:

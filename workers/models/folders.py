@@ -113,19 +113,7 @@ def _is_used(path: Path) -> bool:
 
 
 def _damaged(folder: Path, why: str) -> ModelCard:
-    return ModelCard(
-        id=f"{PREFIX}{folder.name}",
-        kind="encoder",
-        tasks=(),
-        licence="see the model's folder",
-        upstream="",
-        source_package="",
-        source_version="",
-        max_tokens=0,
-        speed_chars_per_second=1,
-        folder=folder,
-        damaged=why,
-    )
+    return ModelCard.unusable(f"{PREFIX}{folder.name}", "encoder", why, licence="see the model's folder", folder=folder)
 
 
 def _max_tokens(folder: Path, config: FolderConfig) -> int:

@@ -91,15 +91,4 @@ def _card(entry: ServerEntry) -> ModelCard:
 
 
 def _damaged(model_id: str, why: str) -> ModelCard:
-    return ModelCard(
-        id=model_id,
-        kind="decoder",
-        tasks=(),
-        licence="",
-        upstream="",
-        source_package="",
-        source_version="",
-        max_tokens=0,
-        speed_chars_per_second=1,
-        damaged=why,
-    )
+    return ModelCard.unusable(model_id, "decoder", why)
