@@ -1,5 +1,6 @@
 """A loaded decoder: its engine, the lanes that run it, and the way from prompts to what the model goes on to say."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from workers.grammars.compiling import TOO_COMPLEX, Unusable, code_of, fault, me
 from workers.grammars.grammar import Kind
 from workers.grammars.masks import GrammarMask, Vocabulary
 from workers.inference.continuous import ContinuousBatcher
+from workers.logs import place_of
 from workers.stages import StageSeconds, queued
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ Matchers: TypeAlias = "Mapping[tuple[Kind, int], LLMatcher | str | None]"
 LEAST_TOKENS: Final = 1
 LONG_SECONDS: Final = 3600.0
 
+log = logging.getLogger("textmill.engines")
+
 
 class Answering:
     """Requests on their way, for one thread that takes the answers as they come. ``stages``: what was taken so far took."""
@@ -33,7 +37,7 @@ class Answering:
     def __init__(self, decoder: "Decoder", requests: Sequence[GenerateRequest], ticket: Ticket) -> None:
         began = time.perf_counter()
         matchers = _matchers(decoder.engine.vocabulary, requests)
-        rows = [decoder.row(request, matchers, ticket) for request in requests]
+        rows = [decoder.ready(request, matchers, ticket) for request in requests]
         self.stages = StageSeconds(tokenise=time.perf_counter() - began)
         self.share = BatchShare()
         self._failed = [(place, row) for place, row in enumerate(rows) if isinstance(row, FailedRow)]
@@ -81,8 +85,17 @@ class Decoder:
         answers = dict(answer for _ in iter(lambda: answering.left, 0) for answer in answering.take(LONG_SECONDS))
         return [answers[place] for place in range(len(requests))]
 
-    def row(self, request: GenerateRequest, matchers: Matchers, ticket: Ticket) -> DecoderRow | FailedRow:
-        """The request, ready for the engine, and its ids in it."""
+    def ready(self, request: GenerateRequest, matchers: Matchers, ticket: Ticket) -> DecoderRow | FailedRow:
+        """The request, ready for the engine, and its ids in it; whatever it is that this fails on is its own, and no neighbour's."""
+        try:
+            return self._row(request, matchers, ticket)
+        except MemoryError:
+            raise
+        except Exception as error:  # a fault of ours or of a tokenizer's, whose message may hold the prompt
+            log.error("a prompt could not be read: %s at %s", type(error).__name__, place_of(error))
+            return FailedRow("engine_error")
+
+    def _row(self, request: GenerateRequest, matchers: Matchers, ticket: Ticket) -> DecoderRow | FailedRow:
         given, is_chat = bool(len(request.ids)), bool(request.messages)
         ids = self._ids(request)
         room = self.engine.max_tokens - len(ids)

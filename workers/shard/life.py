@@ -179,23 +179,29 @@ class ShardLife:
         finished and written. When this is closed early, what is still in flight is stopped, and nothing of it runs afterwards.
         """
         in_flight: deque[tuple[Future[Chunk], Pace]] = deque()
-        ended_at = 0.0
+        ended_at, away = 0.0, None
         try:
             while uncut or in_flight:
                 while uncut and len(in_flight) < CHUNKS_IN_FLIGHT and not self._must_let_go(held):
                     group, rows, pace = uncut.take()
-                    if not uncut and not in_flight:  # the only one, of a small shard: no other thread is needed
+                    if not uncut and not in_flight and away is None:  # the only one, of a small shard: no other thread is needed
                         chunk = self._answer(task, work, group, rows)
                         yield chunk, chunk.ended_at - chunk.began_at, True
                         return
                     in_flight.append((self._calls.submit(self._answer, task, work, group, rows), pace))
                 if not in_flight:
                     raise Stopped
-                chunk, pace = _finished(*in_flight.popleft())
+                try:
+                    chunk, pace = _finished(*in_flight.popleft())
+                except EngineAway as error:  # rows of other models do not wait for it
+                    away = error
+                    continue
                 # Chunks in flight together share the lanes: a chunk took the time since the one before it was done.
                 seconds, ended_at = chunk.ended_at - max(chunk.began_at, ended_at), chunk.ended_at
                 pace.report(sum(row.cost for row in chunk.rows), seconds)
-                yield chunk, seconds, not uncut and not in_flight
+                yield chunk, seconds, not uncut and not in_flight and away is None
+            if away is not None:
+                raise away
         finally:
             if in_flight:
                 held.set()
@@ -203,26 +209,37 @@ class ShardLife:
 
     def _streamed(self, held: Held, task: Task[Any], work: Work, uncut: Uncut) -> Generator[tuple[Chunk, float, bool], None, None]:
         """The same of a task whose rows end one by one: all of a model's begin together, and a chunk is what ended since the one before."""
+        away: EngineAway | None = None
         try:
             while uncut:
                 if self._must_let_go(held):
                     raise Stopped
                 group, rows, _ = uncut.take()
-                with self._noting_away(group.model), self._runtime.using(group.model) as lanes:
-                    left, began_at = len(rows), time.monotonic()
-                    stream = task.stream(work, group, rows, self._settings.chunk_seconds, lambda: self._must_let_go(held))
-                    while left:
-                        with self._watch():
-                            ran = next(stream, None)
-                        if ran is None:
-                            raise Stopped
-                        left -= len(ran.rows)
-                        ended_at = time.monotonic()
-                        yield Chunk(ran.rows, group.model, ran, lanes, began_at, ended_at), ended_at - began_at, not uncut and not left
-                        began_at = ended_at
+                try:
+                    for chunk, seconds, left in self._stream(held, task, work, group, rows):
+                        yield chunk, seconds, not uncut and not left and away is None
+                except EngineAway as error:  # rows of other models do not wait for it
+                    away = error
+            if away is not None:
+                raise away
         except GeneratorExit:
             held.set()  # what has begun is stopped
             raise
+
+    def _stream(self, held: Held, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Iterator[tuple[Chunk, float, int]]:
+        """Of one model: each chunk, the seconds that it took, and how many rows have not ended."""
+        with self._noting_away(group.model), self._runtime.using(group.model) as lanes:
+            left, began_at = len(rows), time.monotonic()
+            stream = task.stream(work, group, rows, self._settings.chunk_seconds, lambda: self._must_let_go(held))
+            while left:
+                with self._watch():
+                    ran = next(stream, None)
+                if ran is None:
+                    raise Stopped
+                left -= len(ran.rows)
+                ended_at = time.monotonic()
+                yield Chunk(ran.rows, group.model, ran, lanes, began_at, ended_at), ended_at - began_at, left
+                began_at = ended_at
 
     @contextmanager
     def _noting_away(self, model: str) -> Iterator[None]:

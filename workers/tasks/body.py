@@ -1,5 +1,6 @@
 """The fields of a row's body that several tasks know."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -8,12 +9,15 @@ from msgspec import Meta
 from workers.engines.contract.long_texts import OnLong, Pool, Stride
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What every task knows. Each field says what it means: the reference takes it from here. ``turns``: which field has the messages."""
+    """What every task knows. Each field says what it means: the reference takes it from here. ``turns``: which field has the messages;
+    ``plain``: what names of a row that names no endpoint are called here."""
 
     turns: ClassVar[str | None] = "messages"
+    plain: ClassVar[Mapping[str, str]] = {}
 
     model: Annotated[
         Name | None,

@@ -233,7 +233,7 @@ def _message(message: dict[str, Any], path: str) -> dict[str, Any] | list[object
     texts = []
     for place, part in enumerate(content):
         where = f"{path}.content[{place}]"
-        if isinstance(part, dict) and part.get("type") not in TEXT_PARTS:
+        if isinstance(part, dict) and not (isinstance(kind := part.get("type"), str) and kind in TEXT_PARTS):
             return f'unsupported_field:{where}.type:"text"|{_TEXT}'
         text = part.get("text") if isinstance(part, dict) else part
         if not isinstance(text, str):

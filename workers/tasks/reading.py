@@ -160,6 +160,7 @@ def _read_again(kind: type[Body], body: bytes, fault: str, *, plain: bool) -> Bo
     try:
         fields = msgspec.json.decode(body)
         if plain and isinstance(fields, dict):
+            fields = {kind.plain[name]: value for name, value in fields.items() if name in kind.plain} | fields
             fields = {name: value for name, value in fields.items() if name not in PLAIN_NAMES or name in kind.__struct_fields__}
         return _converted(kind, fields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -7,6 +7,7 @@ from tests.faults.mutants.mutant import Mutant
 _COMPILING: Final = "workers/grammars/compiling.py"
 _COMPILING_TEST: Final = "tests/unit/workers/grammars/test_compiling.py::"
 _MASKS_TEST: Final = "tests/unit/workers/grammars/test_masks.py::"
+_ODD_TEST: Final = "tests/unit/workers/tasks/test_reading_odd.py::"
 _ANSWERS_TEST: Final = "tests/unit/workers/tasks/test_generations.py::"
 
 MUTANTS: Final = (
@@ -23,6 +24,34 @@ MUTANTS: Final = (
         "workers/inference/decoder.py",
         (("if given and int(ids.max()) >= vocabulary.size:", "if False:"),),
         (f"{_ANSWERS_TEST}test_a_prompt_may_be_tokens_of_the_model",),
+    ),
+    Mutant(
+        "reading-costs-one",
+        "what the reading of a row fails on costs no other row its answer",
+        "workers/shard/reading.py",
+        (("        except Exception as error:", "        except ZeroDivisionError as error:"),),
+        (f"{_ODD_TEST}test_what_fails_in_reading_one_row_costs_no_neighbour_its_answer",),
+    ),
+    Mutant(
+        "tokenising-costs-one",
+        "what the tokenising of a prompt fails on costs no other row its answer",
+        "workers/inference/decoder.py",
+        (("        except Exception as error:", "        except ZeroDivisionError as error:"),),
+        (f"{_ODD_TEST}test_what_fails_in_tokenising_one_prompt_costs_no_neighbour_its_answer",),
+    ),
+    Mutant(
+        "bounded-logprobs",
+        "what a row may be told of its tokens is bounded",
+        "workers/tasks/generate/body.py",
+        (("answers * limit * (1 + top_logprobs) > MAX_TOLD", "False"),),
+        (f"{_ODD_TEST}test_logprobs_of_a_row_are_bounded_by_what_it_may_answer",),
+    ),
+    Mutant(
+        "bounded-answers",
+        "the answers of a row are bounded over all of its prompts",
+        "workers/tasks/generate/body.py",
+        (("if answers > MAX_ANSWERS:", "if False:"),),
+        (f"{_ODD_TEST}test_answers_of_all_prompts_of_a_row_count_together",),
     ),
     Mutant(
         "one-fails-all",

@@ -37,7 +37,7 @@ from tests.looking import on_record
 from tests.waiting import wait_until
 from tests.workers.submitting import LABELS, row, submit
 from workers.batches.batcher import Batcher
-from workers.batches.outcomes import Stopped
+from workers.batches.outcomes import EngineAway, Stopped
 from workers.claims.lease import Held, LeaseKeeper
 from workers.engines.fake import FAKE_SLOTS, MARKS, FakeSlots, expected_label, expected_text, read_calls
 from workers.host.watchdog import Watchdog
@@ -114,6 +114,31 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.mark.parametrize("task", ["classify", "generate"])
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_of_a_model_that_is_away_keep_no_other_models_rows_waiting(
+    task: str, first: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    using = Runtime.using
+
+    def away(own: Runtime, model: str) -> Any:
+        if not model.startswith("fake"):
+            raise EngineAway(60.0)
+        return using(own, model)
+
+    monkeypatch.setattr(Runtime, "using", away)
+    gone, here = ("minilm-l6-v2", "fake-encoder") if task == "classify" else ("gemma3-270m", "fake-decoder")
+    body = {"input": "x"} if task == "classify" else {"messages": [{"role": "user", "content": "x"}]}
+    rows = [row(at, {**body, "model": gone if (at < 3) == first else here}) for at in range(6)]
+    job = {"defaults": {"labels": LABELS}} if task == "classify" else {"task": "generate"}
+    job_id = bench.submit(rows, **job)
+    assert bench.run() is End.AWAY
+    assert bench.stored(job_id) == ({3, 4, 5} if first else {0, 1, 2})
+    monkeypatch.setattr(Runtime, "using", using)
+    shard = bench.shard(job_id)
+    assert (shard.state, shard.error_attempts, shard.crash_attempts) == ("ready", 0, 0)
 
 
 def body_of(line: ResultLine) -> Any:

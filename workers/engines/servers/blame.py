@@ -5,6 +5,9 @@ from ending. So a failure counts against what was asked only where the server ha
 unlikely it is for a server that fails as often as this one does. Where that makes less than one in a billion, it is the row.
 
 What was under way when a server died or hung is only suspected: it is asked alone from its second time on, and only then it counts.
+
+That a server has too much to do is nobody's fault, unless it says so of one request for a quarter of an hour, time and again, with nothing
+beside it, while it answers others: what is larger than a quota will ever be looks like that.
 """
 
 import math
@@ -15,16 +18,21 @@ CERTAIN: Final = math.log(1e9)
 LEAST_RATE: Final = 0.1  # at which any server may fail: nine failures in a row are one in a billion
 FORGETTING: Final = 0.98  # the rate is that of the last fifty requests or so
 ALONE_AFTER: Final = 2
+ALONE_AFTER_BUSY: Final = 4
+LEAST_BUSY_SECONDS: Final = 900.0  # quotas are refilled by the minute, and what others ask of the server ends
 FIRST_PAUSE_SECONDS: Final = 0.25
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """Against one request: ``losses`` it was under way for, ``failures``, ``evidence`` (natural logarithm), and when it failed last;
-    ``part``: its own in what the server's rate is made of, as of the ``counted``-th event."""
+    """Against one request: ``losses`` it was under way for, ``failures``, ``busies`` (the server had too much to do, and had answered
+    others since the last time; alone since ``busy_since``), ``evidence`` (natural logarithm), and when it failed last; ``part``: its own in
+    what the server's rate is made of, as of the ``counted``-th event."""
 
     losses: int = 0
     failures: int = 0
+    busies: int = 0
+    busy_since: float = -math.inf
     evidence: float = 0.0
     failed_at: float = -math.inf
     part: float = 0.0
@@ -33,11 +41,11 @@ class Suspicion:
     @property
     def alone(self) -> bool:
         """Whether it must be asked alone."""
-        return self.losses >= ALONE_AFTER
+        return self.losses >= ALONE_AFTER or self.busies >= ALONE_AFTER_BUSY
 
     @property
     def certain(self) -> bool:
-        return self.evidence >= CERTAIN
+        return self.evidence >= CERTAIN and self.failed_at - self.busy_since >= LEAST_BUSY_SECONDS
 
 
 class Blame:
@@ -60,13 +68,23 @@ class Blame:
 
     def failed(self, now: float, suspicion: Suspicion, *, lost: bool, alone: bool) -> None:
         """``lost``: the connection ended or the server hung; ``alone``: nothing else was under way."""
-        counts = (not lost or alone) and self.good_at > suspicion.failed_at > -math.inf
-        if counts:
+        self._note(now, suspicion, counts=not lost or alone)
+        suspicion.losses += lost
+        suspicion.failures += 1
+
+    def busy(self, now: float, suspicion: Suspicion) -> None:
+        """The server has too much to do; which counts against what was asked alone for it."""
+        if suspicion.busies >= ALONE_AFTER_BUSY and suspicion.busy_since == -math.inf:
+            suspicion.busy_since = now
+        answered_since = self.good_at > suspicion.failed_at
+        self._note(now, suspicion, counts=suspicion.busies >= ALONE_AFTER_BUSY)
+        suspicion.busies += answered_since
+
+    def _note(self, now: float, suspicion: Suspicion, *, counts: bool) -> None:
+        if counts and self.good_at > suspicion.failed_at > -math.inf:
             suspicion.evidence -= math.log(self.rate(suspicion))
         self._count(bad=1.0)
         suspicion.part, suspicion.counted = self._part(suspicion) + 1.0, self._events
-        suspicion.losses += lost
-        suspicion.failures += 1
         suspicion.failed_at = now
 
     def _count(self, good: float = 0.0, bad: float = 0.0) -> None:
@@ -78,7 +96,8 @@ class Blame:
 
     def needs_control(self, suspicion: Suspicion) -> bool:
         """Whether something harmless should be asked first, because nothing has been answered since the last failure."""
-        return suspicion.failures >= ALONE_AFTER and self.good_at <= suspicion.failed_at
+        was_only_busy = suspicion.failures == 0 and suspicion.failed_at > -math.inf
+        return (suspicion.failures >= ALONE_AFTER or was_only_busy) and self.good_at <= suspicion.failed_at
 
 
 def pause_seconds(failures: int, longest_seconds: float, jitter: float) -> float:

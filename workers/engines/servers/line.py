@@ -2,9 +2,9 @@
 it.
 
 As many are under way as the window says. One that the server failed on waits and is asked again, until the server answers it, refuses it,
-or must be said to fail on it alone (`blame`). A server that answers nothing for ``patience_seconds`` is **away**: all requests are given up
-with EngineAway, which is nobody's fault, and so is what comes before it is time to ask again; then one is under way at a time until the
-first answer.
+or must be said to fail on it alone, or to have too much to do for it alone (`blame`). A server that answers nothing for
+``patience_seconds`` is **away**: all requests are given up with EngineAway, which is nobody's fault, and so is what comes before it is time
+to ask again; then one is under way at a time until the first answer.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ FIRST_AWAY: Final = 0.1
 LONGEST_AWAY: Final = 3.0
 
 LONGEST_WISH_SECONDS: Final = 900.0  # of a retry-after: what a server may ask for
+LONGEST_LONE_PAUSE_SECONDS: Final = 60.0  # of one row that the server has too much to do for, and answers others
 NARROW_SECONDS: Final = 1.0  # without an answer, after the first failure: one at a time
 CLOSE_SECONDS: Final = 5.0
 SUSPICIONS: Final = 10_000
@@ -239,15 +240,23 @@ class Line:
         self._busy_in_a_row, self._away_seconds = 0, first_away_seconds
 
     def _on_busy(self, request: Request, wish: float | None) -> None:
-        now = time.monotonic()
+        now, suspicion = time.monotonic(), request.suspicion
         self._last_sign = now
         self._drop(request)
-        self._window.refused(now)
-        self._busy_in_a_row += 1
-        pause = self._pause(self._busy_in_a_row) if wish is None else min(wish, LONGEST_WISH_SECONDS)
-        self._paused_until = max(self._paused_until, now + pause)
-        self._again(request, 0.0)
-        self._note_failure(now, "it has too much to do")
+        if not request.is_control:
+            self._blame.busy(now, suspicion)
+        if suspicion.certain:
+            log.warning("%s: the server has too much to do for one row, and for no other", self._entry.id)
+            self._finish(request, FailedRow("refused_by_server"))
+        elif suspicion.alone and wish is None:  # it waits, and nothing else waits for it
+            self._again(request, pause_seconds(suspicion.busies, LONGEST_LONE_PAUSE_SECONDS, 1.0))
+        else:
+            self._window.refused(now)
+            self._busy_in_a_row += 1
+            pause = self._pause(self._busy_in_a_row) if wish is None else min(wish, LONGEST_WISH_SECONDS)
+            self._paused_until = max(self._paused_until, now + pause)
+            self._again(request, 0.0)
+            self._note_failure(now, "it has too much to do")
 
     def _on_trouble(self, request: Request, trouble: Trouble, *, in_company: bool) -> None:
         now = time.monotonic()
@@ -275,7 +284,7 @@ class Line:
     def _again(self, request: Request, pause: float) -> None:
         if request.is_control:  # asked anew where it is needed
             return
-        if request.suspicion.failures:
+        if request.suspicion.failures or request.suspicion.busies:
             self._suspicions[request.digest] = request.suspicion
             if len(self._suspicions) > SUSPICIONS:
                 self._suspicions.popitem(last=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from workers.tasks.body import LongBody
+from workers.tasks.body import LongBody, Token
 from workers.tasks.classify.task import extent_values
 from workers.tasks.reading import text_fault
 from workers.tasks.task import LONG_TEXT, Columns, Task
@@ -17,7 +17,6 @@ MAX_INPUTS: Final = 2_048  # OpenAI's bound
 
 
 Dimensions = Annotated[int, Meta(ge=1)]
-Token = Annotated[int, Meta(ge=0)]
 Text = str | list[int]
 Texts = Annotated[
     str | list[str | Token | list[Token]] | None,

@@ -13,6 +13,8 @@ from workers.tasks.generate import forms
 MAX_OUTPUT_TOKENS: Final = 32_768  # above every context length in the registry: catches slips, the engine knows its own limit
 MAX_ANSWERS: Final = 128
 MAX_LOGPROBS: Final = 20
+MAX_TOLD: Final = 1_000_000  # logprobs of all answers of a row: some 100 MB of JSON
+LEAST_TEMPERATURE: Final = 1e-6  # what is below draws the likeliest token, as 0 does, and is none in fp32
 
 Temperature = Annotated[float, Meta(ge=0.0, le=2.0)]
 TopP = Annotated[float, Meta(gt=0.0, le=1.0)]
@@ -103,7 +105,7 @@ class GenerateAsk:
             yield request
             seed = request.sampling.seed
             for more in range(1, self.n):
-                sampling = request.sampling if seed is None else replace(request.sampling, seed=seed + more)
+                sampling = request.sampling if seed is None else replace(request.sampling, seed=_wrapped(seed + more))
                 yield replace(request, sampling=sampling)
 
 
@@ -114,9 +116,16 @@ def ask_of(
     *,
     limit: int,
     top_logprobs: int | None = None,
+    told_by: str = "top_logprobs",
     n: int = 1,
 ) -> GenerateAsk | str:
-    """``prompts``: requests of which only that is known; the rest is filled in here."""
+    """``prompts``: requests of which only that is known; the rest is filled in here. ``told_by``: what the endpoint calls the number of
+    logprobs."""
+    answers = len(prompts) * n
+    if answers > MAX_ANSWERS:
+        return f"invalid_field:n:so few that all prompts of the row together get {MAX_ANSWERS} answers at most"
+    if top_logprobs is not None and answers * limit * (1 + top_logprobs) > MAX_TOLD:
+        return f"invalid_field:{told_by}:so few that those of all tokens of the row's answers are {MAX_TOLD:,} at most"
     grammar = forms.grammar_of(body)
     grammar = forms.grammar_of(defaults) if grammar is None else grammar
     if isinstance(grammar, str):
@@ -126,7 +135,7 @@ def ask_of(
         return sampling
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     for request in prompts:
-        request.max_tokens, request.sampling, request.stop, request.grammar = limit, sampling, stop, grammar
+        request.max_tokens, request.sampling, request.stop, request.grammar = limit, sampling, stop, grammar or None
     return GenerateAsk(body.model, prompts, n, body)
 
 
@@ -134,8 +143,9 @@ def sampling_of(body: GenerateBody, top_logprobs: int | None) -> Sampling | str:
     biases = _biases(body.logit_bias or {})
     if biases is None:
         return "invalid_field:logit_bias:an object whose keys are numbers of tokens"
+    temperature = body.temperature or 0.0
     return Sampling(
-        temperature=body.temperature or 0.0,
+        temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
         top_k=max(0, body.top_k or 0),
         top_p=first(body.top_p, 1.0),
         min_p=body.min_p or 0.0,
@@ -146,6 +156,11 @@ def sampling_of(body: GenerateBody, top_logprobs: int | None) -> Sampling | str:
         seed=body.seed,
         top_logprobs=top_logprobs,
     )
+
+
+def _wrapped(seed: int) -> int:
+    """Into 64 bits."""
+    return (seed + 2**63) % 2**64 - 2**63
 
 
 def first(value: ValueT | None, otherwise: ValueT) -> ValueT:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from msgspec import Meta
 
 from workers.engines.contract.generation import GenerateRequest
+from workers.tasks.body import Token
 from workers.tasks.generate.body import ChoicesBody, GenerateAsk, Logprobs, ask_of, first
 from workers.tasks.generate.told import LEAST_LOGPROB, Told
 from workers.tasks.reading import is_blank, text_fault
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 ENDPOINT: Final = "/v1/completions"
 MAX_PROMPTS: Final = 128
 
-Token = Annotated[int, Meta(ge=0)]
 Prompt = str | list[int]
 
 
@@ -46,7 +46,8 @@ def ask(body: CompletionBody, defaults: CompletionBody) -> GenerateAsk | str:
         return f"unsupported_field:best_of:{n}"
     requests = [GenerateRequest(prompt=one) if isinstance(one, str) else GenerateRequest(ids=cast(Any, one)) for one in prompts]
     top = first(body.logprobs, defaults.logprobs)
-    return ask_of(body, defaults, requests, limit=body.limit(defaults), top_logprobs=None if top is None or top is False else int(top), n=n)
+    told = None if top is None or top is False else int(top)
+    return ask_of(body, defaults, requests, limit=body.limit(defaults), top_logprobs=told, told_by="logprobs", n=n)
 
 
 def _prompts(given: str | Sequence[str | int | list[int]] | None) -> list[Prompt] | str:

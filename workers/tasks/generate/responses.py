@@ -8,6 +8,7 @@ from msgspec import Meta
 from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message
 from workers.tasks.generate.body import GenerateAsk, GenerateBody, Logprobs, OutputTokens, ask_of, first
 from workers.tasks.generate.chat import messages_fault
+from workers.tasks.generate.forms import grammar_of
 from workers.tasks.generate.told import Told
 from workers.tasks.reading import text_fault
 
@@ -22,6 +23,11 @@ Input = Annotated[
 
 class ResponseBody(GenerateBody, forbid_unknown_fields=True, kw_only=True):
     turns: ClassVar[str | None] = "input"
+    plain: ClassVar[Mapping[str, str]] = {
+        "messages": "input",
+        "max_tokens": "max_output_tokens",
+        "max_completion_tokens": "max_output_tokens",
+    }
 
     input: Input = None  # type: ignore[assignment]  # of all generations this one has its messages here
     instructions: Annotated[str | None, Meta(description="What is said before the input, as the system.")] = None
@@ -55,7 +61,10 @@ def ask(body: ResponseBody, defaults: ResponseBody) -> GenerateAsk | str:
     if top is None and LOGPROBS in (first(body.include, defaults.include) or ()):
         top = 0
     limit = first(body.max_output_tokens, DEFAULT_OUTPUT_TOKENS)
-    return ask_of(body, defaults, [GenerateRequest(messages=turns)], limit=limit, top_logprobs=top)
+    asked = ask_of(body, defaults, [GenerateRequest(messages=turns)], limit=limit, top_logprobs=top)
+    if grammar_of(body) is None:  # it is the job's that was laid under
+        body.text = first(defaults.text, body.text)
+    return asked
 
 
 def answer(told: Told) -> dict[str, Any]:

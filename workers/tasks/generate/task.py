@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from workers.grammars.compiling import fault
+from workers.grammars.grammar import Grammar
 from workers.tasks.generate import chat, completions, forms, responses
 from workers.tasks.generate.body import GenerateAsk, GenerateBody
 from workers.tasks.generate.told import Told
@@ -81,7 +82,7 @@ class Generate(Task[GenerateBody]):
     def defaults_fault(self, defaults: GenerateBody) -> str | None:
         """What no answer can look like is refused before any row runs."""
         asked = forms.grammar_of(defaults)
-        return None if asked is None or isinstance(asked, str) else fault(asked)
+        return fault(asked) if isinstance(asked, Grammar) else None
 
     def ask(self, body: GenerateBody, defaults: GenerateBody, endpoint: str) -> GenerateAsk | str:
         return _ASKS[endpoint](body, defaults)

@@ -206,6 +206,21 @@ def test_a_row_that_the_server_fails_on_each_time_fails_alone(fault: str, decode
         answered(requests[:3] + requests[4:], answers[:3] + answers[4:])
 
 
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("fault", ["429", "429-after"])
+def test_a_row_that_the_server_always_has_too_much_to_do_for_fails_alone(
+    fault: str, count: int, decoder_of: DecoderOf, short_pauses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.servers.line.LONGEST_LONE_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("workers.engines.servers.line.LONGEST_WISH_SECONDS", 0.02)
+    monkeypatch.setattr("workers.engines.servers.blame.LEAST_BUSY_SECONDS", 0.3)
+    with FaultyServer(lambda asked: fault if asked.texts[0] == "prompt 0 of the test" else None) as server:
+        requests = chats(count)
+        answers = decoder_of(server).answer(requests)
+        assert answers[0] == FailedRow("refused_by_server")
+        answered(requests[1:], answers[1:])
+
+
 def test_a_single_row_that_the_server_fails_on_fails_too(decoder_of: DecoderOf, short_pauses: None) -> None:
     with FaultyServer(lambda asked: "500" if asked.texts[0] != "1" else None) as server:
         answers = decoder_of(server).answer(chats(1))

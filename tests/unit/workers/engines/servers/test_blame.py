@@ -1,6 +1,6 @@
 import random
 
-from workers.engines.servers.blame import Blame, Suspicion, pause_seconds
+from workers.engines.servers.blame import LEAST_BUSY_SECONDS, Blame, Suspicion, pause_seconds
 
 
 def asked_until(blame: Blame, rng: random.Random, rate: float, *, others: int = 3, most: int = 3_000) -> tuple[bool, int]:
@@ -70,6 +70,46 @@ def test_what_was_under_way_when_a_server_died_counts_only_alone() -> None:
         blame.failed(second, suspicion, lost=True, alone=True)
         blame.succeeded(second + 1)
     assert suspicion.certain
+
+
+def test_what_a_server_has_too_much_to_do_for_is_to_blame_only_alone_and_after_a_quarter_of_an_hour() -> None:
+    blame, suspicion, alone_since = Blame(), Suspicion(), 0.0
+    for now in range(0, 10_000, 20):
+        was_alone = suspicion.alone
+        assert was_alone or not suspicion.evidence
+        blame.busy(now, suspicion)
+        if suspicion.certain:
+            break
+        alone_since = now if not was_alone else alone_since
+        blame.succeeded(now + 1)
+    assert suspicion.certain
+    assert suspicion.failed_at - alone_since >= LEAST_BUSY_SECONDS - 20
+    assert suspicion.busies > 12
+
+
+def test_a_server_that_has_too_much_to_do_now_and_then_costs_no_request_its_answer() -> None:
+    for rate in (0.1, 0.5, 0.8):
+        rng, blame, now, blamed = random.Random(11), Blame(), 0.0, 0
+        waiting = [Suspicion() for _ in range(500)]
+        while waiting:
+            suspicion = waiting.pop(rng.randrange(len(waiting)))
+            now += 30
+            if rng.random() >= rate:
+                blame.succeeded(now)
+                continue
+            blame.busy(now, suspicion)
+            blamed += suspicion.certain
+            if not suspicion.certain:
+                waiting.append(suspicion)
+        assert blamed == 0, rate
+
+
+def test_a_server_that_has_too_much_to_do_for_all_blames_none_however_long_it_lasts() -> None:
+    blame, suspicions = Blame(), [Suspicion() for _ in range(4)]
+    blame.succeeded(0.0)
+    for second in range(1, 20_000):
+        blame.busy(second, suspicions[second % 4])
+    assert not any(suspicion.certain or suspicion.alone for suspicion in suspicions)
 
 
 def test_pauses_double_to_a_bound() -> None:
