@@ -1,7 +1,7 @@
 """Whether a tokenizer that somebody else made comes to an end: a pattern in its file may take minutes over a few thousand characters.
 
 It is tried on texts that such patterns are slow with, in a process of its own: that can be ended, a thread inside a pattern cannot. Not a
-proof: what passes here is held to a limit at each call, too (:mod:`workers.engines.encoders.time_limit`).
+proof: what passes here is held to a limit at each call, too (:mod:`workers.engines.folders.time_limit`).
 """
 
 import itertools

@@ -216,9 +216,9 @@ MUTANTS: Final = (
     Mutant(
         "tokenizer-limit",
         "a call of a tokenizer ends, or its model is left",
-        "workers/engines/encoders/time_limit.py",
+        "workers/engines/folders/time_limit.py",
         (("            self._is_stuck = True\n", ""),),
-        ("tests/unit/workers/engines/encoders/test_time_limit.py::test_a_call_that_never_ends_is_left_and_the_next_is_refused_at_once",),
+        ("tests/unit/workers/engines/folders/test_time_limit.py::test_a_call_that_never_ends_is_left_and_the_next_is_refused_at_once",),
     ),
     Mutant(
         "telemetry",

@@ -7,19 +7,17 @@ of their weights, in where positions start, and in the activation. What is not o
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from db.errors import TextmillError
-from workers.models.folder_config import ROBERTA_LIKE, Unreadable, first_place, is_classifier, read_json
+from workers.engines.folders.files import broken, fitting, read_config, read_settings, weight_files
+from workers.models.folder_config import ROBERTA_LIKE, first_place, is_classifier
 
 Pooling = Literal["mean", "first"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -82,35 +80,6 @@ class NotOfThisShape(Exception):
     """The model is of another family, or a variant of one that the code here does not compute."""
 
 
-def broken(folder: Path, why: str) -> TextmillError:
-    """A model folder that cannot be used; `why` names a file, a field or a weight, never a value out of them."""
-    return TextmillError(f"{folder.name}: {why}", code="model_broken")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Raises TextmillError "model_broken"."""
-    config = _read_json(folder, folder / "config.json")
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise broken(folder, "config.json names no model_type.")
-    return config
-
-
-def _read_json(folder: Path, path: Path) -> Any:
-    try:
-        return read_json(path)
-    except Unreadable as error:
-        raise broken(folder, str(error)) from None
-
-
-@contextmanager
-def fitting(folder: Path) -> Iterator[None]:
-    """Around what goes by the values of config.json. Raises TextmillError "model_broken" where one is of a wrong kind."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise broken(folder, f"config.json holds a value that does not fit a model of its kind ({type(error).__name__}).") from None
-
-
 def read_labels(config: dict[str, Any]) -> tuple[str, ...]:
     """The names of a sequence classifier's outputs; empty for a model without a head."""
     if not is_classifier(config):
@@ -124,27 +93,13 @@ def read_pooling(folder: Path) -> Pooling:
     path = folder / "1_Pooling" / "config.json"
     if not path.exists():
         return "mean"
-    asked = _read_json(folder, path)
+    asked = read_settings(folder, path)
     chosen = {name for name, on in asked.items() if name.startswith("pooling_mode_") and on is True} if isinstance(asked, dict) else set()
     if chosen == {"pooling_mode_cls_token"}:
         return "first"
     if chosen == {"pooling_mode_mean_tokens"}:
         return "mean"
     raise broken(folder, "1_Pooling/config.json asks for a pooling other than the mean or the first token.")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files, each of the length that its head tells of. Raises TextmillError "model_broken"."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise broken(folder, "there is no .safetensors file (pickled weights are never loaded).")
-    for file in files:
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError):
-            raise broken(folder, f"{file.name} is cut off or not a safetensors file.") from None
-    return files
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

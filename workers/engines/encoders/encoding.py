@@ -8,9 +8,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from workers.arrays import Ids
-from workers.engines.encoders.architecture import broken
-from workers.engines.encoders.time_limit import TimeLimit
 from workers.engines.encoders.windows import windows
+from workers.engines.folders.files import broken
+from workers.engines.folders.time_limit import TimeLimit
 
 # Of a text of megabytes only the head is tokenised. Words are tokenised one by one, so where the head fills the model the ids are the same;
 # where it does not (a novel's worth of spaces), the whole text is.

@@ -5,16 +5,18 @@ Slower than the engines with code of our own, and right for every family: what `
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from workers.arrays import Ids, Vectors
 from workers.engines.contract.torch_errors import translated
-from workers.engines.encoders.architecture import broken, fitting, read_config, read_labels, read_pooling, weight_files
+from workers.engines.encoders.architecture import read_labels, read_pooling
 from workers.engines.encoders.encoding import Encoding
 from workers.engines.encoders.padding import Padded, pad
+from workers.engines.folders.files import fitting, read_config
+from workers.engines.folders.pretrained import load_pretrained
 from workers.models.card import ModelCard
 
 
@@ -29,7 +31,9 @@ class TransformersEncoder(Encoding):
         with fitting(folder):
             self.labels = read_labels(config)
             self._filler = int(config.get("pad_token_id") or 0)
-        self._model = _load(folder, classifier=bool(self.labels)).to(device).eval()
+        kind = AutoModelForSequenceClassification if self.labels else AutoModel
+        # A sentence vector does not need the pooler.
+        self._model = load_pretrained(kind, folder, torch.float32, may_miss="pooler").to(device)
         self._device = torch.device(device)
         self._pooling = read_pooling(folder)
         self.dimensions = len(self.labels) or int(self._model.config.hidden_size)
@@ -53,22 +57,3 @@ class TransformersEncoder(Encoding):
                 answers = functional.normalize(summed / mask.sum(1, keepdim=True), dim=1)
             vectors: Vectors = answers.float().cpu().numpy()
             return vectors
-
-
-def _load(folder: Path, *, classifier: bool) -> Any:
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
-    kind = AutoModelForSequenceClassification if classifier else AutoModel
-    weight_files(folder)  # names a file that is cut off; transformers would say it with its content
-    try:
-        model, found = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
-        )
-    except Exception as error:  # what transformers raises for a folder it cannot use differs by cause and quotes it
-        raise broken(folder, f"transformers cannot load it ({type(error).__name__}); is its model_type one that it knows?") from None
-    missing = [name for name in found["missing_keys"] if "pooler" not in name]  # which a sentence vector does not need
-    if missing:
-        raise broken(folder, f"{len(missing)} weights are missing, {sorted(missing)[0]} among them.")
-    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-        raise broken(folder, "a weight holds numbers that are not finite.")
-    return model

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import TextmillError
-from workers.engines.encoders.time_limit import TimeLimit
+from workers.engines.folders.time_limit import TimeLimit
 
 
 def test_a_call_that_never_ends_is_left_and_the_next_is_refused_at_once() -> None:

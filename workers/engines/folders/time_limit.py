@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from db.errors import TextmillError
-from workers.engines.encoders.architecture import broken
+from workers.engines.folders.files import broken
 
 FIRST_SECONDS: Final = 15.0  # whatever the length: the machine may be busy
 LEAST_CHARS_PER_SECOND: Final = 20_000  # a fiftieth of what tokenizers do on one busy core
