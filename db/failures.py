@@ -73,6 +73,12 @@ _TABLE: Final = (
     Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
     Failure("too_large_head", 413, "There are too many examples, or labels, for one head: give fewer examples of each label."),
     Failure("invalid_grammar", 400, "No answer can be held to the schema, pattern or grammar that it should meet."),
+    Failure(
+        "no_chat_template",
+        400,
+        "The model takes no messages, for its folder has no chat template: ask it to go on with a prompt (/v1/completions).",
+    ),
+    Failure("chat_refused", 400, "The model's chat template makes no prompt of these messages: look at their roles and their order."),
     Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
     # the model or the machine
     Failure(

@@ -112,7 +112,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         task=task.name,
         endpoint=request.endpoint,
         file_id=file_id,
-        model=_model(store, actor, task, name if isinstance(name, str) else None, "defaults.model"),
+        model=_model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model"),
         spec={"defaults": defaults},
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
@@ -133,7 +133,7 @@ def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: 
         task=train.TASK.name,
         endpoint=train.TASK.endpoints[0],
         file_id=_input_file(request.training_file),
-        model=_model(store, actor, train.TASK, request.model, "model"),
+        model=_model(store, actor, train.TASK, train.TASK.endpoints[0], request.model, "model"),
         spec={"defaults": {}, "head_name": request.name},
         metadata=_metadata(request.metadata),
         priority=_priority(request.priority),
@@ -166,7 +166,7 @@ def check_name(name: str) -> None:
         raise Refused("invalid_name", message, param="name")
 
 
-def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param: str) -> str | None:
+def _model(store: Store, actor: Actor, task: Task[Any], endpoint: str, name: str | None, param: str) -> str | None:
     """The registry id that runs the job; None where it needs none. For ``head:<name>`` the encoder below: the name itself is content and
     stays in the sealed spec."""
     if task.models is None:
@@ -181,8 +181,8 @@ def _model(store: Store, actor: Actor, task: Task[Any], name: str | None, param:
         card = registry.default_model(task.models) if name is None else registry.get(name)
     except TextmillError as error:
         raise Refused(error.code, error.message, param=param) from None
-    if task.models not in card.tasks:
-        raise Refused("model_task_mismatch", describe("model_task_mismatch").message, param=param)
+    if (code := task.card_fault(card, endpoint)) is not None:
+        raise Refused(code, describe(code).message, param=param)
     return card.id
 
 

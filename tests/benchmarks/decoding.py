@@ -23,6 +23,7 @@ from workers.engines.contract.decoding import DecoderRow
 from workers.engines.contract.plan import Format
 from workers.engines.decoders.slots import TorchSlots
 from workers.engines.decoders.torch_decoder import TorchDecoder
+from workers.engines.decoders.wording.house import HouseWording
 from workers.models import registry
 from workers.models.provision import ensure
 
@@ -81,7 +82,9 @@ class Engines:
             own = loaded(model_of("gemma3"))
         else:
             decoder = TorchDecoder(registry.get(MODEL), self._folder, device="cpu", number_format=number_format)
-            own, self._read = decoder._loaded, decoder.tokenize_prompt
+            wording = decoder._wording
+            assert isinstance(wording, HouseWording)
+            own, self._read = decoder._loaded, wording.prompt
         self._loaded = replace(own, end_ids=[])
 
     def ragged(self, count: int = ROWS) -> Prompts:

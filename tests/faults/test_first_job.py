@@ -1,17 +1,22 @@
 """A real worker on a machine that never ran its model: it answers at once, and goes on in the better way that is found meanwhile, by
 itself or by another process of its home."""
 
+import json
 import random
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from transformers import AutoTokenizer
 
+from db.jobs.results import iter_results
 from db.operators.fleet import ready_workers
 from tests.faults.house import House
 from tests.looking import on_record
+from tests.workers.decoder_folders import make as make_decoder
 from tests.workers.families import WORDS, make
 from tests.workers.submitting import row, submit
 from workers.engines.calibration import findings
@@ -30,6 +35,56 @@ def small_house(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(tmp_path / "models"))
     make("bert", tmp_path / "models" / "small", classifier=True)
     return house
+
+
+def test_a_decoders_folder_answers_messages_and_prompts_and_says_which_it_does_not_take(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their weights are random, so what they write means nothing."""
+    folders = tmp_path / "models"
+    monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(folders))
+    make_decoder(folders / "talks")
+    make_decoder(folders / "mute", template=None)
+    house.start_dispatcher()
+    house.start_worker()
+    texts = [f"the goal {at} <|im_end|>" for at in range(20)]
+    asked = {
+        ("talks", "/v1/chat/completions"): [{"messages": [{"role": "user", "content": text}], "max_tokens": 9} for text in texts],
+        ("talks", "/v1/completions"): [{"prompt": text, "max_tokens": 9} for text in texts],
+        ("mute", "/v1/completions"): [{"prompt": text, "max_tokens": 9} for text in texts],
+        ("mute", "/v1/chat/completions"): [{"messages": [{"role": "user", "content": text}]} for text in texts],
+    }
+    begun = {
+        (name, endpoint): submit(
+            *(house.api, house.actor, [row(at, body) for at, body in enumerate(bodies)]),
+            task="generate",
+            model=f"local:{name}",
+            defaults={},
+            endpoint=endpoint,
+        )
+        for (name, endpoint), bodies in asked.items()
+    }
+    for (name, endpoint), job_id in begun.items():
+        ended = partial(lambda one: house.state(one) in ("completed", "failed"), job_id)
+        house.wait_for(ended, "the job ends", PATIENCE_SECONDS)
+        answers = list(iter_results(house.api, house.actor, job_id, which="output"))
+        failures = list(iter_results(house.api, house.actor, job_id, which="errors"))
+        if (name, endpoint) == ("mute", "/v1/chat/completions"):
+            assert (len(answers), {one.code for one in failures}) == (0, {"no_chat_template"})
+            continue
+        assert len(answers) + len(failures) == len(texts)
+        assert {one.code for one in failures} <= {"empty_generation"}
+        assert answers
+        read = AutoTokenizer.from_pretrained(folders / name)
+        for one in answers:
+            assert (one.model_version or "").startswith(f"local:{name}@")
+            usage = json.loads(one.payload or b"")["usage"]
+            ids = read(texts[one.idx].replace("<|im_end|>", "<|im_en_d|>"))["input_ids"]  # as long, and no control token
+            extra = usage["prompt_tokens"] - len(ids)
+            assert (
+                extra == (len(read("<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n")["input_ids"]) if "chat" in endpoint else 0) - 1
+            )
+            assert 0 < usage["completion_tokens"] <= 9
 
 
 def submit_some(house: House, seed: int) -> UUID:

@@ -46,6 +46,7 @@ def submit(
     head_name: str | None = None,
     priority: int = 0,
     names: Names | None = None,
+    endpoint: str | None = None,
 ) -> UUID:
     """``names``: heads and label sets that the job may name; by default all, for nobody noted which its rows name."""
     file_id = upload(api, actor, new_rows)
@@ -55,7 +56,7 @@ def submit(
     noted = JobNames(names, None) if names is not None or task != "classify" else names_for_job(api, actor, file_id, Names())
     new = NewJob(
         task=task,
-        endpoint=ENDPOINTS[task],
+        endpoint=endpoint or ENDPOINTS[task],
         file_id=file_id,
         model=model or MODELS[task],
         spec=spec,

@@ -100,7 +100,7 @@ def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -
 
 
 def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngine, Plan]:
-    """Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing or its digest is not the registry's."""
+    """Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing, broken, or not the registry's."""
     if card.id == "fake-decoder":
         return fake.FakeDecoder(), _plan(card, settings, device="cpu")
     if card.server is not None:
@@ -112,9 +112,10 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngi
 
     made = _plan(card, settings, device=_device(settings.device))
     assert made.format != "int8"
+    folder = ensure(card, settings.home)
     with translated():
         return TorchDecoder(
-            card, ensure(card, settings.home), device=made.device, number_format=made.format, policy=made.policy, threads=made.threads
+            with_digest(card, folder), folder, device=made.device, number_format=made.format, policy=made.policy, threads=made.threads
         ), made
 
 

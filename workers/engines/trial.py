@@ -3,6 +3,7 @@
 Nothing says beforehand what its folder must hold. In a process of its own, whose weights go with it: `textmill doctor` asks.
 """
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from db.errors import TextmillError
-from workers.batches.outcomes import OutOfMemory
+from workers.batches.outcomes import FailedRow, OutOfMemory
 from workers.engines.contract.plan import DtypeChoice, EngineChoice
+from workers.models.card import ModelCard
 
+TEXT: Final = "A first text."
 WAIT_SECONDS: Final = 300.0  # on a machine that is busy with other things
 
 
@@ -64,12 +67,10 @@ def _how_it_ended(code: int) -> str:
 def _try(model_id: str) -> str | None:
     with TemporaryDirectory() as nothing_found_out:
         try:
-            from workers.engines.loading import load_encoder
             from workers.models import registry
 
-            engine = load_encoder(registry.get(model_id), _SafeWay(Path(nothing_found_out))).engine
-            ids, _ = engine.tokenize(["A first text."])
-            answer = engine.run(engine.prepare(ids))
+            card, way = registry.get(model_id), _SafeWay(Path(nothing_found_out))
+            is_sound = _embeds(card, way) if card.kind == "encoder" else _generates(card, way)
         except TextmillError as error:
             return error.message
         except OutOfMemory:
@@ -78,7 +79,28 @@ def _try(model_id: str) -> str | None:
             return f"It cannot be tried here: the package {error.name or 'of its engine'} is missing or broken. Install textmill anew."
         except Exception as error:  # of a library: its text may quote a file
             return f"It cannot be loaded ({type(error).__name__}): is it whole?"
-    return None if all(number == number for number in answer[0]) else "It answers a text with no numbers: its weights are broken."
+    return None if is_sound else "It answers a text with no numbers: its weights are broken."
+
+
+def _embeds(card: ModelCard, way: _SafeWay) -> bool:
+    from workers.engines.loading import load_encoder
+
+    engine = load_encoder(card, way).engine
+    ids, _ = engine.tokenize([TEXT])
+    return all(number == number for number in engine.run(engine.prepare(ids))[0])
+
+
+def _generates(card: ModelCard, way: _SafeWay) -> bool:
+    from workers.engines.contract.decoding import DecoderRow
+    from workers.engines.loading import load_decoder
+
+    engine, _ = load_decoder(card, way)
+    ids, slots = engine.tokenize_prompt(TEXT), engine.slots()
+    if isinstance(ids, FailedRow):
+        return True  # of a tokenizer that knows none of these words
+    slots.add([DecoderRow(ids, max_tokens=1)])
+    ended = next(filter(None, (slots.step() for _ in itertools.count())))
+    return not isinstance(ended[0].answer, FailedRow)
 
 
 if __name__ == "__main__":

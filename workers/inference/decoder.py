@@ -98,6 +98,8 @@ class Decoder:
     def _row(self, request: GenerateRequest, matchers: Matchers, ticket: Ticket) -> DecoderRow | FailedRow:
         given, is_chat = bool(len(request.ids)), bool(request.messages)
         ids = self._ids(request)
+        if isinstance(ids, FailedRow):
+            return ids
         room = self.engine.max_tokens - len(ids)
         grammar, vocabulary = request.grammar, self.engine.vocabulary
         matcher = None if grammar is None else matchers[grammar.key]
@@ -123,14 +125,17 @@ class Decoder:
             asked=request,
         )
 
-    def _ids(self, request: GenerateRequest) -> Ids:
+    def _ids(self, request: GenerateRequest) -> Ids | FailedRow:
+        ids: Ids | FailedRow
         if len(request.ids):
-            request.ids = np.array(request.ids, dtype=np.int64)
+            ids = np.array(request.ids, dtype=np.int64)
         elif request.messages:
-            request.ids = self.engine.tokenize_chat(request.messages)
+            ids = self.engine.tokenize_chat(request.messages)
         else:
-            request.ids = self.engine.tokenize_prompt(request.prompt or "")
-        return request.ids
+            ids = self.engine.tokenize_prompt(request.prompt or "")
+        if not isinstance(ids, FailedRow):
+            request.ids = ids
+        return ids
 
 
 def _matchers(vocabulary: Vocabulary | None, requests: Sequence[GenerateRequest]) -> Matchers:

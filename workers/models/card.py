@@ -29,7 +29,7 @@ class ModelCard:
     max_tokens: int
     speed_chars_per_second: int
     dimensions: int = 0
-    chat: Literal["none", "plain", "gemma"] = "none"
+    chat: Literal["none", "plain", "gemma", "template"] = "none"
     source_sha256: str = ""
     files: dict[str, str] = field(default_factory=dict)
     own_labels: bool = False
@@ -55,6 +55,11 @@ class ModelCard:
             folder=folder,
             damaged=why,
         )
+
+    @property
+    def reads_no_messages(self) -> bool:
+        """Of an operator's own decoder without a chat template: it only goes on with prompts."""
+        return self.kind == "decoder" and self.folder is not None and self.chat == "none"
 
     @property
     def sends_to(self) -> str:

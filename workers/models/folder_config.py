@@ -23,8 +23,9 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FolderConfig:
-    """The settings that a card is made of, within their bounds. ``positions`` None: the file says nothing of them."""
+    """The settings that a card is made of, within their bounds. ``positions`` None: the file says nothing of them. ``said``: all of it."""
 
+    said: Mapping[str, Any]
     model_type: str
     is_classifier: bool
     width: int
@@ -43,11 +44,12 @@ class FolderConfig:
         if not isinstance(architectures, list) or len(architectures) > ARCHITECTURES:
             raise Unreadable(f"{path.name}: architectures is no list of names.")
         return cls(
+            said=config,
             model_type=config["model_type"],
             is_classifier=is_classifier(config),
-            width=_number(path, config, "hidden_size", "dim") or 768,
-            layers=_number(path, config, "num_hidden_layers", "n_layers") or 12,
-            positions=_number(path, config, "max_position_embeddings") or None,
+            width=_number(path, config, "hidden_size", "dim", "n_embd") or 768,
+            layers=_number(path, config, "num_hidden_layers", "n_layers", "n_layer") or 12,
+            positions=_number(path, config, "max_position_embeddings", "n_positions") or None,
             first_place=_first_place(path, config),
             shorter=_shorter(config),
         )

@@ -1,8 +1,8 @@
-"""Models that an operator put on this machine: each folder below TEXTMILL_MODEL_FOLDERS that holds a Hugging Face encoder in safetensors.
+"""Models that an operator put on this machine: each folder below TEXTMILL_MODEL_FOLDERS that holds a Hugging Face model in safetensors.
 
-A folder NAME becomes the model "local:NAME", an encoder (classify by label names, embed) or, where its architecture is a sequence
-classifier, a classifier with labels of its own. One that cannot be read, or that others may change, harms itself alone: its card does no
-task and says why. Only the operator names folders; a request can only name a model. Light: config.json is read here, weights are not.
+A folder NAME becomes the model "local:NAME": an encoder (classify by label names, embed), a classifier with labels of its own, or a
+decoder (generate), by its architecture. One that cannot be read, or that others may change, harms itself alone: its card does no task and
+says why. Only the operator names folders; a request can only name a model. Light: config.json is read here, weights are not.
 """
 
 import os
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from db.private_files import why_others_may_write
-from workers.models.card import ModelCard
+from workers.models.card import Kind, ModelCard
+from workers.models.decoder_folder import MOST_LAYERS, chat_template, longest, writes_text
 from workers.models.folder_config import FolderConfig, Unreadable, read_limit
 
 VARIABLE: Final = "TEXTMILL_MODEL_FOLDERS"
@@ -22,6 +23,8 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 MOST_TOKENS: Final = 8192  # of one text, whatever the model's positions would allow
 CHARS_PER_TOKEN: Final = 4.5
 CORE_FLOPS: Final = 50e9  # a first guess, until the dispatcher has measured
+DECODER_FLOPS: Final = 20e9  # of one that writes about as much as it reads
+LICENCE: Final = "see the model's folder"
 
 
 def local_models() -> list[ModelCard]:
@@ -55,28 +58,59 @@ def local_model(model_id: str) -> ModelCard | None:
 @lru_cache(maxsize=256)
 def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> ModelCard:
     """Raises OSError."""
+    kind: Kind = "encoder"
     try:
         if (why := why_changeable(folder)) is not None:
             raise Unreadable(why)
         config = FolderConfig.read(folder / "config.json")
-        max_tokens = _max_tokens(folder, config)
+        if writes_text(config.said):
+            kind = "decoder"
+            return _decoder(folder, config)
+        return _encoder(folder, config)
     except Unreadable as error:
-        return _damaged(folder, str(error))
+        return _damaged(folder, str(error), kind)
+
+
+def _encoder(folder: Path, config: FolderConfig) -> ModelCard:
+    """Raises Unreadable."""
     return ModelCard(
         id=f"{PREFIX}{folder.name}",
         kind="encoder",
         tasks=("classify",) if config.is_classifier else ("classify", "embed"),
-        licence="see the model's folder",
+        licence=LICENCE,
         upstream="",
         source_package="",
         source_version="",
-        max_tokens=max_tokens,
+        max_tokens=_max_tokens(folder, min(MOST_TOKENS, (config.positions or MOST_TOKENS) - config.first_place)),
         dimensions=config.width,
-        speed_chars_per_second=max(10, int(CORE_FLOPS / (24 * config.layers * config.width**2) * CHARS_PER_TOKEN)),
+        speed_chars_per_second=_speed(CORE_FLOPS, config),
         own_labels=config.is_classifier,
         shorter=config.shorter,
         folder=folder,
     )
+
+
+def _decoder(folder: Path, config: FolderConfig) -> ModelCard:
+    """Raises Unreadable."""
+    if config.layers > MOST_LAYERS:
+        raise Unreadable("config.json: num_hidden_layers is no number that a model could have.")
+    return ModelCard(
+        id=f"{PREFIX}{folder.name}",
+        kind="decoder",
+        tasks=("generate",),
+        licence=LICENCE,
+        upstream="",
+        source_package="",
+        source_version="",
+        max_tokens=_max_tokens(folder, longest(config.said, config.positions)),
+        speed_chars_per_second=_speed(DECODER_FLOPS, config),
+        chat="none" if chat_template(folder) is None else "template",
+        folder=folder,
+    )
+
+
+def _speed(flops: float, config: FolderConfig) -> int:
+    return max(10, int(flops / (24 * config.layers * config.width**2) * CHARS_PER_TOKEN))
 
 
 def why_changeable(folder: Path) -> str | None:
@@ -112,14 +146,13 @@ def _is_used(path: Path) -> bool:
         return False
 
 
-def _damaged(folder: Path, why: str) -> ModelCard:
-    return ModelCard.unusable(f"{PREFIX}{folder.name}", "encoder", why, licence="see the model's folder", folder=folder)
+def _damaged(folder: Path, why: str, kind: Kind = "encoder") -> ModelCard:
+    return ModelCard.unusable(f"{PREFIX}{folder.name}", kind, why, licence=LICENCE, folder=folder)
 
 
-def _max_tokens(folder: Path, config: FolderConfig) -> int:
-    """The least of what the positions, the tokenizer and sentence-transformers' own limit allow. Raises Unreadable."""
-    places = (MOST_TOKENS if config.positions is None else config.positions) - config.first_place
-    limits = [places, MOST_TOKENS]
+def _max_tokens(folder: Path, most: int) -> int:
+    """The least of what the positions (``most``), the tokenizer and sentence-transformers' own limit allow. Raises Unreadable."""
+    limits = [most]
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         if (limit := read_limit(folder / name, key)) is not None:
             limits.append(limit)

@@ -116,6 +116,10 @@ class Task(ABC, Generic[BodyT]):
     def models(self) -> str | None:
         return self.name
 
+    def card_fault(self, card: "ModelCard", endpoint: str) -> str | None:
+        """The failure code of a model that can do no row of this endpoint, or None."""
+        return None if self.models in card.tasks else "model_task_mismatch"
+
     def body_of(self, endpoint: str) -> type[BodyT]:
         """The body of its rows at one of its endpoints."""
         return self.body  # type: ignore[return-value]  # a class variable knows no type parameter

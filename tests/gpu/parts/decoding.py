@@ -11,7 +11,8 @@ from tests.gpu.finding import Finding, Setting
 from tests.gpu.models import invented_words
 from tests.workers.engines.decoders.driving import run as run_rows
 from workers.engines.contract.decoding import DecoderRow, Generation
-from workers.engines.decoders.torch_decoder import END_TOKENS, TorchDecoder
+from workers.engines.decoders.torch_decoder import TorchDecoder
+from workers.engines.decoders.wording.house import END_TOKENS
 from workers.models import registry
 from workers.models.card import ModelCard
 from workers.models.provision import ensure

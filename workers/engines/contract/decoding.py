@@ -118,10 +118,11 @@ class DecoderEngine(Engine, Protocol):
     def vocabulary(self) -> Vocabulary | None:
         """Its tokens, for masks and logprobs. None of an engine whose server has them: it reads what is ``asked``."""
 
-    def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
-        """Thread-safe, as is `tokenize_prompt`."""
+    def tokenize_chat(self, messages: Sequence[Message]) -> Ids | FailedRow:
+        """Thread-safe, as is `tokenize_prompt`. Of a text that is certain to be too long, perhaps the ids of its head: still too long, and
+        not minutes of work."""
 
-    def tokenize_prompt(self, prompt: str) -> Ids: ...
+    def tokenize_prompt(self, prompt: str) -> Ids | FailedRow: ...
 
     def slots(self) -> Slots:
         """Those of one lane more. Lanes share the weights and nothing else."""

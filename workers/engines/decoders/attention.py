@@ -269,7 +269,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, masked: Masked | None, sc
 
 
 def _bias(barred: Tensor) -> Tensor:
-    return torch.zeros(barred.shape, device=barred.device).masked_fill_(barred, -torch.inf)
+    # Not in the default dtype: that is another one while a model is loaded beside.
+    return torch.zeros(barred.shape, dtype=torch.float32, device=barred.device).masked_fill_(barred, -torch.inf)
 
 
 AttentionInterface.register(NAME, attend)

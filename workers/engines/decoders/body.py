@@ -4,7 +4,7 @@ Ours are its attention (:mod:`workers.engines.decoders.attention`), which looks 
 layers, whose weights are laid out once as oneDNN wants them.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from workers.engines.decoders.attention import NAME, StepPlan
 from workers.engines.decoders.cache import Shape
 
-# Held against transformers token by token (tests/workers/engines/decoders/test_families.py). Others may keep state that a step does not
-# carry, or reach their attention in another way.
-FAMILIES: Final = frozenset({"gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "phi3", "qwen2", "qwen3"})
-
 
 class Body:
-    """``model``: of a family above, its weights on ``device``. It is changed: whoever hands it in uses it no more."""
+    """``model``: of a family of :mod:`workers.models.decoder_folder`, its weights on ``device``. It is changed: whoever hands it in uses it
+    no more."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         config = model.config

@@ -1,7 +1,7 @@
 """Generation: its endpoints, each with its own body and its own answer. Light."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
@@ -11,6 +11,9 @@ from workers.tasks.generate import chat, completions, forms, responses
 from workers.tasks.generate.body import GenerateAsk, GenerateBody
 from workers.tasks.generate.told import Told
 from workers.tasks.task import Columns, Task
+
+if TYPE_CHECKING:
+    from workers.models.card import ModelCard
 
 BODIES: Final[Mapping[str, type[GenerateBody]]] = {
     chat.ENDPOINT: chat.ChatBody,
@@ -71,6 +74,11 @@ class Generate(Task[GenerateBody]):
         *("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias"),
     )
     columns: ClassVar[Columns] = {"text": "text", "finish_reason": "text", "input_tokens": "integer", "output_tokens": "integer"}
+
+    def card_fault(self, card: "ModelCard", endpoint: str) -> str | None:
+        if card.reads_no_messages and endpoint != completions.ENDPOINT:
+            return "no_chat_template"
+        return super().card_fault(card, endpoint)
 
     def body_of(self, endpoint: str) -> type[GenerateBody]:
         return BODIES[endpoint]

@@ -1,6 +1,6 @@
 """Small decoders with random weights, one of each family that our slots drive, and what transformers itself says with them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -79,8 +79,8 @@ def prompt(seed: int, length: int) -> Ids:
     return np.random.default_rng(seed).integers(3, VOCABULARY, length, dtype=np.int32)
 
 
-def greedy(model: Any, ids: Sequence[int], new_tokens: int) -> list[int]:
-    """By transformers, alone; the end token, which our rows may not begin with, barred at the first place and left out."""
+def greedy(model: Any, ids: Sequence[int], new_tokens: int, ends: Collection[int] = (END,)) -> list[int]:
+    """By transformers, alone; the end tokens, which our rows may not begin with, barred at the first place and left out."""
     with torch.inference_mode():
         out = model.generate(
             torch.tensor([list(ids)]),
@@ -90,4 +90,4 @@ def greedy(model: Any, ids: Sequence[int], new_tokens: int) -> list[int]:
             do_sample=False,
         )
     said: list[int] = out[0, len(ids) :].tolist()
-    return said[: said.index(END)] if END in said else said
+    return said[: next((at for at, token in enumerate(said) if token in ends), len(said))]

@@ -6,8 +6,8 @@ import pytest
 from tests.workers.engines.decoders.driving import run, said
 from tests.workers.engines.decoders.families import FAMILIES, WINDOW, greedy, loaded, model_of, prompt
 from workers.engines.contract.decoding import DecoderRow
-from workers.engines.decoders.body import FAMILIES as OURS
 from workers.engines.decoders.slots import TorchSlots
+from workers.models.decoder_folder import FAMILIES as OURS
 
 LENGTHS = ((5, 20), (1, 9), (70, 3), (17, 40), (3, 1), (300, 12), (40, 25), (2, 33), (11, 2))
 SHARING = ((0, 5), (0, 1), (3, 9), (0, 30), (10, 4))  # of a beginning, the tokens that are left out, and those that follow

@@ -1,0 +1,104 @@
+"""Guards of decoders of an operator's own: their folders, their chat templates, and texts that spell control tokens."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+_GUARDED: Final = "workers/engines/decoders/wording/guarded.py"
+_TEMPLATE: Final = "workers/engines/decoders/wording/template.py"
+_OWN: Final = "workers/engines/decoders/wording/own.py"
+_FOLDER: Final = "workers/models/decoder_folder.py"
+_TEST: Final = "tests/workers/engines/decoders/test_own_models.py::"
+_FOLDER_TEST: Final = "tests/unit/workers/models/test_decoder_folders.py::"
+
+MUTANTS: Final = (
+    Mutant(
+        "spelt-in-a-message",
+        "a control token that a message spells is not the template's",
+        _GUARDED,
+        (("{found.start() for found in self._begins.finditer(text)}", "set[int]()"),),
+        (f"{_TEST}test_a_control_token_spelt_in_a_message_is_text",),
+    ),
+    Mutant(
+        "word-of-the-vocabulary",
+        "a control token is no word of the vocabulary that texts are read with",
+        _GUARDED,
+        (
+            (
+                'model["vocab"] = {names.get(token, token): number for token, number in vocabulary.items()}',
+                'model["vocab"] = vocabulary | {names[token]: ids[token] for token in names}',
+            ),
+        ),
+        (f"{_TEST}test_a_control_token_spelt_in_a_message_is_text",),
+    ),
+    Mutant(
+        "edge-of-a-message",
+        "a message completes no control token that the template began",
+        _GUARDED,
+        (("if stripped.startswith(self._tails) or any(tail.startswith(stripped) for tail in self._tails):", "if False:"),),
+        (f"{_TEST}test_a_message_completes_no_control_token_that_the_template_began",),
+    ),
+    Mutant(
+        "written-by-the-template",
+        "what a template writes as a control token is none of a text, whatever its file calls it",
+        _OWN,
+        (("if special or (token in written and not token.strip(SPACE).isalnum())", "if special"),),
+        (f"{_TEST}test_a_control_token_that_the_file_does_not_call_special_is_text_too",),
+    ),
+    Mutant(
+        "endless-template",
+        "a template that comes to no end is left after a few conversations",
+        _TEMPLATE,
+        (("if self._strikes >= STRIKES:", "if False:"),),
+        (f"{_TEST}test_one_that_loops_over_some_messages_costs_their_rows_and_then_is_left",),
+    ),
+    Mutant(
+        "template-without-secrets",
+        "a template's process has nothing of the worker's environment",
+        _TEMPLATE,
+        (("env={name: os.environ[name] for name in KEPT if name in os.environ},", "env=dict(os.environ),"),),
+        (f"{_TEST}test_a_templates_process_has_nothing_of_this_ones_environment",),
+    ),
+    Mutant(
+        "template-sandbox",
+        "a template reaches nothing of Python",
+        "workers/engines/decoders/wording/template_process.py",
+        (("made = ImmutableSandboxedEnvironment(", "made: Any = jinja2.Environment("),),
+        (f"{_TEST}test_a_template_that_grows_refuses_or_reaches_out_makes_no_prompt",),
+    ),
+    Mutant(
+        "tokenizer-that-fits",
+        "a tokenizer with more tokens than the model is not used",
+        _OWN,
+        (("if max(tokenizer.get_vocab().values(), default=0) >= vocabulary:", "if False:"),),
+        (f"{_TEST}test_a_folder_that_does_not_fit_is_a_sentence",),
+    ),
+    Mutant(
+        "attention-by-name",
+        "an attention that config.json names is not looked for",
+        "workers/engines/decoders/torch_decoder.py",
+        (("attention=FIRST_ATTENTION)", "attention=None)"),),
+        (f"{_TEST}test_nothing_of_a_folder_is_executed",),
+    ),
+    Mutant(
+        "changing-positions",
+        "positions that change with the longest row are read as far as they do not",
+        _FOLDER,
+        (("if kind in CHANGING_ROPES:", "if False:"),),
+        (f"{_FOLDER_TEST}test_it_reads_as_far_as_its_positions_are_right",),
+    ),
+    Mutant(
+        "messages-need-a-template",
+        "a job of messages for a model without a template is refused before anything runs",
+        "workers/tasks/generate/task.py",
+        (("if card.reads_no_messages and endpoint != completions.ENDPOINT:", "if False:"),),
+        (f"{_FOLDER_TEST}test_a_job_of_messages_needs_a_template_and_one_of_prompts_does_not",),
+    ),
+    Mutant(
+        "one-load-at-a-time",
+        "models are loaded one at a time, for the default dtype is the whole process's",
+        "workers/engines/folders/pretrained.py",
+        (("with _one_at_a_time, translated():", "with translated():"),),
+        ("tests/unit/workers/engines/folders/test_pretrained.py::test_models_are_loaded_one_at_a_time",),
+    ),
+)
