@@ -16,7 +16,7 @@ class ModelCard:
     `own_labels`: a sequence classifier, which answers with the labels it was trained on. `languages`: those it was trained on, as BCP 47
     tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to
     any, None where to none. `folder`: where an operator's own model lies; `server`: what runs it in place of this process.
-    `damaged`: why it cannot be used, if so; then it does no task.
+    `adapter`: the folder of a LoRA adapter that is merged into it. `damaged`: why it cannot be used, if so; then it does no task.
     """
 
     id: str
@@ -36,6 +36,7 @@ class ModelCard:
     languages: tuple[str, ...] = ()
     folder: Path | None = None
     server: ServerEntry | None = None
+    adapter: Path | None = None
     damaged: str = ""
     shorter: tuple[int, ...] | None = None
 
@@ -55,6 +56,11 @@ class ModelCard:
             folder=folder,
             damaged=why,
         )
+
+    @property
+    def base_id(self) -> str:
+        """Of a model with an adapter the one below, else its own."""
+        return self.id if self.adapter is None else self.id.rpartition("@")[0]
 
     @property
     def reads_no_messages(self) -> bool:

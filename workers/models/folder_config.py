@@ -15,6 +15,7 @@ _COUNT_FROM_PADDING: Final = ROBERTA_LIKE | {"mpnet"}
 MAX_BYTES: Final = 16 << 20  # of a file that lists a few settings, and of a classifier perhaps 100,000 labels
 MOST: Final = 1 << 20  # of layers, dimensions and places: no model comes near
 ARCHITECTURES: Final = 16
+_ATTENTIONS: Final = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
 
 
 class Unreadable(Exception):
@@ -40,6 +41,8 @@ class FolderConfig:
         config = read_json(path)
         if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
             raise Unreadable(f"{path.name} names no model_type.")
+        if any("/" in str(config.get(name)) for name in _ATTENTIONS):
+            raise Unreadable(f"{path.name} names an attention on a hub, which is code.")
         architectures = config.get("architectures") or []
         if not isinstance(architectures, list) or len(architectures) > ARCHITECTURES:
             raise Unreadable(f"{path.name}: architectures is no list of names.")

@@ -92,6 +92,8 @@ def _encoder(folder: Path, config: FolderConfig) -> ModelCard:
 
 def _decoder(folder: Path, config: FolderConfig) -> ModelCard:
     """Raises Unreadable."""
+    if (folder / "adapter_config.json").exists():  # of what it lies beside, transformers would load it unasked
+        raise Unreadable("adapter_config.json lies beside config.json: give the adapter a folder of its own.")
     if config.layers > MOST_LAYERS:
         raise Unreadable("config.json: num_hidden_layers is no number that a model could have.")
     return ModelCard(

@@ -29,6 +29,8 @@ def ensure(card: ModelCard, home: Path) -> Path:
 
     Raises TextmillError "model_not_installed", "model_files_differ", "models_not_writable", or "model_broken" for an operator's own.
     """
+    if card.adapter is not None:
+        _check_own(card, card.adapter)
     if card.folder is not None:
         _check_own(card, card.folder)
         return card.folder
@@ -36,7 +38,7 @@ def ensure(card: ModelCard, home: Path) -> Path:
     if not card.source_sha256:
         folder = package / "model"
     else:
-        folder = home.expanduser() / "models" / card.id
+        folder = home.expanduser() / "models" / card.base_id
         if not folder.is_dir():
             _convert_once(card, package, folder)
     _check(card, folder)
@@ -51,11 +53,12 @@ def is_here(card: ModelCard) -> bool:
 
 
 def with_digest(card: ModelCard, folder: Path) -> ModelCard:
-    """The card of an operator's own model with the digest that its weights have now; any other card as it is."""
-    if card.folder is None:
+    """The card of an operator's own model, or adapter, with the digest that its weights have now; any other card as it is."""
+    if card.folder is None and card.adapter is None:
         return card
     whole = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    adapter = () if card.adapter is None else sorted(card.adapter.glob("*.safetensors"))
+    for path in (*sorted(folder.glob("*.safetensors")), *adapter):
         whole.update(path.name.encode() + b"\0" + bytes.fromhex(_digest_now(path)))
     return replace(card, files={"model.safetensors": whole.hexdigest()})
 
@@ -123,12 +126,12 @@ def _convert_once(card: ModelCard, package: Path, folder: Path) -> None:
     """Makes `folder` whole or not at all: it is written beside its place and then renamed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{card.id}.lock", fallback_to_soft=False):  # ends with the process, however that ends
+        with FileLock(folder.parent / f".{card.base_id}.lock", fallback_to_soft=False):  # ends with the process, however that ends
             if folder.is_dir():  # another process made it while this one waited
                 return
-            for left in folder.parent.glob(f".{card.id}-*"):  # of a process that was killed
+            for left in folder.parent.glob(f".{card.base_id}-*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            made = Path(tempfile.mkdtemp(prefix=f".{card.id}-", dir=folder.parent))
+            made = Path(tempfile.mkdtemp(prefix=f".{card.base_id}-", dir=folder.parent))
             try:
                 _convert(card, package, made)
                 made.rename(folder)

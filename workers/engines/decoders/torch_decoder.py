@@ -14,6 +14,7 @@ from workers.engines.contract.generation import Message
 from workers.engines.contract.plan import CPU_DECODER, Format
 from workers.engines.decoders.body import Body
 from workers.engines.decoders.head import Head
+from workers.engines.decoders.lora import merge
 from workers.engines.decoders.slots import Loaded, TorchSlots
 from workers.engines.decoders.wording.house import HouseWording
 from workers.engines.decoders.wording.own import OwnWording
@@ -34,7 +35,10 @@ class TorchDecoder:
         self, card: ModelCard, folder: Path, *, device: str, number_format: Format, policy: Policy = CPU_DECODER, threads: int = 1
     ) -> None:
         self.model_version = f"{card.weights_version}+transformers-{number_format}"
-        model = load_pretrained(AutoModelForCausalLM, folder, getattr(torch, number_format), attention=FIRST_ATTENTION).to(device=device)
+        model = load_pretrained(AutoModelForCausalLM, folder, getattr(torch, number_format), attention=FIRST_ATTENTION)
+        if card.adapter is not None:
+            merge(model, card.adapter)
+        model.to(device=device)
         head = model.get_output_embeddings()
         positions = getattr(model.config, "max_position_embeddings", None)
         self.max_tokens = card.max_tokens if positions is None else min(card.max_tokens, positions)

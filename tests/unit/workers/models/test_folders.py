@@ -34,6 +34,8 @@ def changed(**values: object) -> str:
 
 
 ODD: dict[str, str | bytes] = {
+    "an attention on a hub": changed(attn_implementation="someone/kernel"),
+    "the same as transformers keeps it": changed(_attn_implementation_internal="someone/kernel"),
     "no JSON": "{",
     "nothing": "",
     "a list": "[]",

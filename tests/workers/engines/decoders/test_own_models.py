@@ -370,9 +370,7 @@ def test_nothing_of_a_folder_is_executed(root: Path) -> None:
     make(root / "own")
     (root / "own" / "evil.py").write_text(f"open({str(root / 'ran')!r}, 'w')\n")
     evil = {"AutoConfig": "evil.A", "AutoModelForCausalLM": "evil.A", "AutoTokenizer": ["evil.A", None]}
-    change(
-        root / "own" / "config.json", auto_map=evil, attn_implementation="someone/kernel", _attn_implementation_internal="someone/kernel"
-    )
+    change(root / "own" / "config.json", auto_map=evil, attn_implementation="flash_attention_3")
     change(root / "own" / "tokenizer_config.json", auto_map=evil, tokenizer_class="Evil")
     decoder = load(root)
     assert ids_of(decoder.tokenize_chat(messages(CHATS["one"]))) == by_transformers_plain(root / "own")
@@ -381,7 +379,7 @@ def test_nothing_of_a_folder_is_executed(root: Path) -> None:
 
 def by_transformers_plain(folder: Path) -> list[int]:
     change(folder / "tokenizer_config.json", auto_map=None, tokenizer_class="PreTrainedTokenizerFast")
-    change(folder / "config.json", auto_map=None, attn_implementation=None, _attn_implementation_internal=None)
+    change(folder / "config.json", auto_map=None, attn_implementation=None)
     return by_transformers(folder, CHATS["one"])
 
 
