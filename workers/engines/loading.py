@@ -4,7 +4,7 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from db.errors import TextmillError
 from workers.engines import fake
@@ -15,11 +15,13 @@ from workers.engines.contract.plan import DtypeChoice, EngineChoice, EngineName,
 from workers.machine.cores import cores
 from workers.machine.cpu import cpu_flags
 from workers.models.card import ModelCard
-from workers.models.provision import ensure, with_digest
+from workers.models.provision import ensure, weight_bytes, with_digest
 
 if TYPE_CHECKING:
     from workers.engines.calibration.candidates import Candidate, Candidates
     from workers.engines.calibration.choice import Choice
+
+LAID_OUT: Final = 2  # times its files: as they are read, and as the engine lays them out
 
 log = logging.getLogger("textmill.engines")
 
@@ -117,6 +119,14 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngi
         return TorchDecoder(
             with_digest(card, folder), folder, device=made.device, number_format=made.format, policy=made.policy, threads=made.threads
         ), made
+
+
+def memory_of(card: ModelCard, settings: EngineSettings) -> int:
+    """About how many bytes of this machine's memory it takes to load it: none where it goes to a GPU, or a server runs it. Raises as
+    `load_encoder`."""
+    if card.server is not None or card.id.startswith("fake-") or _device(settings.device) != "cpu":
+        return 0
+    return LAID_OUT * weight_bytes(card, ensure(card, settings.home))
 
 
 def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice":

@@ -36,11 +36,20 @@ def ceiling_mb(asked_mb: int | None, allowed_bytes: int | None) -> int | None:
     return asked_mb if asked_mb is not None or allowed_bytes is None else int(NEAR * allowed_bytes) // MIB
 
 
+def available_bytes() -> int:
+    """What this machine has to give."""
+    return int(psutil.virtual_memory().available)
+
+
 class Ceiling:
     """``max_mb`` None: there is none."""
 
     def __init__(self, max_mb: int | None) -> None:
         self.max_mb = max_mb
+
+    def left(self, resident: int, available: int) -> int:
+        """Bytes that one more model may take, of those that the machine has to give: not so many that `near` holds."""
+        return available if self.max_mb is None else min(available, int(NEAR * self.max_mb * MIB) - resident)
 
     def near(self, resident: int) -> bool:
         """Whether what is not in use should go now, so that what comes next does not pass it."""

@@ -42,7 +42,16 @@ from workers.claims.poller import Poller
 from workers.claims.slots import KEPT_SLOTS, Slots
 from workers.exporter import own_version, serve
 from workers.host.garbage_collection import calm_the_collector
-from workers.host.memory import EX_CEILING, EX_PLANNED, IDLE_SECONDS, Ceiling, ceiling_mb, end_at_ceiling, resident_bytes
+from workers.host.memory import (
+    EX_CEILING,
+    EX_PLANNED,
+    IDLE_SECONDS,
+    Ceiling,
+    available_bytes,
+    ceiling_mb,
+    end_at_ceiling,
+    resident_bytes,
+)
 from workers.host.presence import Progress, Pulse
 from workers.host.telling import Telling
 from workers.host.watchdog import Watchdog
@@ -97,7 +106,13 @@ class Worker:
         self._consumer: Any = None
         self._telling = Telling(lambda: getattr(getattr(self._consumer, "consumer", None), "event_dispatcher", None))
         self._ceiling = Ceiling(ceiling_mb(settings.max_memory_mb, allowed_bytes()))
-        self._runtime = Runtime(settings, observe=self._observe, watch=self._watchdog.batch, changed=lambda: self._pulse.now())
+        self._runtime = Runtime(
+            settings,
+            observe=self._observe,
+            watch=self._watchdog.batch,
+            changed=lambda: self._pulse.now(),
+            free_bytes=lambda: self._ceiling.left(resident_bytes(), available_bytes()),
+        )
         self._task = ShardLife(
             self._store,
             self._runtime,

@@ -5,6 +5,7 @@ that nobody used for long, or for which there is no room, is unloaded between tw
 """
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -22,7 +23,7 @@ from workers.batches.outcomes import BatchReport, OutOfMemory
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.plan import Plan
-from workers.engines.loading import EngineSettings, choice_for, load_decoder, load_encoder
+from workers.engines.loading import EngineSettings, choice_for, load_decoder, load_encoder, memory_of
 from workers.inference.calibrator import Calibrator
 from workers.inference.continuous import ContinuousBatcher
 from workers.inference.decoder import Decoder
@@ -30,6 +31,7 @@ from workers.inference.duplicates import Duplicates
 from workers.inference.encoder import Encoder
 from workers.inference.memory import give_memory_back
 from workers.models import registry
+from workers.models.card import ModelCard
 from workers.models.zero_shot import LabelSpace
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ class NoRoom(TextmillError):
 
 class Runtime:
     """One per process, called from all shards' threads. `observe(model_id, report)` is called after every micro-batch, `watch()` is
-    entered while one runs, on the lane's thread, and `changed()` is called when `loading` or `calibrating` tells something else."""
+    entered while one runs, on the lane's thread, and `changed()` is called when `loading` or `calibrating` tells something else.
+    `free_bytes()`: how much of the memory one more model may take."""
 
     def __init__(
         self,
@@ -64,10 +67,12 @@ class Runtime:
         observe: Observe | None = None,
         watch: Watch = nullcontext,
         changed: Callable[[], object] = lambda: None,
+        free_bytes: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._settings = settings
         self._observe = observe
         self._watch = watch
+        self._free_bytes = free_bytes
         self._lock = threading.Lock()
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._encoders: dict[str, Encoder] = {}
@@ -181,7 +186,7 @@ class Runtime:
         with self._loading[model_id]:
             if model_id not in self._encoders:
                 with self._tell_loading(model_id):
-                    loaded = self._with_room(lambda: load_encoder(card, self._settings))
+                    loaded = self._with_room(card, lambda: load_encoder(card, self._settings))
                 self._keep(self._encoders, model_id, self._encoder_of(model_id, loaded.engine, loaded.plan))
                 if loaded.is_open:
                     self._calibrator.add(model_id, loaded.plan)
@@ -194,7 +199,7 @@ class Runtime:
         with self._loading[model_id]:
             if model_id not in self._decoders:
                 with self._tell_loading(model_id):
-                    engine, plan = self._with_room(lambda: load_decoder(card, self._settings))
+                    engine, plan = self._with_room(card, lambda: load_decoder(card, self._settings))
                 batcher = ContinuousBatcher(
                     [engine.slots() for _ in range(plan.lanes)],
                     name=model_id,
@@ -233,8 +238,12 @@ class Runtime:
             del before
         self._end(*retired)
 
-    def _with_room(self, load: Callable[[], MadeT]) -> MadeT:
-        """Where the device has no room for one more model, those go that nobody uses."""
+    def _with_room(self, card: ModelCard, load: Callable[[], MadeT]) -> MadeT:
+        """Where there is no room for one more model, those go that nobody uses: as many as it is likely to need, the least recently used
+        first; and all of them where the device had none for it. What is only likely refuses nothing."""
+        needed = memory_of(card, self._settings)
+        while needed > self._free_bytes() and self.unload(0.0, most=1):
+            pass
         try:
             return load()
         except (OutOfMemory, MemoryError):

@@ -52,15 +52,23 @@ def is_here(card: ModelCard) -> bool:
     return card.folder is not None or not card.source_package or _package_place(card.source_package) is not None
 
 
+def weight_bytes(card: ModelCard, folder: Path) -> int:
+    """Of its files, and of an adapter's."""
+    return sum(path.stat().st_size for path in _weight_files(card, folder))
+
+
 def with_digest(card: ModelCard, folder: Path) -> ModelCard:
     """The card of an operator's own model, or adapter, with the digest that its weights have now; any other card as it is."""
     if card.folder is None and card.adapter is None:
         return card
     whole = hashlib.sha256()
-    adapter = () if card.adapter is None else sorted(card.adapter.glob("*.safetensors"))
-    for path in (*sorted(folder.glob("*.safetensors")), *adapter):
+    for path in _weight_files(card, folder):
         whole.update(path.name.encode() + b"\0" + bytes.fromhex(_digest_now(path)))
     return replace(card, files={"model.safetensors": whole.hexdigest()})
+
+
+def _weight_files(card: ModelCard, folder: Path) -> list[Path]:
+    return [path for place in (folder, card.adapter) if place is not None for path in sorted(place.glob("*.safetensors"))]
 
 
 def _check_own(card: ModelCard, folder: Path) -> None:

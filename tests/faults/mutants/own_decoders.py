@@ -137,7 +137,7 @@ MUTANTS: Final = (
         "adapter-in-the-digest",
         "the version of an answer tells of the adapter that made it",
         "workers/models/provision.py",
-        (('(*sorted(folder.glob("*.safetensors")), *adapter)', 'sorted(folder.glob("*.safetensors"))'),),
+        (("for place in (folder, card.adapter) if place is not None", "for place in (folder,)"),),
         (f"{_ADAPTERS_TEST}test_its_digest_is_of_its_weights_and_the_models",),
     ),
     Mutant(
@@ -146,6 +146,16 @@ MUTANTS: Final = (
         "workers/models/provision.py",
         (("    if card.adapter is not None:\n        _check_own(card, card.adapter)\n", ""),),
         (f"{_ADAPTERS_TEST}test_one_that_others_may_write_is_not_used",),
+    ),
+    Mutant(
+        "budget-of-memory",
+        "before a model is loaded idle ones go, until there is room for it",
+        "workers/inference/runtime.py",
+        (("while needed > self._free_bytes() and self.unload(0.0, most=1):", "while False:"),),
+        (
+            "tests/unit/workers/inference/test_unloading.py::"
+            "test_before_a_model_is_loaded_as_many_go_as_its_memory_needs_the_least_recently_used_first",
+        ),
     ),
     Mutant(
         "one-load-at-a-time",

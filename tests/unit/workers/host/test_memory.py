@@ -9,6 +9,11 @@ def test_a_ceiling_is_passed_above_it_and_none_never() -> None:
     assert not Ceiling(None).passed_by(1 << 60)
 
 
+@pytest.mark.parametrize(("max_mb", "left"), [(None, 500), (1000, 500), (400, 60), (200, -120)])
+def test_a_model_may_take_what_the_machine_has_and_the_ceiling_leaves(max_mb: int | None, left: int) -> None:
+    assert Ceiling(max_mb).left(300 * MIB, 500 * MIB) == left * MIB
+
+
 @pytest.mark.parametrize(
     ("asked_mb", "allowed_bytes", "ceiling"),
     [(None, None, None), (500, None, 500), (500, 100 * MIB, 500), (None, 1000 * MIB, 900)],

@@ -1,6 +1,7 @@
 """Models that nobody uses are let go of between two uses, and loaded again when they are asked for."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +12,15 @@ import pytest
 
 from tests.unit.workers.inference.test_swapping import BETTER, Better
 from tests.workers.asking import embed, vector_in
+from tests.workers.decoder_folders import make
 from tests.workers.runtimes import Device
 from workers.batches.outcomes import OutOfMemory
 from workers.engines.contract.generation import GenerateRequest
 from workers.engines.fake import FakeEncoder, expected_text, vector_of
+from workers.engines.loading import memory_of
 from workers.inference import runtime as loading
 from workers.inference.runtime import NoRoom, Runtime
+from workers.models import registry
 
 ENCODER, DECODER = "fake-encoder", "fake-decoder"
 
@@ -121,6 +125,30 @@ def test_where_there_is_no_room_for_a_model_those_go_that_nobody_uses(
     monkeypatch.setattr(loading, "load_encoder", short_of_memory(1, error))
     use(fake_runtime, ENCODER)
     assert loaded(fake_runtime) == {ENCODER}
+
+
+def test_before_a_model_is_loaded_as_many_go_as_its_memory_needs_the_least_recently_used_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for two."""
+    monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(tmp_path / "models"))
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        make(tmp_path / "models" / name, template=None)
+    runtime = Runtime(Device(tmp_path), free_bytes=lambda: size * (2 - len(loaded(runtime))))
+    size = memory_of(registry.get("local:a"), runtime._settings)
+    assert size == 2 * (tmp_path / "models" / "a" / "model.safetensors").stat().st_size
+    one, two, three, four = (f"local:{name}" for name in names)
+    engine = weakref.ref(runtime.decoder(one).engine)
+    use(runtime, one, two, one, three)
+    assert loaded(runtime) == {one, three}
+    with runtime.using(three):
+        use(runtime, four)
+        assert loaded(runtime) == {three, four}
+        assert engine() is None
+        with runtime.using(four), runtime.using(two):
+            assert loaded(runtime) == {two, three, four}, "what is in use stays, and what is only likely refuses nothing"
+    runtime.close()
 
 
 @pytest.mark.parametrize(("times", "left"), [(1, {DECODER}), (2, set())])
