@@ -20,7 +20,7 @@ MUTANTS: Final = (
         "spelt-in-a-message",
         "a control token that a message spells is not the template's",
         _GUARDED,
-        (("{found.start() for found in self._begins.finditer(text)}", "set[int]()"),),
+        (("places = {at for at, _ in self._control_in(text)}", "places = set[int]()"),),
         (f"{_TEST}test_a_control_token_spelt_in_a_message_is_text",),
     ),
     Mutant(
@@ -39,7 +39,7 @@ MUTANTS: Final = (
         "edge-of-a-message",
         "a message completes no control token that the template began",
         _GUARDED,
-        (("if stripped.startswith(self._tails) or any(tail.startswith(stripped) for tail in self._tails):", "if False:"),),
+        (("if ends_one or (len(stripped) < reach and", "if False and (len(stripped) < reach and"),),
         (f"{_TEST}test_a_message_completes_no_control_token_that_the_template_began",),
     ),
     Mutant(

@@ -22,17 +22,18 @@ class CannotGuard(Exception):
 
 
 class Guarded:
-    """``tokenizer_json``: what `tokenizers` writes; ``control``: the tokens by their names, all of which it has. Thread-safe."""
+    """``tokenizer``: as its file has it; ``control``: tokens of it by their names, of which there may be thousands. Thread-safe."""
 
-    def __init__(self, tokenizer_json: str, control: Collection[str]) -> None:
-        ids = _ids_of(tokenizer_json, control)
-        self._names = {token: f"x{secrets.token_hex(16)}" for token in control}
-        self._control = re.compile("|".join(re.escape(token) for token in sorted(control, key=len, reverse=True)) or "(?!)")
-        self._begins = re.compile(f"(?=(?:{self._control.pattern}))")
-        self._heads = tuple({token[:at] for token in control for at in range(1, len(token))})
-        self._tails = tuple({token[at:] for token in control for at in range(1, len(token))})
+    def __init__(self, tokenizer: Tokenizer, control: Collection[str]) -> None:
+        ids = {token: number for token in control if (number := tokenizer.token_to_id(token)) is not None}
+        self._names = {token: f"x{secrets.token_hex(16)}" for token in ids}
+        self._lengths = sorted({len(token) for token in ids}, reverse=True)
+        self._firsts = re.compile(f"[{''.join(re.escape(first) for first in sorted({token[0] for token in ids}))}]" if ids else "(?!)")
+        self._heads = {token[:at] for token in ids for at in range(1, len(token))}
+        self._tails = {token[at:] for token in ids for at in range(1, len(token))}
+        self._all_tails = "\0".join(["", *self._tails])
         try:
-            self._tokenizer = Tokenizer.from_str(json.dumps(_renamed(json.loads(tokenizer_json), self._names, ids)))
+            self._tokenizer = Tokenizer.from_str(json.dumps(_renamed(json.loads(tokenizer.to_str()), self._names, ids)))
         except Exception:  # the library raises plain Exception, and its message may quote the file
             raise CannotGuard from None
         if any(self._tokenizer.token_to_id(self._names[token]) != number for token, number in ids.items()):
@@ -50,18 +51,32 @@ class Guarded:
 
     def named(self, rendered: str, hidden: "Hidden") -> str:
         """What a template made of them, for `encode`: the control tokens in it are the template's."""
-        return self._control.sub(lambda found: self._names[found[0]], rendered).translate(hidden.back)
+        parts, behind = [], 0
+        for at, token in self._control_in(rendered):
+            if at >= behind:
+                parts += [rendered[behind:at], self._names[token]]
+                behind = at + len(token)
+        return "".join([*parts, rendered[behind:]]).translate(hidden.back)
+
+    def _control_in(self, text: str) -> Iterator[tuple[int, str]]:
+        """Where control tokens begin, and the longest at each place; they may overlap."""
+        for found in self._firsts.finditer(text):
+            at = found.start()
+            token = next((text[at : at + length] for length in self._lengths if text[at : at + length] in self._names), None)
+            if token is not None:
+                yield at, token
 
     def _places(self, text: str) -> set[int]:
         """Where a control token begins, and the edges that could be a part of one with what the template writes beside them."""
-        places = {found.start() for found in self._begins.finditer(text)}
+        places = {at for at, _ in self._control_in(text)}
         stripped = text.strip()
-        if not stripped:
+        if not stripped or not self._lengths:
             return places
-        first = text.index(stripped[0])
-        if stripped.startswith(self._tails) or any(tail.startswith(stripped) for tail in self._tails):
+        first, reach = text.index(stripped[0]), self._lengths[0]
+        ends_one = any(stripped[:length] in self._tails for length in range(1, reach))
+        if ends_one or (len(stripped) < reach and f"\0{stripped}" in self._all_tails):
             places.add(first)
-        if stripped.endswith(self._heads):
+        if any(stripped[-length:] in self._heads for length in range(1, reach)):
             places.add(first + len(stripped) - 1)
         return places
 
@@ -87,15 +102,6 @@ def _with(text: str, places: Sequence[int], stands_for: Mapping[str, str]) -> It
         yield stands_for[text[at]]
         behind = at + 1
     yield text[behind:]
-
-
-def _ids_of(tokenizer_json: str, control: Collection[str]) -> dict[str, int]:
-    """Raises CannotGuard where one of them is no token."""
-    original = Tokenizer.from_str(tokenizer_json)
-    ids = {token: number for token in control if (number := original.token_to_id(token)) is not None}
-    if len(ids) < len(control):
-        raise CannotGuard
-    return ids
 
 
 def _renamed(file: Any, names: Mapping[str, str], ids: Mapping[str, int]) -> Any:

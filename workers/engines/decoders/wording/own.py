@@ -43,7 +43,7 @@ class OwnWording:
             raise broken(folder, "an end token (eos_token_id) is none of the model's tokens.")
         self._template = None if template is None else Template(folder, template, named)
         try:
-            self._guarded = Guarded(self.tokenizer.to_str(), self._control(template or "", named))
+            self._guarded = Guarded(self.tokenizer, self._control(template or "", named))
         except CannotGuard:
             raise broken(folder, "the control tokens of tokenizer.json cannot be told from text.") from None
 
