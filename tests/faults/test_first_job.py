@@ -17,6 +17,7 @@ from db.operators.fleet import ready_workers
 from tests.faults.house import House
 from tests.looking import on_record
 from tests.workers.decoder_folders import make as make_decoder
+from tests.workers.engines.decoders.test_lora import adapt
 from tests.workers.families import WORDS, make
 from tests.workers.submitting import row, submit
 from workers.engines.calibration import findings
@@ -43,7 +44,7 @@ def test_a_decoders_folder_answers_messages_and_prompts_and_says_which_it_does_n
     """Their weights are random, so what they write means nothing."""
     folders = tmp_path / "models"
     monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(folders))
-    make_decoder(folders / "talks")
+    adapt(folders / "talks" / "tuned", make_decoder(folders / "talks"), ("q_proj", "v_proj"))
     make_decoder(folders / "mute", template=None)
     house.start_dispatcher()
     house.start_worker()
@@ -51,6 +52,7 @@ def test_a_decoders_folder_answers_messages_and_prompts_and_says_which_it_does_n
     asked = {
         ("talks", "/v1/chat/completions"): [{"messages": [{"role": "user", "content": text}], "max_tokens": 9} for text in texts],
         ("talks", "/v1/completions"): [{"prompt": text, "max_tokens": 9} for text in texts],
+        ("talks@tuned", "/v1/chat/completions"): [{"messages": [{"role": "user", "content": text}], "max_tokens": 9} for text in texts],
         ("mute", "/v1/completions"): [{"prompt": text, "max_tokens": 9} for text in texts],
         ("mute", "/v1/chat/completions"): [{"messages": [{"role": "user", "content": text}]} for text in texts],
     }
@@ -75,7 +77,7 @@ def test_a_decoders_folder_answers_messages_and_prompts_and_says_which_it_does_n
         assert len(answers) + len(failures) == len(texts)
         assert {one.code for one in failures} <= {"empty_generation"}
         assert answers
-        read = AutoTokenizer.from_pretrained(folders / name)
+        read = AutoTokenizer.from_pretrained(folders / name.partition("@")[0])
         for one in answers:
             assert (one.model_version or "").startswith(f"local:{name}@")
             usage = json.loads(one.payload or b"")["usage"]
