@@ -153,14 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from db.settings import load as load_settings
     from tests.benchmarks.machine import describe_machine
-    from workers.engines.calibration.candidates import Candidates
+    from workers.engines.calibration.encoder_candidates import EncoderCandidates
     from workers.machine.cpu import cpu_flags
     from workers.models import registry
     from workers.models.provision import ensure
     from workers.settings import WorkerSettings
 
     card = registry.get(MODEL)
-    candidates = Candidates(card, ensure(card, load_settings(WorkerSettings).home), cpu_flags())
+    candidates = EncoderCandidates(card, ensure(card, load_settings(WorkerSettings).home), cpu_flags())
 
     def engine(named: Any) -> Any:
         found = candidates.find(*named)

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -18,8 +19,8 @@ from workers.models.card import ModelCard
 from workers.models.provision import ensure, weight_bytes, with_digest
 
 if TYPE_CHECKING:
-    from workers.engines.calibration.candidates import Candidate, Candidates
     from workers.engines.calibration.choice import Choice
+    from workers.engines.calibration.encoder_candidates import EncoderCandidate, EncoderCandidates
 
 LAID_OUT: Final = 2  # times its files: as they are read, and as the engine lays them out
 
@@ -65,13 +66,13 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
         from workers.engines.servers.loading import load_server_encoder
 
         return LoadedEncoder(*load_server_encoder(card.server, settings.vllm_python))
-    from workers.engines.calibration.candidates import Candidates  # brings torch
+    from workers.engines.calibration.encoder_candidates import EncoderCandidates  # brings torch
     from workers.engines.contract.torch_errors import translated
 
     device = _device(settings.device)
     if device != "cpu":
         folder = ensure(card, settings.home)
-        candidates = Candidates(with_digest(card, folder), folder, cpu_flags(), device=device)
+        candidates = EncoderCandidates(with_digest(card, folder), folder, cpu_flags(), device=device)
         candidate, made = on_gpu(candidates, _plan(card, settings, device=device), _asked(settings)[1])
         with translated():
             loaded = LoadedEncoder(candidate.load(made.lanes, made.threads), made)
@@ -85,7 +86,7 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
     return loaded
 
 
-def on_gpu(candidates: "Candidates", made: Plan, number_format: NumberFormat | None) -> tuple["Candidate", Plan]:
+def on_gpu(candidates: "EncoderCandidates", made: Plan, number_format: NumberFormat | None) -> tuple["EncoderCandidate", Plan]:
     """How an encoder runs on a GPU: packed, in the plan's format or the one asked for; a family that transformers runs, padded and in fp32,
     as what no GPU engine computes here (int8)."""
     found = candidates.find("torch", number_format or made.format) if candidates.packed else None
@@ -129,20 +130,22 @@ def memory_of(card: ModelCard, settings: EngineSettings) -> int:
     return LAID_OUT * weight_bytes(card, ensure(card, settings.home))
 
 
-def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice":
+def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice[EncoderEngine]":
     """Of an encoder on a CPU. It holds the model's weights, so let it go when it is made. Raises as `load_encoder`."""
-    from workers.engines.calibration.candidates import Candidates
     from workers.engines.calibration.choice import Choice
+    from workers.engines.calibration.choosing import calibration
+    from workers.engines.calibration.encoder_candidates import EncoderCandidates
 
     folder = ensure(card, settings.home)
     card = with_digest(card, folder)
-    candidates = Candidates(card, folder, cpu_flags())
+    candidates = EncoderCandidates(card, folder, cpu_flags())
     if not candidates.packed:
         log.info("%s is of a family that is run by transformers, padded and in fp32", card.id)
     engine, number_format = _asked(settings)
     return Choice(
         card,
         candidates,
+        partial(calibration, candidates),
         settings.findings_folder,
         engine=engine,
         number_format=number_format,

@@ -49,7 +49,7 @@ class Calibrator:
     def __init__(
         self,
         activity: Activity,
-        choice_for: "Callable[[str], Choice]",
+        choice_for: "Callable[[str], Choice[EncoderEngine]]",
         swap: Callable[[str, EncoderEngine, Plan], object],
         *,
         changed: Callable[[], object] = lambda: None,
@@ -141,7 +141,7 @@ class Calibrator:
         if choice.is_open(found):
             self._again(replace(task, plan=plan, finding=found))
 
-    def _found(self, choice: "Choice", task: _Task) -> "Finding | None":
+    def _found(self, choice: "Choice[EncoderEngine]", task: _Task) -> "Finding | None":
         """What this process or another one found. None where the process ends, or a task for a quiet hour was cut short."""
         while not self._closing.is_set():
             with findings.alone(choice.folder, wait=False) as mine:
@@ -153,7 +153,7 @@ class Calibrator:
             self._closing.wait(LOOK_SECONDS)
         return None
 
-    def _calibrate(self, choice: "Choice", task: _Task) -> "Finding | None":
+    def _calibrate(self, choice: "Choice[EncoderEngine]", task: _Task) -> "Finding | None":
         log.info("%s: calibrating beside the work", task.model_id)
         self._now(task.model_id)
         slices = choice.slices(self._activity)

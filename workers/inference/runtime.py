@@ -224,7 +224,7 @@ class Runtime:
         )
         return Encoder(model_id, engine, batcher, self._duplicates, LabelSpace())
 
-    def _choice_for(self, model_id: str) -> "Choice":
+    def _choice_for(self, model_id: str) -> "Choice[EncoderEngine]":
         return choice_for(registry.get(model_id), self._settings)
 
     def _swap(self, model_id: str, engine: EncoderEngine, plan: Plan) -> None:

@@ -5,7 +5,7 @@ It is found in slices, so that it can be done beside the work: see :mod:`workers
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from workers.arrays import Ids
 from workers.batches.activity import Activity
 from workers.engines.calibration.attempts import Attempts
-from workers.engines.calibration.candidates import Candidate, Candidates
+from workers.engines.calibration.encoder_candidates import EncoderCandidate, EncoderCandidates
 from workers.engines.calibration.findings import Finding, Trial
 from workers.engines.calibration.held_texts import held_texts
 from workers.engines.calibration.trials import Slices, Timing, probabilities, run_all, timed
+from workers.engines.calibration.verdicts import ranked, runs, speed, why_untried
 from workers.engines.contract.engine import EncoderEngine
-from workers.engines.contract.plan import EngineName, NumberFormat, Plan
+from workers.engines.contract.plan import EngineName, NumberFormat
 
 LEAST_AGREEMENT: Final = 0.995  # of the labels
 MOST_DIFFERENCE: Final = 0.02  # of any label's probability, over all held texts
@@ -32,40 +33,8 @@ AS_GOOD: Final = 0.98  # of the fastest: what is within the noise of a quiet mac
 WORTH_A_SWEEP: Final = 0.85  # of the fastest at first sight: lanes and budgets of a slower one are not tried
 
 
-def calibrate(
-    candidates: Candidates,
-    *,
-    model: str,
-    weights: str,
-    cores: int,
-    engine: EngineName | None = None,
-    number_format: NumberFormat | None = None,
-    trial_seconds: float = TRIAL_SECONDS,
-    texts: int = HELD_TEXTS,
-    attempts: Attempts | None = None,
-) -> Finding:
-    """All slices one after the other. Some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
-    slices = calibration(
-        candidates,
-        Activity(),
-        model=model,
-        weights=weights,
-        cores=cores,
-        engine=engine,
-        number_format=number_format,
-        trial_seconds=trial_seconds,
-        texts=texts,
-        attempts=attempts,
-    )
-    while True:
-        try:
-            next(slices)
-        except StopIteration as done:
-            return cast("Finding", done.value)
-
-
 def calibration(
-    candidates: Candidates,
+    candidates: EncoderCandidates,
     activity: Activity,
     *,
     model: str,
@@ -79,7 +48,8 @@ def calibration(
 ) -> Slices[Finding]:
     """`engine` and `number_format` narrow the choice; then the fastest is taken even where none agrees: somebody asked for it.
 
-    It is to be gone on with when nobody waits. A slice takes half a second or so; longer only where a library makes its graph."""
+    It is to be gone on with when nobody waits. A slice takes half a second or so; longer only where a library makes its
+    graph. All of them: some 30 s for MiniLM on two quiet cores, 50 s on busy ones."""
     began = time.perf_counter()
     bench = yield from _Bench.prepare(candidates, activity, attempts or Attempts(), cores, trial_seconds, texts)
     asked = [one for one in candidates if engine in {None, one.engine} and number_format in {None, one.format}]
@@ -95,41 +65,22 @@ def calibration(
     if not fit:  # nothing of what was asked for runs here
         reference = candidates.reference
         fit = yield from bench.timed([(reference, (yield from bench.hold(reference)))])
-    fastest = max(_speed(trial) for _, trial in fit)
-    slow = [trial for _, trial in fit if _speed(trial) < WORTH_A_SWEEP * fastest]
-    fast = [(candidate, trial) for candidate, trial in fit if _speed(trial) >= WORTH_A_SWEEP * fastest]
+    fastest = max(speed(trial) for _, trial in fit)
+    slow = [trial for _, trial in fit if speed(trial) < WORTH_A_SWEEP * fastest]
+    fast = [(candidate, trial) for candidate, trial in fit if speed(trial) >= WORTH_A_SWEEP * fastest]
     bench.keep_only(candidate for candidate, _ in fast)
     swept = slow + (yield from bench.sweep(fast))
-    best = max(swept, key=_speed)
-    judged = [
-        replace(
-            trial,
-            verdict="chosen",
-            reason="the fastest that agrees with fp32" if trial.verdict == "slower" else "asked for, though " + trial.reason,
-        )
-        if trial is best
-        else replace(trial, reason=f"{_speed(trial) / (_speed(best) or 1.0):.0%} of the chosen one's speed")
-        for trial in swept
-    ]
-    ordered = sorted([*judged, *unfit], key=lambda trial: (trial.verdict != "chosen", -_speed(trial), trial.engine, trial.format))
     seconds = time.perf_counter() - began
-    return Finding(model, weights, candidates.packed, len(bench.held), seconds, tuple(ordered), disturbed=bench.disturbed)
-
-
-def plan_of(finding: Finding, candidates: Candidates) -> tuple[Plan, Candidate]:
-    """How to run what was chosen, and its candidate."""
-    chosen = finding.chosen
-    candidate = candidates.find(chosen.engine, chosen.format)
-    assert candidate is not None, "a finding is kept under a key that names all it depends on"
-    policy = replace(candidate.policy, budget_tokens=chosen.budget_tokens or candidate.policy.budget_tokens)
-    return Plan("cpu", chosen.format, chosen.lanes or 1, policy, chosen.engine, chosen.threads or 1), candidate
+    return Finding(
+        model, weights, candidates.packed, len(bench.held), seconds, ranked(swept, unfit, max(swept, key=speed)), disturbed=bench.disturbed
+    )
 
 
 @dataclass(slots=True)
 class _Bench:
     """What all candidates of a calibration are held against, and with."""
 
-    reference: Candidate
+    reference: EncoderCandidate
     activity: Activity
     attempts: Attempts
     held: list[str]
@@ -142,7 +93,7 @@ class _Bench:
 
     @classmethod
     def prepare(
-        cls, candidates: Candidates, activity: Activity, attempts: Attempts, cores: int, seconds: float, texts: int
+        cls, candidates: EncoderCandidates, activity: Activity, attempts: Attempts, cores: int, seconds: float, texts: int
     ) -> "Slices[_Bench]":
         reference = candidates.reference
         loaded = reference.load(cores, 1)
@@ -152,12 +103,10 @@ class _Bench:
         truth = yield from probabilities(loaded, held, cores, activity)
         return cls(reference, activity, attempts, held, work, truth, cores, seconds, {reference.name: loaded})
 
-    def hold(self, candidate: Candidate) -> Slices[Trial]:
+    def hold(self, candidate: EncoderCandidate) -> Slices[Trial]:
         """Its agreement with the reference. The verdict is "slower" for all that may still be chosen."""
-        if candidate.refused is not None:
-            return Trial(candidate.engine, candidate.format, "not here", candidate.refused)
-        if self.attempts.ended_processes(candidate.name):
-            return Trial(candidate.engine, candidate.format, "not here", "it ended the process that tried it, more than once")
+        if (why := why_untried(candidate, self.attempts)) is not None:
+            return Trial(candidate.engine, candidate.format, "not here", why)
         budget = candidate.policy.budget_tokens
         same = (candidate.engine, candidate.format) == (self.reference.engine, self.reference.format)
         try:
@@ -179,17 +128,17 @@ class _Bench:
             return replace(trial, verdict="disagrees", reason=f"a probability {difference:.3f} off fp32's; under {MOST_DIFFERENCE} must be")
         return trial
 
-    def timed(self, tried: list[tuple[Candidate, Trial]]) -> Slices[list[tuple[Candidate, Trial]]]:
+    def timed(self, tried: list[tuple[EncoderCandidate, Trial]]) -> Slices[list[tuple[EncoderCandidate, Trial]]]:
         """The same with each one's first speed, where it runs at all."""
         ways = []
         for candidate, trial in tried:
-            if _runs(trial):
+            if runs(trial):
                 engine = yield from self.engine_of(candidate)
                 ways.append(_Way(engine, self.cores, 1, candidate.policy.budget_tokens))
         speeds = iter((yield from self.speeds(ways)))
-        return [(candidate, replace(trial, tokens_per_second=next(speeds)) if _runs(trial) else trial) for candidate, trial in tried]
+        return [(candidate, replace(trial, tokens_per_second=next(speeds)) if runs(trial) else trial) for candidate, trial in tried]
 
-    def sweep(self, fit: list[tuple[Candidate, Trial]]) -> Slices[list[Trial]]:
+    def sweep(self, fit: list[tuple[EncoderCandidate, Trial]]) -> Slices[list[Trial]]:
         """Each with its best token budget, and with one lane of all cores where that beats a lane a core."""
         ways: list[tuple[int, _Way]] = []
         for place, (candidate, _) in enumerate(fit):
@@ -202,9 +151,9 @@ class _Bench:
         speeds = yield from self.speeds([way for _, way in ways])
         swept = []
         for place, (_, trial) in enumerate(fit):
-            own = [(way, speed) for (whose, way), speed in zip(ways, speeds, strict=True) if whose == place]
-            way, speed = _smallest_of_the_fastest(own)
-            swept.append(replace(trial, tokens_per_second=speed, lanes=way.lanes, threads=way.threads, budget_tokens=way.budget_tokens))
+            own = [(way, rate) for (whose, way), rate in zip(ways, speeds, strict=True) if whose == place]
+            way, rate = _smallest_of_the_fastest(own)
+            swept.append(replace(trial, tokens_per_second=rate, lanes=way.lanes, threads=way.threads, budget_tokens=way.budget_tokens))
         return swept
 
     def speeds(self, ways: Sequence["_Way"]) -> Slices[list[float]]:
@@ -217,12 +166,12 @@ class _Bench:
         self.disturbed |= any(all(timing.disturbed for timing in timings) for timings in found)
         return [max((not one.disturbed, one.tokens_per_second) for one in timings)[1] for timings in found]
 
-    def keep_only(self, candidates: Iterable[Candidate]) -> None:
+    def keep_only(self, candidates: Iterable[EncoderCandidate]) -> None:
         """Lets go of the engines of all others."""
         names = {candidate.name for candidate in candidates}
         self.engines = {name: engine for name, engine in self.engines.items() if name in names}
 
-    def engine_of(self, candidate: Candidate) -> Slices[EncoderEngine]:
+    def engine_of(self, candidate: EncoderCandidate) -> Slices[EncoderEngine]:
         """Loaded once, for a lane a core."""
         if candidate.name not in self.engines:
             self.engines[candidate.name] = candidate.load(self.cores, 1)
@@ -243,14 +192,6 @@ def _smallest_of_the_fastest(tried: Sequence[tuple[_Way, float]]) -> tuple[_Way,
     half as long, and so do the other lanes for the last batch of a job."""
     fastest = max(speed for _, speed in tried)
     return min((one for one in tried if one[1] >= AS_GOOD * fastest), key=lambda one: (one[0].budget_tokens, -one[1]))
-
-
-def _runs(trial: Trial) -> bool:
-    return trial.verdict != "not here"
-
-
-def _speed(trial: Trial) -> float:
-    return trial.tokens_per_second or 0.0
 
 
 def _affordable(engine: EncoderEngine, texts: list[str], lanes: int, activity: Activity) -> Slices[list[str]]:

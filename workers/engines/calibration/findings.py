@@ -19,8 +19,9 @@ from db.private_files import make_private_folder
 from workers.engines.calibration.attempts import Attempts
 from workers.engines.contract.plan import EngineName, NumberFormat
 from workers.machine.cpu import CAPS
+from workers.models.card import Kind
 
-LAYOUT: Final = 3  # of a stored finding, and of how it is found: a higher one makes findings anew
+LAYOUT: Final = 4  # of a stored finding, and of how it is found: a higher one makes findings anew
 PACKAGES: Final = ("torch", "openvino", "onnxruntime", "onnx", "tokenizers", "transformers", "textmill")
 
 log = logging.getLogger("textmill.engines")
@@ -30,25 +31,30 @@ Verdict = Literal["chosen", "slower", "disagrees", "not here"]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was found of one candidate. Figures are None where it did not come to that."""
+    """What was found of one candidate. Figures are None where it did not come to that.
+
+    ``agreement``: the share of labels, or of next tokens, that are fp32's. ``difference`` from fp32: the greatest of any label's
+    probability; of a decoder the mean Kullback-Leibler divergence of the next token's distribution, in nats. ``slots``: of each lane."""
 
     engine: EngineName
     format: NumberFormat
     verdict: Verdict
     reason: str
-    label_agreement: float | None = None
-    max_difference: float | None = None
+    agreement: float | None = None
+    difference: float | None = None
     tokens_per_second: float | None = None
     lanes: int | None = None
     threads: int | None = None
     budget_tokens: int | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """All trials, the chosen one among them, and what they cost.
 
-    `packed`: the model runs without padding where the engine can. `texts` is how many bf16 and int8 were held to. `disturbed`: other work
+    `packed`: the model runs without padding where the engine can. `texts` is how many bf16 and int8 were held to; of a decoder, how many
+    tokens of them. `disturbed`: other work
     ran beside all that was timed of some way, so that it says less than it could; `tries`: how often it was made by now."""
 
     model: str
@@ -57,6 +63,7 @@ class Finding:
     texts: int
     seconds: float
     trials: tuple[Trial, ...]
+    kind: Kind = "encoder"
     disturbed: bool = False
     tries: int = 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers.families import make
-from workers.engines.calibration.candidates import Candidates
+from workers.engines.calibration.encoder_candidates import EncoderCandidates
 from workers.engines.contract.plan import GPU_ENCODER, NumberFormat, plan
 from workers.engines.loading import on_gpu
 from workers.models.folders import local_model
@@ -13,12 +13,12 @@ from workers.models.folders import local_model
 GPU = plan("encoder", device="cuda", cpu_flags=frozenset(), cores=8)
 
 
-def candidates(family: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Candidates:
+def candidates(family: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> EncoderCandidates:
     monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(root))
     make(family, root / family, classifier=False)
     card = local_model(f"local:{family}")
     assert card is not None
-    return Candidates(card, root / family, frozenset(), device="cuda")
+    return EncoderCandidates(card, root / family, frozenset(), device="cuda")
 
 
 @pytest.mark.parametrize(("asked", "runs"), [(None, "bfloat16"), ("bfloat16", "bfloat16"), ("float32", "float32"), ("int8", "float32")])

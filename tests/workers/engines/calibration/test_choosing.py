@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ from workers.batches.policy import Work
 from workers.engines import loading
 from workers.engines.calibration import choosing, findings, trials
 from workers.engines.calibration.attempts import Attempts
-from workers.engines.calibration.candidates import Candidate, Candidates
-from workers.engines.calibration.choosing import calibrate, plan_of
+from workers.engines.calibration.encoder_candidates import EncoderCandidate, EncoderCandidates
 from workers.engines.calibration.findings import Finding
 from workers.engines.calibration.held_texts import held_texts
 from workers.engines.calibration.slices import MOST_TRIES
+from workers.engines.calibration.verdicts import plan_of, to_the_end
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import plan
 from workers.engines.encoders.torch_encoder import TorchEncoder
@@ -47,22 +47,25 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def candidates(root: Path) -> Candidates:
+def candidates(root: Path) -> EncoderCandidates:
     return of(root, cpu_flags())
 
 
-def of(root: Path, flags: frozenset[str]) -> Candidates:
+def of(root: Path, flags: frozenset[str]) -> EncoderCandidates:
     folder = root / "models" / "small"
     card = local_model("local:small")
     assert card is not None
-    return Candidates(with_digest(card, folder), folder, flags)
+    return EncoderCandidates(with_digest(card, folder), folder, flags)
 
 
-def quick(candidates: Candidates, **asked: str) -> Finding:
-    return calibrate(candidates, model="local:small", weights="w", cores=2, trial_seconds=0.01, texts=70, **asked)  # type: ignore[arg-type]
+def quick(candidates: EncoderCandidates, activity: Activity | None = None, **asked: Any) -> Finding:
+    slices = choosing.calibration(
+        candidates, activity or Activity(), model="local:small", weights="w", cores=2, trial_seconds=0.01, texts=70, **asked
+    )
+    return to_the_end(slices)
 
 
-def test_one_way_is_chosen_and_every_other_has_a_reason(candidates: Candidates) -> None:
+def test_one_way_is_chosen_and_every_other_has_a_reason(candidates: EncoderCandidates) -> None:
     finding = quick(candidates)
     assert [trial.verdict for trial in finding.trials].count("chosen") == 1
     assert finding.trials[0] == finding.chosen
@@ -73,7 +76,7 @@ def test_one_way_is_chosen_and_every_other_has_a_reason(candidates: Candidates) 
     assert plan.policy.padded == (plan.engine != "torch")
 
 
-def test_what_disagrees_is_out_however_fast(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_disagrees_is_out_however_fast(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = TorchEncoder.run
     monkeypatch.setattr(
         TorchEncoder,
@@ -86,28 +89,26 @@ def test_what_disagrees_is_out_however_fast(candidates: Candidates, monkeypatch:
     assert spoilt.tokens_per_second is not None  # it is timed all the same, so that people see what exactness costs
 
 
-def of_all(candidates: Candidates) -> Candidates:
+def of_all(candidates: EncoderCandidates) -> EncoderCandidates:
     """With bf16 among the ways, whatever this CPU: slow where it is emulated, but right."""
     candidates._flags = ALL_FLAGS
     return candidates
 
 
-def test_a_way_that_ended_the_process_twice_is_not_tried_again(candidates: Candidates, tmp_path: Path) -> None:
+def test_a_way_that_ended_the_process_twice_is_not_tried_again(candidates: EncoderCandidates, tmp_path: Path) -> None:
     def die(_lanes: int, _threads: int) -> EncoderEngine:
         os._exit(9)
 
-    def run(deadly: Candidates) -> Finding:
-        return calibrate(
-            deadly, model="m", weights="w", cores=2, trial_seconds=0.01, texts=70, engine="torch", attempts=Attempts(tmp_path / "tried")
-        )
+    def run(deadly: EncoderCandidates) -> Finding:
+        return quick(deadly, engine="torch", attempts=Attempts(tmp_path / "tried"))
 
-    class Deadly(Candidates):
+    class Deadly(EncoderCandidates):
         def __init__(self) -> None:
             pass
 
         packed = True
 
-        def __iter__(self) -> Iterator[Candidate]:
+        def __iter__(self) -> Iterator[EncoderCandidate]:
             reference, second = list(of_all(candidates))[:2]
             return iter([reference, replace(second, load=die)])
 
@@ -120,7 +121,7 @@ def test_a_way_that_ended_the_process_twice_is_not_tried_again(candidates: Candi
     assert (second.verdict, second.reason) == ("not here", "it ended the process that tried it, more than once")
 
 
-def test_an_output_that_is_not_a_number_disagrees(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_is_not_a_number_disagrees(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = TorchEncoder.run
     monkeypatch.setattr(
         TorchEncoder,
@@ -131,7 +132,7 @@ def test_an_output_that_is_not_a_number_disagrees(candidates: Candidates, monkey
     assert trials["torch", "bfloat16"].verdict == "disagrees"
 
 
-def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.engines.encoders import onnx_encoder, openvino_encoder
 
     def fail() -> None:
@@ -144,14 +145,14 @@ def test_engines_that_fail_on_this_machine_are_so_many_ways_fewer(candidates: Ca
     assert {trial.verdict for trial in finding.trials if trial.engine != "torch"} == {"not here"}
 
 
-def test_a_package_that_is_missing_is_one_way_fewer(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_one_way_fewer(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda _: None)
     assert {one.refused for one in candidates if one.engine == "openvino"} == {"the package openvino is not installed"}
     assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnxruntime is not installed"}
     assert quick(candidates).chosen.engine == "torch"
 
 
-def test_the_package_that_builds_the_graph_is_needed_too(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_that_builds_the_graph_is_needed_too(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.engines.calibration.candidates.find_spec", lambda name: None if name == "onnx" else object())
     assert {one.refused for one in candidates if one.engine == "onnx"} == {"the package onnx is not installed"}
 
@@ -166,7 +167,7 @@ def test_instructions_that_the_environment_forbids_are_not_counted_on(value: str
     assert cpu_flags({}) >= cpu_flags({"ATEN_CPU_CAPABILITY": value})
 
 
-def test_a_format_that_was_asked_for_is_taken_even_if_it_disagrees(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_was_asked_for_is_taken_even_if_it_disagrees(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "MOST_DIFFERENCE", 0.0)
     chosen = quick(of_all(candidates), engine="torch", number_format="bfloat16").chosen
     assert (chosen.engine, chosen.format) == ("torch", "bfloat16")
@@ -209,7 +210,7 @@ def test_where_there_is_one_way_only_nothing_is_left_to_find_out(root: Path) -> 
 
 @pytest.mark.parametrize(("disturbed", "tries", "is_open"), [(False, 1, False), (True, 1, True), (True, MOST_TRIES, False)])
 def test_a_disturbed_finding_is_used_and_found_anew_some_times(
-    root: Path, candidates: Candidates, disturbed: bool, tries: int, is_open: bool
+    root: Path, candidates: EncoderCandidates, disturbed: bool, tries: int, is_open: bool
 ) -> None:
     card, device = registry.get("local:small"), Device(root, engine="auto", dtype="auto")
     choice = loading.choice_for(card, device)
@@ -221,14 +222,14 @@ def test_a_disturbed_finding_is_used_and_found_anew_some_times(
     assert loaded.is_open == is_open
 
 
-def test_rows_that_run_beside_every_trial_are_noticed(candidates: Candidates) -> None:
+def test_rows_that_run_beside_every_trial_are_noticed(candidates: EncoderCandidates) -> None:
     activity = Activity()
-    assert by_slices(candidates, activity).texts == 70
+    assert quick(candidates, activity).texts == 70
     activity.enter(Work.BULK)
-    assert by_slices(candidates, activity).disturbed
+    assert quick(candidates, activity).disturbed
 
 
-def test_somebody_who_comes_in_a_slice_makes_it_short(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_who_comes_in_a_slice_makes_it_short(candidates: EncoderCandidates, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for an interactive row waits for the batch that runs and no longer."""
     engine = candidates.reference.load(1, 1)
     work = engine.tokenize(held_texts(64))[0]
@@ -252,15 +253,6 @@ def test_somebody_who_comes_in_a_slice_makes_it_short(candidates: Candidates, mo
     assert timing.disturbed
 
 
-def by_slices(candidates: Candidates, activity: Activity) -> Finding:
-    slices = choosing.calibration(candidates, activity, model="local:small", weights="w", cores=2, trial_seconds=0.01, texts=70)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as done:
-            return cast("Finding", done.value)
-
-
 def test_a_finding_is_bound_to_machine_model_and_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def key(weights: str = "w", flags: frozenset[str] = ALL_FLAGS, cores: int = 2, engine: str | None = None) -> str:
         return findings.key_of(weights, flags, cores, engine=engine, number_format=None)
@@ -278,7 +270,7 @@ def test_a_half_written_finding_is_never_read(content: str, tmp_path: Path) -> N
 
 
 def test_a_folder_that_cannot_be_written_to_still_calibrates_and_says_what_that_costs(
-    candidates: Candidates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    candidates: EncoderCandidates, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "calibration"
     folder.write_text("in the way")

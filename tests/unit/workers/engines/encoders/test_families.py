@@ -12,7 +12,7 @@ from tests.workers.asking import body_of, classify, run
 from tests.workers.families import FAMILIES, LABELS, PACKED, POSITIONS, WORDS, make
 from tests.workers.runtimes import Device
 from workers.arrays import Ids, Vectors
-from workers.engines.calibration.candidates import Candidates
+from workers.engines.calibration.encoder_candidates import EncoderCandidates
 from workers.inference.runtime import Runtime
 from workers.machine.cpu import cpu_flags
 from workers.models import registry
@@ -34,12 +34,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def load(root: Path, name: str) -> tuple[ModelCard, Candidates]:
+def load(root: Path, name: str) -> tuple[ModelCard, EncoderCandidates]:
     card = local_model(f"local:{name}")
     assert card is not None
     folder = ensure(card, root)
     card = with_digest(card, folder)
-    return card, Candidates(card, folder, cpu_flags())
+    return card, EncoderCandidates(card, folder, cpu_flags())
 
 
 @pytest.mark.parametrize("classifier", [False, True], ids=["encoder", "classifier"])
