@@ -68,7 +68,8 @@ class WorkerSettings(MetricsSettings):
         default="auto", description="What runs encoders on a CPU. `auto`: the fastest that agrees with fp32; any other is taken as it is."
     )
     dtype: DtypeChoice = Field(
-        default="auto", description="The number format of encoders on a CPU. `exact` is `float32`; any is taken even where it disagrees."
+        default="auto",
+        description="The number format on a CPU. `exact` is `float32`; any is taken even where it disagrees, `int8` by encoders alone.",
     )
     vllm_python: Path | None = Field(
         default=None,

@@ -5,13 +5,13 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from db.errors import TextmillError
 from workers.engines import fake
 from workers.engines.calibration.findings import Finding
 from workers.engines.contract.decoding import DecoderEngine
-from workers.engines.contract.engine import EncoderEngine
+from workers.engines.contract.engine import EncoderEngine, Engine
 from workers.engines.contract.plan import DtypeChoice, EngineChoice, EngineName, NumberFormat, Plan, plan
 from workers.machine.cores import cores
 from workers.machine.cpu import cpu_flags
@@ -19,10 +19,12 @@ from workers.models.card import ModelCard
 from workers.models.provision import ensure, weight_bytes, with_digest
 
 if TYPE_CHECKING:
-    from workers.engines.calibration.choice import Choice
+    from workers.engines.calibration.choice import Calibration, Choice
     from workers.engines.calibration.encoder_candidates import EncoderCandidate, EncoderCandidates
 
 LAID_OUT: Final = 2  # times its files: as they are read, and as the engine lays them out
+
+EngineT = TypeVar("EngineT", bound=Engine, covariant=True)
 
 log = logging.getLogger("textmill.engines")
 
@@ -47,25 +49,25 @@ class EngineSettings(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedEncoder:
+class LoadedEngine(Generic[EngineT]):
     """An engine that is ready to run, and how. ``is_open``: how it runs best on this machine is still to be found out, by `choice_for`."""
 
-    engine: EncoderEngine
+    engine: EngineT
     plan: Plan
     is_open: bool = False
 
 
-def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
+def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[EncoderEngine]:
     """As this machine found it to run best, or in its safe way until it has found out; where a server runs it, as that does.
 
     Raises EngineAway where the server is away, OutOfMemory where the device has no room for it, TextmillError where a file is missing,
     broken, or not the registry's."""
     if card.id == "fake-encoder":
-        return LoadedEncoder(fake.FakeEncoder(), _plan(card, settings, device="cpu"))
+        return LoadedEngine(fake.FakeEncoder(), _plan(card, settings, device="cpu"))
     if card.server is not None:
         from workers.engines.servers.loading import load_server_encoder
 
-        return LoadedEncoder(*load_server_encoder(card.server, settings.vllm_python))
+        return LoadedEngine(*load_server_encoder(card.server, settings.vllm_python))
     from workers.engines.calibration.encoder_candidates import EncoderCandidates  # brings torch
     from workers.engines.contract.torch_errors import translated
 
@@ -75,14 +77,10 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEncoder:
         candidates = EncoderCandidates(with_digest(card, folder), folder, cpu_flags(), device=device)
         candidate, made = on_gpu(candidates, _plan(card, settings, device=device), _asked(settings)[1])
         with translated():
-            loaded = LoadedEncoder(candidate.load(made.lanes, made.threads), made)
+            loaded = LoadedEngine(candidate.make(made), made)
     else:
-        choice = choice_for(card, settings)
-        known = choice.kept()
-        with translated():
-            engine, made = choice.load(known)
-        loaded = LoadedEncoder(engine, made, choice.is_open(known))
-    log.info("%s: %s", card.id, made.describe())
+        loaded = _chosen(choice_for(card, settings))
+    log.info("%s: %s", card.id, loaded.plan.describe())
     return loaded
 
 
@@ -95,31 +93,36 @@ def on_gpu(candidates: "EncoderCandidates", made: Plan, number_format: NumberFor
     return candidate, replace(made, engine=candidate.engine, format=candidate.format, policy=policy)
 
 
-def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -> Finding:
-    """The calibration of an encoder on this CPU: the one that is kept, or a new one, which then is."""
-    if card.kind != "encoder" or card.id == "fake-encoder" or card.server is not None:
-        raise TextmillError("Only an encoder is calibrated.", code="model_task_mismatch", status=400)
-    return choice_for(card, settings).find_out(anew=anew)
-
-
-def load_decoder(card: ModelCard, settings: EngineSettings) -> tuple[DecoderEngine, Plan]:
-    """Raises OutOfMemory where the device has no room for it, TextmillError where a file is missing, broken, or not the registry's."""
+def load_decoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[DecoderEngine]:
+    """As `load_encoder`."""
     if card.id == "fake-decoder":
-        return fake.FakeDecoder(), _plan(card, settings, device="cpu")
+        return LoadedEngine(fake.FakeDecoder(), _plan(card, settings, device="cpu"))
     if card.server is not None:
         from workers.engines.servers.loading import load_server_decoder
 
-        return load_server_decoder(card.server, settings.vllm_python)
+        return LoadedEngine(*load_server_decoder(card.server, settings.vllm_python))
     from workers.engines.contract.torch_errors import translated
     from workers.engines.decoders.torch_decoder import TorchDecoder
 
-    made = _plan(card, settings, device=_device(settings.device))
-    assert made.format != "int8"
-    folder = ensure(card, settings.home)
-    with translated():
-        return TorchDecoder(
-            with_digest(card, folder), folder, device=made.device, number_format=made.format, policy=made.policy, threads=made.threads
-        ), made
+    device = _device(settings.device)
+    if device != "cpu":
+        made = _plan(card, settings, device=device)
+        assert made.format != "int8"
+        folder = ensure(card, settings.home)
+        with translated():
+            decoder = TorchDecoder(with_digest(card, folder), folder, device=device, number_format=made.format, policy=made.policy)
+        loaded: LoadedEngine[DecoderEngine] = LoadedEngine(decoder, made)
+    else:
+        loaded = _chosen(choice_for(card, settings))
+    log.info("%s: %s", card.id, loaded.plan.describe())
+    return loaded
+
+
+def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -> Finding:
+    """The calibration of a model on this CPU: the one that is kept, or a new one, which then is."""
+    if card.id.startswith("fake-") or card.server is not None:
+        raise TextmillError("Only a model that a worker runs itself is calibrated.", code="model_task_mismatch", status=400)
+    return choice_for(card, settings).find_out(anew=anew)
 
 
 def memory_of(card: ModelCard, settings: EngineSettings) -> int:
@@ -130,28 +133,46 @@ def memory_of(card: ModelCard, settings: EngineSettings) -> int:
     return LAID_OUT * weight_bytes(card, ensure(card, settings.home))
 
 
-def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice[EncoderEngine]":
-    """Of an encoder on a CPU. It holds the model's weights, so let it go when it is made. Raises as `load_encoder`."""
+def choice_for(card: ModelCard, settings: EngineSettings) -> "Choice[Any]":
+    """On a CPU. It may hold the model's weights, so let it go when it is made. Raises as `load_encoder`."""
+    from workers.engines.calibration import choosing, choosing_decoders
     from workers.engines.calibration.choice import Choice
-    from workers.engines.calibration.choosing import calibration
+    from workers.engines.calibration.decoder_candidates import DecoderCandidates
     from workers.engines.calibration.encoder_candidates import EncoderCandidates
 
     folder = ensure(card, settings.home)
     card = with_digest(card, folder)
-    candidates = EncoderCandidates(card, folder, cpu_flags())
+    engine, number_format = _asked(settings)
+    candidates: EncoderCandidates | DecoderCandidates
+    calibration: Calibration
+    if card.kind == "encoder":
+        candidates = EncoderCandidates(card, folder, cpu_flags())
+        calibration = partial(choosing.calibration, candidates)
+    else:
+        candidates = DecoderCandidates(card, folder, cpu_flags())
+        calibration = partial(choosing_decoders.calibration, candidates)
+        engine, number_format = None, None if number_format == "int8" else number_format  # asked of encoders: decoders have no such way
     if not candidates.packed:
         log.info("%s is of a family that is run by transformers, padded and in fp32", card.id)
-    engine, number_format = _asked(settings)
     return Choice(
         card,
         candidates,
-        partial(calibration, candidates),
+        calibration,
         settings.findings_folder,
         engine=engine,
         number_format=number_format,
         lanes=settings.lanes,
         budget_tokens=settings.budget_tokens,
     )
+
+
+def _chosen(choice: "Choice[Any]") -> LoadedEngine[Any]:
+    from workers.engines.contract.torch_errors import translated
+
+    known = choice.kept()
+    with translated():
+        engine, made = choice.load(known)
+    return LoadedEngine(engine, made, choice.is_open(known))
 
 
 def _asked(settings: EngineSettings) -> tuple[EngineName | None, NumberFormat | None]:

@@ -94,7 +94,7 @@ def _generates(card: ModelCard, way: _SafeWay) -> bool:
     from workers.engines.contract.decoding import DecoderRow
     from workers.engines.loading import load_decoder
 
-    engine, _ = load_decoder(card, way)
+    engine = load_decoder(card, way).engine
     ids, slots = engine.tokenize_prompt(TEXT), engine.slots()
     if isinstance(ids, FailedRow):
         return True  # of a tokenizer that knows none of these words

@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from workers.batches.activity import Activity
 from workers.engines.calibration import findings
 from workers.engines.calibration.slices import FIRST_REST_SECONDS, REST, wait_seconds
-from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.plan import Plan
 from workers.inference.memory import give_memory_back
 from workers.logs import place_of
@@ -49,8 +48,8 @@ class Calibrator:
     def __init__(
         self,
         activity: Activity,
-        choice_for: "Callable[[str], Choice[EncoderEngine]]",
-        swap: Callable[[str, EncoderEngine, Plan], object],
+        choice_for: "Callable[[str], Choice[Any]]",
+        swap: Callable[[str, Any, Plan], object],
         *,
         changed: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -141,7 +140,7 @@ class Calibrator:
         if choice.is_open(found):
             self._again(replace(task, plan=plan, finding=found))
 
-    def _found(self, choice: "Choice[EncoderEngine]", task: _Task) -> "Finding | None":
+    def _found(self, choice: "Choice[Any]", task: _Task) -> "Finding | None":
         """What this process or another one found. None where the process ends, or a task for a quiet hour was cut short."""
         while not self._closing.is_set():
             with findings.alone(choice.folder, wait=False) as mine:
@@ -153,7 +152,7 @@ class Calibrator:
             self._closing.wait(LOOK_SECONDS)
         return None
 
-    def _calibrate(self, choice: "Choice[EncoderEngine]", task: _Task) -> "Finding | None":
+    def _calibrate(self, choice: "Choice[Any]", task: _Task) -> "Finding | None":
         log.info("%s: calibrating beside the work", task.model_id)
         self._now(task.model_id)
         slices = choice.slices(self._activity)

@@ -20,6 +20,7 @@ from workers.arrays import Ids, Vectors
 from workers.batches.activity import Activity
 from workers.batches.batcher import Batcher, Watch
 from workers.batches.outcomes import BatchReport, OutOfMemory
+from workers.engines.contract.decoding import DecoderEngine
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.plan import Plan
@@ -199,16 +200,10 @@ class Runtime:
         with self._loading[model_id]:
             if model_id not in self._decoders:
                 with self._tell_loading(model_id):
-                    engine, plan = self._with_room(card, lambda: load_decoder(card, self._settings))
-                batcher = ContinuousBatcher(
-                    [engine.slots() for _ in range(plan.lanes)],
-                    name=model_id,
-                    budget_tokens=plan.policy.budget_tokens,
-                    observe=self._observer(model_id),
-                    watch=self._watch,
-                    activity=self._activity,
-                )
-                self._keep(self._decoders, model_id, Decoder(engine, batcher))
+                    loaded = self._with_room(card, lambda: load_decoder(card, self._settings))
+                self._keep(self._decoders, model_id, self._decoder_of(model_id, loaded.engine, loaded.plan))
+                if loaded.is_open:
+                    self._calibrator.add(model_id, loaded.plan)
             return self._decoders[model_id]
 
     def _encoder_of(self, model_id: str, engine: EncoderEngine, plan: Plan) -> Encoder:
@@ -224,17 +219,34 @@ class Runtime:
         )
         return Encoder(model_id, engine, batcher, self._duplicates, LabelSpace())
 
-    def _choice_for(self, model_id: str) -> "Choice[EncoderEngine]":
+    def _decoder_of(self, model_id: str, engine: DecoderEngine, plan: Plan) -> Decoder:
+        batcher = ContinuousBatcher(
+            [engine.slots() for _ in range(plan.lanes)],
+            name=model_id,
+            budget_tokens=plan.policy.budget_tokens,
+            observe=self._observer(model_id),
+            watch=self._watch,
+            activity=self._activity,
+        )
+        return Decoder(engine, batcher)
+
+    def _choice_for(self, model_id: str) -> "Choice[Any]":
         return choice_for(registry.get(model_id), self._settings)
 
-    def _swap(self, model_id: str, engine: EncoderEngine, plan: Plan) -> None:
-        """Whoever asks for the encoder from now on gets this one. Returns when nobody has the one before and its lanes have ended."""
+    def _swap(self, model_id: str, engine: Any, plan: Plan) -> None:
+        if registry.get(model_id).kind == "encoder":
+            self._put_in(self._encoders, model_id, lambda: self._encoder_of(model_id, engine, plan))
+        else:
+            self._put_in(self._decoders, model_id, lambda: self._decoder_of(model_id, engine, plan))
+
+    def _put_in(self, loaded: dict[str, LoadedT], model_id: str, make: Callable[[], LoadedT]) -> None:
+        """Whoever asks for the model from now on gets this one. Returns when nobody has the one before and its lanes have ended."""
         with self._loading[model_id]:
-            before = self._encoders.get(model_id)
+            before = loaded.get(model_id)
             if before is None:  # it was unloaded meanwhile
                 return
             retired = self._retire(before)
-            self._keep(self._encoders, model_id, self._encoder_of(model_id, engine, plan))
+            self._keep(loaded, model_id, make())
             del before
         self._end(*retired)
 

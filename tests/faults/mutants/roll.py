@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from tests.faults.mutants import answers, decoding, doors, leases, machine_room, outcomes, own_decoders, secrecy, servers, versions
+from tests.faults.mutants import (
+    answers,
+    calibration,
+    decoding,
+    doors,
+    leases,
+    machine_room,
+    outcomes,
+    own_decoders,
+    secrecy,
+    servers,
+    versions,
+)
 from tests.faults.mutants.mutant import Mutant
 
 ALL: Final[tuple[Mutant, ...]] = (
@@ -12,6 +24,7 @@ ALL: Final[tuple[Mutant, ...]] = (
     *machine_room.MUTANTS,
     *decoding.MUTANTS,
     *answers.MUTANTS,
+    *calibration.MUTANTS,
     *own_decoders.MUTANTS,
     *servers.MUTANTS,
     *versions.MUTANTS,

@@ -8,28 +8,34 @@ from typing import ClassVar, Final, Generic, TypeVar
 
 from workers.batches.policy import Policy
 from workers.engines.contract.engine import Engine
-from workers.engines.contract.plan import EngineName, NumberFormat
+from workers.engines.contract.plan import EngineName, NumberFormat, Plan
 from workers.machine.cpu import BF16_FLAGS
 
 VNNI_FLAGS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 EngineT = TypeVar("EngineT", bound=Engine)
-Load = Callable[[int, int], EngineT]  # (lanes, threads a lane)
+Make = Callable[[Plan], EngineT]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Generic[EngineT]):
-    """`refused` says why it cannot run here; then `load` must not be called. `policy` is what it starts from."""
+    """`refused` says why it cannot run here; then it must not be made. `policy` is what it starts from."""
 
     engine: EngineName
     format: NumberFormat
     policy: Policy
-    load: Load[EngineT]
+    make: Make[EngineT]
     refused: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.engine} {self.format}"
+
+    def plan(self, lanes: int, threads: int) -> Plan:
+        return Plan("cpu", self.format, lanes, self.policy, self.engine, threads)
+
+    def load(self, lanes: int, threads: int) -> EngineT:
+        return self.make(self.plan(lanes, threads))
 
 
 class Candidates(ABC, Generic[EngineT]):

@@ -75,21 +75,25 @@ class Choice(Generic[EngineT]):
 
     def is_open(self, finding: Finding | None) -> bool:
         """Whether there is more to find out than this."""
-        return len(self._here) > 1 and (finding is None or (finding.disturbed and finding.tries < MOST_TRIES))
+        splits = self._candidates.splits_cores and cores() > 1 and self._format is None and self._lanes is None
+        many = len(self._here) > 1 or splits
+        return many and (finding is None or (finding.disturbed and finding.tries < MOST_TRIES))
 
     def way(self, finding: Finding | None) -> tuple[Plan, Candidate[EngineT]]:
         """What the finding chose; without one the safe way: in torch, in the format that the CPU's flags suggest."""
-        if len(self._here) == 1 or finding is None:
+        if finding is None:
             flagged = plan(self._card.kind, device="cpu", cpu_flags=cpu_flags(), cores=cores()).format
             safe = next((one for one in self._here if (one.engine, one.format) == ("torch", flagged)), self._here[0])
-            made, candidate = Plan("cpu", safe.format, cores(), safe.policy, safe.engine), safe
+            made, candidate = safe.plan(cores(), 1), safe
         else:
             made, candidate = plan_of(finding, self._candidates)
+        if self._candidates.splits_cores and self._lanes is not None:
+            made = replace(made, threads=max(1, cores() // self._lanes))
         return overridden(made, lanes=self._lanes, budget_tokens=self._budget_tokens), candidate
 
     def load(self, finding: Finding | None) -> tuple[EngineT, Plan]:
         made, candidate = self.way(finding)
-        return candidate.load(made.lanes, made.threads), made
+        return candidate.make(made), made
 
     def slices(self, activity: Activity) -> Slices[Finding]:
         """Finds out, beside the work that ``activity`` knows of."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from workers.engines.calibration.candidates import Candidate, Candidates, Load, missing, no_bf16, no_int8
+from workers.engines.calibration.candidates import Candidate, Candidates, Make, missing, no_bf16, no_int8
 from workers.engines.contract.engine import EncoderEngine
-from workers.engines.contract.plan import CPU_ENCODER, CPU_PADDED_ENCODER, NumberFormat
+from workers.engines.contract.plan import CPU_ENCODER, CPU_PADDED_ENCODER, NumberFormat, Plan
 from workers.engines.encoders.architecture import Architecture, NotOfThisShape, read
 from workers.models.card import ModelCard
 
@@ -47,39 +47,39 @@ class EncoderCandidates(Candidates[EncoderEngine]):
         yield Candidate("onnx", "float32", CPU_PADDED_ENCODER, self._onnx("float32"), no_onnx)
         yield Candidate("onnx", "int8", CPU_PADDED_ENCODER, self._onnx("int8"), no_onnx or slow_int8)
 
-    def _torch(self, number_format: NumberFormat) -> Load[EncoderEngine]:
-        def load(_lanes: int, _threads: int) -> EncoderEngine:
+    def _torch(self, number_format: NumberFormat) -> Make[EncoderEngine]:
+        def make(_plan: Plan) -> EncoderEngine:
             from workers.engines.encoders.torch_encoder import TorchEncoder
 
             assert number_format != "int8"
             return TorchEncoder(self._card, self._folder, device=self._device, number_format=number_format, architecture=self._architecture)
 
-        return load
+        return make
 
-    def _openvino(self, number_format: NumberFormat) -> Load[EncoderEngine]:
-        def load(lanes: int, threads: int) -> EncoderEngine:
+    def _openvino(self, number_format: NumberFormat) -> Make[EncoderEngine]:
+        def make(plan: Plan) -> EncoderEngine:
             from workers.engines.encoders.openvino_encoder import OpenVinoEncoder
 
             return OpenVinoEncoder(
                 self._card,
                 self._folder,
                 number_format=number_format,
-                lanes=lanes,
-                threads=lanes * threads,
+                lanes=plan.lanes,
+                threads=plan.lanes * plan.threads,
                 architecture=self._architecture,
             )
 
-        return load
+        return make
 
-    def _onnx(self, number_format: NumberFormat) -> Load[EncoderEngine]:
-        def load(_lanes: int, threads: int) -> EncoderEngine:
+    def _onnx(self, number_format: NumberFormat) -> Make[EncoderEngine]:
+        def make(plan: Plan) -> EncoderEngine:
             from workers.engines.encoders.onnx_encoder import OnnxEncoder
 
-            return OnnxEncoder(self._card, self._folder, number_format=number_format, threads=threads, architecture=self._architecture)
+            return OnnxEncoder(self._card, self._folder, number_format=number_format, threads=plan.threads, architecture=self._architecture)
 
-        return load
+        return make
 
-    def _transformers(self, _lanes: int, _threads: int) -> EncoderEngine:
+    def _transformers(self, _plan: Plan) -> EncoderEngine:
         from workers.engines.encoders.transformers_encoder import TransformersEncoder
 
         return TransformersEncoder(self._card, self._folder, device=self._device)

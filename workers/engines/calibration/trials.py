@@ -6,7 +6,7 @@ What takes long is a generator that yields between two slices (see :mod:`workers
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -55,12 +55,10 @@ def run_all(engine: EncoderEngine, work: Sequence[Ids], lanes: int, activity: Ac
     def run(batch: list[int]) -> None:
         answers[batch] = engine.run(engine.prepare([work[index] for index in batch]))
 
-    waiting: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-    for batch in _batches(engine, work, CHECK_BUDGET):
-        waiting.put(batch)
+    waiting = queued(_batches(engine, work, CHECK_BUDGET))
     seconds = 0.0
     while not waiting.empty():
-        seconds += _on_lanes(lanes, waiting, run, until=_over(SLICE_SECONDS, activity))
+        seconds += on_lanes(lanes, waiting, run, until=over(SLICE_SECONDS, activity))
         yield
     return answers, seconds
 
@@ -71,19 +69,14 @@ def timed(
     """Without padding, with all lanes busy for about that long: one slice. Batches are prepared beforehand, as the feeder does in a worker.
 
     ``threads``: of each lane."""
-    ready = [
+    ready: list[tuple[object, int]] = [
         (engine.prepare([work[index] for index in batch]), sum(len(work[index]) for index in batch))
         for batch in _batches(engine, work, budget_tokens)
     ]
     # By turns from all lengths, so that a short trial does not see only one of them.
     ready = [batch for first in range(7) for batch in ready[first::7]]
-    first: queue.SimpleQueue[tuple[object, int]] = queue.SimpleQueue()
-    for one in ready[:lanes]:
-        first.put(one)
-    _on_lanes(lanes, first, lambda batch: engine.run(batch[0]), until=lambda: False)  # a first run allocates
-    waiting: queue.SimpleQueue[tuple[object, int]] = queue.SimpleQueue()
-    for one in ready:
-        waiting.put(one)
+    on_lanes(lanes, queued(ready[:lanes]), lambda batch: engine.run(batch[0]), until=lambda: False)  # a first run allocates
+    waiting = queued(ready)
     done: list[int] = []
 
     def run(batch: tuple[object, int]) -> None:
@@ -92,14 +85,21 @@ def timed(
         waiting.put(batch)
 
     mark, cpu = activity.mark(), time.process_time()
-    took = _on_lanes(lanes, waiting, run, until=_over(seconds, activity))
+    took = on_lanes(lanes, waiting, run, until=over(seconds, activity))
     cpu_share = (time.process_time() - cpu) / (took * lanes * threads)
     return Timing(sum(done) / took, cpu_share < LEAST_CPU_SHARE or not activity.quiet_since(mark))
 
 
-def _over(seconds: float, activity: Activity) -> Callable[[], bool]:
+def over(seconds: float, activity: Activity) -> Callable[[], bool]:
     end = time.perf_counter() + seconds
     return lambda: activity.somebody_waits or time.perf_counter() >= end
+
+
+def queued(ready: Iterable[T]) -> "queue.SimpleQueue[T]":
+    waiting: queue.SimpleQueue[T] = queue.SimpleQueue()
+    for one in ready:
+        waiting.put(one)
+    return waiting
 
 
 def _batches(engine: EncoderEngine, work: Sequence[Ids], budget_tokens: int) -> list[list[int]]:
@@ -107,7 +107,7 @@ def _batches(engine: EncoderEngine, work: Sequence[Ids], budget_tokens: int) -> 
     return cut([len(ids) for ids in work], budget_tokens, padded=engine.padded, max_rows=MAX_ROWS)
 
 
-def _on_lanes(lanes: int, waiting: "queue.SimpleQueue[T]", run: Callable[[T], object], *, until: Callable[[], bool]) -> float:
+def on_lanes(lanes: int, waiting: "queue.SimpleQueue[T]", run: Callable[[T], object], *, until: Callable[[], bool]) -> float:
     """Runs what waits on so many threads, to the end or until it is time; one batch at least. Returns the seconds it took.
 
     Raises what a run raised first."""

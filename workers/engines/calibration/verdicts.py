@@ -54,7 +54,7 @@ def plan_of(finding: Finding, candidates: Candidates[EngineT]) -> tuple[Plan, Ca
         budget_tokens=chosen.budget_tokens or candidate.policy.budget_tokens,
         max_rows=chosen.slots or candidate.policy.max_rows,
     )
-    return Plan("cpu", chosen.format, chosen.lanes or 1, policy, chosen.engine, chosen.threads or 1), candidate
+    return replace(candidate.plan(chosen.lanes or 1, chosen.threads or 1), policy=policy), candidate
 
 
 def runs(trial: Trial) -> bool:

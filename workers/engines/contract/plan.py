@@ -2,7 +2,7 @@
 
 CPU: one lane a core with one thread each (measured for the encoder: two lanes of one thread gave 34 % more than one lane of two). bf16
 only where the CPU multiplies it in hardware: without avx512_bf16 or amx_bf16 it is several times slower than fp32. GPU: one lane, bf16.
-This is where a model begins; an encoder is calibrated afterwards.
+This is where a model begins; on a CPU it is calibrated afterwards.
 """
 
 from dataclasses import dataclass, replace

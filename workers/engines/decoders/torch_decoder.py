@@ -1,7 +1,10 @@
 """A causal language model of transformers, as it is loaded: its weights, and how it is spoken to."""
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -13,6 +16,7 @@ from workers.batches.policy import Policy
 from workers.engines.contract.generation import Message
 from workers.engines.contract.plan import CPU_DECODER, Format
 from workers.engines.decoders.body import Body
+from workers.engines.decoders.distributions import logprobs
 from workers.engines.decoders.head import Head
 from workers.engines.decoders.lora import merge
 from workers.engines.decoders.slots import Loaded, TorchSlots
@@ -64,6 +68,15 @@ class TorchDecoder:
 
     def slots(self) -> TorchSlots:
         return TorchSlots(self._loaded)
+
+    def logprobs(self, texts: Sequence[Ids], *, exact: bool) -> torch.Tensor:
+        return logprobs(self._loaded, texts, exact=exact)
+
+    def sized(self, *, threads: int, rows: int) -> Self:
+        """The same weights, for lanes of so many threads and slots."""
+        other = copy(self)
+        other._loaded = replace(self._loaded, threads=threads, rows=rows)
+        return other
 
 
 def _wording(card: ModelCard, folder: Path, *, vocabulary: int, max_tokens: int) -> Wording:

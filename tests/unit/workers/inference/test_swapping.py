@@ -17,8 +17,10 @@ from tests.workers.runtimes import Device
 from workers.batches.outcomes import Stopped
 from workers.batches.policy import Policy
 from workers.batches.ticket import Ticket
+from workers.engines.contract.generation import GenerateRequest
 from workers.engines.contract.plan import Plan
-from workers.engines.fake import FakeEncoder, expected_label, vector_of
+from workers.engines.fake import FakeDecoder, FakeEncoder, expected_label, vector_of
+from workers.engines.loading import LoadedEngine
 from workers.inference import runtime as loading
 from workers.inference.runtime import Runtime
 
@@ -140,6 +142,31 @@ def test_a_process_that_ends_ends_what_was_replaced_too(fake_engine: None, tmp_p
         runtime.close()
     assert lanes_of(runtime) == 0
     assert kept.model_id == ENCODER
+
+
+def test_a_decoder_is_put_in_anew_too_and_who_has_the_one_before_uses_it_to_the_end(fake_runtime: Runtime) -> None:
+    before = [fake_runtime.decoder("fake-decoder")]
+    swap = threading.Thread(target=fake_runtime._swap, args=("fake-decoder", FakeDecoder(), BETTER))
+    swap.start()
+    while fake_runtime.decoder("fake-decoder") is before[0]:
+        pass
+    request = GenerateRequest(prompt="a", max_tokens=1)
+    told = before[0].answer([request])
+    assert fake_runtime.decoder("fake-decoder").answer([request]) == told
+    assert swap.is_alive()
+    before.clear()
+    swap.join(20)
+    assert not swap.is_alive()
+    assert fake_runtime.decoder("fake-decoder").batcher.lanes == BETTER.lanes
+    assert fake_runtime._retired == []
+
+
+def test_a_decoder_that_is_open_is_calibrated_beside_its_work(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[tuple[str, Plan]] = []
+    monkeypatch.setattr(loading, "load_decoder", lambda *_: LoadedEngine(FakeDecoder(), BETTER, is_open=True))
+    monkeypatch.setattr(fake_runtime._calibrator, "add", lambda *task: added.append(task))
+    fake_runtime.load("fake-decoder")
+    assert added == [("fake-decoder", BETTER)]
 
 
 def test_what_is_loaded_is_told_while_it_lasts(fake_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

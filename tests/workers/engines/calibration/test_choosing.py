@@ -28,7 +28,7 @@ from workers.engines.calibration.held_texts import held_texts
 from workers.engines.calibration.slices import MOST_TRIES
 from workers.engines.calibration.verdicts import plan_of, to_the_end
 from workers.engines.contract.engine import EncoderEngine
-from workers.engines.contract.plan import plan
+from workers.engines.contract.plan import Plan, plan
 from workers.engines.encoders.torch_encoder import TorchEncoder
 from workers.machine.cpu import cpu_flags
 from workers.models import registry
@@ -96,7 +96,7 @@ def of_all(candidates: EncoderCandidates) -> EncoderCandidates:
 
 
 def test_a_way_that_ended_the_process_twice_is_not_tried_again(candidates: EncoderCandidates, tmp_path: Path) -> None:
-    def die(_lanes: int, _threads: int) -> EncoderEngine:
+    def die(_plan: Plan) -> EncoderEngine:
         os._exit(9)
 
     def run(deadly: EncoderCandidates) -> Finding:
@@ -110,7 +110,7 @@ def test_a_way_that_ended_the_process_twice_is_not_tried_again(candidates: Encod
 
         def __iter__(self) -> Iterator[EncoderCandidate]:
             reference, second = list(of_all(candidates))[:2]
-            return iter([reference, replace(second, load=die)])
+            return iter([reference, replace(second, make=die)])
 
     for _ in range(2):
         child = multiprocessing.get_context("fork").Process(target=run, args=(Deadly(),))
