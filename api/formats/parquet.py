@@ -149,13 +149,17 @@ def _column(file: pq.ParquetFile, field: str, names: tuple[str, ...], *, require
 
 
 def _check_row_groups(file: pq.ParquetFile, wanted: list[str]) -> None:
+    if any(chunk.total_uncompressed_size > MAX_ROW_GROUP_BYTES for chunk in _chunks(file, wanted)):
+        message = f"A row group decompresses to more than {MAX_ROW_GROUP_BYTES >> 20} MiB. Write the file in smaller row groups."
+        raise Refused("file_too_large", message, status=413, param="file")
+
+
+def _chunks(file: pq.ParquetFile, wanted: list[str]) -> list[pq.ColumnChunkMetaData]:
+    """Of these columns, one a row group."""
     metadata = file.metadata
-    for group in range(metadata.num_row_groups):
-        for place in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(place)
-            if chunk.path_in_schema in wanted and chunk.total_uncompressed_size > MAX_ROW_GROUP_BYTES:
-                message = f"A row group decompresses to more than {MAX_ROW_GROUP_BYTES >> 20} MiB. Write the file in smaller row groups."
-                raise Refused("file_too_large", message, status=413, param="file")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
+    return [chunk for chunk in chunks if chunk.path_in_schema in wanted]
 
 
 def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_bytes: int) -> int:
@@ -170,8 +174,7 @@ def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_byt
     longest: int = 0
     max_bytes = min(max_bytes, max(FREE_BYTES, MAX_RATIO * held.seek(0, os.SEEK_END)))
     held.seek(0)
-    for batch in _batches(_opened(held, strings), strings, COUNTED_ROWS) if strings and size <= max_bytes else ():
-        lengths = _lengths(batch)
+    for lengths in _counted(held, file, strings) if strings and size <= max_bytes else ():
         size += int(pc.sum(lengths).as_py() or 0)  # type: ignore[attr-defined]
         if size > max_bytes:
             break
@@ -185,11 +188,31 @@ def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_byt
     return rows
 
 
+def _counted(held: BinaryIO, file: pq.ParquetFile, strings: list[str]) -> Iterator[Array]:
+    """The bytes of each row, many rows at a time. Arrow reads no dictionaries of values that are written by their differences: of such
+    columns so few rows are read at once that they are few bytes, however long a value is that its chunk can hold."""
+    chunks = _chunks(file, strings)
+    if not any(encoding.startswith("DELTA_") for chunk in chunks for encoding in chunk.encodings):
+        yield from map(_lengths, _batches(_opened(held, strings), strings, COUNTED_ROWS))
+        return
+    largest: int = max(chunk.total_uncompressed_size for chunk in chunks)
+    at_once = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest * len(strings))))
+    some: list[int] = []
+    for batch in _batches(_opened(held, []), strings, at_once):
+        some += _lengths(batch).to_pylist()
+        if len(some) >= BATCH_ROWS or sum(some) >= BATCH_BYTES:
+            yield array(some, int64())
+            some = []
+    yield array(some, int64())
+
+
 def _lengths(batch: RecordBatch) -> Array:
-    """Bytes of each row, of all columns together, which are dictionaries."""
+    """Bytes of each row, of all columns together, which may be dictionaries."""
     of_rows: Array | None = None
     for column in batch.columns:
-        lengths = pc.binary_length(column.dictionary).take(column.indices).cast(int64()).fill_null(0)  # type: ignore[attr-defined]
+        is_dictionary = types.is_dictionary(column.type)
+        lengths = pc.binary_length(column.dictionary).take(column.indices) if is_dictionary else pc.binary_length(column)  # type: ignore[attr-defined]
+        lengths = lengths.cast(int64()).fill_null(0)
         of_rows = lengths if of_rows is None else pc.add(of_rows, lengths)  # type: ignore[attr-defined]
     return of_rows
 

@@ -252,6 +252,28 @@ def arrow_memory() -> Iterator[pa.MemoryPool]:
         pa.set_memory_pool(before)
 
 
+def by_differences(kind: str, texts: list[str | None], **options: object) -> bytes:
+    table = pa.table({"id": pa.array(range(len(texts)), pa.int32()), "text": texts})
+    return written(table, use_dictionary=False, column_encoding={"text": kind, "id": "DELTA_BINARY_PACKED"}, **options)
+
+
+@pytest.mark.parametrize("kind", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_texts_that_are_written_by_their_differences_are_read(kind: str) -> None:
+    texts: list[str | None] = [None if at % 7 == 0 else f"ticket {at} about é" for at in range(5_000)]
+    rows = read(by_differences(kind, texts, row_group_size=700))
+    assert [(row.custom_id, row.body) for row in rows] == [
+        (str(at), None if text is None else f'{{"input":"{text}"}}'.encode()) for at, text in enumerate(texts)
+    ]
+
+
+def test_a_value_that_is_repeated_by_its_differences_is_refused_without_being_unpacked() -> None:
+    data = by_differences("DELTA_BYTE_ARRAY", ["x" * (8 << 20)] * 1_024, compression="zstd")
+    assert len(data) < 16_384
+    with arrow_memory() as taken, pytest.raises(Refused, match="once it is unpacked"):
+        list(parquet_rows([data], Columns(), FileLimits()))
+    assert taken.max_memory() < 200 << 20
+
+
 def test_json_that_is_repeated_is_counted_without_being_unpacked_too() -> None:
     values = pa.array(['"' + "x" * (64 << 10) + '"'] * 2_000, pa.json_())
     data = written(pa.table({"text": values}), compression="zstd")
