@@ -7,6 +7,7 @@ What enters: arguments. What leaves: results on stdout or in files, everything s
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -26,6 +27,10 @@ def run(arguments: Sequence[str]) -> int:
     from db.errors import TextmillError
 
     as_json = "--json" in arguments
+    if sys.stdout is None:  # closed by whoever started this, as some services have it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
+    if sys.stderr is None:
+        sys.stderr = sys.stdout
     name_misspelt(arguments)
     try:
         result = command()(args=list(arguments), prog_name="textmill", standalone_mode=False)

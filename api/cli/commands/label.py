@@ -1,6 +1,7 @@
 """`textmill label`: gives every row of a file one of the labels."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,13 +31,17 @@ from api.cli.terminal.options import (
     Window,
 )
 
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels", metavar="A,B,C", help="The labels, separated by commas; one that holds a comma in double quotes. May be repeated."
+    ),
+]
+
 
 def label(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas; one that holds a comma in double quotes."),
-    ] = None,
+    labels: Labels = None,
     labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
     head: Annotated[
         str | None, typer.Option("--head", metavar="NAME", help="A head made by `textmill train head`.", autocompletion=completion.heads)
@@ -105,7 +110,7 @@ def label(
     return run(source, work)
 
 
-def choose_labels(labels: str | None, labels_file: str | None, head: str | None, label_set: str | None) -> dict[str, object]:
+def choose_labels(labels: Sequence[str] | None, labels_file: str | None, head: str | None, label_set: str | None) -> dict[str, object]:
     """The one of the four that was given, as the job's defaults. Raises CommandError for none or several."""
     given = [
         name
@@ -119,13 +124,13 @@ def choose_labels(labels: str | None, labels_file: str | None, head: str | None,
         return {"model": f"{HEAD_PREFIX}{head.removeprefix(HEAD_PREFIX)}"}  # `heads show` and the API write it with the prefix
     if label_set:
         return {"label_set": label_set}
-    return {"labels": read_labels(labels_file) if labels_file else split_labels(labels or "")}
+    return {"labels": read_labels(labels_file) if labels_file else split_labels(labels or ())}
 
 
-def split_labels(labels: str) -> list[str]:
-    """As a record of CSV: what stands in double quotes may hold commas. Raises CommandError."""
+def split_labels(labels: Sequence[str]) -> list[str]:
+    """Each as a record of CSV: what stands in double quotes may hold commas. Raises CommandError."""
     try:
-        records = list(csv.reader([labels], skipinitialspace=True, strict=True))
+        records = list(csv.reader(labels, skipinitialspace=True, strict=True))
     except csv.Error:
         raise CommandError("A quote in --labels is not closed, or goes on behind its end: --labels '\"Sport, games\",Business'.") from None
     return checked_labels([name.strip() for record in records for name in record])

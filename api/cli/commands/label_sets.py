@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.commands.label import Labels, read_labels, split_labels
 from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
@@ -16,10 +17,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="What --label-set call
 @app.command("put")
 def put_label_set(
     name: Name,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", metavar="A,B,C", help="The labels, separated by commas; one that holds a comma in double quotes."),
-    ] = None,
+    labels: Labels = None,
     labels_file: Annotated[str | None, typer.Option("--labels-file", metavar="FILE", help="A file with one label a line.")] = None,
     template: Annotated[
         list[str] | None,
@@ -28,7 +26,6 @@ def put_label_set(
     as_json: Json = False,
 ) -> int:
     """Store labels under NAME; of a name that is there it becomes the next version."""
-    from api.cli.commands.label import read_labels, split_labels
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, say, shown
     from api.cli.terminal.versions import what_stays
@@ -36,7 +33,7 @@ def put_label_set(
 
     if bool(labels) == bool(labels_file):
         raise CommandError("Give the labels one way: --labels a,b,c or --labels-file FILE.")
-    names = read_labels(labels_file) if labels_file else split_labels(labels or "")
+    names = read_labels(labels_file) if labels_file else split_labels(labels or ())
     body: dict[str, object] = {"labels": names}
     if template:
         body["templates"] = template

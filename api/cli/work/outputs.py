@@ -96,6 +96,8 @@ def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: 
 def _opened(target: Target) -> Iterator[BinaryIO]:
     """Stdout, a device, or a draft that takes its name at the end."""
     if target.path is None:
+        if sys.__stdout__ is None:
+            raise CommandError("Stdout is closed, so nothing can be written to it: name a file with -o.")
         yield sys.stdout.buffer
         return
     path = target.path.resolve()  # through a link, so that the rename does not replace it

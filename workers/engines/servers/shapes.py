@@ -23,13 +23,16 @@ COMPLETIONS: Final = "/completions"
 CHAT: Final = "/chat/completions"
 MOST_NAME_CHARS: Final = 200
 NOTHING_MORE: Final[Mapping[str, object]] = {}
-ENDINGS: Final[dict[str, Ending]] = {"stop": "stop", "eos": "stop", "tool_calls": "stop", "length": "length"}
+ENDINGS: Final[dict[str, Ending]] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls"), "stop"),
+    **dict.fromkeys(("length", "max_tokens"), "length"),
+}
 TOO_LONG: Final = re.compile(
     rb"context_length_exceeded|context (length|window|size)|maximum .{0,40}length|too (long|many tokens)", re.IGNORECASE
 )
 
 encode: Final = msgspec.json.Encoder().encode
-Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+Count = Annotated[int, Meta(ge=0, lt=1 << 24)]  # of 128 answers together in 32 bits, as they are stored
 Text = Annotated[str, Meta(max_length=64 << 20)]
 ShapeT = TypeVar("ShapeT", bound=msgspec.Struct)
 

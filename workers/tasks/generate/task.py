@@ -8,7 +8,7 @@ import msgspec
 from workers.grammars.compiling import fault
 from workers.grammars.grammar import Grammar
 from workers.tasks.generate import chat, completions, forms, responses
-from workers.tasks.generate.body import GenerateAsk, GenerateBody
+from workers.tasks.generate.body import GenerateAsk, GenerateBody, sampling_of
 from workers.tasks.generate.told import Told
 from workers.tasks.task import Columns, Task
 
@@ -89,6 +89,8 @@ class Generate(Task[GenerateBody]):
 
     def defaults_fault(self, defaults: GenerateBody) -> str | None:
         """What no answer can look like is refused before any row runs."""
+        if isinstance(sampling := sampling_of(defaults, None), str):
+            return sampling
         asked = forms.grammar_of(defaults)
         return fault(asked) if isinstance(asked, Grammar) else None
 

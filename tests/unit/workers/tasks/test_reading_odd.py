@@ -133,6 +133,11 @@ def test_a_temperature_that_is_as_good_as_none_is_none() -> None:
     assert asked({"temperature": 0.01}).requests[0].sampling.temperature == 0.01
 
 
+def test_a_bias_that_names_no_token_is_refused_where_it_is_its_jobs() -> None:
+    assert (check_defaults(GENERATE, CHAT, {"logit_bias": {"notanumber": 1}}) or "").startswith("invalid_field:logit_bias:")
+    assert check_defaults(GENERATE, CHAT, {"logit_bias": {"5": 1}}) is None
+
+
 def test_every_seed_of_a_row_fits_64_bits() -> None:
     seeds = [request.sampling.seed for request in asked({"seed": 2**63 - 1, "n": 3}).each()]
     assert seeds == [2**63 - 1, -(2**63), -(2**63) + 1]

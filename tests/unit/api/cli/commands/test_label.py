@@ -22,7 +22,7 @@ from api.cli.terminal.exits import CommandError
     ],
 )
 def test_labels_are_a_record_of_csv(given: str, labels: list[str]) -> None:
-    assert split_labels(given) == labels
+    assert split_labels([given]) == labels
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,11 @@ def test_labels_are_a_record_of_csv(given: str, labels: list[str]) -> None:
 )
 def test_labels_that_cannot_be_told_apart_or_read_are_refused(given: str, words: str) -> None:
     with pytest.raises(CommandError, match=words):
-        split_labels(given)
+        split_labels([given])
+
+
+def test_lists_of_labels_that_are_given_one_after_the_other_are_one() -> None:
+    assert split_labels(["a,b", '"c, d"']) == ["a", "b", "c, d"]
 
 
 def test_a_file_of_labels_holds_one_a_line_commas_and_all(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.cli.terminal.exits import CommandError
 from api.cli.terminal.terminal import UNSHOWABLE, age, say, shortened, shown, shown_lines, table
+from api.cli.work.outputs import open_output, parse_target
+from workers.tasks import TASKS
 
 
 def test_escape_sequences_are_spelled_out() -> None:
@@ -99,3 +102,9 @@ def test_a_command_to_copy_and_what_is_read_by_a_program_stay_on_one_line(
     command = f"  textmill results batch_{'0' * 32} -o OUT.jsonl"
     say(command)
     assert capsys.readouterr().err == f"{command}\n"
+
+
+def test_results_that_go_to_a_stdout_that_is_closed_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    with pytest.raises(CommandError, match="Stdout is closed"), open_output(parse_target("-", TASKS["classify"]), TASKS["classify"]):
+        pass
