@@ -89,13 +89,18 @@ class Flow:
             result = conn.execute(text(statement), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []
 
+    def count(self, actor: Actor, table: str) -> int:
+        """Rows of a table, or of ``TABLE WHERE …``: as the dispatcher where that erases them, for the API's role is shown nothing of what
+        has lost its job or its file."""
+        if table.partition(" ")[0] not in {"results", "rows", "shards", "jobs", "files"}:
+            [(found,)] = self.execute(actor, f"SELECT count(*) FROM {table}")
+            return int(str(found))
+        with self.dispatcher.transaction(tenant=actor.tenant_id) as conn:
+            return int(conn.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
     def file_counts(self, actor: Actor) -> tuple[object, ...]:
         """(files, rows, keys of files) in the tables, of this tenant."""
-        (counts,) = self.execute(
-            actor,
-            "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM rows), (SELECT count(*) FROM data_keys WHERE owner_kind = 'file')",
-        )
-        return counts
+        return tuple(self.count(actor, table) for table in ("files", "rows", "data_keys WHERE owner_kind = 'file'"))
 
     def change_shards(self, change: str, **parameters: object) -> int:
         """As the dispatcher, on the shards of all tenants: puts clocks on or back, which the tests cannot wait for."""

@@ -111,6 +111,16 @@ def test_a_write_whose_commit_was_in_doubt_can_be_repeated(flow: Flow, tenant: A
     assert len(flow.execute(tenant, "SELECT FROM audit_events WHERE action = 'results.write'")) == 2
 
 
+def test_a_last_write_of_rows_that_are_all_stored_counts_nothing_twice(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    lease = flow.claim()
+    flow.answer(lease, range(10), finish=False)
+    flow.answer(lease, range(10))
+    assert flow.shards(job) == [(0, 10, "done", 1, 10, 0, 0, 0)]
+    finalize_jobs(flow.dispatcher)
+    assert get_job(flow.api, tenant, job.job_id).completed_count == 10
+
+
 def test_a_write_is_all_or_nothing_and_never_replaces_a_result(flow: Flow, tenant: Actor) -> None:
     job = flow.job(tenant, 10)
     lease = flow.claim()

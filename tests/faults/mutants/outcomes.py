@@ -81,7 +81,7 @@ MUTANTS: Final = (
         "what a repeated write finds there already is not counted again",
         RESULTS,
         (("if stored or (metrics and not results):", "if results or metrics:"),),
-        (f"{_RESULTS_TEST}test_a_write_whose_commit_was_in_doubt_can_be_repeated",),
+        (f"{_RESULTS_TEST}test_a_last_write_of_rows_that_are_all_stored_counts_nothing_twice",),
     ),
     Mutant(
         "inside-the-shard",
