@@ -158,7 +158,7 @@ def list_events(
 
 
 def _event_row(event: Mapping[str, object], ids: Mapping[str, str]) -> tuple[object, ...]:
-    """``ids``: as they are shown."""
+    """``ids``: as they are shown. Rows are counted from 1, as in results."""
     from api.cli.terminal.terminal import when
 
     at = when(event.get("created_at"))
@@ -170,6 +170,6 @@ def _event_row(event: Mapping[str, object], ids: Mapping[str, str]) -> tuple[obj
         event.get("action", ""),
         event.get("outcome", ""),
         ids.get(str(event.get("object_id")), ""),
-        f"{first}–{end - 1 if isinstance(end, int) else ''}" if isinstance(first, int) else "",
+        f"{first + 1}–{end if isinstance(end, int) else ''}" if isinstance(first, int) else "",
         ids.get(str(event.get("key_id")), ""),
     )

@@ -11,7 +11,7 @@ MOST_TOLD: Final = 5
 
 
 def workers_now() -> dict[int, str]:
-    """By process id, of this machine's home: "loading minilm-l6-v2 (4 s)"; those that do nothing but their work are not there."""
+    """By process id, of this machine's home: "loading minilm-l6-v2 (4 s)", "drained"; those that do nothing but their work are left out."""
     import socket
 
     from api.cli.terminal.database import fleet_store
@@ -21,7 +21,9 @@ def workers_now() -> dict[int, str]:
     here = socket.gethostname()
     try:
         with fleet_store() as store:
-            return {pid_of(each.worker): each.doing for each in list_workers(store) if each.host == here and each.doing}
+            mine = [each for each in list_workers(store) if each.host == here]
+            told = {pid_of(each.worker): each.doing or (each.shown_state if each.shown_state.startswith("drain") else "") for each in mine}
+            return {pid: now for pid, now in told.items() if now}
     except TextmillError:
         return {}
 

@@ -977,6 +977,7 @@ def test_workers_are_listed_drained_and_resumed(textmill: Callable[..., Done], r
     drained = textmill("workers", "drain", host_of(name), "--wait", "--json")
     assert drained.exit_code == 0, drained.err
     assert [(each["worker"], each["state"], each["shards"]) for each in drained.items] == [(name, "drained", 0)]
+    assert "drained" in [part["now"] for part in textmill("status", "--json").json["parts"]]
     job = textmill("label", str(rows), "--labels", "x,y", "--detach", "-q").out.strip()
     assert textmill("jobs", "show", job, "--json").json["status"] in {"validating", "in_progress"}
     resumed = textmill("workers", "resume", without_start(name), "--wait")

@@ -25,8 +25,8 @@ def test_the_key_in_use_is_asked_for_whatever_others_there_are() -> None:
 def test_an_event_names_the_rows_that_it_is_about() -> None:
     event = {"action": "rows.read", "object_id": "batch_1", "first_idx": 0, "end_idx": 300}
     ids = {"batch_1": "1"}
-    assert _event_row(event, ids)[4:] == ("1", "0–299", "")
-    assert _event_row({**event, "end_idx": None}, ids)[5] == "0–"
+    assert _event_row(event, ids)[4:] == ("1", "1–300", "")
+    assert _event_row({**event, "end_idx": None}, ids)[5] == "1–"
     assert _event_row({"action": "file.list", "first_idx": None, "end_idx": None}, ids)[4:] == ("", "", "")
 
 
