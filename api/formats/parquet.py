@@ -30,6 +30,7 @@ BATCH_BYTES: Final = 32 << 20  # of their strings, beside one that is larger
 FREE_BYTES: Final = 8 << 20  # may come out of however little
 MAX_RATIO: Final = 1_000  # beyond that: texts that are often the same come to 100
 COUNTED_ROWS: Final = 1 << 20  # a dictionary grows over a row group and is copied for each batch: small ones would cost its square
+COUNTED_BYTES: Final = 192 << 20  # of values by their differences, at most, however often they are repeated
 ROW_BYTES: Final = 12  # the least that a row takes, as a JSON line: a column of nulls is no way to a thousand million rows
 MAGIC: Final = b"PAR1"
 SEALED_MAGIC: Final = b"PARE"  # of a file whose footer is encrypted
@@ -190,13 +191,15 @@ def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_byt
 
 def _counted(held: BinaryIO, file: pq.ParquetFile, strings: list[str]) -> Iterator[Array]:
     """The bytes of each row, many rows at a time. Arrow reads no dictionaries of values that are written by their differences: of such
-    columns so few rows are read at once that they are few bytes, however long a value is that its chunk can hold."""
+    columns so few rows are read at once that they are few bytes, though each may begin with all of the one before it."""
     chunks = _chunks(file, strings)
-    if not any(encoding.startswith("DELTA_") for chunk in chunks for encoding in chunk.encodings):
+    encodings = {encoding for chunk in chunks for encoding in chunk.encodings}
+    if not any(encoding.startswith("DELTA_") for encoding in encodings):
         yield from map(_lengths, _batches(_opened(held, strings), strings, COUNTED_ROWS))
         return
     largest: int = max(chunk.total_uncompressed_size for chunk in chunks)
-    at_once = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest * len(strings))))
+    repeats = not encodings <= {"DELTA_LENGTH_BYTE_ARRAY", "RLE"}
+    at_once = max(1, min(BATCH_ROWS, COUNTED_BYTES // max(1, largest * len(strings)))) if repeats else BATCH_ROWS
     some: list[int] = []
     for batch in _batches(_opened(held, []), strings, at_once):
         some += _lengths(batch).to_pylist()
