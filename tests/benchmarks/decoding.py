@@ -89,19 +89,19 @@ class Engines:
 
     def ragged(self, count: int = ROWS) -> Prompts:
         drawn = np.random.default_rng(7)
-        prompts = [self._read(_words(drawn, int(drawn.integers(*PROMPT_WORDS)))) for _ in range(count)]
-        limits = [int(min(MOST_TOKENS, LEAST_TOKENS + drawn.geometric(1 / MEAN_TOKENS))) for _ in range(count)]
+        prompts = [self._read(words(drawn, int(drawn.integers(*PROMPT_WORDS)))) for _ in range(count)]
+        limits = [limit(drawn) for _ in range(count)]
         return Prompts(prompts, limits)
 
     def alike(self, count: int = SHARING_ROWS) -> Prompts:
         """512 tokens that all begin with, and some 30 of each one's own."""
         drawn = np.random.default_rng(8)
-        beginning = self._read(_words(drawn, SHARED_TOKENS))[:SHARED_TOKENS]
-        own = [self._read(_words(drawn, OWN_TOKENS))[1:] for _ in range(count)]
+        beginning = self._read(words(drawn, SHARED_TOKENS))[:SHARED_TOKENS]
+        own = [self._read(words(drawn, OWN_TOKENS))[1:] for _ in range(count)]
         return Prompts([np.concatenate([beginning, ids]) for ids in own], [SHARING_OUT] * count)
 
     def ours(self, prompts: Prompts, tenant: str | None = None) -> list[list[int]]:
-        rows = [DecoderRow(ids, limit, tenant=tenant) for ids, limit in zip(prompts.ids, prompts.limits, strict=True)]
+        rows = [DecoderRow(ids, most, tenant=tenant) for ids, most in zip(prompts.ids, prompts.limits, strict=True)]
         return [list(said(answer).ids) for answer in run(TorchSlots(self._loaded), rows)]
 
     def static(self, number_format: Format) -> Says:
@@ -122,8 +122,8 @@ class Engines:
         def says(prompts: Prompts) -> list[list[int]]:
             told: dict[str, list[int]] = {}
             with model.continuous_batching_context_manager(model.generation_config, continuous_batching_config=memory) as manager:
-                for number, (ids, limit) in enumerate(zip(prompts.ids, prompts.limits, strict=True)):
-                    manager.add_request(ids.tolist(), request_id=str(number), max_new_tokens=limit, eos_token_id=-1)
+                for number, (ids, most) in enumerate(zip(prompts.ids, prompts.limits, strict=True)):
+                    manager.add_request(ids.tolist(), request_id=str(number), max_new_tokens=most, eos_token_id=-1)
                 while len(told) < len(prompts.ids):
                     result = manager.get_result(timeout=1.0)
                     if result is not None and result.is_finished():
@@ -143,8 +143,12 @@ class Engines:
         return model
 
 
-def _words(drawn: Generator, count: int) -> str:
+def words(drawn: Generator, count: int) -> str:
     return " ".join(drawn.choice(SAMPLE.split(), count))
+
+
+def limit(drawn: Generator) -> int:
+    return int(min(MOST_TOKENS, LEAST_TOKENS + drawn.geometric(1 / MEAN_TOKENS)))
 
 
 def _pretended(text: str) -> Ids:
@@ -160,7 +164,7 @@ def _batch(model: Any, prompts: Sequence[Ids], limits: Sequence[int]) -> list[li
         mask[row, longest - len(own) :] = 1
     with torch.inference_mode():
         out = model.generate(ids, attention_mask=mask, max_new_tokens=max(limits), do_sample=False, eos_token_id=None, pad_token_id=0)
-    return [out[row, longest : longest + limit].tolist() for row, limit in enumerate(limits)]
+    return [out[row, longest : longest + most].tolist() for row, most in enumerate(limits)]
 
 
 def agreeing(one: Run, other: Run) -> int:

@@ -63,6 +63,9 @@ GOALS: Final = (
     Goal("decoding_bf16", "our slots ÷ transformers.generate bs 32, bf16", "≥ 2.5×", at_least=2.5),
     Goal("decoding_continuous", "our slots ÷ transformers' continuous batching", "≥ 2×", at_least=2),
     Goal("shared_prefix", "512-token shared prefix ÷ the same without sharing", "≥ 5×", at_least=5),
+    Goal("writing_whole", "prompts end to end ÷ our decoder bare, tokens/s", "≥ 0.95", at_least=0.95),
+    Goal("structured", "answers under a schema ÷ free ones, tokens/s", "≥ 0.9", at_least=0.9),
+    Goal("structured_valid", "of the answers under five schemas, valid ones", "100 %", at_least=1.0),
     Goal("many_rows_memory", "memory flat from 10,000 rows to many", "≤ 30 MB", at_most=30),
 )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from api.demo.corpus import LABELS
-from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes
+from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes, writing
 from tests.benchmarks.agreement import measure_agreement
 from tests.benchmarks.bare import BareLoop
 from tests.benchmarks.goals import Figure
@@ -55,8 +55,12 @@ PARTS: Final = {
     "null_model": ("null_model",),
     "many_rows": ("many_rows_cost", "many_rows_memory"),
     "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix"),
+    "writing": ("writing_whole", "structured", "structured_valid"),
 }
 DECODING_SECONDS = 400.0
+WRITING_SECONDS = 150.0
+WRITING_ROWS, ALL_WRITING_ROWS = 96, 256
+VALID_ANSWERS, ALL_VALID_ANSWERS = 100, 1_000
 ENOUGH_TEXTS = 600  # with no difference among so many, 99.5 % holds at 95 % confidence (the rule of three)
 
 
@@ -112,6 +116,10 @@ class Suite:
                 self._part("many_rows", lambda: self._many_rows(mill))
         self._part("sealing", self._store)
         self._part("decoding", self._decoding)
+        if self._wants("writing"):
+            made = NULL_ENVIRONMENT if self.options.quick else {}
+            with self._failing("writing"), running(self.folder / "writing", made, calibrated=False) as mill:
+                self._part("writing", lambda: self._writing(mill))
         self._look_for_missing()
 
     def _wants(self, *names: str) -> bool:
@@ -316,6 +324,42 @@ class Suite:
         self.found.figures["shared_prefix"] = Figure(found.by_cpu, f"{found.by_cpu:.2f}×", note, _often(shared["shared"]))
         self._enter("decoding", done)
         self._enter("shared prefix", shared)
+
+    def _writing(self, mill: Mill) -> None:
+        options = self.options
+        model = "fake-decoder" if options.quick else decoding.MODEL
+        asked = writing.prompts(options.sized(ALL_WRITING_ROWS if options.full else WRITING_ROWS))
+        made = NULL_ENVIRONMENT if options.quick else {}
+        with environment(TEXTMILL_HOME=str(mill.home), **made), writing.bare(model) as decoder:
+            writing.measure_whole(mill, model, asked[:QUICK])
+            done = self._in_turns(
+                {
+                    "bare": lambda: writing.measure_bare(decoder, writing.plain(asked)),
+                    "whole": lambda: writing.measure_whole(mill, model, asked),
+                },
+                WRITING_SECONDS,
+            )
+            self._enter("writing", done)
+            found = ratio(done["whole"], done["bare"])
+            note = f"{len(asked)} prompts, {done['bare'].runs[0].rows:,} tokens bare, {done['whole'].runs[0].rows:,} whole; {found}"
+            self.found.figures["writing_whole"] = Figure(found.value, f"{found.value:.3f}", note, _often(done["bare"]))
+            forms = self._in_turns(
+                {
+                    "free": lambda: writing.measure_bare(decoder, writing.structured(asked, free=True)),
+                    "structured": lambda: writing.measure_bare(decoder, writing.structured(asked)),
+                },
+                WRITING_SECONDS,
+            )
+            self._enter("structured", forms)
+            found = ratio(forms["structured"], forms["free"])
+            self.found.figures["structured"] = Figure(found.value, f"{found.value:.3f}", f"{found}", _often(forms["free"]))
+            valid = writing.validity(decoder, options.sized(ALL_VALID_ANSWERS if options.full else VALID_ANSWERS))
+            share = valid.valid / valid.delivered if valid.delivered else math.nan
+            failed = ", ".join(f"{count} {code}" for code, count in valid.failed.items()) or "none failed"
+            self.found.figures["structured_valid"] = Figure(
+                share, f"{share:.1%}", f"{valid.valid} of {valid.delivered} delivered; {failed}"
+            )
+            self.found.details["structured_valid"] = asdict(valid)
 
     # The store alone
 
