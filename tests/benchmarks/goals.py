@@ -66,6 +66,7 @@ GOALS: Final = (
     Goal("writing_whole", "prompts end to end ÷ our decoder bare, tokens/s", "≥ 0.95", at_least=0.95),
     Goal("structured", "answers under a schema ÷ free ones, tokens/s", "≥ 0.9", at_least=0.9),
     Goal("structured_valid", "of the answers under five schemas, valid ones", "100 %", at_least=1.0),
+    Goal("repeated", "same row alone and in company, greedy and drawn: equal texts", "≥ 99 %", at_least=0.99),
     Goal("many_rows_memory", "memory flat from 10,000 rows to many", "≤ 30 MB", at_most=30),
 )
 

@@ -55,12 +55,13 @@ PARTS: Final = {
     "null_model": ("null_model",),
     "many_rows": ("many_rows_cost", "many_rows_memory"),
     "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix"),
-    "writing": ("writing_whole", "structured", "structured_valid"),
+    "writing": ("writing_whole", "structured", "structured_valid", "repeated"),
 }
 DECODING_SECONDS = 400.0
 WRITING_SECONDS = 150.0
 WRITING_ROWS, ALL_WRITING_ROWS = 96, 256
 VALID_ANSWERS, ALL_VALID_ANSWERS = 100, 1_000
+REPEATED, ALL_REPEATED = 20, 200
 ENOUGH_TEXTS = 600  # with no difference among so many, 99.5 % holds at 95 % confidence (the rule of three)
 
 
@@ -360,6 +361,9 @@ class Suite:
                 share, f"{share:.1%}", f"{valid.valid} of {valid.delivered} delivered; {failed}"
             )
             self.found.details["structured_valid"] = asdict(valid)
+            count = options.sized(ALL_REPEATED if options.full else REPEATED)
+            same = writing.repeated(decoder, count)
+            self.found.figures["repeated"] = Figure(same, f"{same:.1%}", f"of {count}, {decoder.engine.model_version}")
 
     # The store alone
 

@@ -23,7 +23,7 @@ from tests.benchmarks.mill import Mill, wait_ended
 from tests.benchmarks.turns import Run
 from workers.batches.outcomes import FailedRow
 from workers.engines.contract.decoding import Generation
-from workers.engines.contract.generation import GenerateRequest
+from workers.engines.contract.generation import GenerateRequest, Sampling
 from workers.grammars.grammar import Grammar
 from workers.inference.decoder import Decoder
 from workers.inference.runtime import Runtime
@@ -31,6 +31,7 @@ from workers.settings import WorkerSettings
 
 ENDPOINT: Final = "/v1/completions"
 STRUCTURED_TOKENS: Final = 96
+REPEATED_TOKENS: Final = 24
 LIMIT_SECONDS: Final = 900.0
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 24}
 # Nested, a list, choices, a pattern, numbers between bounds.
@@ -152,6 +153,22 @@ def validity(decoder: Decoder, count: int) -> Valid:
         found.delivered += 1
         found.valid += _is_valid(answer.text, SCHEMAS[number % len(SCHEMAS)])
     return found
+
+
+def repeated(decoder: Decoder, count: int) -> float:
+    """The share of rows, every other one drawn with a seed, that are answered by the same text alone and among all the others."""
+    samplings = (Sampling(), Sampling(temperature=0.8, top_p=0.95, seed=11))
+    requests = [
+        GenerateRequest(prompt=one.text, max_tokens=REPEATED_TOKENS, sampling=samplings[number % 2])
+        for number, one in enumerate(prompts(count))
+    ]
+    together = decoder.answer([replace(one) for one in requests])
+    alone = [decoder.answer([replace(one)])[0] for one in requests]
+    return sum(_text(one) == _text(other) for one, other in zip(together, alone, strict=True)) / count
+
+
+def _text(answer: Generation | FailedRow) -> str:
+    return answer.code if isinstance(answer, FailedRow) else answer.text
 
 
 def _is_valid(text: str, schema: Mapping[str, Any]) -> bool:
