@@ -35,6 +35,8 @@ def reason(job: JobRecord, workers: Sequence[tuple[WorkerState, Readiness]], ahe
     if ahead.jobs:
         about = "" if ahead.seconds is None else f" (about {_duration(ahead.seconds)})"
         return WaitingFor("behind", f"behind {ahead.jobs} job{'' if ahead.jobs == 1 else 's'} of yours{about}")
+    if ahead.away_seconds is not None:
+        return WaitingFor("model_away", f"what runs its model is away; it is asked again in {_duration(ahead.away_seconds)}")
     loading = [one.loading_seconds or 0.0 for one in ready if one.loading is not None and one.loading == job.model]
     if loading:
         return WaitingFor("loading", f"loading {job.model} ({max(loading):.0f} s)")

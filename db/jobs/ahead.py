@@ -40,21 +40,31 @@ _AHEAD: Final = text(
         ORDER BY j.created_at DESC LIMIT 1) AS last ON true
     """
 )
+# Where nothing failed, what runs the model was away: see db.lifecycle.after_away.
+_AWAY: Final = text(
+    """
+    SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8) AS seconds FROM shards
+    WHERE tenant_id = :tenant AND job_id = :job AND state = 'ready'
+    HAVING bool_and(coalesce(not_before > clock_timestamp(), false) AND last_error IS NULL)
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Jobs of the same tenant that go first, and how long their rows will take; ``seconds`` None where nothing like them ran yet."""
+    """Jobs of the same tenant that go first, and how long their rows will take; ``seconds`` None where nothing like them ran yet.
+    ``away_seconds``: what runs the job's model is away, and is asked again then."""
 
     jobs: int
     seconds: float | None
+    away_seconds: float | None = None
 
 
 def jobs_ahead(store: Store, actor: Actor, job_id: UUID) -> Ahead:
     with store.transaction(tenant=actor.tenant_id) as conn:
         before = {row.job_id: row.retry_count for row in conn.execute(_BEFORE, {"tenant": actor.tenant_id, "job": job_id})}
         if not before:
-            return Ahead(0, None)
+            return Ahead(0, None, conn.execute(_AWAY, {"tenant": actor.tenant_id, "job": job_id}).scalar_one_or_none())
         counts = count_shards(conn, actor.tenant_id, before)
         rows = [sum(part.completed + part.failed for part in counts[each].values()) for each in before]
         kinds = list(conn.execute(_AHEAD, {"tenant": actor.tenant_id, "jobs": list(before), "rows": rows, "early": EARLY_SECONDS}))

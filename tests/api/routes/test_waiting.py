@@ -54,6 +54,15 @@ def test_without_a_worker_that_is_what_it_waits_for(work: Work) -> None:
     assert work.waits_for(batch_id) == ("workers_drained", "every worker is drained")
 
 
+def test_a_model_whose_server_is_away_is_what_it_waits_for(work: Work) -> None:
+    batch_id = work.submit()
+    work.says(models=[work.model])
+    work.mill.settle()
+    (lease,) = claim_any(work.worker, "host:1", limit=1)
+    release(work.worker, lease, code=None, kind="away", away_seconds=1e6)
+    assert work.waits_for(batch_id) == ("model_away", "what runs its model is away; it is asked again in 278 h")
+
+
 def test_a_model_that_no_worker_has_and_one_that_is_loaded(work: Work) -> None:
     batch_id = work.submit()
     work.says(models=["another"])

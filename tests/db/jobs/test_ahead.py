@@ -8,8 +8,10 @@ import pytest
 from db.actors import Actor
 from db.connect import Store
 from db.jobs.ahead import Ahead, jobs_ahead
+from db.jobs.jobs import cancel_job
 from db.jobs.steering import pause_job, set_priority
 from db.queue.endings import finalize_jobs
+from db.queue.shards import release
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow
@@ -31,6 +33,19 @@ def test_what_came_first_goes_first_and_nothing_of_another_tenant_counts(flow: F
     assert jobs_ahead(flow.api, other, foreign.job_id) == NOTHING
     assert jobs_ahead(flow.api, other, third.job_id) == NOTHING, "a foreign job shows nothing"
     assert jobs_ahead(flow.api, tenant, uuid.uuid4()) == NOTHING
+
+
+def test_a_job_whose_model_is_away_says_so_until_it_is_asked_again_and_one_that_failed_does_not(flow: Flow, tenant: Actor) -> None:
+    job = flow.job(tenant, 10)
+    release(flow.worker, flow.claim(), code=None, kind="away", away_seconds=60.0)
+    away = jobs_ahead(flow.api, tenant, job.job_id).away_seconds
+    assert away is not None
+    assert 0 < away <= 60
+    assert jobs_ahead(flow.api, flow.new_tenant(), job.job_id) == NOTHING
+    failed = flow.job(tenant, 10)
+    release(flow.worker, flow.claim(), code="engine_error", kind="error")
+    cancel_job(flow.api, tenant, job.job_id)
+    assert jobs_ahead(flow.api, tenant, failed.job_id) == NOTHING
 
 
 def test_a_shorter_job_overtakes(flow: Flow, tenant: Actor) -> None:
