@@ -122,16 +122,23 @@ def plain(asked: Sequence[Prompt]) -> list[GenerateRequest]:
     return [GenerateRequest(prompt=one.text, max_tokens=one.limit) for one in asked]
 
 
-def structured(asked: Sequence[Prompt], *, free: bool = False) -> list[GenerateRequest]:
-    """Each under one of the five schemas, or, with the same limits, under none."""
+def structured(asked: Sequence[Prompt]) -> list[GenerateRequest]:
+    """Each under one of the five schemas."""
     return [
         GenerateRequest(
             prompt=f"{one.text}\nAs JSON: ",
             max_tokens=STRUCTURED_TOKENS,
-            grammar=None if free else Grammar("json", SCHEMAS[number % len(SCHEMAS)], "response_format"),
+            grammar=Grammar("json", SCHEMAS[number % len(SCHEMAS)], "response_format"),
         )
         for number, one in enumerate(asked)
     ]
+
+
+def free(decoder: Decoder, requests: Sequence[GenerateRequest]) -> list[GenerateRequest]:
+    """The same prompts under no schema, each as long as its answer under one: a short answer pays for its prompt with few tokens."""
+    answers = decoder.answer([replace(one) for one in requests])
+    lengths = [len(one.ids) if isinstance(one, Generation) else STRUCTURED_TOKENS for one in answers]
+    return [replace(one, grammar=None, max_tokens=length) for one, length in zip(requests, lengths, strict=True)]
 
 
 @dataclass(slots=True)
