@@ -331,8 +331,7 @@ class Suite:
         options = self.options
         model = "fake-decoder" if options.quick else decoding.MODEL
         asked = writing.prompts(options.sized(ALL_WRITING_ROWS if options.full else WRITING_ROWS))
-        made = NULL_ENVIRONMENT if options.quick else UNCALIBRATED
-        with environment(TEXTMILL_HOME=str(mill.home), **made), writing.bare(model) as decoder:
+        with environment(TEXTMILL_HOME=str(mill.home), **mill.settings), writing.bare(model) as decoder:
             writing.measure_whole(mill, model, asked[:QUICK])
             done = self._in_turns(
                 {

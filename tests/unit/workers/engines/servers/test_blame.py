@@ -1,6 +1,10 @@
 import random
+from collections.abc import Callable
+from functools import partial
 
 from workers.engines.servers.blame import LEAST_BUSY_SECONDS, Blame, Suspicion, pause_seconds
+
+Fails = Callable[[Blame, float, Suspicion], object]
 
 
 def asked_until(blame: Blame, rng: random.Random, rate: float, *, others: int = 3, most: int = 3_000) -> tuple[bool, int]:
@@ -32,21 +36,28 @@ def test_where_half_of_all_fails_it_takes_longer() -> None:
     assert 20 <= times <= 60
 
 
+def blamed(rng: random.Random, rate: float, count: int, seconds: float, fails: Fails) -> int:
+    """How many of ``count`` requests are to blame, asked in any order until each is answered, by a server that ``fails`` at ``rate``; one
+    each so many seconds."""
+    blame, now, found = Blame(), 0.0, 0
+    waiting = [Suspicion() for _ in range(count)]
+    while waiting:
+        suspicion = waiting.pop(rng.randrange(len(waiting)))
+        now += seconds
+        if rng.random() >= rate:
+            blame.succeeded(now)
+            continue
+        fails(blame, now, suspicion)
+        found += suspicion.certain
+        if not suspicion.certain:
+            waiting.append(suspicion)
+    return found
+
+
 def test_a_server_that_fails_at_random_costs_no_request_its_answer() -> None:
     for rate in (0.05, 0.3, 0.5, 0.8):
-        rng, blame, now, blamed = random.Random(7), Blame(), 0.0, 0
-        waiting = [Suspicion() for _ in range(2_000)]
-        while waiting:
-            suspicion = waiting.pop(rng.randrange(len(waiting)))
-            now += 1
-            if rng.random() >= rate:
-                blame.succeeded(now)
-                continue
-            blame.failed(now, suspicion, lost=False, alone=False)
-            blamed += suspicion.certain
-            if not suspicion.certain:
-                waiting.append(suspicion)
-        assert blamed == 0, rate
+        fails: Fails = partial(Blame.failed, lost=False, alone=False)
+        assert blamed(random.Random(7), rate, 2_000, 1, fails) == 0, rate
 
 
 def test_a_server_that_answers_nothing_is_to_blame_however_long_it_lasts() -> None:
@@ -89,19 +100,7 @@ def test_what_a_server_has_too_much_to_do_for_is_to_blame_only_alone_and_after_a
 
 def test_a_server_that_has_too_much_to_do_now_and_then_costs_no_request_its_answer() -> None:
     for rate in (0.1, 0.5, 0.8):
-        rng, blame, now, blamed = random.Random(11), Blame(), 0.0, 0
-        waiting = [Suspicion() for _ in range(500)]
-        while waiting:
-            suspicion = waiting.pop(rng.randrange(len(waiting)))
-            now += 30
-            if rng.random() >= rate:
-                blame.succeeded(now)
-                continue
-            blame.busy(now, suspicion)
-            blamed += suspicion.certain
-            if not suspicion.certain:
-                waiting.append(suspicion)
-        assert blamed == 0, rate
+        assert blamed(random.Random(11), rate, 500, 30, Blame.busy) == 0, rate
 
 
 def test_a_server_that_has_too_much_to_do_for_all_blames_none_however_long_it_lasts() -> None:
