@@ -150,6 +150,22 @@ class Client:
             raise self._unreachable(error) from None
         return _decode(self._checked(response), FileInfo)
 
+    def check_batch(
+        self,
+        endpoint: str,
+        *,
+        defaults: Mapping[str, object] | None = None,
+        window: str = "24h",
+        priority: int | str = 0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises what :meth:`create_batch` would, of what is known before a file is sent."""
+        self._check("/v1/batches", _plan(endpoint, defaults, window, priority, metadata))
+
+    def check_head(self, name: str, *, model: str | None = None) -> None:
+        """The same of :meth:`train_head`."""
+        self._check("/v1/heads", _training(name, model))
+
     def create_batch(
         self,
         file_id: str,
@@ -161,18 +177,11 @@ class Client:
         metadata: Mapping[str, str] | None = None,
     ) -> Batch:
         """``defaults`` are laid under every row's body: labels and the like need not be repeated in each."""
-        request: JsonObject = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "priority": priority}
-        if defaults:
-            request["defaults"] = dict(defaults)
-        if metadata:
-            request["metadata"] = dict(metadata)
-        return self._batch("POST", "/v1/batches", request)
+        plan = _plan(endpoint, defaults, window, priority, metadata)
+        return self._batch("POST", "/v1/batches", {"input_file_id": file_id, **plan})
 
     def train_head(self, name: str, file_id: str, *, model: str | None = None) -> Batch:
-        request: JsonObject = {"name": name, "training_file": file_id}
-        if model is not None:
-            request["model"] = model
-        return self._batch("POST", "/v1/heads", request)
+        return self._batch("POST", "/v1/heads", {"training_file": file_id, **_training(name, model)})
 
     def batch(self, batch_id: str) -> Batch:
         return self._batch("GET", f"/v1/batches/{segment(batch_id)}")
@@ -253,6 +262,13 @@ class Client:
         """``path`` is ours, ``name`` the caller's: it is quoted."""
         return _object(self._send("DELETE", f"{path}/{segment(name)}"))
 
+    def _check(self, path: str, plan: JsonObject) -> None:
+        try:
+            self.post(f"{path}/check", plan)
+        except ApiError as refusal:
+            if refusal.status not in (404, 405):  # a server of before that has no such route says what is wrong later
+                raise
+
     def _batch(self, method: str, path: str, request: JsonObject | None = None) -> Batch:
         return _decode(self._send(method, path, request=request), Batch)
 
@@ -326,6 +342,18 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _plan(
+    endpoint: str, defaults: Mapping[str, object] | None, window: str, priority: int | str, metadata: Mapping[str, str] | None
+) -> JsonObject:
+    plan: JsonObject = {"endpoint": endpoint, "completion_window": window, "priority": priority}
+    return plan | ({"defaults": dict(defaults)} if defaults else {}) | ({"metadata": dict(metadata)} if metadata else {})
+
+
+def _training(name: str, model: str | None) -> JsonObject:
+    training: JsonObject = {"name": name}
+    return training | ({"model": model} if model is not None else {})
 
 
 def _object(response: httpx.Response) -> JsonObject:

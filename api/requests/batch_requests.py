@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -59,13 +59,14 @@ class OutputExpiresAfter(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     seconds: Annotated[int, Meta(ge=3_600, le=2_592_000)]
 
 
-class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
+class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is known of a batch before its file is sent.
+
+    ``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
 
     A priority is "interactive" (somebody waits: a small job before all bulk), "bulk", or a number that orders one's own bulk jobs.
     """
 
-    input_file_id: Annotated[str, Meta(description="An uploaded file, of whatever purpose; not the output of a job.")]
     endpoint: Annotated[str, Meta(description="What runs over its rows: one of the endpoints of a task.")]
     completion_window: Window = "24h"
     metadata: Metadata | None = None
@@ -82,16 +83,37 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-class HeadRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class BatchRequest(BatchPlan, forbid_unknown_fields=True, kw_only=True):
+    input_file_id: Annotated[str, Meta(description="An uploaded file, of whatever purpose; not the output of a job.")]
+
+
+class HeadPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is known of a training before its file is sent."""
+
     name: Annotated[str, Meta(description="What `head:NAME` will call it; of a name that is there it becomes the next version.")]
-    training_file: Annotated[str, Meta(description="A file whose rows have a text and a label each.")]
     model: Annotated[str | None, Meta(description="The encoder below; otherwise the first that classifies.")] = None
     completion_window: Window = "24h"
     metadata: Metadata | None = None
     priority: Annotated[int, Meta(description="-99 to 99: the order of your own jobs.")] = 0
 
 
-def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> NewJob:
+class HeadRequest(HeadPlan, forbid_unknown_fields=True, kw_only=True):
+    training_file: Annotated[str, Meta(description="A file whose rows have a text and a label each.")]
+
+
+class Planned(NamedTuple):
+    """A plan that was checked, as a job takes it."""
+
+    task: Task[Any]
+    endpoint: str
+    model: str | None
+    defaults: dict[str, object]
+    metadata: dict[str, str] | None
+    priority: int
+    window: timedelta | datetime
+
+
+def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     """Raises Refused with the field at fault."""
     task = TASKS.get(request.endpoint)
     if task is None:
@@ -106,17 +128,24 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         if found is None:
             raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
         _check_whole(found, "defaults.label_set")
+    model = _model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model")
+    return _planned(request, task, request.endpoint, model, defaults)
+
+
+def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> NewJob:
+    """Raises Refused with the field at fault."""
+    plan = plan_batch(store, actor, request)
     file_id = _input_file(request.input_file_id)
-    names = names_for_job(store, actor, file_id, names_of(defaults)) if task.names_stored else JobNames(None, None)
+    names = names_for_job(store, actor, file_id, names_of(plan.defaults)) if plan.task.names_stored else JobNames(None, None)
     return NewJob(
-        task=task.name,
-        endpoint=request.endpoint,
+        task=plan.task.name,
+        endpoint=plan.endpoint,
         file_id=file_id,
-        model=_model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model"),
-        spec={"defaults": defaults},
-        metadata=_metadata(request.metadata),
-        priority=_priority(request.priority),
-        completion_window=_window(request.completion_window),
+        model=plan.model,
+        spec={"defaults": plan.defaults},
+        metadata=plan.metadata,
+        priority=plan.priority,
+        completion_window=plan.window,
         request=_request_ref(actor, request, idempotency_key),
         results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
         names=names.named,
@@ -124,23 +153,35 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
     )
 
 
-def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: str | None) -> NewJob:
+def plan_head(store: Store, actor: Actor, request: HeadPlan) -> Planned:
     """Raises Refused with the field at fault."""
     check_name(request.name)
     if request.model is not None and request.model.startswith(HEAD_PREFIX):
         raise Refused("unknown_model", "A head is trained on a model of the registry, not on another head.", param="model")
+    endpoint = train.TASK.endpoints[0]
+    return _planned(request, train.TASK, endpoint, _model(store, actor, train.TASK, endpoint, request.model, "model"), {})
+
+
+def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: str | None) -> NewJob:
+    """Raises Refused with the field at fault."""
+    plan = plan_head(store, actor, request)
     return NewJob(
-        task=train.TASK.name,
-        endpoint=train.TASK.endpoints[0],
+        task=plan.task.name,
+        endpoint=plan.endpoint,
         file_id=_input_file(request.training_file),
-        model=_model(store, actor, train.TASK, train.TASK.endpoints[0], request.model, "model"),
-        spec={"defaults": {}, "head_name": request.name},
-        metadata=_metadata(request.metadata),
-        priority=_priority(request.priority),
-        completion_window=_window(request.completion_window),
+        model=plan.model,
+        spec={"defaults": plan.defaults, "head_name": request.name},
+        metadata=plan.metadata,
+        priority=plan.priority,
+        completion_window=plan.window,
         request=_request_ref(actor, request, idempotency_key),
         head_id=uuid4(),
     )
+
+
+def _planned(request: BatchPlan | HeadPlan, task: Task[Any], endpoint: str, model: str | None, defaults: dict[str, object]) -> Planned:
+    metadata, priority, window = _metadata(request.metadata), _priority(request.priority), _window(request.completion_window)
+    return Planned(task, endpoint, model, defaults, metadata, priority, window)
 
 
 def names_of(defaults: Mapping[str, object]) -> Names:
@@ -171,17 +212,21 @@ def _model(store: Store, actor: Actor, task: Task[Any], endpoint: str, name: str
     stays in the sealed spec."""
     if task.models is None:
         return None
-    if name is not None and name.startswith(HEAD_PREFIX) and task.models == "classify":
+    if name is not None and name.startswith(HEAD_PREFIX):
+        if task.models != "classify":
+            raise Refused("model_task_mismatch", describe("model_task_mismatch").message, param=param)
         head = find_head(store, actor, name.removeprefix(HEAD_PREFIX))
         if head is None:
             raise Refused("unknown_model", "There is no such head.", param=param)
         _check_whole(head, param)
+        if (code := task.head_fault(head.card["labels"])) is not None:
+            raise Refused(code, describe(code).message, param=param)
         return head.base
     try:
         card = registry.default_model(task.models) if name is None else registry.get(name)
     except TextmillError as error:
         raise Refused(error.code, error.message, param=param) from None
-    if (code := task.card_fault(card, endpoint)) is not None:
+    if name is not None and (code := task.card_fault(card, endpoint)) is not None:  # where none is named, rows may name others
         raise Refused(code, describe(code).message, param=param)
     return card.id
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from api.errors import Refused
 from api.objects import Json, batch_object, batch_range, list_object, parse_batch_id
 from api.requests.auth import Manager, Submitter, Watcher
-from api.requests.batch_requests import BatchRequest, batch_job
+from api.requests.batch_requests import BatchPlan, BatchRequest, Planned, batch_job, plan_batch
 from api.requests.front import front_of
 from api.requests.json_body import json_of
 from api.waiting import waiting_for
@@ -29,6 +29,12 @@ def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Dep
     made = create_once(request, front.store, actor, batch_job(front.store, actor, body, idempotency_key))
     front.bell.ring()
     return batch_object(made)
+
+
+@router.post("/check")
+def check(request: Request, actor: Submitter, body: Annotated[BatchPlan, Depends(json_of(BatchPlan))]) -> Json:
+    """Whether a job could be made so, before its file is sent: refused as its making would be, or answered with its model."""
+    return plan_object(plan_batch(front_of(request).store, actor, body))
 
 
 @router.get("")
@@ -57,6 +63,10 @@ def cancel(request: Request, actor: Manager, batch_id: str) -> Json:
     cancelled = cancel_job(front.store, actor, parse_batch_id(batch_id))
     front.bell.ring()
     return batch_object(cancelled)
+
+
+def plan_object(plan: Planned) -> Json:
+    return {"object": "batch.check", "endpoint": plan.endpoint, "model": plan.model}
 
 
 def create_once(request: Request, store: Store, actor: Actor, new: NewJob) -> JobRecord:

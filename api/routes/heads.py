@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, Request
 
 from api.objects import Json, batch_object, damage, deleted_versions, list_object, to_json
 from api.requests.auth import Manager, Reader, Submitter
-from api.requests.batch_requests import HeadRequest, head_job
+from api.requests.batch_requests import HeadPlan, HeadRequest, head_job, plan_head
 from api.requests.front import front_of
 from api.requests.json_body import json_of
-from api.routes.batches import create_once, idempotency_key_of
+from api.routes.batches import create_once, idempotency_key_of, plan_object
 from api.wire import Head, Version
 from db.catalogue.heads import HeadRecord, delete_head, find_head, head_versions, list_heads
 from db.errors import NotFound
@@ -27,6 +27,12 @@ def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depen
     made = create_once(request, front.store, actor, head_job(front.store, actor, body, idempotency_key))
     front.bell.ring()
     return batch_object(made)
+
+
+@router.post("/check")
+def check(request: Request, actor: Submitter, body: Annotated[HeadPlan, Depends(json_of(HeadPlan))]) -> Json:
+    """Whether a head could be trained so, before its examples are sent."""
+    return plan_object(plan_head(front_of(request).store, actor, body))
 
 
 @router.get("")

@@ -13,7 +13,7 @@ Kind = Literal["encoder", "decoder"]
 class ModelCard:
     """One model. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256.
 
-    `own_labels`: a sequence classifier, which answers with the labels it was trained on. `languages`: those it was trained on, as BCP 47
+    `labels`: of a sequence classifier, which answers with those it was trained on. `languages`: those it was trained on, as BCP 47
     tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to
     any, None where to none. `folder`: where an operator's own model lies; `server`: what runs it in place of this process.
     `adapter`: the folder of a LoRA adapter that is merged into it. `damaged`: why it cannot be used, if so; then it does no task.
@@ -32,7 +32,7 @@ class ModelCard:
     chat: Literal["none", "plain", "gemma", "template"] = "none"
     source_sha256: str = ""
     files: dict[str, str] = field(default_factory=dict)
-    own_labels: bool = False
+    labels: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     folder: Path | None = None
     server: ServerEntry | None = None
@@ -61,6 +61,11 @@ class ModelCard:
     def base_id(self) -> str:
         """Of a model with an adapter the one below, else its own."""
         return self.id if self.adapter is None else self.id.rpartition("@")[0]
+
+    @property
+    def own_labels(self) -> bool:
+        """Whether it is a sequence classifier."""
+        return bool(self.labels)
 
     @property
     def reads_no_messages(self) -> bool:

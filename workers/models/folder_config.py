@@ -28,7 +28,7 @@ class FolderConfig:
 
     said: Mapping[str, Any]
     model_type: str
-    is_classifier: bool
+    labels: tuple[str, ...]
     width: int
     layers: int
     positions: int | None
@@ -49,7 +49,7 @@ class FolderConfig:
         return cls(
             said=config,
             model_type=config["model_type"],
-            is_classifier=is_classifier(config),
+            labels=_labels(path, config),
             width=_number(path, config, "hidden_size", "dim", "n_embd") or 768,
             layers=_number(path, config, "num_hidden_layers", "n_layers", "n_layer") or 12,
             positions=_number(path, config, "max_position_embeddings", "n_positions") or None,
@@ -69,6 +69,22 @@ def _shorter(config: Mapping[str, Any]) -> tuple[int, ...] | None:
 def is_classifier(config: Mapping[str, Any]) -> bool:
     """Whether the model is a sequence classifier, with labels of its own."""
     return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+
+
+def read_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a sequence classifier's outputs, in their order; empty for a model without a head."""
+    if not is_classifier(config):
+        return ()
+    if names := config.get("id2label"):
+        return tuple(str(names[place]) for place in sorted(names, key=int))
+    return tuple(f"LABEL_{place}" for place in range(min(int(config.get("num_labels", 2)), MOST)))
+
+
+def _labels(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        return read_labels(config)
+    except (TypeError, ValueError):
+        raise Unreadable(f"{path.name}: id2label is no table of numbers and names.") from None
 
 
 def first_place(config: Mapping[str, Any]) -> int:

@@ -76,7 +76,7 @@ def _encoder(folder: Path, config: FolderConfig) -> ModelCard:
     return ModelCard(
         id=f"{PREFIX}{folder.name}",
         kind="encoder",
-        tasks=("classify",) if config.is_classifier else ("classify", "embed"),
+        tasks=("classify",) if config.labels else ("classify", "embed"),
         licence=LICENCE,
         upstream="",
         source_package="",
@@ -84,7 +84,7 @@ def _encoder(folder: Path, config: FolderConfig) -> ModelCard:
         max_tokens=_max_tokens(folder, min(MOST_TOKENS, (config.positions or MOST_TOKENS) - config.first_place)),
         dimensions=config.width,
         speed_chars_per_second=_speed(CORE_FLOPS, config),
-        own_labels=config.is_classifier,
+        labels=config.labels,
         shorter=config.shorter,
         folder=folder,
     )

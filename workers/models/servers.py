@@ -85,7 +85,7 @@ def _card(entry: ServerEntry) -> ModelCard:
         max_tokens=entry.max_tokens,
         dimensions=len(entry.labels) or entry.dimensions or 0,
         speed_chars_per_second=CHARS_PER_SECOND,
-        own_labels=bool(entry.labels),
+        labels=entry.labels,
         server=entry,
     )
 

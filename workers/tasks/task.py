@@ -120,6 +120,9 @@ class Task(ABC, Generic[BodyT]):
         """The failure code of a model that can do no row of this endpoint, or None."""
         return None if self.models in card.tasks else "model_task_mismatch"
 
+    def head_fault(self, labels: Sequence[str]) -> str | None:
+        """The same of a head that was trained on these labels; asked of a task that runs on what classifies."""
+
     def body_of(self, endpoint: str) -> type[BodyT]:
         """The body of its rows at one of its endpoints."""
         return self.body  # type: ignore[return-value]  # a class variable knows no type parameter

@@ -105,17 +105,17 @@ def generate(
 def print_one(source: "Source", work: "Work") -> ExitCode:
     """The answer to a single prompt, as text on stdout."""
     import sys
+    from dataclasses import replace
 
     from api.cli.terminal.connection import connect
     from api.cli.terminal.progress import show_progress
     from api.cli.terminal.terminal import answer, answer_json, say, shown_lines
     from api.cli.work.following import ended_well, follow, let_go, say_why
     from api.cli.work.outcomes import read_outcomes
-    from api.cli.work.running import send
+    from api.cli.work.running import start
 
     with connect() as client:
-        file = send(client, source, "rows", quiet=True)
-        batch = client.create_batch(file.id, work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority)
+        batch = start(client, source, replace(work, quiet=True))
         try:
             with show_progress(work.title, quiet=work.quiet, single=True) as progress:  # a model may take its time to load
                 batch = follow(client, batch, progress)

@@ -59,9 +59,11 @@ def train_head(
     from api.cli.work.running import find_source, send
 
     source = find_source(file, form, text_column=text_column, id_column=None, label_column=label_column, delimiter=delimiter)
+    name = name.removeprefix(completion.HEAD_PREFIX)
     with connect() as client:
+        client.check_head(name, model=model)
         uploaded = send(client, source, "train", quiet=quiet)
-        batch = client.train_head(name := name.removeprefix(completion.HEAD_PREFIX), uploaded.id, model=model)
+        batch = client.train_head(name, uploaded.id, model=model)
         try:
             with show_progress("Training", quiet=quiet) as progress:
                 batch = follow(client, batch, progress)

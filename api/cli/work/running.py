@@ -82,6 +82,11 @@ class Work:
     scores: bool = True
     guard: bool = True
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the job is asked for with."""
+        return {"defaults": self.defaults, "window": self.window, "priority": self.priority, "metadata": self.metadata}
+
 
 def priority_of(number: int, *, interactive: bool) -> int | str:
     """What the job is created with. Raises CommandError where both were asked for."""
@@ -158,6 +163,15 @@ def send(client: "Client", source: Source, purpose: str, *, quiet: bool) -> "Fil
     return file
 
 
+def start(client: "Client", source: Source, work: Work, of_batch: str | None = None) -> "Batch":
+    """Sends the rows and makes the job: what can be refused without the rows is refused before any is sent. ``of_batch``: the endpoint that
+    the lines of a batch file name."""
+    endpoint, plan = of_batch or work.endpoint, work.plan
+    client.check_batch(endpoint, **plan)
+    file = send(client, source, "rows" if of_batch is None else "batch", quiet=work.quiet)
+    return client.create_batch(file.id, endpoint, **plan)
+
+
 def run(source: Source, work: Work) -> ExitCode:
     """Upload → job → results. The exit code says how it ended; raises what the client and the output raise. The lines of a batch file go
     as they are, to the endpoint that they name."""
@@ -167,10 +181,7 @@ def run(source: Source, work: Work) -> ExitCode:
     if of_batch is not None and source.fields.keys() - {"format"}:
         raise CommandError("The lines of this file are those of a batch file and say themselves what to read: leave the columns out.")
     with connect() as client:
-        file = send(client, source, "rows" if of_batch is None else "batch", quiet=work.quiet)
-        batch = client.create_batch(
-            file.id, of_batch or work.endpoint, defaults=work.defaults, window=work.window, priority=work.priority, metadata=work.metadata
-        )
+        batch = start(client, source, work, of_batch)
         if target is None:
             return _detached(batch, work)
         try:

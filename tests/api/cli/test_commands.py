@@ -183,6 +183,29 @@ def test_a_file_that_does_not_fit_is_refused_once_in_the_command_s_words(
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_what_is_wrong_without_the_rows_is_told_before_any_is_sent(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
+    out, labels = ("-o", str(tmp_path / "out.jsonl"), "-q"), ("--labels", "a,b")
+    wrong = [
+        (("label", str(rows), *labels, "--model", "nope", *out), "No such model"),
+        (("label", str(rows), *labels, "--window", "soon", *out), "completion window"),
+        (("label", str(rows), *labels, "--metadata", f"{'k' * 65}=v", *out), "metadata key"),
+        (("label", str(rows), "--head", "nope", *out), "no such head"),
+        (("label", str(rows), "--label-set", "nope", *out), "no label set of this name"),
+        (("embed", str(rows), "--model", "gemma3-270m", *out), "cannot do this task"),
+        (("generate", str(rows), "--model", "minilm-l6-v2", *out), "cannot do this task"),
+        (("generate", "--prompt", "hello", "--model", "nope"), "No such model"),
+        (("run", "moderate", str(rows), "--model", "minilm-l6-v2", *out), "moderates nothing"),
+        (("run", "generate", str(rows), "--set", "max_tokens=x", *out), "--set max_tokens"),
+        (("train", "head", "a/b", str(rows), "-q"), "no slash"),
+        (("train", "head", "h", str(rows), "--model", "nope", "-q"), "No such model"),
+    ]
+    before = textmill("files", "list", "--json").out
+    for command, said in wrong:
+        done = textmill(*command)
+        assert (done.exit_code, said in done.err) == (2, True), (command, done.err)
+    assert textmill("files", "list", "--json").out == before
+
+
 @pytest.mark.parametrize("delimiter", ["\\t", "tab", "\t"])
 def test_ids_come_back_in_a_csv_as_they_went_in(textmill: Callable[..., Done], tmp_path: Path, delimiter: str) -> None:
     ids = ["a\nb", "=1+1", 'x"y,z', "-5", "@me", "line-2", "-5", ""]

@@ -17,7 +17,7 @@ from db.operators.tenants import create_tenant
 from db.queue.wakeups import Listener
 from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.lines import CHAT, CLASSIFY, LABELS, ROWS, classify_file, classify_line
+from tests.api.lines import CHAT, CLASSIFY, EMBED, LABELS, ROWS, classify_file, classify_line
 from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
 from tests.conftest import Server
@@ -76,6 +76,10 @@ IMPOSSIBLE: list[tuple[dict[str, object], str, str | None]] = [
     ({"defaults": {"model": "no-such-model"}}, "unknown_model", "defaults.model"),
     ({"defaults": {"model": "gemma3-270m"}}, "model_task_mismatch", "defaults.model"),
     ({"defaults": {"model": "head:no-such-head"}}, "unknown_model", "defaults.model"),
+    ({"endpoint": EMBED, "defaults": {"model": "head:no-such-head"}}, "model_task_mismatch", "defaults.model"),
+    ({"endpoint": EMBED, "defaults": {"model": "gemma3-270m"}}, "model_task_mismatch", "defaults.model"),
+    ({"endpoint": CHAT, "defaults": {"model": "minilm-l6-v2"}}, "model_task_mismatch", "defaults.model"),
+    ({"endpoint": "/v1/moderations", "defaults": {"model": "minilm-l6-v2"}}, "no_moderation_model", "defaults.model"),
     ({"defaults": {"label_set": "no-such-set"}}, "unknown_label_set", "defaults.label_set"),
 ]
 
@@ -103,6 +107,15 @@ def test_a_request_that_cannot_be_done_names_its_field(api: Served) -> None:
     file_id = uploaded(api)
     for changes, code, param in IMPOSSIBLE:
         assert error_of(create(api, file_id, **changes)) == (400, code, param), changes
+        plan = {"endpoint": CLASSIFY, **changes}
+        assert error_of(api.http().post("/v1/batches/check", json=plan)) == (400, code, param), changes
+
+
+def test_a_plan_is_checked_without_a_file_and_makes_no_job(api: Served) -> None:
+    http = api.http()
+    told = http.post("/v1/batches/check", json={"endpoint": CLASSIFY, "defaults": {"labels": LABELS}}).raise_for_status().json()
+    assert (told["object"], told["endpoint"], told["model"]) == ("batch.check", CLASSIFY, "minilm-l6-v2")
+    assert http.get("/v1/batches").json()["data"] == []
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_a_head_that_cannot_be_trained_names_the_field(api: Served) -> None:
     for changes, code, param in impossible:
         response = api.http().post("/v1/heads", json={"name": "h", "training_file": file_id, **changes})
         assert error_of(response) == (400, code, param)
+        assert error_of(api.http().post("/v1/heads/check", json={"name": "h", **changes})) == (400, code, param)
 
 
 def test_a_trained_head_is_a_model_that_labels(api: Served, mill: Mill) -> None:
@@ -99,6 +100,8 @@ def test_a_trained_head_is_a_model_that_labels(api: Served, mill: Mill) -> None:
     request = {"input_file_id": texts, "endpoint": CLASSIFY, "defaults": {"model": "head:my head"}}
     batch = http.post("/v1/batches", json=request).raise_for_status().json()
     assert "my head" not in json.dumps(batch)
+    harmless = http.post("/v1/batches", json={**request, "endpoint": "/v1/moderations"})
+    assert error_of(harmless) == (400, "no_moderation_model", "defaults.model"), "none of its labels is a category"
     mill.run_all()
     batch = http.get(f"/v1/batches/{batch['id']}").json()
     assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}

@@ -125,7 +125,7 @@ MUTANTS: Final = (
         "knows-categories",
         "a model that knows no category moderates nothing",
         "workers/tasks/moderate/task.py",
-        (("return group if isinstance(labels, list) and moderates(labels) else UNFIT", "return group"),),
+        (("        return None if moderates(labels) else UNFIT", "        return None"),),
         (f"{_ANSWERS_TEST}test_a_model_that_moderates_nothing_is_refused_with_what_to_do_instead",),
     ),
 )

@@ -247,3 +247,13 @@ def test_who_named_a_server_is_sent_to_that_name_and_not_to_this_machines_stack(
     monkeypatch.setenv("TEXTMILL_API_URL", "http://127.0.0.1:1")
     assert "is TEXTMILL_API_URL right?" in told()
     assert "`textmill " not in told()
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_checks_nothing_beforehand_is_asked_all_the_same(status: int) -> None:
+    client_for(lambda _: httpx.Response(status)).check_batch("/v1/classifications")
+
+
+def test_a_plan_that_the_server_refuses_is_refused() -> None:
+    with pytest.raises(ApiError):
+        client_for(lambda _: httpx.Response(400)).check_head("a/b")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from workers.engines.folders.files import broken, fitting, read_config, read_settings, weight_files
-from workers.models.folder_config import ROBERTA_LIKE, first_place, is_classifier
+from workers.models.folder_config import ROBERTA_LIKE, first_place, read_labels
 
 Pooling = Literal["mean", "first"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -78,14 +78,6 @@ class Architecture:
 
 class NotOfThisShape(Exception):
     """The model is of another family, or a variant of one that the code here does not compute."""
-
-
-def read_labels(config: dict[str, Any]) -> tuple[str, ...]:
-    """The names of a sequence classifier's outputs; empty for a model without a head."""
-    if not is_classifier(config):
-        return ()
-    names = config.get("id2label") or {str(place): f"LABEL_{place}" for place in range(int(config.get("num_labels", 2)))}
-    return tuple(str(names[place]) for place in sorted(names, key=int))
 
 
 def read_pooling(folder: Path) -> Pooling:

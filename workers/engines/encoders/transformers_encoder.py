@@ -12,12 +12,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from workers.arrays import Ids, Vectors
 from workers.engines.contract.torch_errors import translated
-from workers.engines.encoders.architecture import read_labels, read_pooling
+from workers.engines.encoders.architecture import read_pooling
 from workers.engines.encoders.encoding import Encoding
 from workers.engines.encoders.padding import Padded, pad
 from workers.engines.folders.files import fitting, read_config
 from workers.engines.folders.pretrained import load_pretrained
 from workers.models.card import ModelCard
+from workers.models.folder_config import read_labels
 
 
 class TransformersEncoder(Encoding):

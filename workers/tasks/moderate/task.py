@@ -5,7 +5,7 @@ an operator's classifier, whose labels are some of OpenAI's categories; a label 
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,9 @@ from msgspec import Meta
 from workers.tasks.body import LongBody
 from workers.tasks.reading import text_fault
 from workers.tasks.task import LONG_TEXT, Columns, Group, Names, Task
+
+if TYPE_CHECKING:
+    from workers.models.card import ModelCard
 
 MAX_INPUTS: Final = 2_048
 CATEGORIES: Final = (
@@ -80,6 +83,12 @@ class Moderate(Task[ModerateBody]):
     def models(self) -> str:
         return "classify"
 
+    def card_fault(self, card: "ModelCard", endpoint: str) -> str | None:
+        return super().card_fault(card, endpoint) or (None if moderates(card.labels) else UNFIT)
+
+    def head_fault(self, labels: Sequence[str]) -> str | None:
+        return None if moderates(labels) else UNFIT
+
     def ask(self, body: ModerateBody, defaults: ModerateBody, endpoint: str) -> ModerateAsk | str:
         texts = body.texts()
         return texts if isinstance(texts, str) else ModerateAsk(body.model, texts, body)
@@ -88,10 +97,9 @@ class Moderate(Task[ModerateBody]):
         group = names.group(ask.model)
         if isinstance(group, str):
             return group
-        if group.head is None:  # what an operator's own knows is seen once it is loaded
-            return group if group.card is not None and group.card.own_labels else UNFIT
-        labels = group.head.card["labels"]
-        return group if isinstance(labels, list) and moderates(labels) else UNFIT
+        if group.head is not None:
+            return self.head_fault(group.head.card["labels"]) or group
+        return UNFIT if group.card is None else self.card_fault(group.card, self.endpoints[0]) or group
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)
