@@ -27,7 +27,7 @@ _LIVE: Final = "('validating', 'in_progress', 'finalizing', 'cancelling')"
 _MEASURE: Final = text(
     f"""
     WITH live AS (
-        SELECT s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at, {_PAUSED} AS paused,
+        SELECT j.tenant_id, s.state = 'leased' AS leased, s.lease_expires_at, s.dispatched_at, {_PAUSED} AS paused,
                j.priority, s.end_idx - s.first_idx - s.completed_count - s.failed_count AS open_rows,
                s.state = 'ready' AND j.state = 'in_progress' AND j.paused_at IS NULL AND (s.not_before IS NULL OR s.not_before <= now())
                    AS due,
@@ -51,6 +51,9 @@ _MEASURE: Final = text(
                         UNION ALL
                         SELECT priority, row_count, NULL FROM jobs WHERE state = 'validating' AND paused_at IS NULL) AS waiting
                   GROUP BY 1) AS of_class) AS backlog,
+           count(DISTINCT tenant_id) FILTER (WHERE NOT paused) AS tenants,
+           (SELECT CAST(coalesce(max(open_rows), 0) AS bigint)
+            FROM (SELECT sum(open_rows) AS open_rows FROM live WHERE NOT paused GROUP BY tenant_id) AS of_tenant) AS largest_tenant_rows,
            (SELECT jsonb_object_agg(state, jobs)
             FROM (SELECT CASE WHEN {_PAUSED} THEN 'paused' ELSE state END AS state, count(*) AS jobs
                   FROM jobs j WHERE state IN {_LIVE} GROUP BY 1) AS in_state) AS jobs,
@@ -115,7 +118,8 @@ _DURABILITY: Final = text("SELECT current_setting('fsync'), current_setting('ful
 class Health:
     """Of live jobs. ``paused``: ready shards of paused ones. ``expired_leases``: run out, and not taken by anybody yet;
     ``abandoned_leases``: for longer than the redispatch time. ``not_offered``: ready shards without a message, or whose message nobody
-    acted on. ``jobs``, ``workers``: how many in each state. ``backlog``: of what is not paused, for each of CLASSES."""
+    acted on. ``jobs``, ``workers``: how many in each state. ``backlog``: of what is not paused, for each of CLASSES. ``tenants``: of how
+    many that is, as far as it is cut into shards; ``largest_tenant_rows``: of the one with the most."""
 
     ready: int
     leased: int
@@ -127,6 +131,8 @@ class Health:
     jobs: dict[str, int]
     workers: dict[str, int]
     backlog: dict[str, "Backlog"]
+    tenants: int = 0
+    largest_tenant_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,11 @@
 """What may become of a batch and of its rows: what the code that runs one raises or answers, and what is reported of it."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workers.latencies import metric_of
 
 
 class OutOfMemory(Exception):
@@ -39,8 +44,54 @@ class FailedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """A row that a decoder has answered. ``cached_tokens``: of its prompt, those that were computed for another row.
+
+    ``slot_seconds``: that it waited for its slot; ``first_seconds``: from when it came to its first token; ``next_seconds``: between two of
+    its tokens, the mean. The last two are None where the engine cannot tell, or there is no second token."""
+
+    work: Literal["interactive", "bulk"]
+    ending: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    slot_seconds: float
+    first_seconds: float | None
+    next_seconds: float | None
+
+    @property
+    def times(self) -> "Counter[str]":
+        """As a job's metrics count them."""
+        times = Counter[str]()
+        if self.first_seconds is not None:
+            times[metric_of("first_token", self.first_seconds)] = 1
+        if self.next_seconds is not None:
+            times[metric_of("next_token", self.next_seconds)] = 1
+        return times
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a decoder has under way now. ``kv_tokens``: of which keys and values are held, by rows and as prefixes; None where a server has
+    them. ``promised_tokens``: what the rows under way may come to; ``most_tokens``: what they may at most. ``waiting``: rows without a
+    slot, by class; ``tenants``: of how many tenants; ``largest_share``: of all that waits, in tokens, the part of the one with the most;
+    ``longest_seconds``: how long the row that came first has been waiting."""
+
+    slots: int
+    slots_in_use: int
+    kv_tokens: int | None
+    promised_tokens: int
+    most_tokens: int
+    waiting: Mapping[str, int]
+    tenants: int
+    largest_share: float
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class BatchReport:
-    """One batch that ran. `padding_tokens` is what was computed beyond the rows' own tokens; fill is (tokens + padding) / budget."""
+    """One batch that ran. `padding_tokens` is what was computed beyond the rows' own tokens; fill is (tokens + padding) / budget.
+    ``spoken``: of a decoder's step, the rows that it ended with an answer."""
 
     rows: int
     tokens: int
@@ -48,6 +99,7 @@ class BatchReport:
     budget_tokens: int
     seconds: float
     lanes: int  # of the model in this process
+    spoken: tuple[Spoken, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,6 +116,7 @@ class BatchShare:
     unlike_rows: float = 0.0  # answered though the text is near none of its labels
     foreign_rows: float = 0.0  # answered though the text is in a language that the model was not trained on
     cached_tokens: float = 0.0  # of prompts, that were computed for other rows
+    times: Counter[str] = field(default_factory=Counter)  # rows by how long their tokens took: see workers.latencies
 
     def add(self, other: "BatchShare") -> None:
         self.tokens += other.tokens
@@ -76,6 +129,7 @@ class BatchShare:
         self.unlike_rows += other.unlike_rows
         self.foreign_rows += other.foreign_rows
         self.cached_tokens += other.cached_tokens
+        self.times += other.times
 
     def as_dict(self) -> dict[str, float]:
         return {
@@ -88,4 +142,5 @@ class BatchShare:
             "unlike_rows": self.unlike_rows,
             "foreign_rows": self.foreign_rows,
             "cached_tokens": self.cached_tokens,
+            **self.times,
         }

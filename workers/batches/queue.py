@@ -62,7 +62,18 @@ class Turns(Generic[CallT]):
 
     def first(self) -> Row[CallT] | None:
         """The row whose turn it is. It goes on waiting."""
-        return min((rows[0] for rows in self._backlog.values()), key=_tag, default=None)
+        return min(self.heads(), key=_tag, default=None)
+
+    def heads(self) -> Iterable[Row[CallT]]:
+        """Of each owner's jobs the row that came first of those that wait."""
+        return (rows[0] for rows in self._backlog.values())
+
+    def tokens_by_owner(self) -> dict[Hashable, int]:
+        """That wait."""
+        tokens: dict[Hashable, int] = {}
+        for (owner, _), rows in self._backlog.items():
+            tokens[owner] = tokens.get(owner, 0) + sum(row[0] for row in rows)
+        return tokens
 
     def take_first(self) -> Row[CallT]:
         """That row, removed. There is one."""

@@ -40,6 +40,8 @@ queue_shards = _of_all("textmill_queue_shards", "Shards of live jobs, by state: 
 backlog_rows = _of_all(
     "textmill_backlog_rows", "Rows without an outcome, of live jobs that are not paused, by class: interactive, bulk.", ["class"]
 )
+backlog_tenants = _of_all("textmill_backlog_tenants", "Tenants that have rows in the backlog, of jobs that are cut into shards.")
+largest_backlog_rows = _of_all("textmill_backlog_largest_rows", "Rows in the backlog of the tenant with the most.")
 oldest_ready_age = _of_all(
     "textmill_oldest_ready_shard_age_seconds", "How long the oldest shard that could run has been waiting, by class.", ["class"]
 )
@@ -66,6 +68,8 @@ def observe_health(found: Health | None, damaged: int = 0) -> None:
     for of_class, backlog in found.backlog.items():
         backlog_rows.labels(of_class).set(backlog.rows)
         oldest_ready_age.labels(of_class).set(backlog.oldest_ready_seconds)
+    backlog_tenants.set(found.tenants)
+    largest_backlog_rows.set(found.largest_tenant_rows)
     expired_leases.set(found.expired_leases)
     damaged_objects.set(damaged)
     for state, count in found.jobs.items():

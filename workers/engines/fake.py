@@ -183,6 +183,9 @@ class FakeSlots:
     def room(self) -> Room:
         return Room(FAKE_SLOTS - len(self._rows), FAKE_SLOTS * MAX_TOKENS)
 
+    def kv_tokens(self) -> int:
+        return sum(len(row.ids) for row in self._rows)
+
     def add(self, rows: Sequence[DecoderRow]) -> None:
         self._rows += rows
 
@@ -195,6 +198,8 @@ class FakeSlots:
         encoded = [text.encode() for text in texts]
         self._calls.add(encoded)
         _suffer(encoded, self._delay_seconds)
+        for row in rows:
+            row.first_token_at = time.perf_counter()
         return [Finished(row, self._answer(text, row)) for text, row in zip(texts, rows, strict=True)]
 
     def _answer(self, text: str, row: DecoderRow) -> Generation | FailedRow:

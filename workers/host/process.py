@@ -93,6 +93,7 @@ class Worker:
             settings, Role.WORKER, pool_size=self._slots.in_all + 4, tally=Tally(rows_failed=metrics.count_failed_rows)
         )
         metrics.REGISTRY.tell_fit(self._store.schema)
+        metrics.decoders.tell(lambda: self._runtime.loads())
         self._bell = Bell(self._store)
         self._keeper_store: Store = open_store(settings, Role.WORKER, pool_size=1)
         self._keeper = LeaseKeeper(

@@ -15,32 +15,34 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from workers.batches.activity import Activity
 from workers.batches.batcher import Call, Watch
-from workers.batches.outcomes import BatchReport, BatchShare, EngineAway, EngineBroken, FailedRow, OutOfMemory, Stopped
+from workers.batches.outcomes import BatchReport, BatchShare, EngineAway, EngineBroken, FailedRow, Load, OutOfMemory, Spoken, Stopped
 from workers.batches.policy import Budget, Work, turns
 from workers.batches.queue import Row, Turns
 from workers.batches.ticket import NOBODY, Ticket
-from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Slots
+from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room, Slots
 from workers.loop_guard import on_duty
 
 log = logging.getLogger(__name__)
 
+NO_ROOM: Final = Room(0, 0)
 TAKEN_BACK: Final = FailedRow("taken_back")  # of a row that was not begun, for whoever took it back
 
 
 class DecoderCall(Call[DecoderRow, Generation]):
-    """Rows that come back as they end, for one thread that takes them."""
+    """Rows that come back as they end, for one thread that takes them. ``asked_at``: when they came, by time.perf_counter."""
 
     def __init__(self, rows: Sequence[DecoderRow], ticket: Ticket) -> None:
         super().__init__(rows, ticket)
         self.left = len(rows)  # not taken yet
+        self.asked_at = time.perf_counter()
         self._ended: queue.SimpleQueue[Sequence[int]] = queue.SimpleQueue()
         self.add_done_callback(lambda _: self._ended.put(()))  # it may have failed
 
@@ -96,33 +98,45 @@ class _Meter:
         return BatchShare(tokens, 0.0, tokens + free_places, self.steps - began.steps, self.seconds - began.seconds)
 
 
+class _Begun(NamedTuple):
+    """A row under way: its turn, where the meter stood when it began, and when that was."""
+
+    turn: WaitingRow
+    meter: _Meter
+    at: float
+
+
 @dataclass(slots=True)
 class _Lane:
-    """``running``: each row's turn and where the meter stood when it began. ``trials``: rows of which one is to blame for a step that
-    failed: the last group runs next, alone. ``ended``: rows that did since the budget grew last."""
+    """``trials``: rows of which one is to blame for a step that failed: the last group runs next, alone. ``ended``: rows that did since the
+    budget grew last. ``most``: what may run at once, as the slots said last."""
 
     slots: Slots
-    running: dict[DecoderRow, tuple[WaitingRow, _Meter]] = field(default_factory=dict)
+    running: dict[DecoderRow, _Begun] = field(default_factory=dict)
     calls: Counter[DecoderCall] = field(default_factory=Counter)
     tokens: int = 0
     ended: int = 0
     trials: list[list[WaitingRow]] = field(default_factory=list)
     meter: _Meter = field(default_factory=_Meter)
+    most: Room = NO_ROOM
 
-    def begin(self, row: WaitingRow) -> DecoderRow:
-        length, _tag, index, call = row
-        self.running[call.rows[index]] = row, replace(self.meter)
+    def begin(self, turn: WaitingRow) -> DecoderRow:
+        length, _tag, index, call = turn
+        row = call.rows[index]
+        row.first_token_at = None  # where it began before, what it said then is nobody's
+        self.running[row] = _Begun(turn, replace(self.meter), time.perf_counter())
         self.calls[call] += 1
         self.tokens += length
-        return call.rows[index]
+        return row
 
-    def end(self, row: DecoderRow) -> tuple[WaitingRow, _Meter]:
-        turn, began = self.running.pop(row)
-        self.calls[turn[3]] -= 1
-        if not self.calls[turn[3]]:
-            del self.calls[turn[3]]
-        self.tokens -= turn[0]
-        return turn, began
+    def end(self, row: DecoderRow) -> _Begun:
+        begun = self.running.pop(row)
+        length, _tag, _index, call = begun.turn
+        self.calls[call] -= 1
+        if not self.calls[call]:
+            del self.calls[call]
+        self.tokens -= length
+        return begun
 
 
 class ContinuousBatcher:
@@ -179,6 +193,26 @@ class ContinuousBatcher:
             places = [place for waiting in self._waiting.values() for place in waiting.take_back(call)]
         call.settle(places, [TAKEN_BACK] * len(places), BatchShare())
 
+    def load(self) -> Load:
+        """What is under way, from any thread."""
+        with self._lock:
+            waiting = {work: len(rows) for work, rows in self._waiting.items()}
+            heads = [head for rows in self._waiting.values() for head in rows.heads()]
+            tokens = sum((Counter(rows.tokens_by_owner()) for rows in self._waiting.values()), Counter[Hashable]())
+            lanes = [(lane.most, len(lane.running), lane.tokens) for lane in self._lanes]
+        held = [count for lane in self._lanes if (count := lane.slots.kv_tokens()) is not None]
+        return Load(
+            slots=sum(max(most.rows, running) for most, running, _ in lanes),
+            slots_in_use=sum(running for _, running, _ in lanes),
+            kv_tokens=sum(held) if held else None,
+            promised_tokens=sum(promised for _, _, promised in lanes),
+            most_tokens=sum(most.tokens for most, _, _ in lanes),
+            waiting={work.value: count for work, count in waiting.items()},
+            tenants=len(tokens),
+            largest_share=max(tokens.values()) / tokens.total() if tokens else 0.0,
+            longest_seconds=time.perf_counter() - min((head[3].asked_at for head in heads), default=time.perf_counter()),
+        )
+
     def stop(self, *, drain: bool) -> None:
         """Ends the threads and waits for them. With drain, all rows run to their end; without, their calls raise Stopped."""
         with self._lock:
@@ -227,7 +261,7 @@ class ContinuousBatcher:
             for waiting in self._waiting.values():
                 waiting.drop(dead)
         if any(call.done() for call in lane.calls):
-            for row in [row for row, (turn, _) in lane.running.items() if turn[3].done()]:
+            for row in [row for row, begun in lane.running.items() if begun.turn[3].done()]:
                 lane.slots.cancel(row)
                 lane.end(row)
         lane.trials = [left for group in lane.trials if (left := [turn for turn in group if not turn[3].done()])]
@@ -237,6 +271,7 @@ class ContinuousBatcher:
         if lane.trials:
             return [] if lane.running else lane.trials.pop()
         room = lane.slots.room()
+        lane.most = Room(room.rows + len(lane.running), min(room.tokens + lane.tokens, self._budget.now_tokens))
         tokens = min(room.tokens, self._budget.now_tokens - lane.tokens)
         everywhere = sum(map(len, self._waiting.values())) + sum(len(one.running) for one in self._lanes)
         most = min(room.rows, -(-everywhere // self.lanes) - len(lane.running))
@@ -285,14 +320,17 @@ class ContinuousBatcher:
                 lane.ended = 0
                 with self._lock:
                     self._budget.grow()
+            begun = [lane.end(one.row) for one in finished]
+            spoken = [_spoken(*each) for each in zip(finished, begun, strict=True)]
             if self._observe is not None:
-                self._observe(BatchReport(rows, rows, 0, rows + free_places, seconds, self.lanes))
-            for one in finished:
-                self._settle(lane, one)
+                answered = tuple(one for one in spoken if one is not None)
+                self._observe(BatchReport(rows, rows, 0, rows + free_places, seconds, self.lanes, answered))
+            for each in zip(finished, begun, spoken, strict=True):
+                self._settle(lane, *each)
 
     def _split(self, lane: _Lane, code: str) -> None:
         """The rows that ran are begun anew, one half after the other; a row alone is settled as failed."""
-        turns_of = [lane.end(row)[0] for row in list(lane.running)]
+        turns_of = [lane.end(row).turn for row in list(lane.running)]
         if len(turns_of) == 1:
             [(_length, _tag, index, call)] = turns_of
             call.settle([index], [FailedRow(code)], BatchShare())
@@ -300,11 +338,12 @@ class ContinuousBatcher:
         middle = -(-len(turns_of) // 2)
         lane.trials += [turns_of[middle:], turns_of[:middle]]
 
-    def _settle(self, lane: _Lane, one: Finished) -> None:
-        (_length, _tag, index, call), began = lane.end(one.row)
+    def _settle(self, lane: _Lane, one: Finished, begun: _Begun, spoken: Spoken | None) -> None:
+        _length, _tag, index, call = begun.turn
         if call.live():
-            said = len(one.answer.ids) if isinstance(one.answer, Generation) else 0
-            call.settle([index], [one.answer], lane.meter.share(began, len(one.row.ids) + said))
+            share = lane.meter.share(begun.meter, len(one.row.ids) + (0 if spoken is None else spoken.output_tokens))
+            share.times = Counter() if spoken is None else spoken.times
+            call.settle([index], [one.answer], share)
         if call.done():
             with self._lock:
                 self._calls.discard(call)
@@ -316,3 +355,21 @@ class ContinuousBatcher:
             for lane in self._lanes:
                 lane.trials.clear()
             self._may_run.notify_all()
+
+
+def _spoken(one: Finished, begun: _Begun) -> Spoken | None:
+    """None of a row that failed."""
+    said, row, call, now = one.answer, one.row, begun.turn[3], time.perf_counter()
+    if isinstance(said, FailedRow):
+        return None
+    first = row.first_token_at
+    return Spoken(
+        work=Work.of(call.ticket).value,
+        ending=said.finish_reason,
+        prompt_tokens=len(row.ids) if said.prompt_tokens is None else said.prompt_tokens,
+        cached_tokens=said.cached_tokens,
+        output_tokens=len(said.ids),
+        slot_seconds=begun.at - call.asked_at,
+        first_seconds=None if first is None else first - call.asked_at,
+        next_seconds=None if first is None or len(said.ids) < 2 else (now - first) / (len(said.ids) - 1),
+    )

@@ -19,7 +19,7 @@ from db.errors import TextmillError
 from workers.arrays import Ids, Vectors
 from workers.batches.activity import Activity
 from workers.batches.batcher import Batcher, Watch
-from workers.batches.outcomes import BatchReport, OutOfMemory
+from workers.batches.outcomes import BatchReport, Load, OutOfMemory
 from workers.engines.contract.decoding import DecoderEngine
 from workers.engines.contract.engine import EncoderEngine
 from workers.engines.contract.generation import GenerateRequest
@@ -98,6 +98,12 @@ class Runtime:
     @property
     def calibrating(self) -> str | None:
         return self._calibrator.model
+
+    def loads(self) -> dict[str, Load]:
+        """By model: what each decoder here has under way."""
+        with self._lock:
+            decoders = dict(self._decoders)
+        return {model_id: decoder.batcher.load() for model_id, decoder in decoders.items()}
 
     def hold_calibration(self, on_hold: bool) -> None:
         """Nothing is calibrated while it is on hold; it goes on afterwards."""

@@ -128,12 +128,15 @@ def test_the_backlog_is_told_in_rows_and_age_by_class(flow: Flow, tenant: Actor,
     flow.answer(flow.claim(), range(4), finish=False)
     as_superuser("UPDATE jobs SET in_progress_at = now() - interval '1 hour', deadline = NULL")
     flow.submit(tenant, flow.upload(tenant, 7), priority=INTERACTIVE_PRIORITY)  # not cut yet
-    found = health.measure(flow.dispatcher).backlog
+    whole = health.measure(flow.dispatcher)
+    assert (whole.tenants, whole.largest_tenant_rows) == (1, 26)
+    found = whole.backlog
     assert {name: each.rows for name, each in found.items()} == {"interactive": 7, "bulk": 26}
     assert found["interactive"].oldest_ready_seconds == 0
     assert found["bulk"].oldest_ready_seconds == pytest.approx(3600, abs=60)
     as_superuser("UPDATE jobs SET paused_at = now()")
-    assert health.measure(flow.dispatcher).backlog == {"interactive": Backlog(), "bulk": Backlog()}
+    paused = health.measure(flow.dispatcher)
+    assert (paused.backlog, paused.tenants, paused.largest_tenant_rows) == ({"interactive": Backlog(), "bulk": Backlog()}, 0, 0)
 
 
 def test_messages_are_held_against_the_shards_they_name(flow: Flow, tenant: Actor) -> None:

@@ -45,7 +45,8 @@ class DecoderRow:
     """A prompt on its way through an engine; two rows are never the same. ``ids`` and ``max_tokens``, of new ones: at least one each.
 
     ``tenant``: rows of one may share what their prompts have in common; of None, none do. ``asked``: for an engine whose server
-    tokenises.
+    tokenises. ``first_token_at``: set by the engine in the step that said it, by time.perf_counter; it stays None where an engine cannot
+    tell.
     """
 
     ids: Ids
@@ -56,6 +57,7 @@ class DecoderRow:
     tenant: Hashable = None
     mask: Mask | None = None
     asked: GenerateRequest | None = None
+    first_token_at: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -95,6 +97,10 @@ class Slots(Protocol):
     """The rows that one lane has under way. Used by that lane's thread alone."""
 
     def room(self) -> Room: ...
+
+    def kv_tokens(self) -> int | None:
+        """Tokens whose keys and values are held, by rows and as prefixes; None where that is not known. From any thread: about right while
+        a step runs."""
 
     def add(self, rows: Sequence[DecoderRow]) -> None:
         """They take part in the next step, in the order of their turns. Quick, and raises nothing: what it takes is done in the step."""

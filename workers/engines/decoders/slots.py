@@ -6,6 +6,7 @@ of them; the others wait for it. Each row has its own limits and random stream, 
 but for the last bits of its logits.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -76,6 +77,9 @@ class TorchSlots:
 
     def room(self) -> Room:
         return Room(self._loaded.rows - len(self._seats), self._loaded.tokens - sum(row.tokens for row in self._seats))
+
+    def kv_tokens(self) -> int:
+        return self._cache.tokens()
 
     def add(self, rows: Sequence[DecoderRow]) -> None:
         seats = [_Seat(row, self._loaded) for row in rows]
@@ -230,6 +234,8 @@ class TorchSlots:
             self._leave(seat, is_sound=False)
             return Finished(seat.row, FailedRow("non_finite_output"))
         seat.last = token
+        if seat.row.first_token_at is None:
+            seat.row.first_token_at = time.perf_counter()
         seat.saying.take(token)
         if seat.row.mask is not None and seat.row.mask.take(token):
             seat.saying.ending = "stop"

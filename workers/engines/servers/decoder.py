@@ -61,6 +61,9 @@ class ServerSlots:
         width = self._line.width
         return Room(max(0, width + width // 4 + 1 - len(self._rows)), ANY)
 
+    def kv_tokens(self) -> None:
+        """The server has them."""
+
     def add(self, rows: Sequence[DecoderRow]) -> None:
         is_vllm = self._source.entry.engine == "vllm"
         for row in rows:

@@ -1,6 +1,7 @@
 """The slots here are pretended: a row says as many tokens as it has left, and the first of its prompt's ids tells what becomes of it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -35,6 +36,9 @@ class PretendedSlots:
         self.let_go = threading.Semaphore(1_000_000)
         self.entered = threading.Semaphore(0)
 
+    def kv_tokens(self) -> int:
+        return sum(len(row.ids) for row in list(self.left))
+
     def room(self) -> Room:
         return Room(self.most.rows - len(self.left), self.most.tokens - sum(row.tokens for row in self.left))
 
@@ -57,6 +61,7 @@ class PretendedSlots:
                 raise error
         ended = []
         for row in list(self.left):
+            row.first_token_at = row.first_token_at or time.perf_counter()
             self.left[row] -= 1
             if not self.left[row]:
                 del self.left[row]

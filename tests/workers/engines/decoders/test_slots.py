@@ -113,6 +113,34 @@ def test_of_rows_that_come_together_one_reads_what_all_have_in_common() -> None:
     assert [said(answer).cached_tokens for answer in run(slots, rows)] == [0] + [len(beginning)] * 3
 
 
+def test_keys_and_values_are_counted_while_they_are_held_and_a_beginning_once() -> None:
+    slots = TorchSlots(small())
+    beginning = prompt(1, 3 * LEAST_SHARED)
+    rows = [DecoderRow(np.concatenate([beginning, prompt(seed, 9)]), 3, tenant="a") for seed in range(2, 6)]
+    assert slots.kv_tokens() == 0
+    slots.add(rows)
+    slots.step()
+    slots.step()
+    assert slots.kv_tokens() == len(beginning) + 4 * 9 + 1  # the first one has spoken already
+    for row in rows:
+        slots.cancel(row)
+    assert slots.kv_tokens() == len(beginning)
+
+
+def test_an_engine_says_when_a_row_had_its_first_token() -> None:
+    slots = TorchSlots(small())
+    rows = [DecoderRow(prompts()[0], 3), DecoderRow(prompt(1, PROMPT_TOKENS), 3)]
+    slots.add(rows)
+    slots.step()
+    first, second = rows[0].first_token_at, rows[1].first_token_at
+    assert first is not None
+    assert second is None
+    for _ in range(3):
+        slots.step()
+    assert rows[0].first_token_at == first
+    assert rows[1].first_token_at is not None
+
+
 def test_rows_whose_reader_goes_away_read_for_themselves() -> None:
     slots = TorchSlots(small())
     beginning = prompt(1, PROMPT_TOKENS + 100)
