@@ -111,6 +111,7 @@ _TABLE: Final = (
     Failure("batch_expired", 408, "The batch reached its deadline before this row ran."),
 )
 
+_STATUS: Final = re.compile(r"([1-5][0-9]{2})(?:\|(\w{1,40}))?")  # of a server's refusal, and the public name of its kind
 _COUNT: Final = re.compile("[0-9]{1,9}")
 
 FAILURES: Final[dict[str, Failure]] = {failure.code: failure for failure in _TABLE}
@@ -149,6 +150,17 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
             return f"What the field `{field}` asks for is not done here{why}: leave it out{f', or send {taken}' if taken else ''}."
         case "invalid_grammar" if detail:
             return f"No answer can be held to what the field `{field}` asks for: {detail}."
+        case "refused_by_server" if detail:
+            found_status = _STATUS.fullmatch(detail)
+            if found_status is None:
+                return failure.message
+            status, kind = found_status.groups()
+            return f"The server that runs the model refused this row (HTTP status {status}{f', `{kind}`' if kind else ''})."
+        case "input_too_long" if detail:
+            return (
+                f"There are more tokens in `{field}` than the {detail} that the model takes. Tokens are neither cut nor read in windows,"
+                " whatever `on_long` says: send fewer of them, or the text."
+            )
         case "wrong_cell_count":
             found, _, wanted = detail.partition("|")
             if not (_COUNT.fullmatch(found) and _COUNT.fullmatch(wanted)):  # nothing that was written here

@@ -212,7 +212,7 @@ FAULTS: Final[dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]]] = {
     "503": _status(503, b"upstream"),
     "401": _status(401, {"error": "no such key"}),
     "404": _status(404, {"error": "no such model"}),
-    "400": _status(400, {"error": {"message": "I do not like this row."}}),
+    "400": _status(400, {"error": {"message": "I do not like this row.", "type": "invalid_request_error", "code": "a word of mine"}}),
     "too-long": _status(400, _TOO_LONG),
     "redirect": _status(307, b"", "location: http://127.0.0.1:9/v1/chat/completions"),
     "hang": _hang,

@@ -93,7 +93,7 @@ def test_rows_that_the_server_cannot_do_fail_alone_and_by_their_code(house: Hous
     meant = {"prompt 3": "400", "prompt 5": "too-long", "prompt 7": "500"}
     remote.behave = lambda asked: meant.get(asked.texts[0])
     prompts = [f"prompt {at}" for at in range(40)]
-    load = load_of(house, prompts, {3: "refused_by_server", 5: "prompt_too_long", 7: "engine_error"})
+    load = load_of(house, prompts, {3: "refused_by_server::400|invalid_request_error", 5: "prompt_too_long", 7: "engine_error"})
     house.start_dispatcher()
     worker = house.start_worker(**registry_of(house.folder, remote, patience_seconds=4.0))
     house.wait_all_completed([load])

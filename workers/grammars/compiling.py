@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.grammars.bounds import bounded
+from workers.grammars.choices import one_of
 from workers.grammars.grammar import Grammar
 from workers.grammars.readable import readable
 from workers.grammars.recursion import ends
@@ -124,7 +125,7 @@ def _compiled(grammar: Grammar, strictly: bool) -> str:
             choices = list(grammar.source)
             if not 0 < len(choices) <= MAX_CHOICES or sum(map(len, choices)) > MAX_SOURCE_CHARS:
                 raise Unusable(TOO_LARGE if choices else UNMEETABLE)
-            return grammar_from("choice", json.dumps(choices))
+            return LLMatcher.grammar_from_regex(one_of(choices))
         case kind:
             text = str(grammar.source)
             if len(text) > MAX_SOURCE_CHARS:

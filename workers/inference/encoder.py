@@ -103,7 +103,7 @@ class Encoder:
         if own is None:
             read.failed[index] = "invalid_field:input:tokens of the model's own tokenizer, with its marks at both ends"
         elif len(own) > self.engine.max_tokens:
-            read.failed[index] = "input_too_long"
+            read.failed[index] = f"input_too_long:input:{self.engine.max_tokens}"
         else:
             read.sequences[index], read.tokens[index] = own, len(own)
 

@@ -41,6 +41,14 @@ def test_a_stored_field_is_named_in_the_sentence() -> None:
         ('unsupported_field:x:{"a": 1}', 'What the field `x` asks for is not done here: leave it out, or send {"a": 1}.'),
         ("unknown_field::a, b", "A field is not known here; known are a, b. `textmill docs tasks` and /docs/tasks tell more."),
         ("unknown_field:n:a, b", "The field `n` is not known here; known are a, b. `textmill docs tasks` and /docs/tasks tell more."),
+        ("refused_by_server::400", "The server that runs the model refused this row (HTTP status 400)."),
+        ("refused_by_server::422|validation", "The server that runs the model refused this row (HTTP status 422, `validation`)."),
+        ("refused_by_server::no status", "The server that runs the model refused this row."),
+        (
+            "input_too_long:input:256",
+            "There are more tokens in `input` than the 256 that the model takes. Tokens are neither cut nor read in windows,"
+            " whatever `on_long` says: send fewer of them, or the text.",
+        ),
         ("unknown_field:m[0]:a", "A field of `m[0]` is not known here; known are a. `textmill docs tasks` and /docs/tasks tell more."),
     ],
 )

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 from workers.batches.outcomes import EngineAway, FailedRow
 from workers.engines.servers.blame import Blame, Suspicion, pause_seconds
+from workers.engines.servers.shapes import refusal
 from workers.engines.servers.window import Window
 from workers.engines.servers.wire import Busy, Refused, Trouble, Wire
 from workers.loop_guard import Guard, on_duty
@@ -46,14 +47,14 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class Request:
     """``read``: what the body of an answer says, and its size for the window; raises Trouble where it says nothing. ``refused``: the
-    failure of what the server's refusal, whose body it gets, was given for. ``done`` is called once, on the line's thread, and must be
+    failure of what the server refused, with this status and this body. ``done`` is called once, on the line's thread, and must be
     quick; not where the request was cancelled.
     """
 
     path: str
     body: bytes
     read: Callable[[bytes], tuple[Any, float]]
-    refused: Callable[[bytes], FailedRow]
+    refused: Callable[[int, bytes], FailedRow]
     done: Callable[[Any], object]
     suspicion: Suspicion = field(default_factory=Suspicion)
     is_control: bool = False
@@ -208,10 +209,10 @@ class Line:
         except asyncio.CancelledError:
             return
         except Busy as busy:
-            self._on_busy(request, busy.seconds)
+            self._on_busy(request, busy)
         except Refused as refused:
             self._on_reply(request, time.monotonic())
-            self._finish(request, request.refused(refused.reply))
+            self._finish(request, request.refused(refused.status, refused.reply))
         except Trouble as trouble:
             self._on_trouble(request, trouble, in_company=len(self._under_way) > 1)
         except Exception as error:  # a fault of our own in reading: its message may hold the answer
@@ -239,7 +240,8 @@ class Line:
         self._last_sign, self._failing_since = now, None
         self._busy_in_a_row, self._away_seconds = 0, first_away_seconds
 
-    def _on_busy(self, request: Request, wish: float | None) -> None:
+    def _on_busy(self, request: Request, busy: Busy) -> None:
+        wish = busy.seconds
         now, suspicion = time.monotonic(), request.suspicion
         self._last_sign = now
         self._drop(request)
@@ -247,7 +249,7 @@ class Line:
             self._blame.busy(now, suspicion)
         if suspicion.certain:
             log.warning("%s: the server has too much to do for one row, and for no other", self._entry.id)
-            self._finish(request, FailedRow("refused_by_server"))
+            self._finish(request, refusal(busy.status))
         elif suspicion.alone and wish is None:  # it waits, and nothing else waits for it
             self._again(request, pause_seconds(suspicion.busies, LONGEST_LONE_PAUSE_SECONDS, 1.0))
         else:

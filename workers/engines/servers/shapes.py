@@ -31,6 +31,21 @@ TOO_LONG: Final = re.compile(
     rb"context_length_exceeded|context (length|window|size)|maximum .{0,40}length|too (long|many tokens)", re.IGNORECASE
 )
 
+# The codes and types of errors that OpenAI's API and servers like it name (vLLM, SGLang, llama.cpp, TGI, TEI), the particular ones first.
+ERROR_KINDS: Final = frozenset(
+    [
+        *("invalid_value", "invalid_type", "invalid_prompt", "missing_required_parameter", "unknown_parameter", "unsupported_parameter"),
+        *("unsupported_value", "string_above_max_length", "string_below_min_length", "empty_string", "array_above_max_length"),
+        *("array_below_min_length", "empty_array", "integer_above_max_value", "integer_below_min_value", "decimal_above_max_value"),
+        *("decimal_below_min_value", "invalid_json_schema", "content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"),
+        *("model_not_found", "invalid_model", "rate_limit_exceeded", "insufficient_quota", "quota_exceeded", "billing_hard_limit_reached"),
+        *("tokens", "requests", "invalid_request_error", "not_found_error", "rate_limit_error", "request_too_large", "overloaded_error"),
+        *("not_supported_error", "unavailable_error", "BadRequestError", "NotFoundError", "UnprocessableEntityError"),
+        *("PayloadTooLargeError", "ValidationError", "BadRequest", "validation", "Validation", "template_error", "tool_error"),
+        *("overloaded", "Overloaded", "Tokenizer", "Empty"),
+    ]
+)
+
 encode: Final = msgspec.json.Encoder().encode
 Count = Annotated[int, Meta(ge=0, lt=1 << 24)]  # of 128 answers together in 32 bits, as they are stored
 Text = Annotated[str, Meta(max_length=64 << 20)]
@@ -172,9 +187,22 @@ def classes_said(reply: bytes, texts: int, labels: int) -> tuple[Vectors, str]:
     return logits, _source(read.model, None)
 
 
-def refusal(reply: bytes) -> FailedRow:
-    """Of what a server refused. Its words are looked at and not kept: they may quote the row."""
-    return FailedRow("prompt_too_long" if TOO_LONG.search(reply[:4_096]) else "refused_by_server")
+def refusal(status: int, reply: bytes = b"") -> FailedRow:
+    """Of what a server refused. Its words are looked at and not kept: they may quote the row; the public name of a kind of error is."""
+    if TOO_LONG.search(reply[:4_096]):
+        return FailedRow("prompt_too_long")
+    kind = _kind_of(reply)
+    return FailedRow(f"refused_by_server::{status}{f'|{kind}' if kind else ''}")
+
+
+def _kind_of(reply: bytes) -> str | None:
+    try:
+        read = msgspec.json.decode(reply)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    said = [one for one in (read.get("error"), read) if isinstance(one, dict)] if isinstance(read, dict) else []
+    names = (one.get(field) for field in ("code", "type", "error_type") for one in said)
+    return next((name for name in names if isinstance(name, str) and name in ERROR_KINDS), None)
 
 
 def _in_order(rows: Sequence[tuple[int, list[float]]], count: int, width: int | None) -> Vectors:

@@ -38,16 +38,18 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every reques
 class Busy(Exception):
     """The server has too much, or is not ready. ``seconds``: after which it wants to be asked again, where it says so."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, status: int, seconds: float | None) -> None:
         super().__init__()
+        self.status = status
         self.seconds = seconds
 
 
 class Refused(Exception):
     """The server does not do what this request asks. ``reply`` is its answer, which may quote the request."""
 
-    def __init__(self, reply: bytes) -> None:
+    def __init__(self, status: int, reply: bytes) -> None:
         super().__init__()
+        self.status = status
         self.reply = reply
 
 
@@ -148,7 +150,7 @@ class Wire:
         async with self.client.stream(method, url, content=body, headers=headers) as reply:
             status = reply.status_code
             if status in BUSY:
-                raise Busy(seconds_of(reply.headers.get("retry-after")))
+                raise Busy(status, seconds_of(reply.headers.get("retry-after")))
             if status in MISDIRECTED or 300 <= status < 400:
                 raise Trouble("misdirected", status)
             if status >= 500:
@@ -159,7 +161,7 @@ class Wire:
                 raise Trouble("nonsense", status)
             answer = await _read(reply)
             if 400 <= status < 500:
-                raise Refused(answer)
+                raise Refused(status, answer)
             if status != 200:
                 raise Trouble("nonsense", status)
             return answer

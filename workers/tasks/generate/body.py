@@ -61,7 +61,9 @@ class GenerateBody(Body, forbid_unknown_fields=True, kw_only=True):
     guided_regex: Annotated[
         str | None, Meta(description="A regular expression that the whole answer matches: linear ones, without looking around or back.")
     ] = None
-    guided_choice: Annotated[list[str] | None, Meta(description="Texts of which the answer is one; up to 5,000.")] = None
+    guided_choice: Annotated[
+        list[str] | None, Meta(description="Texts of which the answer is one; up to 5,000, of 65,536 characters together.")
+    ] = None
     guided_grammar: Annotated[str | None, Meta(description="A grammar that the answer follows, in Lark's or llama.cpp's notation.")] = None
     structured_outputs: Annotated[
         dict[str, Any] | None, Meta(description="The same as vLLM names it now: an object with `json`, `regex`, `choice` or `grammar`.")

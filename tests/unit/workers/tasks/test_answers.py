@@ -115,7 +115,7 @@ def test_a_text_may_come_as_the_models_own_tokens(fake_runtime: Runtime) -> None
     assert body_of(own)["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
     assert (wild.code, long.code) == (
         "invalid_field:input:tokens of the model's own tokenizer, with its marks at both ends",
-        "input_too_long",
+        "input_too_long:input:4096",
     )
 
 

@@ -188,7 +188,7 @@ def test_a_row_that_the_server_refuses_fails_alone(decoder_of: DecoderOf) -> Non
     with FaultyServer(behave) as server:
         answers = decoder_of(server).answer(chats(10))
         failed = {at: answer.code for at, answer in enumerate(answers) if isinstance(answer, FailedRow)}
-        assert failed == {3: "refused_by_server", 7: "prompt_too_long"}
+        assert failed == {3: "refused_by_server::400|invalid_request_error", 7: "prompt_too_long"}
         assert len(server.asked) == 10
 
 
@@ -217,7 +217,7 @@ def test_a_row_that_the_server_always_has_too_much_to_do_for_fails_alone(
     with FaultyServer(lambda asked: fault if asked.texts[0] == "prompt 0 of the test" else None) as server:
         requests = chats(count)
         answers = decoder_of(server).answer(requests)
-        assert answers[0] == FailedRow("refused_by_server")
+        assert answers[0] == FailedRow("refused_by_server::429")
         answered(requests[1:], answers[1:])
 
 

@@ -43,7 +43,7 @@ def test_a_text_that_the_server_refuses_fails_alone(encoder_of: EncoderOf) -> No
     with FaultyServer(behave) as server:
         encoder = whole(encoder_of(server, tasks=("embed",), dimensions=32))
         answered = encoder.answer(["good", "bad", "better", "best"])
-        assert answered.failed == {1: "refused_by_server"}
+        assert answered.failed == {1: "refused_by_server::400|invalid_request_error"}
         encoder.batcher.stop(drain=True)
 
 
