@@ -58,7 +58,9 @@ prompt_tokens = _counter(
     ["model", "by"],
 )
 output_tokens = _counter("textmill_output_tokens", "Tokens of answers.", ["model"])
-generations = _counter("textmill_generations", "Answers, by how they ended: stop, or length (cut at their longest).", ["model", "ending"])
+generations = _counter(
+    "textmill_generations", "Answers, by how they ended: stop, length (cut at their longest), or scored (labels).", ["model", "ending"]
+)
 _LATENCIES: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 180, 600)
 slot_wait_seconds = _histogram(
     "textmill_slot_wait_seconds",

@@ -27,7 +27,8 @@ from workers.batches.outcomes import BatchReport, BatchShare, EngineAway, Engine
 from workers.batches.policy import Budget, Work, turns
 from workers.batches.queue import Row, Turns
 from workers.batches.ticket import NOBODY, Ticket
-from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room, Slots
+from workers.engines.contract.choices import Scored
+from workers.engines.contract.decoding import Answer, DecoderRow, Finished, Room, Slots
 from workers.loop_guard import on_duty
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ NO_ROOM: Final = Room(0, 0)
 TAKEN_BACK: Final = FailedRow("taken_back")  # of a row that was not begun, for whoever took it back
 
 
-class DecoderCall(Call[DecoderRow, Generation]):
+class DecoderCall(Call[DecoderRow, Answer]):
     """Rows that come back as they end, for one thread that takes them. ``asked_at``: when they came, by time.perf_counter."""
 
     def __init__(self, rows: Sequence[DecoderRow], ticket: Ticket) -> None:
@@ -46,7 +47,7 @@ class DecoderCall(Call[DecoderRow, Generation]):
         self._ended: queue.SimpleQueue[Sequence[int]] = queue.SimpleQueue()
         self.add_done_callback(lambda _: self._ended.put(()))  # it may have failed
 
-    def settle(self, indices: Sequence[int], answers: Sequence[Generation | FailedRow], share: BatchShare) -> None:
+    def settle(self, indices: Sequence[int], answers: Sequence[Answer | FailedRow], share: BatchShare) -> None:
         super().settle(indices, answers, share)
         self._ended.put(indices)
 
@@ -363,13 +364,16 @@ def _spoken(one: Finished, begun: _Begun) -> Spoken | None:
     if isinstance(said, FailedRow):
         return None
     first = row.first_token_at
+    ending, prompt_tokens, tokens = (
+        ("scored", None, 0) if isinstance(said, Scored) else (said.finish_reason, said.prompt_tokens, len(said.ids))
+    )
     return Spoken(
         work=Work.of(call.ticket).value,
-        ending=said.finish_reason,
-        prompt_tokens=len(row.ids) if said.prompt_tokens is None else said.prompt_tokens,
+        ending=ending,
+        prompt_tokens=len(row.ids) if prompt_tokens is None else prompt_tokens,
         cached_tokens=said.cached_tokens,
-        output_tokens=len(said.ids),
+        output_tokens=tokens,
         slot_seconds=begun.at - call.asked_at,
         first_seconds=None if first is None else first - call.asked_at,
-        next_seconds=None if first is None or len(said.ids) < 2 else (now - first) / (len(said.ids) - 1),
+        next_seconds=None if first is None or tokens < 2 else (now - first) / (tokens - 1),
     )

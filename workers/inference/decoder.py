@@ -11,7 +11,7 @@ import numpy as np
 from workers.arrays import Ids
 from workers.batches.outcomes import BatchShare, FailedRow
 from workers.batches.ticket import NOBODY, Ticket
-from workers.engines.contract.decoding import DecoderEngine, DecoderRow, Generation
+from workers.engines.contract.decoding import Answer, DecoderEngine, DecoderRow, Generation
 from workers.engines.contract.generation import GenerateRequest
 from workers.grammars.compiling import TOO_COMPLEX, Unusable, code_of, fault, meets
 from workers.grammars.grammar import Kind
@@ -150,10 +150,10 @@ def _matchers(vocabulary: Vocabulary | None, requests: Sequence[GenerateRequest]
     return made
 
 
-def _delivered(row: DecoderRow, said: Generation | FailedRow) -> Generation | FailedRow:
+def _delivered(row: DecoderRow, said: Answer | FailedRow) -> Generation | FailedRow:
     """The answer as it may be given, whichever engine made it."""
-    if isinstance(said, FailedRow):
-        return said
+    if not isinstance(said, Generation):
+        return said if isinstance(said, FailedRow) else FailedRow("engine_error")  # nobody asked for choices
     grammar = None if row.asked is None else row.asked.grammar
     if isinstance(row.mask, GrammarMask) and row.mask.failed and grammar is not None:
         return FailedRow(code_of(grammar, TOO_COMPLEX))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from workers.arrays import Ids
 from workers.batches.outcomes import FailedRow
+from workers.engines.contract.choices import Choices, Scored
 from workers.engines.contract.engine import Engine
 from workers.engines.contract.generation import GenerateRequest, Message, Sampling
 from workers.grammars.masks import Vocabulary
@@ -46,7 +47,7 @@ class DecoderRow:
 
     ``tenant``: rows of one may share what their prompts have in common; of None, none do. ``asked``: for an engine whose server
     tokenises. ``first_token_at``: set by the engine in the step that said it, by time.perf_counter; it stays None where an engine cannot
-    tell.
+    tell. ``choices``: they are scored behind the prompt, and nothing is said.
     """
 
     ids: Ids
@@ -58,11 +59,12 @@ class DecoderRow:
     mask: Mask | None = None
     asked: GenerateRequest | None = None
     first_token_at: float | None = None
+    choices: Choices | None = None
 
     @property
     def tokens(self) -> int:
         """The most that it may come to."""
-        return len(self.ids) + self.max_tokens
+        return len(self.ids) + (self.max_tokens if self.choices is None else len(self.choices.tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,12 @@ class Generation:
     model_version: str = ""
 
 
+Answer = Generation | Scored  # of a row that goes on with its prompt, and of one that has choices
+
+
 class Finished(NamedTuple):
     row: DecoderRow
-    answer: Generation | FailedRow
+    answer: Answer | FailedRow
 
 
 class Room(NamedTuple):

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface
 
+from workers.engines.contract.choices import Choices
 from workers.engines.decoders.cache import Place, Prefix, Shelf
 
 NAME: Final = "textmill"
@@ -47,20 +50,56 @@ class Speaking:
         return Masked(_bias(barred)[:, None, None])
 
 
+class Part(NamedTuple):
+    """What a step reads of a row: its next ``tokens``. They are its prompt's, and behind the ``prompt`` those of a row's ``choices``."""
+
+    place: Place
+    tokens: int
+    prompt: int = 0
+    choices: Choices | None = None
+
+    def positions(self, first: int) -> NDArray[np.int64]:
+        """Of the row's tokens from ``first`` on up to the last of these. A token of a choice is behind the prompt and its own way only."""
+        end = self.place.seen + self.tokens
+        if self.choices is None or end <= self.prompt:
+            return np.arange(first, end)
+        own = max(first, self.prompt)
+        return np.concatenate([np.arange(first, own), self.prompt + self.choices.depths[own - self.prompt : end - self.prompt]])
+
+    def behind(self) -> NDArray[np.int64]:
+        """[tokens, own ones up to the last]: how far each of the latter is behind; -1 where it is not on the way to the former."""
+        shared, first = self.place.shared, self.place.seen
+        positions = self.positions(shared)
+        behind = positions[first - shared :, None] - positions
+        if self.choices is None or (branches := first + self.tokens - self.prompt) <= 0:
+            return behind
+        own = max(0, first - self.prompt)
+        seen = self.choices.on_the_way(own, branches)
+        chosen = behind[own - branches :, -branches:]
+        chosen[~seen] = -1
+        return behind
+
+
 @dataclass(slots=True)
 class Piece:
-    """Of a prompt: the ``tokens`` of the step that stand at ``start`` and after in the row's own."""
+    """Of a prompt: the ``tokens`` of the step that stand at ``start`` and after in the row's own. ``behind``: how far the others are behind
+    each of them, where these are not simply one after another."""
 
     place: Place
     tokens: slice
     start: int
+    behind: Tensor | None = None
 
     def masked(self, window: Window) -> Masked | None:
         """None: each attends to all before it, and there is nothing before the first."""
         end = self.start + self.tokens.stop - self.tokens.start
-        if self.start == 0 and (window is None or end <= window):
+        if self.behind is None and self.start == 0 and (window is None or end <= window):
             return None
-        behind = torch.arange(self.start, end)[:, None] - torch.arange(end)
+        behind = self.behind
+        if behind is None:
+            assert self.place.shelf is not None
+            own = torch.arange(end, device=self.place.shelf.keys.device)
+            behind = own[self.start :, None] - own
         barred = behind < 0 if window is None else (behind < 0) | (behind >= window)
         return Masked(_bias(barred))
 
@@ -101,15 +140,16 @@ class StepPlan:
         return self._masks[key]
 
 
-def plan_step(speaking: Sequence[Place], pieces: Sequence[tuple[Place, int]], device: torch.device) -> StepPlan:
-    """``speaking``: in the order of their shelves' slots, those of a shelf one after another. ``pieces``: so many tokens each. The places'
-    lengths do not count the step's tokens yet."""
+def plan_step(speaking: Sequence[Place], parts: Sequence[Part], device: torch.device) -> StepPlan:
+    """``speaking``: in the order of their shelves' slots, those of a shelf one after another. The places' lengths do not count the step's
+    tokens yet."""
     plan = StepPlan()
     goes: defaultdict[int, tuple[Shelf, list[int], list[int]]] = defaultdict()
     shares: dict[int, tuple[Prefix, list[int], list[int], list[int]]] = {}
     at = 0
 
-    def put(place: Place, tokens: int) -> None:
+    def put(part: Part) -> None:
+        place, tokens = part.place, part.tokens
         shelf = place.shelf
         assert shelf is not None
         _, own, to = goes.setdefault(id(shelf), (shelf, [], []))
@@ -120,7 +160,7 @@ def plan_step(speaking: Sequence[Place], pieces: Sequence[tuple[Place, int]], de
             _, sharers, shared, positions = shares.setdefault(id(place.prefix), (place.prefix, [], [], []))
             sharers.extend(range(at, at + tokens))
             shared.extend([place.shared] * tokens)
-            positions.extend(range(place.seen, place.seen + tokens))
+            positions.extend(part.positions(place.seen).tolist())
 
     by_shelf: dict[int, list[Place]] = {}
     for place in speaking:
@@ -130,7 +170,7 @@ def plan_step(speaking: Sequence[Place], pieces: Sequence[tuple[Place, int]], de
         assert shelf is not None
         begins = at
         for place in own:
-            put(place, 1)
+            put(Part(place, 1))
             at += 1
         lengths = [place.length + 1 for place in own]
         slots = [place.slot for place in own]
@@ -149,10 +189,12 @@ def plan_step(speaking: Sequence[Place], pieces: Sequence[tuple[Place, int]], de
                 min(looked_at),
             )
         )
-    for place, tokens in pieces:
-        put(place, tokens)
-        plan.pieces.append(Piece(place, slice(at, at + tokens), place.length))
-        at += tokens
+    for part in parts:
+        put(part)
+        branches = part.choices is not None and part.place.seen + part.tokens > part.prompt
+        behind = torch.from_numpy(part.behind()).to(device) if branches else None
+        plan.pieces.append(Piece(part.place, slice(at, at + part.tokens), part.place.length, behind))
+        at += part.tokens
     plan.writes = [(shelf, torch.tensor(own, device=device), torch.tensor(to, device=device)) for shelf, own, to in goes.values()]
     plan.sharing = [
         Sharing(prefix, *(torch.tensor(one, device=device) for one in (tokens, shared, positions)))

@@ -16,6 +16,7 @@ BLOCK: Final = 128  # tokens whose highest score is looked for first
 LEAST_VOCABULARY: Final = 16_384  # of a smaller one the scores are soon looked through
 CANDIDATES: Final = 16  # of a greedy token
 BLOCKS: Final = 4  # that they are looked for in
+NORMALISED_ROWS: Final = 32  # at a time, of which each has a score for every token
 DRAWN_CANDIDATES: Final = 256
 DRAWN_BLOCKS: Final = 64
 TIMED_ROWS: Final = 16
@@ -62,6 +63,24 @@ class Head:
             scores.scatter_(1, ids, logits)
         return scores
 
+    def of(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """[n, hidden size] and [n, k] tokens -> their logits [n, k], fp32, whatever the weights' format."""
+        logits = torch.einsum("nkh,nh->nk", self._weight[ids].float(), hidden.float())
+        return self._capped(logits if self._bias is None else logits + self._bias[ids].float())
+
+    def normalisers(self, hidden: Tensor) -> Tensor:
+        """[n, hidden size] -> [n]: the logarithm of what the exponentials of all logits sum to, the likeliest of them exact."""
+        found = []
+        for rows in torch.split(hidden, NORMALISED_ROWS):
+            scores = self.scores(rows)
+            if self._eight_bits is not None:
+                scores = self.refine(rows, scores)
+            elif self._weight.dtype != torch.float32:  # whose sums are rounded to a few bits
+                ids = scores.topk(min(CANDIDATES, self.vocabulary)).indices
+                scores = scores.scatter(1, ids, self.of(rows, ids))
+            found.append(scores.logsumexp(dim=1))
+        return torch.cat(found)
+
     def _refined(self, hidden: Tensor, scores: Tensor, blocks: int, count: int) -> tuple[Tensor, Tensor]:
         """Exact logits and ids of the ``count`` best tokens of the ``blocks`` best blocks: [n, count]."""
         blocked = scores.view(len(scores), -1, BLOCK)
@@ -69,8 +88,7 @@ class Head:
         inside = blocked.gather(1, best[..., None].expand(-1, -1, BLOCK)).flatten(1)
         values, at = inside.topk(min(count, inside.shape[1]), sorted=False)
         ids = best.gather(1, at // BLOCK) * BLOCK + at % BLOCK
-        logits = self._capped(torch.einsum("nch,nh->nc", self._weight[ids].float(), hidden.float()))
-        return torch.where(values == -torch.inf, values, logits), ids
+        return torch.where(values == -torch.inf, values, self.of(hidden, ids)), ids
 
     def _capped(self, logits: Tensor) -> Tensor:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap

@@ -17,14 +17,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.decoding import DecoderRow, Finished, Room
+from workers.engines.contract.decoding import Answer, DecoderRow, Finished, Room
 from workers.engines.contract.torch_errors import translated
-from workers.engines.decoders.attention import plan_step
+from workers.engines.decoders.attention import Part, plan_step
 from workers.engines.decoders.body import Body
 from workers.engines.decoders.cache import Cache, Place, Prefix
 from workers.engines.decoders.head import Head, best_of
 from workers.engines.decoders.sampling import change, draw, logprob_of
 from workers.engines.decoders.saying import Saying
+from workers.engines.decoders.scoring import Scoring, take_all
 
 PROMPT_TOKENS: Final = 512  # in a step
 PREFIX_SHARE: Final = 4  # a lane's prefixes that nobody uses are kept up to this part of its tokens
@@ -46,11 +47,13 @@ class Loaded:
 
 
 class _Seat:
-    """A row under way: its ``place`` in the cache, how much of its prompt is ``read``, the prefix it waits for."""
+    """A row under way: its ``place`` in the cache, the ``ids`` to read before it answers, the prefix it waits for."""
 
     def __init__(self, row: DecoderRow, loaded: Loaded) -> None:
         seed = row.sampling.seed
         self.row = row
+        self.scoring = None if row.choices is None else Scoring(row.choices)
+        self.ids = row.ids if row.choices is None else np.concatenate([row.ids, row.choices.tokens])
         self.saying = Saying(row, loaded.tokenizer, loaded.end_ids)
         self.random = np.random.default_rng(None if seed is None else seed % 2**64)  # one for each seed, below zero too
         self.place = Place()
@@ -61,7 +64,7 @@ class _Seat:
 
     @property
     def unread(self) -> int:
-        return max(0, len(self.row.ids) - self.place.seen)
+        return max(0, len(self.ids) - self.place.seen)
 
 
 class TorchSlots:
@@ -124,39 +127,43 @@ class TorchSlots:
     def _step(self) -> list[Finished]:
         pieces = self._pieces()
         speaking = [seat for seat in self._seats.values() if not seat.unread]
-        for seat, tokens in (*((seat, 1) for seat in speaking), *pieces):
-            self._cache.make_room(seat.place, tokens)
+        for place, tokens, *_ in (*(Part(seat.place, 1) for seat in speaking), *(part for _, part in pieces)):
+            self._cache.make_room(place, tokens)
         self._cache.close_up()
         speaking.sort(key=lambda seat: (seat.place.shelf.capacity if seat.place.shelf else 0, seat.place.slot))
-        plan = plan_step([seat.place for seat in speaking], [(seat.place, tokens) for seat, tokens in pieces], self._device)
+        plan = plan_step([seat.place for seat in speaking], [part for _, part in pieces], self._device)
         ids = [seat.last for seat in speaking]
         positions = [seat.place.seen for seat in speaking]
         ends = list(range(len(speaking)))
         asked = list(speaking)
-        for seat, tokens in pieces:
+        scored: list[tuple[_Seat, slice]] = []
+        for seat, part in pieces:
             begin = seat.place.seen
-            ids += seat.row.ids[begin : begin + tokens].tolist()
-            positions += range(begin, begin + tokens)
-            if seat.unread == tokens:
+            ids += seat.ids[begin : begin + part.tokens].tolist()
+            positions += part.positions(begin).tolist()
+            if seat.scoring is not None:
+                scored.append((seat, slice(len(ids) - part.tokens + max(0, part.prompt - 1 - begin), len(ids))))
+            elif seat.unread == part.tokens:
                 ends.append(len(ids) - 1)
                 asked.append(seat)
         hidden = self._loaded.body(torch.tensor(ids, device=self._device), torch.tensor(positions, device=self._device), plan)
         for seat in speaking:
             seat.place.length += 1
-        for seat, tokens in pieces:
-            self._has_read(seat, tokens)
-        return self._say(asked, hidden[torch.tensor(ends, device=self._device)]) if asked else []
+        for seat, part in pieces:
+            self._has_read(seat, part.tokens)
+        said = self._say(asked, hidden[torch.tensor(ends, device=self._device)]) if asked else []
+        return said + self._score([(seat, hidden[places]) for seat, places in scored if places.start < places.stop])
 
-    def _pieces(self) -> list[tuple[_Seat, int]]:
+    def _pieces(self) -> list[tuple[_Seat, Part]]:
         """Of which prompts the step reads how many tokens, in the order of the rows' turns."""
-        left, pieces = PROMPT_TOKENS, list[tuple[_Seat, int]]()
+        left, pieces = PROMPT_TOKENS, list[tuple[_Seat, Part]]()
         for seat in self._reading:
             if seat.waits_for is not None and not self._borrows(seat):
                 continue
             tokens = min(left, seat.unread)
             if tokens == 0:
                 break
-            pieces.append((seat, tokens))
+            pieces.append((seat, Part(seat.place, tokens, len(seat.row.ids), seat.row.choices)))
             left -= tokens
         return pieces
 
@@ -178,6 +185,19 @@ class TorchSlots:
             seat.makes = None
         if not seat.unread:
             self._reading.remove(seat)
+
+    # What is held of the choices of rows that score.
+
+    def _score(self, seats: list[tuple[_Seat, Tensor]]) -> list[Finished]:
+        """Of each row the hidden states at its next places."""
+        scorings = [(seat.scoring, hidden) for seat, hidden in seats if seat.scoring is not None]
+        take_all(self._loaded.head, [one for one, _ in scorings], [hidden for _, hidden in scorings])
+        finished = []
+        for seat, _ in seats:
+            if seat.scoring is not None and not seat.unread:
+                answer = seat.scoring.answer(seat.cached_tokens)
+                finished.append(self._end(seat, answer, is_sound=not isinstance(answer, FailedRow)))
+        return finished
 
     # What the rows say next.
 
@@ -231,8 +251,7 @@ class TorchSlots:
 
     def _take(self, seat: _Seat, token: int, *, is_sound: bool) -> Finished | None:
         if not is_sound:
-            self._leave(seat, is_sound=False)
-            return Finished(seat.row, FailedRow("non_finite_output"))
+            return self._end(seat, FailedRow("non_finite_output"), is_sound=False)
         seat.last = token
         if seat.row.first_token_at is None:
             seat.row.first_token_at = time.perf_counter()
@@ -241,10 +260,13 @@ class TorchSlots:
             seat.saying.ending = "stop"
         if seat.saying.ending is None:
             return None
-        if seat.row.tenant is not None:
+        return self._end(seat, seat.saying.answer(seat.cached_tokens))
+
+    def _end(self, seat: _Seat, answer: Answer | FailedRow, *, is_sound: bool = True) -> Finished:
+        if is_sound and seat.row.tenant is not None:
             self._cache.retain(seat.row.tenant, seat.row.ids, seat.place)
-        self._leave(seat)
-        return Finished(seat.row, seat.saying.answer(seat.cached_tokens))
+        self._leave(seat, is_sound=is_sound)
+        return Finished(seat.row, answer)
 
 
 def _wants_exact(row: DecoderRow) -> bool:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from workers.batches.outcomes import FailedRow
-from workers.engines.contract.decoding import DecoderRow, Generation, Slots
+from workers.engines.contract.choices import Scored
+from workers.engines.contract.decoding import Answer, DecoderRow, Generation, Slots
 
 
-def run(slots: Slots, rows: Sequence[DecoderRow]) -> list[Generation | FailedRow]:
+def run(slots: Slots, rows: Sequence[DecoderRow]) -> list[Answer | FailedRow]:
     """What each row is answered, in their order."""
-    waiting, answers = list(rows), dict[DecoderRow, Generation | FailedRow]()
+    waiting, answers = list(rows), dict[DecoderRow, Answer | FailedRow]()
     while len(answers) < len(rows):
         room = slots.room()
         new, waiting = waiting[: room.rows], waiting[room.rows :]
@@ -17,6 +18,11 @@ def run(slots: Slots, rows: Sequence[DecoderRow]) -> list[Generation | FailedRow
     return [answers[row] for row in rows]
 
 
-def said(answer: Generation | FailedRow) -> Generation:
+def said(answer: Answer | FailedRow) -> Generation:
     assert isinstance(answer, Generation)
+    return answer
+
+
+def scored(answer: Answer | FailedRow) -> Scored:
+    assert isinstance(answer, Scored)
     return answer
