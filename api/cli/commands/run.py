@@ -1,6 +1,8 @@
 """`textmill run`: any task over a file, by its name; what has a command of its own (label, generate, embed) is said shorter there."""
 
-from typing import Annotated
+import json
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -24,6 +26,9 @@ from api.cli.terminal.options import (
     Window,
 )
 
+if TYPE_CHECKING:
+    from workers.tasks.body import Body
+
 
 def run(
     task: Annotated[
@@ -35,7 +40,11 @@ def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
     fields: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="A field of every row's body, as JSON or plain text; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="A field of every row's body, as JSON or plain text; may be repeated.",
+        ),
     ] = None,
     out: Out = None,
     model: Model = None,
@@ -53,7 +62,10 @@ def run(
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> int:
-    """Run TASK over every row of FILE."""
+    """Run TASK over every row of FILE.
+
+    A field that is JSON stands in single quotes: textmill run generate FILE -o OUT.jsonl --set 'response_format={"type": "json_object"}'
+    """
     from api.cli.work import running
     from api.endpoints import TASKS
 
@@ -63,7 +75,10 @@ def run(
     work = running.Work(
         title="Running",
         endpoint=endpoint,
-        defaults={**({"model": model} if model is not None else {}), **dict(map(parse_field, fields or []))},
+        defaults={
+            **({"model": model} if model is not None else {}),
+            **dict(parse_field(pair, TASKS[endpoint].body_of(endpoint)) for pair in fields or []),
+        },
         out=out,
         window=window,
         priority=running.priority_of(priority, interactive=interactive),
@@ -78,8 +93,8 @@ def run(
     return running.run(source, work)
 
 
-def parse_field(pair: str) -> tuple[str, object]:
-    """``labels=["a","b"]`` or ``prefix=plain text``."""
+def parse_field(pair: str, body: type["Body"]) -> tuple[str, object]:
+    """``labels=["a","b"]`` or ``prefix=plain text``. Raises CommandError for what should be JSON and is not."""
     import msgspec
 
     name, equals, text = pair.partition("=")
@@ -88,4 +103,31 @@ def parse_field(pair: str) -> tuple[str, object]:
     try:
         return name, msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
+        if _is_meant_as_json(text, body, name):
+            raise CommandError(
+                f"--set {name} takes JSON, and {_why_no_json(text)}. A shell leaves it whole in single quotes: --set '{name}=…'."
+            ) from None
         return name, text
+
+
+def _is_meant_as_json(text: str, body: type["Body"], name: str) -> bool:
+    """Of a field that may be an object, or a list and no text. A prompt may begin like one and be none."""
+    kinds = _kinds(get_type_hints(body).get(name))
+    return (text.lstrip()[:1] == "{" and dict in kinds) or (text.lstrip()[:1] == "[" and list in kinds and str not in kinds)
+
+
+def _kinds(hint: object) -> set[object]:
+    """The types that a union is of, without what theirs hold."""
+    origin = get_origin(hint)
+    return set().union(*map(_kinds, get_args(hint))) if origin in (Union, UnionType) else {origin or hint}
+
+
+def _why_no_json(text: str) -> str:
+    """Where it goes wrong, and how, in words that hold nothing of it."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"what was given is none from its character {error.pos + 1:,} on ({error.msg.removesuffix(' at')})"
+    except RecursionError:
+        return "what was given is nested too deeply"
+    return "what was given holds a number that JSON has not"
