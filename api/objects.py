@@ -35,6 +35,7 @@ MAX_IDX: Final = 2**31 - 1  # of a row: an integer of the store
 
 _FILE: Final = re.compile(r"file-([oe]?)([0-9a-f]{32})")
 _BATCH: Final = re.compile(r"batch_([0-9a-f]{32})")
+KEY_ID: Final = re.compile(r"key_([0-9a-f]{32})")
 _PREFIX_DIGITS: Final = f"([0-9a-f]{{{LEAST_DIGITS},32}})"
 _BATCH_PREFIX: Final = re.compile(f"(?:batch_)?{_PREFIX_DIGITS}")
 _OBJECT: Final = re.compile(r"(?:(file-)|[a-z]+_)?([oe]?)([0-9a-f-]+)")
@@ -60,6 +61,15 @@ def parse_batch_id(text: str) -> UUID:
     if found is None:
         raise batch_not_found()
     return UUID(found.group(1))
+
+
+def object_named(text: str) -> tuple[str, UUID] | None:
+    """The kind and the id of what an address names by a whole id of ours, whether it is there or not."""
+    for kind, shape in (("job", _BATCH), ("file", _FILE), ("api_key", KEY_ID)):
+        if (found := shape.fullmatch(text)) is not None:
+            *letter, digits = found.groups()
+            return "job" if any(letter) else kind, UUID(digits)  # results are their job's
+    return None
 
 
 def batch_range(prefix: str) -> IdRange:

@@ -360,7 +360,7 @@ audit_events = Table(  # append only
     Column(
         "xact", BigInteger, server_default=text("pg_current_xact_id()::text::bigint")
     ),  # which transaction it opens the sealed tables to
-    Column("code", Text),  # why it was denied
+    Column("code", Text),  # why it was denied; of a key that may not, behind a colon, at which route
     PrimaryKeyConstraint("tenant_id", "event_id"),
     Index("audit_events_by_time", "tenant_id", "at"),
     Index("audit_events_by_action", "tenant_id", "action", "at"),

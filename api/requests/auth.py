@@ -4,11 +4,13 @@ Keys come in the Authorization header and nowhere else (:mod:`api.requests.addre
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import anyio.to_thread
 from fastapi import Depends, Request
 
+from api.objects import object_named
 from api.requests.front import Front, front_of
 from db.actors import Actor
 from db.audit.acts import denied
@@ -31,18 +33,27 @@ class Needs:
         request_id, origin = request.state.request_id, request.client.host if request.client else None
         actor = front.keys.get(presented)
         if actor is None:
-            actor = await anyio.to_thread.run_sync(_authenticate, front, presented, request_id, origin, limiter=front.store_calls)
+            ask = partial(_authenticate, front, presented, request_id=request_id, origin=origin, tried=_route_of(request))
+            actor = await anyio.to_thread.run_sync(ask, limiter=front.store_calls)
         actor = replace(actor, request_id=request_id, origin=origin)
         if actor.scopes.isdisjoint(self.scopes):
-            await anyio.to_thread.run_sync(refuse_without, front, actor, *self.scopes, limiter=front.store_calls)
+            await anyio.to_thread.run_sync(refuse_without, request, actor, *self.scopes, limiter=front.store_calls)
         return actor
 
 
-def refuse_without(front: Front, actor: Actor, *scopes: str) -> None:
-    """Raises Denied, on record, where the actor's key holds none of ``scopes``. Waits for the store."""
+def refuse_without(request: Request, actor: Actor, *scopes: str) -> None:
+    """Raises Denied, on record with what was tried, where the actor's key holds none of ``scopes``. Waits for the store."""
     if actor.scopes.isdisjoint(scopes):
         refusal = Denied(f"This key lacks the scope it takes here: {' or '.join(scopes)}.", code="missing_scope", status=403)
-        raise denied(refusal, front.store, actor, "scope.missing")
+        found = (object_named(str(value)) for value in request.path_params.values())
+        kind, id = next((named for named in found if named is not None), (None, None))
+        store = front_of(request).store
+        raise denied(refusal, store, actor, "scope.missing", tried=_route_of(request), object_kind=kind, object_id=id)
+
+
+def _route_of(request: Request) -> str:
+    """As it is documented, with none of what was sent: of an address a caller's name may be a part."""
+    return f"{request.method} {getattr(request.scope.get('route'), 'path', '')}".replace(":path}", "}")
 
 
 def _presented(request: Request) -> str:
@@ -53,8 +64,8 @@ def _presented(request: Request) -> str:
     return key
 
 
-def _authenticate(front: Front, presented: str, request_id: str, origin: str | None) -> Actor:
-    actor = authenticate(front.store, presented, request_id=request_id, origin=origin)
+def _authenticate(front: Front, presented: str, *, request_id: str, origin: str | None, tried: str) -> Actor:
+    actor = authenticate(front.store, presented, request_id=request_id, origin=origin, tried=tried)
     front.keys.put(presented, actor)
     return actor
 

@@ -68,6 +68,7 @@ def _meant(store: Store, actor: Actor, text: str) -> UUID:
 def _object(event: AuditEvent) -> Json:
     """``object_id``: of what was asked for by its name, too, which the event did not know yet."""
     named = event.object_ids or []
+    code, _, route = (event.code or "").partition(":")
     object_id = named[0] if event.object_id is None and event.object_kind is not None and len(named) == 1 else event.object_id
     return {
         "id": f"audit_{event.event_id.hex}",
@@ -89,7 +90,8 @@ def _object(event: AuditEvent) -> Json:
         "request_id": event.request_id,
         "origin": None if event.origin is None else str(event.origin),
         "model_version": event.model_version,
-        "code": event.code,
+        "code": code or None,
+        "route": route or None,
         "row_count": event.row_count,
         "value_count": event.value_count,
         "digest": None if event.digest is None else event.digest.hex(),

@@ -1,6 +1,5 @@
 """``/v1/keys``: API keys of the tenant. A key is shown once, when it is made; the store keeps its hash."""
 
-import re
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from msgspec import Meta
 
 from api.errors import Refused
-from api.objects import Json, damage, deleted_object, list_object, seconds
+from api.objects import KEY_ID, Json, damage, deleted_object, list_object, seconds
 from api.requests.auth import Administrator
 from api.requests.front import front_of
 from api.requests.json_body import json_of
@@ -20,7 +19,6 @@ from db.operators.api_keys import SCOPES, ApiKeyRecord, create_api_key, list_api
 
 MAX_NAME_CHARS: Final = 256
 MAX_LIFE_SECONDS: Final = 10 * 366 * 86_400
-_KEY_ID: Final = re.compile(r"key_([0-9a-f]{32})")
 
 router = APIRouter(prefix="/v1/keys")
 
@@ -64,7 +62,7 @@ def create(request: Request, actor: Administrator, body: Annotated[KeyRequest, D
 @router.delete("/{key_id}")
 def revoke(request: Request, actor: Administrator, key_id: str) -> Json:
     """Revoke a key. It stays in the list."""
-    found = _KEY_ID.fullmatch(key_id)
+    found = KEY_ID.fullmatch(key_id)
     if found is None:
         raise NotFound("There is no such key.", code="key_not_found")
     front = front_of(request)

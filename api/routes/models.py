@@ -26,7 +26,7 @@ def index(request: Request, actor: Watcher) -> Json:
 def show(request: Request, actor: Watcher, model_id: str) -> Json:
     """One model; a head for keys that may `read`."""
     if model_id.startswith(HEAD_PREFIX):
-        refuse_without(front_of(request), actor, "read")
+        refuse_without(request, actor, "read")
         head = find_head(front_of(request).store, actor, model_id.removeprefix(HEAD_PREFIX))
         if head is not None:
             return _head_model(head)

@@ -90,9 +90,10 @@ def record_denied(store: Store, actor: Actor, action: str, **about: Unpack[About
         record_act(conn, store, actor, action, **about)
 
 
-def denied(refusal: Refusal, store: Store, actor: Actor, action: str, **about: Unpack[About]) -> Refusal:
-    """The refusal, on record, to raise it. Not within a transaction: there, :func:`attempt` or :func:`act` see to it."""
-    about["code"] = refusal.code
+def denied(refusal: Refusal, store: Store, actor: Actor, action: str, *, tried: str = "", **about: Unpack[About]) -> Refusal:
+    """The refusal, on record, to raise it. Not within a transaction: there, :func:`attempt` or :func:`act` see to it. ``tried``: the route,
+    where the action does not say it; it stands behind the code."""
+    about["code"] = f"{refusal.code}:{tried}" if tried else refusal.code
     record_denied(store, actor, action, **about)
     return refusal
 

@@ -47,7 +47,8 @@ _DIGEST: Final = text(
 
 
 class About(TypedDict, total=False):
-    """What an event may tell beside who did what. ``outcome`` is allowed where it is not said; ``code``: why it was denied."""
+    """What an event may tell beside who did what. ``outcome`` is allowed where it is not said; ``code``: why it was denied,
+    and behind a colon the route that was tried, where the action does not say it."""
 
     outcome: Literal["allowed", "denied"]
     object_kind: str | None

@@ -20,7 +20,8 @@ from db.schema import audit_digests, audit_events
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
     """One entry of the record; ``row_count``, ``value_count`` and ``digest`` are there where ciphertext was read, and ``object_ids`` where
-    that was a list, or was asked for by a name. ``end_idx``: of a page, where it came to its end. ``code``: why it was denied."""
+    that was a list, or was asked for by a name. ``end_idx``: of a page, where it came to its end. ``code``: why it was denied,
+    and at which route."""
 
     event_id: UUID
     at: datetime

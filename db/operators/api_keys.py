@@ -105,10 +105,11 @@ def create_api_key(
     return key_id, presented
 
 
-def authenticate(store: Store, presented: str, *, request_id: str | None = None, origin: str | None = None) -> Actor:
+def authenticate(store: Store, presented: str, *, request_id: str | None = None, origin: str | None = None, tried: str = "") -> Actor:
     """Who holds this key; Denied (401) for a wrong, expired, revoked or damaged one. The key itself never leaves this function.
 
-    The use of a key that is refused is on record. A wrong key belongs to no tenant, so there is no record to put it in.
+    The use of a key that is refused is on record, with the route that was ``tried``. A wrong key belongs to no tenant, so there is
+    no record to put it in.
     """
     authority = store.authority()
     key_hash = authority.hash_of(_digest_of(presented))
@@ -119,7 +120,7 @@ def authenticate(store: Store, presented: str, *, request_id: str | None = None,
     actor = Actor(found.tenant_id, found.principal_id, found.key_id, _scopes_of(found))
     if (refusal := _refusal(store, authority, found)) is not None:
         presenter = replace(actor, request_id=request_id, origin=origin)
-        raise denied(refusal, store, presenter, "key.use", object_kind="api_key", object_id=found.key_id)
+        raise denied(refusal, store, presenter, "key.use", object_kind="api_key", object_id=found.key_id, tried=tried)
     return actor
 
 

@@ -1,5 +1,6 @@
 """`textmill keys`: who may do what. `textmill audit`: who did what."""
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from api.cli.terminal.references import find_key, find_object, short_ids
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="Read the record of every access.")
 SCOPES = ("submit", "read", "manage", "audit", "admin")
+ID_IN_ROUTE = re.compile(r"\{\w+_id\}")
 YEAR = len("2026-")  # of what is listed newest first it says nothing at a terminal
 
 
@@ -152,24 +154,34 @@ def list_events(
         answer_json(events)
     else:
         ids = short_ids(str(event.get(name)) for event in events for name in ("object_id", "key_id") if event.get(name))
-        columns = ("AT", "COMPONENT", "ACTION", "OUTCOME", "OBJECT", "ROWS", "BY")
-        table(columns, (_event_row(event, ids) for event in events), cut="COMPONENT")
+        if sys.stdout.isatty():
+            table(("AT", "ACTION", "OBJECT", "ROWS", "BY"), (_short_row(_event_row(event, ids)) for event in events), folds=("OBJECT",))
+        else:
+            columns = ("AT", "COMPONENT", "ACTION", "OUTCOME", "OBJECT", "ROWS", "BY")
+            table(columns, (_event_row(event, ids) for event in events))
     return ExitCode.OK
 
 
-def _event_row(event: Mapping[str, object], ids: Mapping[str, str]) -> tuple[object, ...]:
-    """``ids``: as they are shown. Rows are counted from 1, as in results."""
+def _event_row(event: Mapping[str, object], ids: Mapping[str, str]) -> tuple[str, ...]:
+    """``ids``: as they are shown. Rows are counted from 1, as in results. Of a key that may not, the object is the route that it tried."""
     from api.cli.terminal.terminal import when
 
-    at = when(event.get("created_at"))
-
     first, end = event.get("first_idx"), event.get("end_idx")
+    on = ids.get(str(event.get("object_id")), "")
+    if route := event.get("route"):
+        on = ID_IN_ROUTE.sub(on, str(route)) if on and event.get("action") == "scope.missing" else str(route)
     return (
-        at[YEAR:] if sys.stdout.isatty() else at,
-        event.get("component", ""),
-        event.get("action", ""),
-        event.get("outcome", ""),
-        ids.get(str(event.get("object_id")), ""),
+        when(event.get("created_at")),
+        str(event.get("component", "")),
+        str(event.get("action", "")),
+        str(event.get("outcome", "")),
+        on,
         f"{first + 1}–{end if isinstance(end, int) else ''}" if isinstance(first, int) else "",
         ids.get(str(event.get("key_id")), ""),
     )
+
+
+def _short_row(row: tuple[str, ...]) -> tuple[str, ...]:
+    """For a terminal of 80 columns: without the year, and with what most events have in common left unsaid."""
+    at, component, action, outcome, on, rows, by = row
+    return (at[YEAR:], action if outcome == "allowed" else f"{action} {outcome}", on, rows, by or component)

@@ -1,5 +1,6 @@
 """`textmill train head` and `textmill heads`: a classifier of your own labels over a registry encoder."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -100,13 +101,14 @@ def train_head(
 def list_heads(as_json: Json = False) -> int:
     """List trained heads."""
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer_json, table, when
+    from api.cli.terminal.terminal import DATE, answer_json, table, when
 
     with connect() as client:
         heads = list(client.heads())
     if as_json:
         answer_json(heads)
         return ExitCode.OK
+    short = sys.stdout.isatty()  # `heads show` tells all of one
     table(
         ("HEAD", "VERSION", "OVER", "LABELS", "EXAMPLES", "ACCURACY", "CREATED"),
         (
@@ -114,13 +116,14 @@ def list_heads(as_json: Json = False) -> int:
                 head.name,
                 head.version,
                 head.base,
-                ", ".join(head.labels),
+                f"{len(head.labels):,}" if short else ", ".join(head.labels),
                 sum(head.examples.values()),
                 _accuracy(head),
-                when(head.created_at),
+                when(head.created_at)[: DATE if short else None],
             )
             for head in heads
         ),
+        folds=("HEAD", "OVER"),
     )
     return ExitCode.OK
 
@@ -129,7 +132,7 @@ def list_heads(as_json: Json = False) -> int:
 def show_head(name: Name, as_json: Json = False) -> int:
     """Tell what is known of a head, and its versions."""
     from api.cli.terminal.connection import connect
-    from api.cli.terminal.terminal import answer, answer_json, table, when
+    from api.cli.terminal.terminal import answer, answer_json, shown, table, when
 
     with connect() as client:
         head = client.head(name)
@@ -138,6 +141,7 @@ def show_head(name: Name, as_json: Json = False) -> int:
         return ExitCode.OK
     for line in describe(head):
         answer(line)
+    answer(f"Labels: {', '.join(map(shown, head.labels))}.")
     table(("NAME", "VERSION", "CREATED"), ((one.id, one.version, when(one.created_at)) for one in head.versions or []))
     return ExitCode.OK
 

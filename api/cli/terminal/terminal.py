@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -86,9 +86,11 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: bool = False, cut: str | None = None) -> None:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: bool = False, cut: str | None = None, folds: Collection[str] = ()
+) -> None:
     """A table on stdout, or on stderr: drawn on a terminal, tab-separated elsewhere, so that cut and awk work. ``cut``: the column that
-    gives way where the terminal is too narrow; the others keep their line then."""
+    gives way where the terminal is too narrow; the others keep their line then. ``folds``: those that take several lines there."""
     if not (sys.stderr if stderr else sys.stdout).isatty():
         write = say if stderr else answer
         write("\t".join(columns))
@@ -100,7 +102,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, stderr: b
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    gives_way = [cut is None or name == cut for name in columns]
+    gives_way = [name == cut or name in folds or not (cut or folds) for name in columns]
     for name, gives in zip(columns, gives_way, strict=True):
         drawn.add_column(Text(name, no_wrap=True, overflow="ellipsis"), overflow="fold", no_wrap=not gives)
     for row in rows:

@@ -96,6 +96,7 @@ def test_expired_and_revoked_keys_are_told_apart(api: Served, stores: Stores) ->
     refused = api.http(revoked).get("/v1/models")
     assert error_of(refused)[:2] == (401, "revoked_api_key")
     [event] = api.http().get("/v1/audit/events", params={"object": f"key_{key_id.hex}", "action": "key.use"}).json()["data"]
+    assert (event["code"], event["route"]) == ("revoked_api_key", "GET /v1/models")
     assert (event["outcome"], event["request_id"], event["origin"]) == ("denied", refused.headers["x-request-id"], "127.0.0.1")
 
 
@@ -127,10 +128,21 @@ def test_a_key_in_the_address_is_refused(api: Served) -> None:
 
 def test_a_missing_scope_is_on_record(api: Served, stores: Stores) -> None:
     key_id, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "reader", {"read"})
-    denied = api.http(key).get("/v1/keys")
+    http, secret = api.http(key), "what somebody wrote"
+    denied = http.get("/v1/keys")
     events = api.http().get("/v1/audit/events", params={"action": "scope.missing"}).json()["data"]
     assert [(event["code"], event["key_id"], event["request_id"], event["origin"]) for event in events] == [
         ("missing_scope", f"key_{key_id.hex}", denied.headers["x-request-id"], "127.0.0.1")
+    ]
+    for method, path in (("POST", f"batches/batch_{NONE}/cancel"), ("DELETE", f"files/file-o{NONE}"), ("DELETE", f"heads/{secret}")):
+        assert http.request(method, f"/v1/{path}").status_code == 403
+    tried = api.http().get("/v1/audit/events", params={"action": "scope.missing"})
+    assert secret not in tried.text
+    assert [(event["route"], event["object_kind"], event["object_id"]) for event in tried.json()["data"]] == [
+        ("DELETE /v1/heads/{name}", None, None),
+        ("DELETE /v1/files/{file_id}", "job", f"batch_{NONE}"),
+        ("POST /v1/batches/{batch_id}/cancel", "job", f"batch_{NONE}"),
+        ("GET /v1/keys", None, None),
     ]
 
 

@@ -67,6 +67,19 @@ def test_a_table_keeps_each_row_on_one_line_and_cuts_the_column_that_may_be_cut(
     assert lines[2].rstrip().endswith("…")
 
 
+def test_columns_that_fold_take_several_lines_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    table(("AT", "OBJECT"), [("11-27 09:15:36", "POST /v1/batches/3f2a9c01/priority")], folds=("OBJECT",))
+    lines = [line for line in re.sub("\x1b[^m]*m", "", capsys.readouterr().out).splitlines() if line.strip()]
+    assert all(len(line) <= 40 for line in lines)
+    assert lines[2].startswith("11-27 09:15:36 ")
+    assert "".join(line[14:].strip() for line in lines[2:]).replace(" ", "") == "POST/v1/batches/3f2a9c01/priority"
+
+
 def test_a_column_that_gives_way_to_the_others_keeps_its_name_on_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
