@@ -222,10 +222,11 @@ class Client:
         """With its versions; ``name`` may say which one."""
         return _decode(self._send("GET", f"/v1/heads/{segment(name)}"), Head)
 
-    def lines(self, file_id: str) -> Iterator[bytes]:
-        """The lines of a file's content without their ends, as they arrive."""
+    def lines(self, file_id: str, *, after: str | None = None) -> Iterator[bytes]:
+        """The lines of a file's content without their ends, as they arrive. ``after``: of results, the id of the last one that is known."""
+        query = {} if after is None else {"after": after}
         try:
-            with self._http.stream("GET", f"/v1/files/{segment(file_id)}/content") as response:
+            with self._http.stream("GET", f"/v1/files/{segment(file_id)}/content", params=query) as response:
                 if not response.is_success:
                     response.read()
                     self._checked(response)

@@ -120,6 +120,10 @@ class Batch(msgspec.Struct, frozen=True):
     def hex(self) -> str:
         return self.id.removeprefix("batch_")
 
+    def line_id(self, row: int) -> str:
+        """Of the line that the row has in the results, counted from 1."""
+        return f"batch_req_{self.hex}{row - 1:08x}{f'{self.textmill.retries:04x}' if self.textmill.retries else ''}"
+
     @property
     def output_file(self) -> str | None:
         """Before the end the output is readable too, under a name that follows from the job's."""

@@ -69,8 +69,8 @@ class WatchedQueue(Silent):
         self.looks = 0
         self.found = Search()
 
-    def update(self, done: int, total: int | None, note: str = "") -> None:
-        self._inner.update(done, total, note)
+    def update(self, done: int, total: int | None, note: str = "", tokens: int = 0) -> None:
+        self._inner.update(done, total, note, tokens)
         self.found.add(search_redis(self._redis, self._wanted))
         self.looks += 1
 

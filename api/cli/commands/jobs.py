@@ -197,9 +197,9 @@ def results(
     """Write a job's results, in the order of its rows. While the job runs: those that are done so far."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import say
+    from api.cli.work.delivery import deliver
     from api.cli.work.outcomes import task_of
     from api.cli.work.outputs import parse_target
-    from api.cli.work.running import deliver
 
     if out is None:
         raise CommandError("Say where the results go: -o OUT.jsonl, -o OUT.csv, -o OUT.parquet, or -o - for stdout.")

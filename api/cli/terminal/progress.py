@@ -1,5 +1,5 @@
 """How far a job is: a bar on a terminal, a line now and then elsewhere. Speed and time left are counted over a short window, because the
-first rows of a job wait for a model to load."""
+first rows of a job wait for a model to load. Of a job that writes texts both go by tokens: what is left is as long as what was written."""
 
 import sys
 import time
@@ -19,8 +19,8 @@ PLAIN_LINE_SECONDS: Final = 5.0
 
 
 class Pace:
-    """Rows a second from what was seen in the last window, from the first rows on: what was before them was no work but a model that loads.
-    Pure: the clock is passed in."""
+    """Rows a second (or tokens, or bytes) from what was seen in the last window, from the first on: what was before them was no work but a
+    model that loads. Pure: the clock is passed in."""
 
     def __init__(self, window_seconds: float = WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
@@ -38,7 +38,7 @@ class Pace:
             self._seen.popleft()
 
     @property
-    def rows_per_second(self) -> float | None:
+    def per_second(self) -> float | None:
         if len(self._seen) < 2 or not self._moved:
             return None
         (first, before), (last, after) = self._seen[0], self._seen[-1]
@@ -46,19 +46,50 @@ class Pace:
 
     def seconds_left(self, total: int) -> float | None:
         """None before it can be told: rows come in bursts, and two of them, close to each other, say nothing."""
-        speed = self.rows_per_second
+        speed = self.per_second
         steps = len({done for _, done in self._seen}) - 1
         if speed is None or steps < LEAST_STEPS or self._seen[-1][0] - self._seen[0][0] < LEAST_SECONDS:
             return None
         return max(0, total - self._seen[-1][1]) / speed
 
 
+class Speeds:
+    """Of rows, and of the tokens that they were answered with, where any were."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._rows = Pace()
+        self._tokens = Pace()
+        self._seen = (0, 0)
+
+    def note(self, now_seconds: float, done: int, tokens: int) -> None:
+        self._rows.note(now_seconds, done)
+        self._tokens.note(now_seconds, tokens)
+        self._seen = done, tokens
+
+    def told(self, total: int | None) -> list[str]:
+        """The speed, and the time that is left, as far as they are known."""
+        done, tokens = self._seen
+        pace, unit = (self._tokens, "tokens") if tokens else (self._rows, self._unit)
+        if (speed := pace.per_second) is None:
+            return []
+        told = [f"{speed:,.0f} {unit}/s" if unit != "bytes" else f"{amount(round(speed), unit)}/s"]
+        if total and total > done and (left := self.seconds_left(total)) is not None:
+            told.append(f"{clock(left)} left")
+        return told
+
+    def seconds_left(self, total: int) -> float | None:
+        """Of so many rows; texts are as long as those that there are."""
+        done, tokens = self._seen
+        return self._tokens.seconds_left(round(tokens * total / done)) if tokens and done else self._rows.seconds_left(total)
+
+
 class Progress(Protocol):
-    """A job's progress. ``unit`` names what is counted."""
+    """A job's progress. ``unit`` names what is counted; ``tokens``: what was written for it so far."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-    def update(self, done: int, total: int | None, note: str = "") -> None: ...
+    def update(self, done: int, total: int | None, note: str = "", tokens: int = 0) -> None: ...
 
 
 class Silent:
@@ -68,7 +99,7 @@ class Silent:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def update(self, done: int, total: int | None, note: str = "") -> None:
+    def update(self, done: int, total: int | None, note: str = "", tokens: int = 0) -> None:
         pass
 
 
@@ -79,7 +110,7 @@ class PlainLines(Silent):
         self._title = title
         self._unit = unit
         self._every_seconds = every_seconds
-        self._pace = Pace()
+        self._speeds = Speeds(unit)
         self._said = time.monotonic()
         self._last: tuple[int, int | None, str] | None = None
         self._unsaid = False
@@ -88,9 +119,9 @@ class PlainLines(Silent):
         if self._unsaid:
             self._say()
 
-    def update(self, done: int, total: int | None, note: str = "") -> None:
+    def update(self, done: int, total: int | None, note: str = "", tokens: int = 0) -> None:
         now = time.monotonic()
-        self._pace.note(now, done)
+        self._speeds.note(now, done, tokens)
         self._unsaid |= (done, total, note) != self._last
         self._last = (done, total, note)
         if self._unsaid and now - self._said >= self._every_seconds:
@@ -102,10 +133,7 @@ class PlainLines(Silent):
             return
         done, total, note = self._last
         parts = [f"{amount(done, self._unit)} of {amount(total, self._unit)}" if total else amount(done, self._unit)]
-        if (speed := self._pace.rows_per_second) is not None and self._unit == "rows":
-            parts.append(f"{speed:,.0f} rows/s")
-            if total and total > done and (left := self._pace.seconds_left(total)) is not None:
-                parts.append(f"{clock(left)} left")
+        parts += self._speeds.told(total) if self._unit == "rows" else []
         if note:
             parts.append(note)
         say(f"{self._title}: {', '.join(parts)}")
@@ -120,7 +148,7 @@ class Waits(Silent):
         self._says_from = time.monotonic() + after_seconds
         self._said: set[str] = set()
 
-    def update(self, done: int, total: int | None, note: str = "") -> None:
+    def update(self, done: int, total: int | None, note: str = "", tokens: int = 0) -> None:
         reason = note.partition(" (")[0]  # without its seconds
         if reason and reason not in self._said and time.monotonic() >= self._says_from:
             self._said.add(reason)
@@ -135,7 +163,7 @@ class LiveBar:
         from rich.progress import Progress as Rich
 
         self._unit = unit
-        self._pace = Pace()
+        self._speeds = Speeds(unit)
         self._rich: RichProgress = Rich(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -155,14 +183,10 @@ class LiveBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._rich.stop()
 
-    def update(self, done: int, total: int | None, note: str = "") -> None:
-        self._pace.note(time.monotonic(), done)
+    def update(self, done: int, total: int | None, note: str = "", tokens: int = 0) -> None:
+        self._speeds.note(time.monotonic(), done, tokens)
         counts = f"{amount(done, self._unit)} of {amount(total, self._unit)}" if total else amount(done, self._unit)
-        speed = ""
-        if (pace := self._pace.rows_per_second) is not None:
-            speed = f"{pace:,.0f} rows/s" if self._unit == "rows" else f"{amount(round(pace), self._unit)}/s"
-            if total and total > done and (left := self._pace.seconds_left(total)) is not None:
-                speed += f"  {clock(left)} left"
+        speed = "  ".join(self._speeds.told(total))
         self._rich.update(self._task, completed=done, total=total or None, counts=counts, speed=speed, note=note)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from api.cli.terminal.exits import ExitCode
@@ -19,24 +19,32 @@ PATIENCE_SECONDS: Final = 60.0  # an API that restarts is back by then
 WAITING_SECONDS: Final = 1.0  # what is over sooner is not told
 
 
-def follow(client: "Client", batch: "Batch", progress: Progress) -> "Batch":
-    """Returns the batch once it has ended. Raises Unreachable when the server stays away, KeyboardInterrupt on Ctrl-C."""
+def follow(client: "Client", batch: "Batch", progress: Progress, take: "Callable[[Batch], None] | None" = None) -> "Batch":
+    """Returns the batch once it has ended. Raises Unreachable when the server stays away, KeyboardInterrupt on Ctrl-C. ``take`` gets what
+    each look at the job told; where it finds the server away, it is asked again."""
     from api.client import Unreachable
 
     began = answered = time.monotonic()
     pause_seconds = FIRST_POLL_SECONDS
     while not batch.ended:
-        progress.update(batch.counts.done, batch.counts.total or None, note_on(batch, time.monotonic() - began))
+        _show(progress, batch, time.monotonic() - began)
         time.sleep(pause_seconds)
         pause_seconds = min(LAST_POLL_SECONDS, pause_seconds * 1.3)
         try:
             batch = client.batch(batch.id)
+            if take is not None and not batch.ended:
+                take(batch)
             answered = time.monotonic()
         except Unreachable:
             if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
-    progress.update(batch.counts.done, batch.counts.total or None, note_on(batch, 0.0))
+    _show(progress, batch, 0.0)
     return batch
+
+
+def _show(progress: Progress, batch: "Batch", waited_seconds: float) -> None:
+    counts = batch.counts
+    progress.update(counts.done, counts.total or None, note_on(batch, waited_seconds), batch.usage.output_tokens)
 
 
 def note_on(batch: "Batch", waited_seconds: float) -> str:

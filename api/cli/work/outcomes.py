@@ -98,19 +98,20 @@ def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     return Outcome(*place, read.custom_id, values=task.values(read.response.body))
 
 
-def read_outcomes(client: "Client", batch: "Batch", *, errors_only: bool = False) -> Iterator[Outcome]:
-    """Every row of a job that has ended; of one that runs, those before its first open row, as ``batch`` tells. Raises what the client
-    raises.
+def read_outcomes(client: "Client", batch: "Batch", *, errors_only: bool = False, after_row: int = 0) -> Iterator[Outcome]:
+    """Every row of a job that has ended; of one that runs, those before its first open row, as ``batch`` tells. Of both, those behind
+    ``after_row``. Raises what the client raises.
 
     The two files of a job that runs are read one after the other, and it goes on in between: what is behind that row in one of them may
     not be in the other yet.
     """
     task = task_of(batch.endpoint)
     end_row = None if batch.ended else batch.textmill.readable_rows
+    after = batch.line_id(after_row) if after_row else None
 
     def stream(file_id: str | None) -> Iterator[Outcome]:
-        if file_id is not None and end_row != 0:
-            for line in client.lines(file_id):
+        if file_id is not None and (end_row is None or end_row > after_row):
+            for line in client.lines(file_id, after=after):
                 outcome = parse_outcome(line, task)
                 if end_row is not None and outcome.row > end_row:
                     return

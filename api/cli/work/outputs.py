@@ -1,7 +1,8 @@
 """Where results go: JSONL, CSV or Parquet, into a file or to stdout.
 
 A file is written beside its final name and renamed when complete: whoever reads OUT never meets half of it, and the input is never
-overwritten. Devices and pipes are written straight.
+overwritten. Where rows come one by one, OUT itself grows by whole rows, unless something is there already: that stays until all have come.
+Devices and pipes are written straight.
 """
 
 import csv
@@ -9,12 +10,12 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from io import TextIOWrapper
+from io import BufferedIOBase, TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol, cast
 
 import msgspec
 
@@ -23,6 +24,9 @@ from api.cli.terminal.terminal import shown
 from api.cli.work.formulas import guarded
 from api.cli.work.outcomes import Outcome
 from workers.tasks.task import Task
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 Kind = Literal["jsonl", "csv", "parquet"]
 SUFFIXES: Final[dict[str, Kind]] = {
@@ -33,6 +37,7 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+GROWS_BYTES: Final = 64 << 10  # that are kept of a file that grows before they are written
 PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
 UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
 
@@ -47,6 +52,9 @@ class Target:
 
 class Writer(Protocol):
     def write(self, outcome: Outcome) -> None: ...
+    def flush(self) -> None:
+        """What can be read by others already is there for them."""
+
     def finish(self) -> None: ...
 
 
@@ -78,10 +86,11 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
 
 
 @contextmanager
-def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: bool = True) -> Iterator[Writer]:
-    """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: of texts in a CSV, against formulas."""
+def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: bool = True, grows: bool = False) -> Iterator[Writer]:
+    """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: of texts in a CSV, against formulas.
+    ``grows``: rows are in the file as they are flushed, where there was none; then it keeps them whatever is raised."""
     try:
-        with _opened(target) as file:
+        with _opened(target, grows=grows and target.kind != "parquet") as file:
             terminal = target.path is None and sys.stdout.isatty()
             writer = _writer(file, target.kind, task, scores=scores, guard=guard, terminal=terminal)
             yield writer
@@ -93,8 +102,8 @@ def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: 
 
 
 @contextmanager
-def _opened(target: Target) -> Iterator[BinaryIO]:
-    """Stdout, a device, or a draft that takes its name at the end."""
+def _opened(target: Target, *, grows: bool) -> Iterator[BinaryIO]:
+    """Stdout, a device, a file that grows, or a draft that takes its name at the end."""
     if target.path is None:
         if sys.__stdout__ is None:
             raise CommandError("Stdout is closed, so nothing can be written to it: name a file with -o.")
@@ -105,6 +114,10 @@ def _opened(target: Target) -> Iterator[BinaryIO]:
         with path.open("wb") as device:
             yield device
         return
+    if grows:
+        with suppress(FileExistsError), closing(Growing(path)) as file:
+            yield cast("BinaryIO", file)
+            return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with draft.open("xb") as file:
@@ -114,6 +127,42 @@ def _opened(target: Target) -> Iterator[BinaryIO]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+class Growing(BufferedIOBase):
+    """A new file that holds whole rows only, whatever happens: a write is a row or several. Raises FileExistsError."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+        self._rows = bytearray()  # not in the file yet
+        self._bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, rows: "ReadableBuffer") -> int:
+        self._rows += rows
+        if len(self._rows) >= GROWS_BYTES:
+            self.flush()
+        return memoryview(rows).nbytes
+
+    def flush(self) -> None:
+        rows, self._rows = bytes(self._rows), bytearray()
+        written = 0
+        try:
+            while written < len(rows):
+                written += os.write(self._file, rows[written:])
+        except BaseException:
+            os.ftruncate(self._file, self._bytes)
+            raise
+        self._bytes += written
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                super().close()
+            finally:
+                os.close(self._file)
 
 
 class JsonLines:
@@ -138,8 +187,10 @@ class JsonLines:
             line = shown(line.decode()).encode()
         self._file.write(line + b"\n")
 
-    def finish(self) -> None:
+    def flush(self) -> None:
         self._file.flush()
+
+    finish = flush
 
 
 class CsvRows:
@@ -149,13 +200,16 @@ class CsvRows:
     def __init__(self, file: BinaryIO, task: Task[Any], *, guard: bool) -> None:
         self._columns = [(name, UNSAID.get(kind)) for name, kind in task.columns.items() if kind not in {"scores", "vector"}]
         self._guard: Callable[[object], object] = guarded if guard else _as_it_is
-        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)  # a row a write
         self._csv = csv.writer(self._text)
         self._csv.writerow(("row", "line", "id", *(name for name, _ in self._columns), "error", "message"))
 
     def write(self, outcome: Outcome) -> None:
         values = (self._guard(_spelled(_cell(outcome, name, unsaid))) for name, unsaid in self._columns)
         self._csv.writerow([outcome.row, outcome.line, outcome.id, *values, outcome.code, outcome.message])
+
+    def flush(self) -> None:
+        self._text.flush()
 
     def finish(self) -> None:
         self._text.flush()
@@ -188,6 +242,9 @@ class ParquetRows:
         self._rows.append(row)
         if len(self._rows) >= PARQUET_ROWS:
             self._flush()
+
+    def flush(self) -> None:
+        """Nothing: it is read from its end."""
 
     def finish(self) -> None:
         self._flush()

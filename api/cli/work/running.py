@@ -14,12 +14,12 @@ from api.cli.terminal.connection import connect
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.progress import show_progress
 from api.cli.terminal.terminal import answer, answer_json, say, shown
+from api.cli.work.delivery import Delivery
 from api.cli.work.figures import say_performance
-from api.cli.work.following import come_back, ended_well, follow, let_go, say_warnings, say_why
-from api.cli.work.outcomes import expected_rows, read_outcomes, task_of
-from api.cli.work.outputs import Target, open_output, parse_target
+from api.cli.work.following import come_back, follow, let_go
+from api.cli.work.outcomes import task_of
+from api.cli.work.outputs import Target, parse_target
 from api.cli.work.peeking import batch_endpoint
-from api.cli.work.tally import TOLD_BY_ROWS, Tally
 from api.formats.names import FORMATS, format_of, is_archive, is_spreadsheet
 from api.performance import performance
 from db.errors import TextmillError
@@ -184,65 +184,23 @@ def run(source: Source, work: Work) -> ExitCode:
         batch = start(client, source, work, of_batch)
         if target is None:
             return _detached(batch, work)
+        rows = Delivery(client, target, task, scores=work.scores, guard=work.guard, grows=task.streams)
         try:
-            with show_progress(work.title, quiet=work.quiet) as progress:
-                batch = follow(client, batch, progress)
-            code = deliver(client, batch, target, task, as_json=work.as_json, quiet=work.quiet, scores=work.scores, guard=work.guard)
+            with rows:
+                with show_progress(work.title, quiet=work.quiet) as progress:
+                    batch = follow(client, batch, progress, rows.take if rows.come_one_by_one else None)
+                rows.take(batch)
+            code = rows.report(batch, as_json=work.as_json, quiet=work.quiet)
             if work.verbose and not work.as_json:
                 say_performance(performance(batch))
             return code
         except KeyboardInterrupt:
+            rows.say_left()
             return let_go(client, batch, work.out)
         except TextmillError:
+            rows.say_left()
             say("The job is on the server and keeps what is done. To come back:", *come_back(batch, work.out))
             raise
-
-
-def deliver(
-    client: "Client",
-    batch: "Batch",
-    target: Target,
-    task: Task[Any],
-    *,
-    as_json: bool,
-    quiet: bool = False,
-    scores: bool = True,
-    guard: bool = True,
-    errors_only: bool = False,
-) -> ExitCode:
-    """Writes what the job has so far, and says what is missing or was cut. A job that failed before any row ran leaves no output behind."""
-    tally = Tally()
-    has_rows = batch.status != "failed" or batch.counts.done > 0
-    if has_rows:
-        with open_output(target, task, scores=scores, guard=guard) as writer:
-            for outcome in read_outcomes(client, batch, errors_only=errors_only):
-                writer.write(outcome)
-                tally.add(outcome)
-    say_why(batch)
-    missing = tally.missing_of(expected_rows(batch, errors_only=errors_only))
-    if as_json:
-        answer_json(
-            {
-                "job": batch.id,
-                "status": batch.status,
-                "rows": tally.rows,
-                "completed": tally.rows - tally.failed,
-                "failed": tally.failed,
-                "truncated": tally.truncated,
-                "missing": missing,
-                "warnings": batch.textmill.warnings,
-                "output": str(target.path) if target.path and has_rows else None,
-            }
-        )
-    elif not quiet and has_rows:
-        say(*tally.told(batch, shown(target.path) if target.path is not None else None, errors_only=errors_only))
-        say_warnings(batch, but=TOLD_BY_ROWS)
-    if missing:
-        say(f"{missing:,} rows of job {batch.id} are missing in what was read. Read them again: textmill results {batch.id}")
-        return ExitCode.ROWS_FAILED
-    if batch.ended:
-        return ended_well(batch)
-    return ExitCode.OK
 
 
 def _target(work: Work, task: Task[Any], source: Source) -> Target | None:

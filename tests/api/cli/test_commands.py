@@ -623,6 +623,37 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
     assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == list(range(1, 3001))
 
 
+def test_answers_are_in_the_file_while_the_job_runs_and_a_file_that_is_not_whole_is_said_not_to_be(
+    environment: dict[str, str], textmill: Callable[..., Done], tmp_path: Path
+) -> None:
+    source, out, rows_asked = tmp_path / "many.jsonl", tmp_path / "out.jsonl", 2_000
+    source.write_text("".join(f'{{"prompt":"{number}"}}\n' for number in range(rows_asked)))
+    generating = subprocess.Popen(
+        [sys.executable, "-m", "api.cli", "generate", str(source), "-o", str(out), "--max-tokens", "2"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
+    wait_until(lambda: out.exists() and out.stat().st_size > 0)
+    generating.send_signal(signal.SIGINT)
+    _, said = generating.communicate(timeout=30)
+    assert generating.returncode == 130
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["row"] for row in rows] == list(range(1, len(rows) + 1))
+    assert [row["text"] for row in rows] == [expected_text(str(number), 2) for number in range(len(rows))]
+    assert f"{out} is not whole: it holds the first {len(rows):,} rows." in said
+    assert 0 < len(rows) < rows_asked
+    told = re.search(rf"textmill results (batch_\w+) -o {out}", said)
+    assert told
+    textmill("jobs", "cancel", told[1])  # what was not done in time is told as that
+    textmill("jobs", "watch", told[1], "-q")
+    assert textmill("results", told[1], "-o", str(out), "--json").json["rows"] == rows_asked
+    assert len(out.read_text().splitlines()) == rows_asked
+
+
 @pytest.mark.parametrize(("answer", "state"), [(b"n\n", "cancelled"), (b"\n", "completed")])
 def test_an_interrupt_at_a_terminal_asks_what_becomes_of_the_job(
     environment: dict[str, str], textmill: Callable[..., Done], tmp_path: Path, answer: bytes, state: str

@@ -380,9 +380,23 @@ MUTANTS: Final = (
     Mutant(
         "missing-rows-are-told",
         "what was received is compared with the job's counts",
-        "api/cli/work/running.py",
-        (("    missing = tally.missing_of(expected_rows(batch, errors_only=errors_only))\n", "    missing = 0\n"),),
-        ("tests/unit/api/cli/work/test_running.py::test_rows_that_are_missing_in_what_was_read_are_told_of",),
+        "api/cli/work/delivery.py",
+        (("missing = tally.missing_of(expected_rows(batch, errors_only=self._errors_only))\n", "missing = 0\n"),),
+        ("tests/unit/api/cli/work/test_delivery.py::test_rows_that_are_missing_in_what_was_read_are_told_of",),
+    ),
+    Mutant(
+        "half-rows-are-taken-back",
+        "a file that grows holds whole rows, also where the disk is full",
+        "api/cli/work/outputs.py",
+        (("            os.ftruncate(self._file, self._bytes)\n", ""),),
+        ("tests/unit/api/cli/work/test_outputs.py::test_a_disk_that_is_full_leaves_whole_rows_in_a_file_that_grows",),
+    ),
+    Mutant(
+        "rows-come-once",
+        "of rows that come one by one each is read once",
+        "api/cli/work/delivery.py",
+        (("            self._row = outcome.row\n", ""),),
+        ("tests/unit/api/cli/work/test_delivery.py::test_rows_are_in_the_file_as_they_come_and_each_is_read_once",),
     ),
     Mutant(
         "all-failed-is-failed",

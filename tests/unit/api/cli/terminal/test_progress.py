@@ -1,20 +1,22 @@
 """Speed and time left, and how they are told."""
 
+import random
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.terminal.progress import Pace, Waits, amount, clock, show_progress
+from api.cli.terminal.progress import Pace, Speeds, Waits, amount, clock, show_progress
 from api.cli.work.following import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, WAITING_SECONDS, fault_texts, note_on
 from api.wire import Batch, BatchFault, BatchFaults, Extras, RowCounts, WaitingFor
 
 
 def test_a_pace_needs_two_looks() -> None:
     pace = Pace()
-    assert pace.rows_per_second is None
+    assert pace.per_second is None
     pace.note(0.0, 0)
-    assert pace.rows_per_second is None
+    assert pace.per_second is None
     assert pace.seconds_left(10) is None
 
 
@@ -24,7 +26,7 @@ def test_the_speed_is_that_of_the_last_window_only() -> None:
         pace.note(float(second), 0)
     for second in range(60, 75):
         pace.note(float(second), (second - 59) * 100)
-    assert pace.rows_per_second == 100
+    assert pace.per_second == 100
     assert pace.seconds_left(2500) == 10
 
 
@@ -41,7 +43,7 @@ def test_the_speed_never_leaves_the_range_of_what_was_seen(steps: list[tuple[flo
     for seconds, rows in steps:
         now, done = now + seconds, done + rows
         pace.note(now, done)
-    assert pace.rows_per_second is None or pace.rows_per_second > 0
+    assert pace.per_second is None or pace.per_second > 0
     assert pace.seconds_left(done) in (None, 0.0)
 
 
@@ -127,3 +129,38 @@ def test_a_single_answer_that_comes_soon_says_nothing_beside_itself(capsys: pyte
         progress.update(0, 1, "validating")
         progress.update(1, 1)
     assert capsys.readouterr().err == ""
+
+
+def test_rows_of_which_nothing_is_written_are_told_by_rows_and_texts_by_tokens() -> None:
+    rows, texts = Speeds("rows"), Speeds("rows")
+    for second in range(8):
+        rows.note(float(second), second * 10, 0)
+        texts.note(float(second), second * 2, second * 300)
+    assert rows.told(100) == ["10 rows/s", "3 s left"]
+    assert texts.told(20) == ["300 tokens/s", "3 s left"]
+    assert texts.told(None) == ["300 tokens/s"]
+    assert texts.told(14) == ["300 tokens/s"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("slots", "speed"), [(1, 300), (4, 100), (16, 20)])
+def test_the_time_left_of_texts_goes_by_the_lengths_seen_so_far(seed: int, slots: int, speed: int) -> None:
+    """300 texts of 8 to 128 tokens, geometric, a token a step: what is told around the middle is nearly true."""
+    draw = random.Random(seed)
+    waiting = [min(128, 8 + int(draw.expovariate(1 / 40))) for _ in range(300)]
+    speeds, running, done, tokens, step, told = Speeds("rows"), list[list[int]](), 0, 0, 0, list[tuple[int, float]]()
+    while running or waiting:
+        while waiting and len(running) < slots:
+            running.append([0, waiting.pop()])
+        step += 1
+        for row in running:
+            row[0] += 1
+        done += sum(said == length for said, length in running)
+        tokens += sum(length for said, length in running if said == length)
+        running = [row for row in running if row[0] < row[1]]
+        if step % speed == 0:  # a look a second
+            speeds.note(step / speed, done, tokens)
+            if 120 <= done <= 180 and (foretold := speeds.seconds_left(300)) is not None:
+                told.append((step, foretold))
+    assert told
+    assert all(1 / 1.6 < foretold / ((step - at) / speed) < 1.6 for at, foretold in told)

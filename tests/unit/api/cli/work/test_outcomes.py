@@ -56,10 +56,11 @@ class TwoFiles:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def lines(self, file_id: str) -> Iterator[bytes]:
+    def lines(self, file_id: str, after: str | None = None) -> Iterator[bytes]:
         self.asked.append(file_id)
         good = file_id.startswith("file-o")
-        for row in range(1, 100):
+        first = 1 if after is None else int(after.removeprefix("batch_req_ab"), 16) + 2
+        for row in range(first, 100):
             if (row % 3 != 0) == good:
                 body = b'{"status_code":200,"body":{"label":"x","scores":{"x":1.0}}}' if good else b"null"
                 error = b"null" if good else b'{"code":"e"}'
@@ -85,9 +86,13 @@ def test_of_a_job_that_runs_both_files_are_read_as_far_as_it_told() -> None:
     client = TwoFiles()
     assert [outcome.row for outcome in read_outcomes(client, running)] == list(range(1, 51))  # type: ignore[arg-type]
     assert sorted(client.asked) == ["file-eab", "file-oab"]
+    further = batch("in_progress", textmill=Extras(readable_rows=60))
+    assert [outcome.row for outcome in read_outcomes(client, further, after_row=50)] == list(range(51, 61))  # type: ignore[arg-type]
+    client.asked.clear()
+    assert list(read_outcomes(client, further, after_row=60)) == []  # type: ignore[arg-type]
     nothing_yet = batch("in_progress", textmill=Extras(readable_rows=0))
     assert list(read_outcomes(client, nothing_yet)) == []  # type: ignore[arg-type]
-    assert len(client.asked) == 2
+    assert not client.asked
 
 
 @pytest.mark.parametrize(

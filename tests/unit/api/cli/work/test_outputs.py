@@ -220,6 +220,44 @@ def test_what_breaks_off_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+def test_a_disk_that_is_full_leaves_whole_rows_in_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, write = tmp_path / "out.jsonl", os.write
+
+    def full(file: int, data: bytes) -> int:
+        """Takes the half of what does not fit."""
+        if out.read_bytes():
+            if len(data) == 1:
+                raise OSError(28, "No space left on device")
+            return write(file, data[: len(data) // 2])
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", full)
+    target = parse_target(str(out), TASKS["classify"])
+
+    def fill() -> None:
+        with open_output(target, TASKS["classify"], grows=True) as writer:
+            for outcome in (GOOD, BAD):
+                writer.write(outcome)
+                writer.flush()
+
+    with pytest.raises(CommandError, match="No space left"):
+        fill()
+    monkeypatch.undo()
+    assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == [1]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_many_rows_reach_a_file_that_grows_before_they_are_all_there_and_never_in_halves(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    with open_output(parse_target(str(out), TASKS["classify"]), TASKS["classify"], grows=True) as writer:
+        for row in range(5_000):
+            writer.write(Outcome(row, row, "é" * 9, {"label": "a", "score": 1.0}))
+            if row % 999 == 0:
+                assert out.read_bytes()[-1:] in (b"", b"\n")
+        assert out.read_bytes()
+    assert len(out.read_bytes().splitlines()) == 5_000 + name.endswith("csv")
+
+
 def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     out.touch(mode=0o600)

@@ -1,0 +1,115 @@
+"""A job's rows on their way to where they go: each once, in the order of the input, and what is said of them."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from api.cli.terminal.exits import ExitCode
+from api.cli.terminal.terminal import answer_json, say, shown
+from api.cli.work.following import ended_well, say_warnings, say_why
+from api.cli.work.outcomes import expected_rows, read_outcomes
+from api.cli.work.outputs import Target, Writer, open_output
+from api.cli.work.tally import TOLD_BY_ROWS, Tally
+from workers.tasks.task import Task
+
+if TYPE_CHECKING:
+    from api.client import Client
+    from api.wire import Batch
+
+
+class Delivery:
+    """``take`` what a job has, as often as one likes, and ``report`` once it was all that is wanted. A job that failed before any row ran
+    leaves no output behind. ``grows``: rows are there for others as they come, where the output can show them."""
+
+    def __init__(
+        self,
+        client: "Client",
+        target: Target,
+        task: Task[Any],
+        *,
+        scores: bool = True,
+        guard: bool = True,
+        errors_only: bool = False,
+        grows: bool = False,
+    ) -> None:
+        # A person at a terminal looks at the progress there; Parquet is read from its end, and what OUT had stays until all rows have come.
+        at_terminal = target.path is None and sys.stdout.isatty()
+        replaces = target.path is not None and target.path.is_file()
+        self.come_one_by_one = grows and target.kind != "parquet" and not at_terminal and not replaces
+        self._client = client
+        self._target = target
+        self._errors_only = errors_only
+        self._tally = Tally()
+        self._output = open_output(target, task, scores=scores, guard=guard, grows=self.come_one_by_one)
+        self._writer: Writer | None = None
+        self._row = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._output.__exit__(kind, error, trace)
+
+    def take(self, batch: "Batch") -> None:
+        """The rows that it has and were not taken yet."""
+        nothing_new = self.come_one_by_one and not batch.ended and (batch.textmill.readable_rows or 0) <= self._row
+        if nothing_new or (batch.status == "failed" and not batch.counts.done):
+            return
+        if self._writer is None:
+            self._writer = self._output.__enter__()
+        for outcome in read_outcomes(self._client, batch, errors_only=self._errors_only, after_row=self._row):
+            self._writer.write(outcome)
+            self._tally.add(outcome)
+            self._row = outcome.row
+        self._writer.flush()
+
+    def say_left(self) -> None:
+        """What of the rows is in OUT, where they did not all come."""
+        if self.come_one_by_one and self._target.path is not None and self._row:
+            say(f"{shown(self._target.path)} is not whole: it holds the first {self._row:,} rows.")
+
+    def report(self, batch: "Batch", *, as_json: bool, quiet: bool) -> ExitCode:
+        """Says what came, what is missing and what was cut."""
+        tally, path, has_rows = self._tally, self._target.path, self._writer is not None
+        say_why(batch)
+        missing = tally.missing_of(expected_rows(batch, errors_only=self._errors_only))
+        if as_json:
+            answer_json(
+                {
+                    "job": batch.id,
+                    "status": batch.status,
+                    "rows": tally.rows,
+                    "completed": tally.rows - tally.failed,
+                    "failed": tally.failed,
+                    "truncated": tally.truncated,
+                    "missing": missing,
+                    "warnings": batch.textmill.warnings,
+                    "output": str(path) if path and has_rows else None,
+                }
+            )
+        elif not quiet and has_rows:
+            say(*tally.told(batch, shown(path) if path is not None else None, errors_only=self._errors_only))
+            say_warnings(batch, but=TOLD_BY_ROWS)
+        if missing:
+            say(f"{missing:,} rows of job {batch.id} are missing in what was read. Read them again: textmill results {batch.id}")
+            return ExitCode.ROWS_FAILED
+        return ended_well(batch) if batch.ended else ExitCode.OK
+
+
+def deliver(
+    client: "Client",
+    batch: "Batch",
+    target: Target,
+    task: Task[Any],
+    *,
+    as_json: bool,
+    quiet: bool = False,
+    scores: bool = True,
+    guard: bool = True,
+    errors_only: bool = False,
+) -> ExitCode:
+    """Writes what the job has so far, and says what is missing or was cut."""
+    with Delivery(client, target, task, scores=scores, guard=guard, errors_only=errors_only) as rows:
+        rows.take(batch)
+    return rows.report(batch, as_json=as_json, quiet=quiet)
