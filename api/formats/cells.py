@@ -53,6 +53,7 @@ class Cells:
         self._uuid = isinstance(column, ExtensionArray) and column.type.extension_name == "arrow.uuid"
         column = without_wrapping(column)
         kind = stored_type(column.type)
+        self._codes = field == "id" and types.is_fixed_size_binary(kind)
         if types.is_dictionary(column.type) and not holds_bytes(kind) and not types.is_fixed_size_binary(kind):
             column = column.dictionary_decode()
         if types.is_float16(kind):
@@ -92,6 +93,8 @@ class Cells:
         if value is None:
             return None
         if isinstance(value, bytes):
+            if self._codes and not self._uuid:
+                return _name_of(value)
             return str(UUID(bytes=value)) if self._uuid and len(value) == UUID_BYTES else value.decode()
         if isinstance(value, str):
             if self._temporal and value.startswith(OUT_OF_RANGE):
@@ -102,3 +105,12 @@ class Cells:
     def _moment(self, value: str) -> str:
         day, _, fraction = value.replace(" ", "T").partition(".")
         return day + (f".{fraction}" if fraction.strip("0") else "") + self._zone
+
+
+def _name_of(value: bytes) -> str:
+    """An id of a fixed number of bytes: what it spells or, of a digest or a UUID that does not say that it is one, its hex digits."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+    return text if text.isprintable() else value.hex()

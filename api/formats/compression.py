@@ -1,6 +1,7 @@
 """gzip and zstd: the bytes of a compressed file as they were, in flat memory, and bounded by what comes out."""
 
 import io
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -22,7 +23,7 @@ def unpacked(chunks: Iterable[bytes], codec: str, max_bytes: int) -> Iterator[by
     size = given = 0
     ahead: deque[bytes] = deque()
     try:
-        with CompressedInputStream(PythonFile(source, mode="r"), codec) as stream:
+        with _opened(source, codec) as stream:
             while chunk := stream.read(READ_BYTES):
                 size += len(chunk)
                 if size > max_bytes or (size > FREE_BYTES and size > MAX_RATIO * source.read_bytes):
@@ -45,10 +46,55 @@ def beginning(head: bytes, max_bytes: int) -> bytes:
     if codec is None:
         return head[:max_bytes]
     found = bytearray()
-    with suppress(OSError), CompressedInputStream(PythonFile(_Source([head]), mode="r"), codec) as stream:
+    with suppress(OSError), _opened(_Source([head]), codec) as stream:
         while len(found) < max_bytes and (chunk := stream.read(min(READ_BYTES, max_bytes - len(found)))):
             found += chunk
     return bytes(found)
+
+
+def _opened(source: "_Source", codec: str) -> "_Gzip | CompressedInputStream":
+    return _Gzip(source) if codec == "gzip" else CompressedInputStream(PythonFile(source, mode="r"), codec)
+
+
+class _Gzip(io.RawIOBase):
+    """Parts one behind the other, and zero bytes behind each (of a tape, of a disk's blocks), which gzip(1) takes and Arrow does not.
+    Raises OSError."""
+
+    def __init__(self, source: "_Source") -> None:
+        self._source = source
+        self._begin(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Some bytes, as many as that at most; none at the end."""
+        try:
+            while self._held or self._fill():
+                if self._part.eof:
+                    self._begin(self._held.lstrip(b"\0"))
+                elif unpacked := self._unpack(size):
+                    return unpacked
+        except zlib.error:
+            raise OSError("damaged") from None
+        if not self._part.eof:
+            raise OSError("cut")
+        return b""
+
+    def _begin(self, held: bytes) -> None:
+        """Behind a part that has ended: zero bytes alone begin no other."""
+        self._held = held
+        if held or not hasattr(self, "_part"):
+            self._part = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def _fill(self) -> bool:
+        self._held = self._source.read(READ_BYTES)
+        return bool(self._held)
+
+    def _unpack(self, size: int) -> bytes:
+        unpacked = self._part.decompress(self._held, max(size, 0))
+        self._held = self._part.unused_data if self._part.eof else self._part.unconsumed_tail
+        return unpacked
 
 
 class _Source(io.RawIOBase):

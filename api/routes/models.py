@@ -48,7 +48,7 @@ def _registry_model(card: ModelCard) -> Json:
         "object": "model",
         "created": 0,
         "owned_by": card.upstream.partition("/")[0] or "textmill",
-        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens, "languages": card.languages}
+        "textmill": {"tasks": card.tasks, "licence": card.licence, "max_tokens": card.max_tokens or None, "languages": card.languages}
         | ({"damaged": card.damaged} if card.damaged else {}),
     }
 

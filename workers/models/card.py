@@ -11,7 +11,8 @@ Kind = Literal["encoder", "decoder"]
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One model. `max_tokens` counts special tokens; `dimensions` is 0 for a decoder; `files` maps a name to its SHA-256.
+    """One model. `max_tokens` counts special tokens, and is 0 where it is not known; `dimensions` is 0 for a decoder; `files` maps a name
+    to its SHA-256.
 
     `labels`: of a sequence classifier, which answers with those it was trained on. `languages`: those it was trained on, as BCP 47
     tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to

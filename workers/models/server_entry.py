@@ -20,6 +20,7 @@ class ServerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     the server's API key. ``ca_file``: what its certificate is held against in place of the system's authorities. ``plain_http``: texts may
     go over a network in the clear.
 
+    ``max_tokens``: the longest text, where the operator says so: for whoever lists it, the server knows its own limits.
     ``timeout_seconds``: what one answer may take. ``hang_seconds``: a server that gives no sign of life for so long hangs.
     ``patience_seconds``: one that answers nothing for so long is away, and its shards are given back.
     """
@@ -33,7 +34,7 @@ class ServerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     model: str = ""
     labels: tuple[str, ...] = ()
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] = 131_072
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     licence: str = "see the model's server"
     key_file: str = ""
     key_variable: str = ""

@@ -82,7 +82,7 @@ def _card(entry: ServerEntry) -> ModelCard:
         upstream="",
         source_package="",
         source_version="",
-        max_tokens=entry.max_tokens,
+        max_tokens=entry.max_tokens or 0,
         dimensions=len(entry.labels) or entry.dimensions or 0,
         speed_chars_per_second=CHARS_PER_SECOND,
         labels=entry.labels,

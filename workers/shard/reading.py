@@ -43,7 +43,7 @@ def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequ
             row.fail(group)
             continue
         row.cost = len(row.body or b"")
-        if group.card is not None and getattr(row.ask, "on_long", None) != "chunk":
+        if group.card is not None and group.card.max_tokens and getattr(row.ask, "on_long", None) != "chunk":
             texts = len(getattr(row.ask, "texts", (None,)))
             row.cost = min(row.cost, texts * group.card.max_tokens * CHARS_PER_TOKEN)
         groups.setdefault(group.named, (group, []))[1].append(row)

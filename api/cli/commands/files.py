@@ -84,5 +84,5 @@ def _model_row(model: dict[str, object]) -> tuple[object, ...]:
         known.get("id", ""),
         f"damaged: {damaged}" if (damaged := known.get("damaged")) else ", ".join(map(str, tasks)) if isinstance(tasks, list) else "",
         known.get("licence", ""),
-        f"{longest} tokens" if longest else "",
+        f"{longest} tokens" if longest else "" if known.get("owned_by") == "tenant" else "–",
     )

@@ -8,7 +8,7 @@ import typer
 from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import Delimiter, Format, Json, Model, Quiet, TextColumn, Yes
+from api.cli.terminal.options import Delimiter, Format, IdColumn, Json, Model, Quiet, TextColumn, Yes
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -45,6 +45,7 @@ def train_head(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Examples: JSONL, CSV or Parquet with a text and a label each; - is stdin.")],
     text_column: TextColumn = None,
     label_column: Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="The column that holds the label.")] = None,
+    id_column: IdColumn = None,
     model: Model = None,
     form: Format = None,
     delimiter: Delimiter = None,
@@ -59,7 +60,7 @@ def train_head(
     from api.cli.work.following import follow, let_go, say_why
     from api.cli.work.running import find_source, send
 
-    source = find_source(file, form, text_column=text_column, id_column=None, label_column=label_column, delimiter=delimiter)
+    source = find_source(file, form, text_column=text_column, id_column=id_column, label_column=label_column, delimiter=delimiter)
     name = name.removeprefix(completion.HEAD_PREFIX)
     with connect() as client:
         client.check_head(name, model=model)

@@ -15,14 +15,16 @@ from api.local.servers.postgres import SUPERUSER, binary
 
 
 def back_up(home: Home, folder: Path) -> None:
-    """While the stack runs, into ``folder``, which must not be there or be empty; checked file by file against what the server said.
+    """While the stack runs, into ``folder``, which must not be there; checked file by file against what the server said.
 
     Raises StackError; nothing is left of a backup that did not come to its end.
     """
     if home.path.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise StackError(f"{folder} lies in the home itself: name a folder elsewhere, on another disk if you can.", StackExit.USAGE)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() or folder.is_symlink():
         raise StackError(f"{folder} is there already: name a new folder for each backup.", StackExit.USAGE)
+    if (around := next((each for each in folder.resolve().parents if _holds_database(each)), None)) is not None:
+        raise StackError(f"{folder} lies in {around}, which holds a database: name a folder beside it.", StackExit.USAGE)
     try:
         address = (home.run / "database.url").read_text().strip()
         password = (home.secrets / "db-superuser").read_text().strip()
@@ -37,6 +39,11 @@ def back_up(home: Home, folder: Path) -> None:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _holds_database(folder: Path) -> bool:
+    """A backup, or the files of a server."""
+    return any((folder / name).exists() for name in ("backup_manifest", "PG_VERSION"))
 
 
 def _run(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:

@@ -9,6 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from api.local.home.home import Home
+from api.local.home.refusals import StackError, StackExit
+from api.local.servers.backup import back_up
 from tests.api.local.test_up import Stack
 
 
@@ -61,16 +64,18 @@ def test_a_backup_without_its_key_file_opens_nothing_and_says_so(stack: Stack, t
     assert not (again.home / "keys" / "kek.json").exists()
 
 
-@pytest.mark.parametrize("place", ["full", "home/backup"])
-def test_a_backup_goes_into_a_new_folder_outside_the_home(stack: Stack, tmp_path: Path, place: str) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    (full / "letter").write_text("mine")
-    refused = stack.call("db", "backup", str(full if place == "full" else stack.home / "backup"))
-    assert refused.returncode == 2
-    assert "name a" in refused.stderr
-    assert (full / "letter").read_text() == "mine"
-    assert not (stack.home / "backup").exists()
+@pytest.mark.parametrize("place", ["empty", "full", "link", "home/backup", "other/backup", "other/deeper/backup"])
+def test_a_backup_goes_into_a_new_folder_outside_of_the_home_and_of_other_backups(tmp_path: Path, place: str) -> None:
+    for name in ("home", "empty", "full", "other/deeper"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "full" / "letter").write_text("mine")
+    (tmp_path / "other" / "backup_manifest").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "away")
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(StackError, match="name a") as refused:
+        back_up(Home(tmp_path / "home"), tmp_path / place)
+    assert refused.value.exit_code == StackExit.USAGE
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_without_a_stack_nothing_is_backed_up(tmp_path: Path) -> None:

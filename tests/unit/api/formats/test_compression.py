@@ -7,6 +7,8 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.errors import Refused
 from api.formats.compression import FREE_BYTES, MAX_RATIO, beginning, unpacked
@@ -41,6 +43,21 @@ def test_a_compressed_file_is_read_like_the_file_in_it(codec: str, mark: bytes) 
 def test_joined_parts_are_one_file(codec: str) -> None:
     data = PACK[codec](b"one\ntw") + PACK[codec](b"") + PACK[codec](b"o\n")
     assert b"".join(unpacked(pieces(data), codec, 1 << 20)) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 100_000])
+def test_zero_bytes_behind_a_gzip_file_are_no_damage(chunk_bytes: int) -> None:
+    part, zeros = gzip.compress(b"one\n"), bytes(70_000)
+    for data in (part + zeros, part + b"\0" + part + zeros, gzip.compress(b"") + zeros + part):
+        assert b"".join(unpacked(pieces(data, chunk_bytes), "gzip", 1 << 20)) == gzip.decompress(data)
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(1, 50), st.integers(1, 400))
+def test_what_is_packed_comes_out_as_it_went_in_however_it_is_cut(parts: list[bytes], chunk_bytes: int, read_bytes: int) -> None:
+    data = b"".join(map(gzip.compress, parts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.formats.compression.READ_BYTES", read_bytes)
+        assert b"".join(unpacked(pieces(data, chunk_bytes), "gzip", 1 << 20)) == b"".join(parts)
 
 
 def test_a_zstd_file_may_begin_with_a_frame_to_be_skipped() -> None:

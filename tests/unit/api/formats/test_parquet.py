@@ -185,6 +185,7 @@ DAY = datetime.datetime(2026, 5, 4, 12, 0, 0)
         (pa.array([1], pa.timestamp("ns")), ["1970-01-01T00:00:00.000000001"]),
         (pa.array([UUID.bytes], pa.uuid()), [str(UUID)]),
         (pa.array([b"abcd"], pa.binary(4)), ["abcd"]),
+        (pa.array([b"\xff\x00ab", b"ab\x00\x00", None], pa.binary(4)), ["ff006162", "61620000", None]),
         (pa.array([b"k1", None]), ["k1", None]),
         (pa.array([b"k1"], pa.large_binary()), ["k1"]),
         (pa.array([None, None]), [None, None]),

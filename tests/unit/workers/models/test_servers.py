@@ -129,3 +129,9 @@ def test_a_file_that_others_may_write_names_no_server(tmp_path: Path, monkeypatc
 def test_a_file_that_is_not_there_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "none.toml"))
     assert "cannot be read" in server_models()[0].damaged
+
+
+def test_the_longest_text_is_what_the_operator_says_or_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = '[[models]]\nid = "{}"\nengine = "server"\nurl = "https://h/v1"\n'
+    write(tmp_path, entry.format("a") + entry.format("b") + "max_tokens = 4096\n", monkeypatch)
+    assert [card.max_tokens for card in server_models()] == [0, 4096]
