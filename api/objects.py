@@ -261,6 +261,7 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
             output_file_id=output,
             error_file_id=errors,
             metrics=job.metrics,
+            recent_metrics=job.lately,
             shards=job.shards,
             rows_per_second=_rows_per_second(job),
             run_seconds=_run_seconds(job),

@@ -63,13 +63,16 @@ class JobWarning(msgspec.Struct, frozen=True):
 class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
     running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:
-    sums over the job, see :mod:`workers.shard.chunks`. ``input_filename``: while the input file is there. ``rows_per_second``:
-    over the run so far. ``run_seconds``: since it began to run, until now or its last row. ``error``: metadata or file name do not open."""
+    sums over the job, see :mod:`workers.shard.chunks`; ``recent_metrics``: of a running one that writes texts and was asked for by itself,
+    sums over the shards about its first row that is not done, with their ``prompt_tokens``. ``input_filename``: while the input file is
+    there. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or its last row.
+    ``error``: metadata or file name do not open."""
 
     task: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
     metrics: dict[str, float] | None = None
+    recent_metrics: dict[str, float] | None = None
     shards: dict[str, int] | None = None
     rows_per_second: float | None = None
     run_seconds: float | None = None

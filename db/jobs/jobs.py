@@ -25,7 +25,7 @@ from db.jobs.clear_json import checked
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import Shown, keep_look, look_on_record
-from db.jobs.pace import first_writes, rows_per_second
+from db.jobs.pace import first_writes, rows_per_second, sums_lately
 from db.jobs.pins import mean_the_same, pin
 from db.jobs.shard_counts import Counts, count_shards
 from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, MAX_INTERACTIVE_ROWS, JobState, cancelled_job, pausable
@@ -95,7 +95,8 @@ class JobRecord:
 
     ``errors``: [{"code", "line"}] of a job whose file has no row to run; where every row failed, [{"code", "line", "rows"}], by code, with
     the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
-    for by itself, how far its results can be read now, and ``pace``: its rows a second, see :mod:`db.jobs.pace`.
+    for by itself, how far its results can be read now; ``pace``, its rows a second, and ``lately``, of one that writes texts what its
+    shards counted, see :mod:`db.jobs.pace`.
     ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None, as they are for who
     may not read; or errors, metrics or a moment are nothing that was written here.
     """
@@ -136,6 +137,7 @@ class JobRecord:
     shards: dict[str, int]
     rows_in_order: int | None = None
     pace: float | None = None
+    lately: dict[str, float] | None = None
     file_name: str | None = None
     damaged: bool = False
 
@@ -219,12 +221,14 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
         alive = bool(found) and found[0].state in LIVE_JOBS
         in_order = rows_in_order(conn, actor.tenant_id, job_id) if alive else None
         writes = first_writes(conn, actor.tenant_id, job_id) if alive else []
+        says = in_order is not None and any(part.output_tokens for part in counts.get(job_id, {}).values())
+        lately = sums_lately(conn, actor.tenant_id, job_id, in_order or 0) if says else None
     if not found:
         raise no_such_job(store, actor, "job.read", job_id)
     with Opening(store, actor, on_record=on_record) as opening:
         (job,) = _Page(counts, shown, sealers).records(opening, found)
     pace = rows_per_second(job.completed_count + job.failed_count, writes, datetime.now(UTC))
-    return replace(job, rows_in_order=in_order, pace=pace)
+    return replace(job, rows_in_order=in_order, pace=pace, lately=lately)
 
 
 def list_jobs(

@@ -201,6 +201,7 @@ class ContinuousBatcher:
             heads = [head for rows in self._waiting.values() for head in rows.heads()]
             tokens = sum((Counter(rows.tokens_by_owner()) for rows in self._waiting.values()), Counter[Hashable]())
             lanes = [(lane.most, len(lane.running), lane.tokens) for lane in self._lanes]
+        now = time.perf_counter()
         held = [count for lane in self._lanes if (count := lane.slots.kv_tokens()) is not None]
         return Load(
             slots=sum(max(most.rows, running) for most, running, _ in lanes),
@@ -211,7 +212,7 @@ class ContinuousBatcher:
             waiting={work.value: count for work, count in waiting.items()},
             tenants=len(tokens),
             largest_share=max(tokens.values()) / tokens.total() if tokens else 0.0,
-            longest_seconds=time.perf_counter() - min((head[3].asked_at for head in heads), default=time.perf_counter()),
+            longest_seconds=max((now - head[3].asked_at for head in heads), default=0.0),
         )
 
     def stop(self, *, drain: bool) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from api.performance import Performance
+    from api.performance import Performance, Texts
 
 
 SPEEDS = frozenset({"speed", "micro-batches", "device", "bare model"})  # of the figures, what only an operator asks for
@@ -17,7 +17,7 @@ def figures(used: "Performance") -> list[tuple[str, str]]:
     if used.rows_per_second is not None and used.run_seconds is not None:
         speed = f"{used.rows_per_second:,.1f} rows/s"
         if used.tokens_per_second:
-            speed += f", {used.tokens_per_second:,.0f} tokens/s"
+            speed += f", {used.tokens_per_second:,.0f} tokens/s{' in and out' if used.texts else ''}"
         found.append(("speed", f"{speed} over {used.run_seconds:,.1f} s"))
     if used.fill is not None and used.padding_waste is not None:
         found.append(("micro-batches", f"fill {used.fill:.1%}, padding waste {used.padding_waste:.1%}"))
@@ -27,7 +27,26 @@ def figures(used: "Performance") -> list[tuple[str, str]]:
         found.append(("device", f"{used.device_busy:.1%} busy with this job while a worker held its shards ({used.lanes:.3g} lanes)"))
     if used.bare_share is not None:
         found.append(("bare model", f"{used.bare_share:.1%} of the speed that it has by itself"))
+    return found + ([] if used.texts is None else _texts(used.texts))
+
+
+def _texts(texts: "Texts") -> list[tuple[str, str]]:
+    """A job's answers, as far as they are known."""
+    speed = "" if texts.tokens_per_second is None else f", {texts.tokens_per_second:,.0f} tokens/s"
+    found = [("answers", f"{texts.mean_tokens:,.1f} tokens each{speed}")]
+    if texts.cached_share is not None:
+        found.append(("prefix hits", f"{texts.cached_share:.1%} of the prompts' tokens, which an earlier one begins with"))
+    for name, within in (("first token", texts.first_token), ("next token", texts.next_token)):
+        if within is not None:
+            found.append((name, f"within {_brief(within[0])} in half of the rows, {_brief(within[1])} in 95 of 100"))
     return found
+
+
+def _brief(seconds: float) -> str:
+    """340 ms, 1.2 s, 4:05."""
+    from api.cli.terminal.progress import clock
+
+    return f"{seconds * 1000:,.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s" if seconds < 59.95 else clock(seconds)
 
 
 def stage_rows(used: "Performance") -> list[tuple[str, str, str, str]]:

@@ -1,13 +1,14 @@
 """How a job's figures come from what its workers counted."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli.commands.jobs import describe
 from api.cli.work.figures import figures, stage_rows
-from api.performance import Performance, mean_fill, padding_waste, performance
-from api.wire import Batch, Extras, RowCounts
+from api.performance import Performance, mean_fill, padding_waste, performance, texts
+from api.wire import Batch, Extras, RowCounts, Usage
 from workers.stages import STAGES, metric_of
 
 METRICS = {
@@ -98,3 +99,47 @@ def test_a_job_is_shown_with_its_speed_its_device_and_its_stages() -> None:
     assert str(told["device"]).startswith("88.9% busy")
     assert told["time model"] == "16.00 s, 53.3%"
     assert [name for name in told if name.startswith("time ")] == [f"time {stage}" for stage in STAGES]
+
+
+def a_generation(**changes: object) -> Batch:
+    """Of 100 rows 41 are done, one of them failed: 800 tokens in 40 answers."""
+    metrics = {"cached_tokens": 300.0, "prompt_tokens": 400.0, "first_token_bucket_16": 38.0, "first_token_bucket_22": 2.0}
+    running = Batch(
+        id="batch_1",
+        endpoint="/v1/chat/completions",
+        status="in_progress",
+        input_file_id="file-1",
+        created_at=0,
+        counts=RowCounts(total=100, completed=40, failed=1),
+        usage=Usage(input_tokens=2_000, output_tokens=800),
+        textmill=Extras(recent_metrics=metrics, eta_seconds=59 / 0.5, run_seconds=1_000.0),
+    )
+    return msgspec.structs.replace(running, **changes)
+
+
+def test_a_running_generation_tells_its_answers_by_what_its_last_shards_counted() -> None:
+    told = texts(a_generation())
+    assert told is not None
+    assert (told.answers, told.tokens, told.mean_tokens, told.cached_share) == (40, 800, 20.0, 0.75)
+    assert told.tokens_per_second == pytest.approx(0.5 * 800 / 41)
+    assert told.first_token == pytest.approx((0.2, 0.25), rel=0.3)
+    assert told.next_token is None
+    assert texts(a_generation(textmill=Extras())) is not None  # of one that has just begun
+
+
+def test_a_generation_that_has_ended_tells_them_by_its_own_sums() -> None:
+    extras = Extras(metrics={"cached_tokens": 1_000.0, "next_token_bucket_0": 40.0}, run_seconds=10.0)
+    told = texts(a_generation(status="completed", textmill=extras))
+    assert told is not None
+    assert (told.tokens_per_second, told.cached_share, told.first_token) == (80.0, 0.5, None)
+    assert dict(figures(performance(a_generation(status="completed", textmill=extras)))) == {
+        "speed": "4.1 rows/s over 10.0 s",
+        "answers": "20.0 tokens each, 80 tokens/s",
+        "prefix hits": "50.0% of the prompts' tokens, which an earlier one begins with",
+        "next token": "within 1 ms in half of the rows, 1 ms in 95 of 100",
+    }
+
+
+def test_a_job_that_writes_no_text_tells_none() -> None:
+    assert texts(batch(METRICS)) is None
+    assert texts(a_generation(counts=RowCounts(total=9, completed=0, failed=9))) is None
