@@ -114,9 +114,11 @@ class Client:
     ...     batch = client.create_batch(file_id, "/v1/classifications", defaults={"labels": ["good", "bad"]})
     """
 
-    def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, key: str, *, key_from: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        """``key_from``: where the key was found, for whoever is told that it is not good."""
         if not key.isascii() or not key.isprintable() or not key:
             raise ApiError("invalid_api_key", "The API key holds characters that no key has; copy it again.", status=401, request_id=None)
+        self._key_from = key_from
         self._url = url.rstrip("/").removesuffix("/v1")  # as other clients have it in their base address
         self._http = httpx.Client(
             base_url=self._url,
@@ -316,6 +318,8 @@ class Client:
                 code, message = fault.code, fault.message
         except msgspec.DecodeError:
             message = f"{self._url} answered {response.status_code} without a reason; is it a textmill API?"
+        if response.status_code == httpx.codes.UNAUTHORIZED and message and self._key_from:
+            message = f"{message} The key is that of {self._key_from}."
         raise ApiError(
             code or f"http_{response.status_code}",
             message or f"The server answered {response.status_code}.",

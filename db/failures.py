@@ -112,24 +112,26 @@ _TABLE: Final = (
 )
 
 _STATUS: Final = re.compile(r"([1-5][0-9]{2})(?:\|(\w{1,40}))?")  # of a server's refusal, and the public name of its kind
+NEWER: Final = "A newer worker's reason, which this version does not know yet: the release notes of the worker's version tell of it."
+_CODE: Final = re.compile(r"(?=.{3,64}\Z)[a-z]+(?:_[a-z0-9]+)+")
 _COUNT: Final = re.compile("[0-9]{1,9}")
 
 FAILURES: Final[dict[str, Failure]] = {failure.code: failure for failure in _TABLE}
 
 
 def describe(stored: str) -> Failure:
-    """The failure of what is stored, with the field and the detail in its sentence. A code that is not in the table nobody can have written
-    here: it is told as damage, and not as the model's fault."""
+    """The failure of what is stored, with the field and the detail in its sentence. A code that is not in the table may be a newer
+    worker's, while a deployment is brought up to date; what is no code nobody has written: that is damage, and not the model's fault."""
     code, field, detail = parts_of(stored)
     failure = FAILURES.get(code)
     if failure is None:
-        return FAILURES["sealed_value_damaged"]
+        return Failure(code, 500, NEWER) if _CODE.fullmatch(code) else FAILURES["sealed_value_damaged"]
     return Failure(failure.code, failure.status, _sentence(failure, field, detail)) if field or detail else failure
 
 
 def is_failure(stored: str | None) -> bool:
-    """Whether it can have been stored here."""
-    return stored is not None and parts_of(stored)[0] in FAILURES
+    """Whether it can have been stored here, or by a newer version."""
+    return stored is not None and (parts_of(stored)[0] in FAILURES or _CODE.fullmatch(parts_of(stored)[0]) is not None)
 
 
 def parts_of(stored: str) -> tuple[str, str, str]:

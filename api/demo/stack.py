@@ -44,7 +44,7 @@ class Stack:
 
     @property
     def key(self) -> str:
-        return api_key(self.home.path, server_url(self.home.path))
+        return api_key(self.home.path, server_url(self.home.path))[0]
 
     def connect(self) -> Client:
         return Client(server_url(self.home.path), self.key)

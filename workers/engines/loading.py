@@ -62,7 +62,7 @@ def load_encoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[Enco
 
     Raises EngineAway where the server is away, OutOfMemory where the device has no room for it, TextmillError where a file is missing,
     broken, or not the registry's."""
-    if card.id == "fake-encoder":
+    if card.is_fake:
         return LoadedEngine(fake.FakeEncoder(), _plan(card, settings, device="cpu"))
     if card.server is not None:
         from workers.engines.servers.loading import load_server_encoder
@@ -95,7 +95,7 @@ def on_gpu(candidates: "EncoderCandidates", made: Plan, number_format: NumberFor
 
 def load_decoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[DecoderEngine]:
     """As `load_encoder`."""
-    if card.id == "fake-decoder":
+    if card.is_fake:
         return LoadedEngine(fake.FakeDecoder(), _plan(card, settings, device="cpu"))
     if card.server is not None:
         from workers.engines.servers.loading import load_server_decoder
@@ -120,7 +120,7 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[Deco
 
 def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -> Finding:
     """The calibration of a model on this CPU: the one that is kept, or a new one, which then is."""
-    if card.id.startswith("fake-") or card.server is not None:
+    if card.is_fake or card.server is not None:
         raise TextmillError("Only a model that a worker runs itself is calibrated.", code="model_task_mismatch", status=400)
     return choice_for(card, settings).find_out(anew=anew)
 
@@ -128,7 +128,7 @@ def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -
 def memory_of(card: ModelCard, settings: EngineSettings) -> int:
     """About how many bytes of this machine's memory it takes to load it: none where it goes to a GPU, or a server runs it. Raises as
     `load_encoder`."""
-    if card.server is not None or card.id.startswith("fake-") or _device(settings.device) != "cpu":
+    if card.server is not None or card.is_fake or _device(settings.device) != "cpu":
         return 0
     return LAID_OUT * weight_bytes(card, ensure(card, settings.home))
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -37,7 +37,7 @@ class Answering:
     def __init__(self, decoder: "Decoder", requests: Sequence[GenerateRequest], ticket: Ticket) -> None:
         began = time.perf_counter()
         matchers = _matchers(decoder.engine.vocabulary, requests)
-        rows = [decoder.ready(request, matchers, ticket) for request in requests]
+        rows = [decoder.ready(request, matchers, ticket) for request in _sharing(requests)]
         self.stages = StageSeconds(tokenise=time.perf_counter() - began)
         self.share = BatchShare()
         self._failed = [(place, row) for place, row in enumerate(rows) if isinstance(row, FailedRow)]
@@ -136,6 +136,16 @@ class Decoder:
         if not isinstance(ids, FailedRow):
             request.ids = ids
         return ids
+
+
+def _sharing(requests: Sequence[GenerateRequest]) -> Iterator[GenerateRequest]:
+    """Each as it is; of those that follow each other with one prompt, as several answers of a row do, the first one's tokens are all's."""
+    before: GenerateRequest | None = None
+    for request in requests:
+        if before is not None and not len(request.ids) and request.prompt is before.prompt and request.messages is before.messages:
+            request.ids = before.ids
+        yield request
+        before = request
 
 
 def _matchers(vocabulary: Vocabulary | None, requests: Sequence[GenerateRequest]) -> Matchers:

@@ -18,6 +18,7 @@ class ModelCard:
     tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to
     any, None where to none. `folder`: where an operator's own model lies; `server`: what runs it in place of this process.
     `adapter`: the folder of a LoRA adapter that is merged into it. `damaged`: why it cannot be used, if so; then it does no task.
+    `is_fake`: it only seems to be one, for tests.
     """
 
     id: str
@@ -40,6 +41,7 @@ class ModelCard:
     adapter: Path | None = None
     damaged: str = ""
     shorter: tuple[int, ...] | None = None
+    is_fake: bool = False
 
     @classmethod
     def unusable(cls, model_id: str, kind: Kind, why: str, *, licence: str = "", folder: Path | None = None) -> Self:

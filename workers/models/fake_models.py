@@ -27,6 +27,7 @@ _FAKE_ENCODER = ModelCard(
     max_tokens=MAX_TOKENS,
     dimensions=DIMENSIONS,
     speed_chars_per_second=20_000,
+    is_fake=True,
 )
 
 

@@ -54,15 +54,15 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def api_key(where: Path, url: str) -> str:
-    """Raises CommandError, and SettingsError where others could have put the key there. The local key is never sent to a server that is not
-    on this machine, nor to another user's."""
+def api_key(where: Path, url: str) -> tuple[str, str]:
+    """The key, and what it was taken from. Raises CommandError, and SettingsError where others could have put the key there. The local key
+    is never sent to a server that is not on this machine, nor to another user's."""
     from api.client import is_loopback
     from api.local.processes.ports import is_anothers
     from db.private_files import read_private
 
     if key := os.environ.get("TEXTMILL_API_KEY", "").strip():
-        return key
+        return key, "TEXTMILL_API_KEY"
     if not is_loopback(url):
         raise CommandError(
             "TEXTMILL_API_URL names another machine: set TEXTMILL_API_KEY to a key of that server.",
@@ -78,7 +78,7 @@ def api_key(where: Path, url: str) -> str:
         )
     path = where / "secrets" / "api-key"
     try:
-        return read_private(path).strip()
+        return read_private(path).strip(), str(path)
     except FileNotFoundError:
         raise CommandError(
             f"There is no API key: {path} does not exist yet. Start the stack with `textmill up`, or set TEXTMILL_API_KEY.",
@@ -102,12 +102,12 @@ def connect() -> "Client":
 
     where = home()
     url = server_url(where)
-    key = api_key(where, url)
+    key, key_from = api_key(where, url)
     if not (key and key.isascii() and key.isprintable()):
         raise CommandError(
-            "The API key is none: it is empty, or holds signs that no key has. Set TEXTMILL_API_KEY to a key, or look at "
+            f"The API key is none: {key_from} is empty, or holds signs that no key has. Set TEXTMILL_API_KEY to a key, or look at "
             f"{where / 'secrets' / 'api-key'}.",
             ExitCode.REFUSED,
             code="missing_api_key",
         )
-    return Client(url, key)
+    return Client(url, key, key_from=key_from)

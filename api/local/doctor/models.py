@@ -33,7 +33,7 @@ def models(place: Place) -> Iterator[Finding]:
         if name not in {card.id for card in known}:
             yield Finding(f"model {name}", False, "TEXTMILL_MODELS names it, and there is none", f"Name one of {_listed(known)}.")
     for card in known:
-        if card.id.startswith("fake-"):
+        if card.is_fake:
             yield Finding(f"model {card.id}", False, "TEXTMILL_FAKE_ENGINE is set: answers are made up", "Unset it outside of tests.")
         elif card.damaged and card.folder is None:
             yield Finding(f"model {card.id}", False, "cannot be used", card.damaged)

@@ -257,3 +257,11 @@ def test_a_server_that_checks_nothing_beforehand_is_asked_all_the_same(status: i
 def test_a_plan_that_the_server_refuses_is_refused() -> None:
     with pytest.raises(ApiError):
         client_for(lambda _: httpx.Response(400)).check_head("a/b")
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "Not valid. The key is that of TEXTMILL_API_KEY."), (403, "Not valid.")])
+def test_a_key_that_is_refused_is_told_with_where_it_came_from(status: int, told: str) -> None:
+    answer = httpx.MockTransport(lambda _: httpx.Response(status, json={"error": {"message": "Not valid.", "code": "c"}}))
+    with Client("http://127.0.0.1:1", "tm_key", key_from="TEXTMILL_API_KEY", transport=answer) as client, pytest.raises(ApiError) as caught:
+        client.batch("batch_1")
+    assert caught.value.message == told

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from db.failures import FAILURES, describe, parts_of
+from db.failures import FAILURES, NEWER, Failure, describe, is_failure, parts_of
 
 
 @pytest.mark.parametrize("code", list(FAILURES))
@@ -57,7 +57,14 @@ def test_a_stored_detail_is_told_in_the_sentence(stored: str, sentence: str) -> 
     assert describe(stored).code == parts_of(stored)[0]
 
 
-@pytest.mark.parametrize("stored", ["of_a_later_version", "of_a_later_version:model", ""])
-def test_an_unknown_code_reads_as_damage_and_not_as_the_models_fault(stored: str) -> None:
+@pytest.mark.parametrize("stored", ["of_a_later_version", "of_a_later_version:model", "of_a_later_version:model:and what is wrong"])
+def test_a_code_of_a_newer_version_is_passed_on_and_nothing_else_of_it(stored: str) -> None:
+    assert describe(stored) == Failure("of_a_later_version", 500, NEWER)
+    assert is_failure(stored)
+
+
+@pytest.mark.parametrize("stored", ["", "nonsense", "no code at all", "No_Code", "_a_b", "a_", "a_b" * 30, "a_b\n", "é_a"])
+def test_what_is_no_code_reads_as_damage_and_not_as_the_models_fault(stored: str) -> None:
+    assert not is_failure(stored)
     assert describe(stored).code == "sealed_value_damaged"
     assert describe(stored).status == 500

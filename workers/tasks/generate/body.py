@@ -94,12 +94,14 @@ class ChoicesBody(GenerateBody, forbid_unknown_fields=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class GenerateAsk:
-    """What a row asks for: ``n`` answers to each of its prompts. ``body``: with the job's defaults laid under it."""
+    """What a row asks for: ``n`` answers to each of its prompts. ``body``: with the job's defaults laid under it. ``says_form``: whether it
+    is the row itself that says what the answer must look like."""
 
     model: str | None
     requests: Sequence[GenerateRequest]
     n: int
     body: GenerateBody
+    says_form: bool = False
 
     def each(self) -> Iterator[GenerateRequest]:
         """One for each answer, prompt by prompt. Seeds of one prompt follow each other; the first is that of the row."""
@@ -128,8 +130,8 @@ def ask_of(
         return f"invalid_field:n:so few that all prompts of the row together get {MAX_ANSWERS} answers at most"
     if top_logprobs is not None and answers * limit * (1 + top_logprobs) > MAX_TOLD:
         return f"invalid_field:{told_by}:so few that those of all tokens of the row's answers are {MAX_TOLD:,} at most"
-    grammar = forms.grammar_of(body)
-    grammar = forms.grammar_of(defaults) if grammar is None else grammar
+    own = forms.grammar_of(body)
+    grammar = forms.grammar_of(defaults) if own is None else own
     if isinstance(grammar, str):
         return grammar
     sampling = sampling_of(body, top_logprobs)
@@ -138,7 +140,7 @@ def ask_of(
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     for request in prompts:
         request.max_tokens, request.sampling, request.stop, request.grammar = limit, sampling, stop, grammar or None
-    return GenerateAsk(body.model, prompts, n, body)
+    return GenerateAsk(body.model, prompts, n, body, own is not None)
 
 
 def sampling_of(body: GenerateBody, top_logprobs: int | None) -> Sampling | str:

@@ -8,7 +8,6 @@ from msgspec import Meta
 from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS, GenerateRequest, Message
 from workers.tasks.generate.body import GenerateAsk, GenerateBody, Logprobs, OutputTokens, ask_of, first
 from workers.tasks.generate.chat import messages_fault
-from workers.tasks.generate.forms import grammar_of
 from workers.tasks.generate.told import Told
 from workers.tasks.reading import text_fault
 
@@ -62,7 +61,7 @@ def ask(body: ResponseBody, defaults: ResponseBody) -> GenerateAsk | str:
         top = 0
     limit = first(body.max_output_tokens, DEFAULT_OUTPUT_TOKENS)
     asked = ask_of(body, defaults, [GenerateRequest(messages=turns)], limit=limit, top_logprobs=top)
-    if grammar_of(body) is None:  # it is the job's that was laid under
+    if isinstance(asked, GenerateAsk) and not asked.says_form:  # it is the job's that was laid under
         body.text = first(defaults.text, body.text)
     return asked
 

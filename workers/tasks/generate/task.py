@@ -83,16 +83,12 @@ class Generate(Task[GenerateBody]):
     def body_of(self, endpoint: str) -> type[GenerateBody]:
         return BODIES[endpoint]
 
-    def fault(self, body: GenerateBody, endpoint: str, max_labels: int) -> str | None:
-        asked = forms.grammar_of(body)
-        return asked if isinstance(asked, str) else None
-
     def defaults_fault(self, defaults: GenerateBody) -> str | None:
         """What no answer can look like is refused before any row runs."""
         if isinstance(sampling := sampling_of(defaults, None), str):
             return sampling
         asked = forms.grammar_of(defaults)
-        return fault(asked) if isinstance(asked, Grammar) else None
+        return fault(asked) if isinstance(asked, Grammar) else asked or None
 
     def ask(self, body: GenerateBody, defaults: GenerateBody, endpoint: str) -> GenerateAsk | str:
         return _ASKS[endpoint](body, defaults)

@@ -18,6 +18,7 @@ from workers.engines.fake import expected_text, vectors_of
 from workers.inference.continuous import TAKEN_BACK
 from workers.inference.runtime import Runtime
 from workers.tasks import TASKS
+from workers.tasks.generate import forms
 from workers.tasks.generate.running import _Open
 from workers.tasks.moderate.task import CATEGORIES, UNFIT
 from workers.tasks.reading import Reader
@@ -52,6 +53,27 @@ def test_answers_of_one_row_have_seeds_that_follow_each_other() -> None:
     assert [request.sampling.seed for request in ask.each()] == [7, 8, 9]
     ask = Reader(TASKS["generate"], "/v1/chat/completions", {"n": 2}).ask(json.dumps(HELLO).encode())
     assert [request.sampling.seed for request in ask.each()] == [None, None]
+
+
+def test_a_prompt_of_several_answers_is_tokenised_once(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = type(fake_runtime.decoder("fake-decoder").engine)
+    read: list[str] = []
+    tokenize = engine.tokenize_prompt
+    monkeypatch.setattr(engine, "tokenize_prompt", lambda self, prompt: read.append(prompt) or tokenize(self, prompt))
+    rows = generate(fake_runtime, [{"prompt": ["one", "two"], "n": 3, "max_tokens": 2}, {"prompt": "two", "max_tokens": 2}], COMPLETIONS)
+    told = [choice.text for row in rows for choice in Completion.model_validate_json(row.payload or b"").choices]
+    assert told == [expected_text(prompt, 2) for prompt in ("one", "one", "one", "two", "two", "two", "two")]
+    assert read in (["one", "two"], ["one", "two", "two"])
+
+
+def test_what_a_row_must_look_like_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    grammar_of = forms.grammar_of
+    reader = Reader(TASKS["generate"], RESPONSES, {})
+    monkeypatch.setattr(forms, "grammar_of", lambda body: read.append(body) or grammar_of(body))
+    ask = reader.ask(json.dumps({"input": "a", "text": {"format": {"type": "json_object"}}}).encode())
+    assert ask.requests[0].grammar is not None
+    assert len(read) == 1
 
 
 def test_where_one_of_n_answers_fails_the_row_does(fake_runtime: Runtime) -> None:
