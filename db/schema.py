@@ -435,6 +435,7 @@ workers = Table(  # processes, for operators: no tenant's data
     Column("loading", Text),  # the model that it loads
     _when("loading_since"),
     Column("calibrating", Text),  # the model of which it finds out how it runs best here
+    Column("loaded", ARRAY(Text)),  # the models that it holds; NULL where it did not say
 )
 
 leads = Table(  # who leads among the dispatchers: one row, no tenant's data

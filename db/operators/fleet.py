@@ -40,7 +40,7 @@ _BEAT: Final = text(
     """
     UPDATE workers SET state = :state, seen_at = clock_timestamp(),
         progressed_at = clock_timestamp() - make_interval(secs => :still), leases = :leases, rows_done = :rows, memory_bytes = :memory,
-        models = :models, loading = :loading, calibrating = :calibrating,
+        models = :models, loaded = :loaded, loading = :loading, calibrating = :calibrating,
         loading_since = CASE WHEN CAST(:loading AS text) IS NOT NULL THEN clock_timestamp() - make_interval(secs => :loading_seconds) END
     WHERE worker = :worker RETURNING asked
     """
@@ -60,7 +60,8 @@ _ASK: Final = text("UPDATE workers SET asked = :asked WHERE worker = ANY(:worker
 _LIST: Final = text(
     """
     SELECT w.worker, w.device, w.threads, w.version, w.state, w.asked, w.started_at, w.seen_at, w.progressed_at, w.leases, w.rows_done,
-           w.memory_bytes, w.loading, w.calibrating, CAST(extract(epoch FROM now() - w.loading_since) AS float8) AS loading_seconds,
+           w.memory_bytes, coalesce(w.loaded, '{}') AS loaded, w.loading, w.calibrating,
+           CAST(extract(epoch FROM now() - w.loading_since) AS float8) AS loading_seconds,
            CAST(extract(epoch FROM now() - w.seen_at) AS float8) AS silent_seconds,
            CAST(extract(epoch FROM now() - w.progressed_at) AS float8) AS still_seconds,
            (SELECT count(*) FROM shards s WHERE s.state = 'leased' AND s.worker = w.worker) AS held
@@ -71,7 +72,7 @@ _LIST: Final = text(
 
 _READY: Final = text(
     """
-    SELECT state, models, loading, CAST(extract(epoch FROM now() - loading_since) AS float8) AS loading_seconds, calibrating
+    SELECT state, models, loaded, loading, CAST(extract(epoch FROM now() - loading_since) AS float8) AS loading_seconds, calibrating
     FROM workers WHERE seen_at >= now() - make_interval(secs => :silent)
     """
 )
@@ -79,9 +80,11 @@ _READY: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What a worker could run (None: it did not say), the model that it loads, and for how long, and the one that it calibrates."""
+    """What a worker could run and what it has loaded (None: it did not say), the model that it loads, and for how long, and the one that
+    it calibrates."""
 
     models: Sequence[str] | None = None
+    loaded: Sequence[str] | None = None
     loading: str | None = None
     loading_seconds: float | None = None
     calibrating: str | None = None
@@ -118,6 +121,7 @@ class WorkerRecord:
     silent_seconds: float
     still_seconds: float
     held: int
+    loaded: Sequence[str] = ()
     loading: str | None = None
     loading_seconds: float | None = None
     calibrating: str | None = None
@@ -166,6 +170,7 @@ def beat(store: Store, worker: str, said: Beat) -> Literal["run", "drain"] | Non
         "rows": said.rows_done,
         "memory": said.memory_bytes,
         "models": None if said.readiness.models is None else list(said.readiness.models),
+        "loaded": None if said.readiness.loaded is None else list(said.readiness.loaded),
         "loading": said.readiness.loading,
         "loading_seconds": said.readiness.loading_seconds or 0.0,
         "calibrating": said.readiness.calibrating,
@@ -201,7 +206,7 @@ def ready_workers(store: Store) -> list[tuple[WorkerState, Readiness]]:
     """Of each worker that is alive: its state, and what it is ready for. Role api."""
     with store.transaction() as conn:
         found = conn.execute(_READY, {"silent": SILENT_SECONDS})
-        return [(row.state, Readiness(row.models, row.loading, row.loading_seconds, row.calibrating)) for row in found]
+        return [(row.state, Readiness(row.models, row.loaded, row.loading, row.loading_seconds, row.calibrating)) for row in found]
 
 
 def ask(store: Store, workers: Sequence[str], what: Literal["drain", "resume"]) -> list[str]:

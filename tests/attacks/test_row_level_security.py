@@ -82,8 +82,8 @@ SOME_COLUMNS = {
     " input_tokens output_tokens",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
     " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at in_company",
-    ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes models loading loading_since calibrating",
-    ("api", "workers", "s"): "state seen_at models loading loading_since calibrating",
+    ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes models loaded loading loading_since calibrating",
+    ("api", "workers", "s"): "state seen_at models loaded loading loading_since calibrating",
     ("dispatcher", "workers", "u"): "asked",
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
     ("worker", "audit_events", "s"): "tenant_id at outcome object_kind object_id job_id xact",  # of its own transaction: test_on_record.py

@@ -371,6 +371,7 @@ class Worker:
         loading = self._runtime.loading
         return Readiness(
             models=[card.id for card in registry.all_models() if is_here(card)],
+            loaded=self._runtime.loaded,
             loading=None if loading is None else loading[0],
             loading_seconds=None if loading is None else loading[1],
             calibrating=self._runtime.calibrating,

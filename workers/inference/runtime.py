@@ -58,7 +58,7 @@ class NoRoom(TextmillError):
 
 class Runtime:
     """One per process, called from all shards' threads. `observe(model_id, report)` is called after every micro-batch, `watch()` is
-    entered while one runs, on the lane's thread, and `changed()` is called when `loading` or `calibrating` tells something else.
+    entered while one runs, on the lane's thread, and `changed()` is called when `loaded`, `loading` or `calibrating` tells something else.
     `free_bytes()`: how much of the memory one more model may take."""
 
     def __init__(
@@ -87,6 +87,12 @@ class Runtime:
         self._began_loading: dict[str, float] = {}  # by model, of a monotonic clock
         self._calibrator = Calibrator(self._activity, self._choice_for, self._swap, changed=changed)
         self._closed = False
+
+    @property
+    def loaded(self) -> list[str]:
+        """The models that are held."""
+        with self._lock:
+            return sorted((*self._encoders, *self._decoders))
 
     @property
     def loading(self) -> tuple[str, float] | None:
@@ -184,6 +190,7 @@ class Runtime:
             loading.release()
         ending.join(LET_GO_SECONDS)
         log.info("%s: unloaded", model_id)
+        self._changed()
         return True
 
     def encoder(self, model_id: str) -> Encoder:
@@ -194,7 +201,7 @@ class Runtime:
             if model_id not in self._encoders:
                 with self._tell_loading(model_id):
                     loaded = self._with_room(card, lambda: load_encoder(card, self._settings))
-                self._keep(self._encoders, model_id, self._encoder_of(model_id, loaded.engine, loaded.plan))
+                    self._keep(self._encoders, model_id, self._encoder_of(model_id, loaded.engine, loaded.plan))
                 if loaded.is_open:
                     self._calibrator.add(model_id, loaded.plan)
             return self._encoders[model_id]
@@ -207,7 +214,7 @@ class Runtime:
             if model_id not in self._decoders:
                 with self._tell_loading(model_id):
                     loaded = self._with_room(card, lambda: load_decoder(card, self._settings))
-                self._keep(self._decoders, model_id, self._decoder_of(model_id, loaded.engine, loaded.plan))
+                    self._keep(self._decoders, model_id, self._decoder_of(model_id, loaded.engine, loaded.plan))
                 if loaded.is_open:
                     self._calibrator.add(model_id, loaded.plan)
             return self._decoders[model_id]

@@ -1,5 +1,6 @@
 """`textmill files` and `textmill models`: what lies on the server."""
 
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,20 +63,23 @@ def delete_file(
 
 @models_app.command("list")
 def list_models(as_json: Json = False) -> int:
-    """List the models a job can name."""
+    """List the models a job can name, and who has them loaded: by name where the workers are those of this machine's home."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, table
+    from api.cli.work.now import loaded_now
 
     with connect() as client:
         models = list(client.pages("/v1/models"))
     if as_json:
         answer_json(models)
     else:
-        table(("MODEL", "TASKS", "LICENCE", "LONGEST TEXT"), (_model_row(model) for model in models))
+        workers = loaded_now()
+        table(("MODEL", "TASKS", "LICENCE", "LONGEST TEXT", "LOADED BY"), (_model_row(model, workers) for model in models), cut="LOADED BY")
     return ExitCode.OK
 
 
-def _model_row(model: dict[str, object]) -> tuple[object, ...]:
+def _model_row(model: dict[str, object], workers: Mapping[str, Sequence[str]]) -> tuple[object, ...]:
+    """``workers``: by model, the names of those that have it, as far as they are known."""
     extras = model.get("textmill")
     known = {**model, **extras} if isinstance(extras, dict) else model
     tasks = known.get("tasks")
@@ -85,4 +89,9 @@ def _model_row(model: dict[str, object]) -> tuple[object, ...]:
         f"damaged: {damaged}" if (damaged := known.get("damaged")) else ", ".join(map(str, tasks)) if isinstance(tasks, list) else "",
         known.get("licence", ""),
         f"{longest} tokens" if longest else "" if known.get("owned_by") == "tenant" else "–",
+        ", ".join(workers.get(str(known.get("id")), ())) or _counted(known.get("loaded_by")),
     )
+
+
+def _counted(workers: object) -> str:
+    return f"{workers} worker{'' if workers == 1 else 's'}" if workers else ""

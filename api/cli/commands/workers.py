@@ -152,6 +152,7 @@ def _as_object(worker: "WorkerRecord") -> dict[str, object]:
         "state": worker.shown_state,
         "asked": worker.asked,
         "now": worker.doing,
+        "loaded": list(worker.loaded),
         "threads": worker.threads,
         "shards": worker.held,
         "rows_done": worker.rows_done,

@@ -1,5 +1,5 @@
-"""What `textmill status` tells beside processes: what each worker is busy with, and what one's own jobs wait for. Who cannot be asked says
-nothing: the table of processes stands by itself."""
+"""What `textmill status` tells beside processes: what each worker is busy with, and what one's own jobs wait for; and `models list` of who
+has which loaded. Who cannot be asked says nothing: the tables stand by themselves."""
 
 from itertools import islice
 from typing import Final
@@ -26,6 +26,27 @@ def workers_now() -> dict[int, str]:
             return {pid: now for pid, now in told.items() if now}
     except TextmillError:
         return {}
+
+
+def loaded_now() -> dict[str, list[str]]:
+    """By model: which workers have it loaded. Nothing where the server may be another than that of this home."""
+    import os
+
+    from api.cli.terminal.database import fleet_store
+    from db.operators.fleet import list_workers
+    from db.process_names import without_start
+
+    if os.environ.get("TEXTMILL_API_URL"):
+        return {}
+    found: dict[str, list[str]] = {}
+    try:
+        with fleet_store() as store:
+            for each in list_workers(store):
+                for model in () if each.silent else each.loaded:
+                    found.setdefault(model, []).append(f"{without_start(each.worker)} ({each.device})")
+    except TextmillError:
+        return {}
+    return found
 
 
 def jobs_now() -> list[str]:

@@ -924,8 +924,14 @@ def test_files_are_listed_and_deleted(textmill: Callable[..., Done], rows: Path)
     assert "file" in gone.err
 
 
-def test_models_are_listed(textmill: Callable[..., Done]) -> None:
+def test_models_are_listed_and_who_has_them_loaded(textmill: Callable[..., Done], rows: Path) -> None:
     assert "fake-encoder\tclassify, embed" in textmill("models", "list").out
+    assert textmill("label", str(rows), "--labels", "a,b", "--model", "fake-encoder", "-o", os.devnull, "-q").exit_code == 0
+    (worker,) = textmill("workers", "list", "--json").items
+    by = f"{without_start(str(worker['worker']))} (cpu)"
+    wait_until(lambda: f"\t{by}\n" in textmill("models", "list").out)
+    (listed,) = [one for one in textmill("models", "list", "--json").items if one["id"] == "fake-encoder"]
+    assert listed["textmill"]["loaded_by"] == 1  # type: ignore[index]
 
 
 def test_the_record_of_accesses_is_readable(textmill: Callable[..., Done], rows: Path) -> None:

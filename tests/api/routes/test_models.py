@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from db.connect import Store
+from db.operators import fleet
 from db.schema import jobs
 from db.settings import Role
 from tests.api.conftest import Served
@@ -26,6 +27,18 @@ def test_the_registry_is_listed(api: Served) -> None:
     assert models["minilm-l6-v2"]["textmill"]["tasks"] == ["classify", "embed"]
     assert all(isinstance(model["created"], int) and model["owned_by"] for model in models.values())
     assert api.http().get("/v1/models/minilm-l6-v2").json() == models["minilm-l6-v2"]
+
+
+def test_clients_are_told_how_many_workers_have_a_model_and_not_which(api: Served, stores: Stores) -> None:
+    worker = stores(Role.WORKER)
+    for name, loaded in (("host:1", ["minilm-l6-v2"]), ("host:2", ["minilm-l6-v2", "gemma3-270m"]), ("host:3", None)):
+        fleet.register(worker, name, device=name, threads=1, version="1")
+        fleet.beat(worker, name, fleet.Beat("running", 0.0, 0, 0, 0, fleet.Readiness(["minilm-l6-v2"], loaded)))
+    listed = api.http().get("/v1/models")
+    counted = {model["id"]: model["textmill"]["loaded_by"] for model in listed.json()["data"]}
+    assert (counted["minilm-l6-v2"], counted["gemma3-270m"]) == (2, 1)
+    assert api.http().get("/v1/models/gemma3-270m").json()["textmill"]["loaded_by"] == 1
+    assert "host" not in listed.text
 
 
 def test_a_model_that_is_not_there_is_not_found(api: Served) -> None:

@@ -116,9 +116,11 @@ def test_who_loads_what_and_since_when_is_seen_until_it_is_loaded(flow: Flow) ->
     ((state, readiness),) = fleet.ready_workers(flow.api)
     assert (state, readiness.models, readiness.loading) == ("running", ["small", "local:large"], "small")
     assert 4.0 <= (readiness.loading_seconds or 0.0) < 30.0
-    fleet.beat(flow.worker, "host:1", said(readiness=Readiness(["small"], calibrating="small")))
+    assert only(flow).loaded == []  # it did not say
+    fleet.beat(flow.worker, "host:1", said(readiness=Readiness(["small"], ["small"], calibrating="small")))
     assert only(flow).doing == "calibrating small"
-    assert fleet.ready_workers(flow.api) == [("running", Readiness(["small"], calibrating="small"))]
+    assert only(flow).loaded == ["small"]
+    assert fleet.ready_workers(flow.api) == [("running", Readiness(["small"], ["small"], calibrating="small"))]
 
 
 def test_the_silent_are_ready_for_nothing(flow: Flow, as_superuser: AsSuperuser) -> None:

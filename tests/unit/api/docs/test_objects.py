@@ -53,7 +53,7 @@ ANSWERS: list[tuple[str, str, Mapping[str, object]]] = [
     ("file", "http", objects.file_object(some(FileRecord))),
     ("result file", "http", objects.result_file_object(result_file(some(JobRecord), "output"), 0, exact=False)),
     ("batch", "jobs", objects.batch_object(some(JobRecord))),
-    ("model", "http", models._registry_model(registry.default_model("classify"))),
+    ("model", "http", models._registry_model(registry.default_model("classify"), 1)),
     ("head as a model", "http", models._head_model(some(HeadRecord))),
     ("head", "http", heads.head_object(some(HeadRecord))),
     ("label set", "http", label_sets._object(some(LabelSetRecord))),

@@ -174,6 +174,7 @@ def test_what_is_loaded_is_told_while_it_lasts(fake_engine: None, tmp_path: Path
     runtime = Runtime(Device(tmp_path), changed=lambda: told.append(runtime.loading[0] if runtime.loading else None))
     runtime.warm(ENCODER)
     assert told == [ENCODER, None]
+    assert runtime.loaded == [ENCODER]
     told.clear()
 
     def fail(*_: object) -> None:
@@ -183,4 +184,7 @@ def test_what_is_loaded_is_told_while_it_lasts(fake_engine: None, tmp_path: Path
     with pytest.raises(TextmillError):
         runtime.load("fake-decoder")
     assert told == ["fake-decoder", None]
+    told.clear()
+    assert runtime.unload(0.0) == [ENCODER]
+    assert (told, runtime.loaded) == ([None], [])
     runtime.close()
