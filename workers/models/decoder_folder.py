@@ -8,9 +8,24 @@ from typing import Any, Final
 
 from workers.models.folder_config import MAX_BYTES, Unreadable, read_json
 
-# Held against transformers token by token (tests/workers/engines/decoders/test_families.py). Others may keep state that a step does not
-# carry, or reach their attention in another way.
-FAMILIES: Final = frozenset({"gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "phi3", "qwen2", "qwen3"})
+# Each is held against transformers token by token (tests/workers/engines/decoders/test_families.py). Those whose attention is ours to
+# replace run packed; those whose attention is code of their own run as that has it, padded.
+PACKED: Final = frozenset(
+    {"apertus", "arcee", "biogpt", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe"}
+    | {"gpt2", "gpt_neox", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "llama", "ministral", "mistral", "mixtral", "nanochat"}
+    | {"olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "seed_oss", "smollm3"}
+    | {"starcoder2", "vaultgemma"}
+)
+PADDED: Final = frozenset(
+    {"bloom", "codegen", "deepseek_v2", "deepseek_v3", "falcon", "gpt_bigcode", "gpt_neo", "gpt_oss", "gptj", "minicpm3", "mpt", "nemotron"}
+    | {"persimmon", "phimoe", "qwen2_moe", "stablelm", "xglm"}
+)
+FAMILIES: Final = PACKED | PADDED
+# Of a row these keep more than keys and values, which a step does not carry.
+STATEFUL: Final = frozenset(
+    {"bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba", "mamba2", "minimax"}
+    | {"nemotron_h", "olmo_hybrid", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2", "zaya"}
+)
 TEXT_WRITERS: Final = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # how the names of such architectures end
 MOST_TOKENS: Final = 32_768  # of prompt and answer, whatever the positions would allow: what a lane on a CPU holds
 MOST_LAYERS: Final = 1_024  # no model comes near; a million of them would be built before a weight is missed
@@ -32,6 +47,10 @@ def writes_text(config: Mapping[str, Any]) -> bool:
 
 def longest(config: Mapping[str, Any], positions: int | None) -> int:
     """How many tokens it reads and writes together. Raises Unreadable where it cannot be run here."""
+    if config["model_type"] in STATEFUL:
+        raise Unreadable(
+            "config.json: a model of its model_type keeps a state besides keys and values, which does not run here: take a server."
+        )
     if config["model_type"] not in FAMILIES:
         raise Unreadable(f"config.json: no decoder of its model_type runs here. Those that do: {', '.join(sorted(FAMILIES))}.")
     if config.get("quantization_config"):

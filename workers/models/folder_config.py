@@ -50,9 +50,9 @@ class FolderConfig:
             said=config,
             model_type=config["model_type"],
             labels=_labels(path, config),
-            width=_number(path, config, "hidden_size", "dim", "n_embd") or 768,
-            layers=_number(path, config, "num_hidden_layers", "n_layers", "n_layer") or 12,
-            positions=_number(path, config, "max_position_embeddings", "n_positions") or None,
+            width=_number(path, config, "hidden_size", "dim", "n_embd", "d_model") or 768,
+            layers=_number(path, config, "num_hidden_layers", "n_layers", "n_layer", "num_layers") or 12,
+            positions=_number(path, config, "max_position_embeddings", "n_positions", "max_seq_len") or None,
             first_place=_first_place(path, config),
             shorter=_shorter(config),
         )

@@ -99,7 +99,7 @@ def _decoder(folder: Path, config: FolderConfig) -> ModelCard:
     return ModelCard(
         id=f"{PREFIX}{folder.name}",
         kind="decoder",
-        tasks=("generate",),
+        tasks=("generate",),  # of a padded family never more: its attention reads no tree of choices
         licence=LICENCE,
         upstream="",
         source_package="",

@@ -11,6 +11,7 @@ _CACHE: Final = "workers/engines/decoders/cache.py"
 _ATTENTION: Final = "workers/engines/decoders/attention.py"
 _SLOTS_TEST: Final = "tests/workers/engines/decoders/test_slots.py::"
 _FAMILIES_TEST: Final = "tests/workers/engines/decoders/test_families.py::"
+_EACH_FAMILY: Final = f"{_FAMILIES_TEST}test_ragged_rows_and_those_that_share_a_beginning_say_what_transformers_says_of_each_alone"
 
 MUTANTS: Final = (
     Mutant(
@@ -60,6 +61,32 @@ MUTANTS: Final = (
         _LANES,
         (("lambda call: call.ticket.tenant, ", "lambda call: None, "), ("lambda call: call.ticket.job)", "lambda call: None)")),
         (f"{_LANES_TEST}test_tenants_take_turns_by_tokens",),
+    ),
+    Mutant(
+        "padding-is-not-read",
+        "a row that is padded attends to no padding",
+        "workers/engines/decoders/padded_body.py",
+        (("self.mask = (at >= 0).long()", "self.mask = torch.ones_like(at)"),),
+        (f"{_SLOTS_TEST}test_rows_say_the_same_however_they_come_and_go",),
+    ),
+    Mutant(
+        "padded-rows-share-nothing",
+        "a body that reads no prefixes is given none",
+        _SLOTS,
+        (
+            (
+                "if seat.row.tenant is not None and self._loaded.body.shares:\n                self._share(seat)",
+                "if seat.row.tenant is not None:\n                self._share(seat)",
+            ),
+        ),
+        (f"{_SLOTS_TEST}test_rows_say_the_same_however_they_come_and_go",),
+    ),
+    Mutant(
+        "scaled-logits",
+        "a family's own scale of its logits counts, for sampling and logprobs",
+        "workers/engines/decoders/head.py",
+        (("if self._scale != 1.0:", "if False:"),),
+        (_EACH_FAMILY,),
     ),
     Mutant(
         "prefix-of-its-tenant",

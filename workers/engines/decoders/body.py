@@ -4,7 +4,7 @@ Ours are its attention (:mod:`workers.engines.decoders.attention`), which looks 
 layers, whose weights are laid out once as oneDNN wants them.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from workers.engines.decoders.cache import Shape
 
 
 class Body:
-    """``model``: of a family of :mod:`workers.models.decoder_folder`, its weights on ``device``. It is changed: whoever hands it in uses it
-    no more."""
+    """``model``: of a packed family of :mod:`workers.models.decoder_folder`, its weights on ``device``. It is changed: whoever hands it in
+    uses it no more. ``shares``: a row may read keys and values that another row's prompt made."""
+
+    shares: Final = True
 
     def __init__(self, model: Any, device: torch.device) -> None:
         config = model.config

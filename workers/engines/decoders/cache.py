@@ -26,17 +26,20 @@ ALIKE: Final = 0.75  # of the longest beginning that a prompt shares with anothe
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of the keys, and of the values, of one token."""
+    """Of the keys, and of the values, of one token. ``value_dimensions`` None: as many as of the keys."""
 
     layers: int
     heads: int
     dimensions: int
     dtype: torch.dtype
     device: torch.device
+    value_dimensions: int | None = None
 
-    def zeros(self, *places: int) -> Tensor:
-        """What is not attended to counts nothing, but where it is no number."""
-        return torch.zeros((self.layers, *places, self.heads, self.dimensions), dtype=self.dtype, device=self.device)
+    def zeros(self, *places: int) -> tuple[Tensor, Tensor]:
+        """Keys and values: what is not attended to counts nothing, but where it is no number."""
+        of_each = (self.dimensions, self.value_dimensions or self.dimensions)
+        keys, values = (torch.zeros((self.layers, *places, self.heads, one), dtype=self.dtype, device=self.device) for one in of_each)
+        return keys, values
 
 
 class Place:
@@ -60,7 +63,7 @@ class Shelf:
     def __init__(self, shape: Shape, capacity: int) -> None:
         self.capacity = capacity
         self.places: list[Place] = []
-        self.keys, self.values = shape.zeros(0, capacity), shape.zeros(0, capacity)
+        self.keys, self.values = shape.zeros(0, capacity)
         self._shape = shape
         self._holes: list[int] = []
 
@@ -92,11 +95,10 @@ class Shelf:
 
     def _grow(self) -> None:
         rows = max(FIRST_ROWS, 2 * self.keys.shape[1])
-        for name in ("keys", "values"):
-            before: Tensor = getattr(self, name)
-            larger = self._shape.zeros(rows, self.capacity)
+        keys, values = self._shape.zeros(rows, self.capacity)
+        for larger, before in ((keys, self.keys), (values, self.values)):
             larger[:, : before.shape[1]] = before
-            setattr(self, name, larger)
+        self.keys, self.values = keys, values
 
 
 class Prefix:

@@ -6,7 +6,7 @@ again, exactly. Timed when the model is loaded, for oneDNN runs a reference kern
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -24,17 +24,33 @@ TIMES: Final = 3
 
 
 class Head:
-    """``weight`` [vocabulary, hidden size]; ``softcap``: the scores' bound, which keeps their order."""
+    """``weight`` [vocabulary, hidden size]; ``scale``, above zero, and ``softcap``, the scores' bound, keep their order."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, softcap: float | None = None, *, two_stages: bool | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        softcap: float | None = None,
+        scale: float = 1.0,
+        *,
+        two_stages: bool | None = None,
+    ) -> None:
         self.vocabulary = len(weight)
-        self._weight, self._bias, self._softcap = weight.detach(), None if bias is None else bias.detach(), softcap
+        self._weight, self._bias = weight.detach(), None if bias is None else bias.detach()
+        self._softcap, self._scale = softcap, scale
         self._eight_bits: EightBits | None = None
         fits = weight.device.type == "cpu" and bias is None and len(weight) >= LEAST_VOCABULARY and len(weight) % BLOCK == 0
         if two_stages or (two_stages is None and fits):
             eight_bits = EightBits(self._weight)
             if two_stages or _seconds(eight_bits.scores, self._weight) < _seconds(self.exact, self._weight):
                 self._eight_bits = eight_bits
+
+    @classmethod
+    def of_model(cls, model: Any) -> "Head":
+        """transformers' own, of a causal language model."""
+        config, head = model.config, model.get_output_embeddings()
+        scale = getattr(model, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)  # Cohere's, Granite's
+        return cls(head.weight, head.bias, getattr(config, "final_logit_softcapping", None), scale)
 
     @property
     def two_stages(self) -> bool:
@@ -91,6 +107,8 @@ class Head:
         return torch.where(values == -torch.inf, values, self.of(hidden, ids)), ids
 
     def _capped(self, logits: Tensor) -> Tensor:
+        if self._scale != 1.0:
+            logits = logits * self._scale
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
 

@@ -23,6 +23,7 @@ from workers.engines.decoders.attention import Part, plan_step
 from workers.engines.decoders.body import Body
 from workers.engines.decoders.cache import Cache, Place, Prefix
 from workers.engines.decoders.head import Head, best_of
+from workers.engines.decoders.padded_body import PaddedBody
 from workers.engines.decoders.sampling import change, draw, logprob_of
 from workers.engines.decoders.saying import Saying
 from workers.engines.decoders.scoring import Scoring, take_all
@@ -36,7 +37,7 @@ class Loaded:
     """What lanes share. ``end_ids`` end an answer; ``turn_ids`` would begin the next turn of a chat. ``rows`` and ``tokens``: of a lane's
     slots. ``threads``: that a lane computes with."""
 
-    body: Body
+    body: Body | PaddedBody
     head: Head
     tokenizer: Tokenizer
     end_ids: Sequence[int]
@@ -89,7 +90,7 @@ class TorchSlots:
         self._seats |= {seat.row: seat for seat in seats}
         self._reading += seats
         for seat in seats:
-            if seat.row.tenant is not None:
+            if seat.row.tenant is not None and self._loaded.body.shares:
                 self._share(seat)
 
     def _share(self, seat: _Seat) -> None:
@@ -263,7 +264,7 @@ class TorchSlots:
         return self._end(seat, seat.saying.answer(seat.cached_tokens))
 
     def _end(self, seat: _Seat, answer: Answer | FailedRow, *, is_sound: bool = True) -> Finished:
-        if is_sound and seat.row.tenant is not None:
+        if is_sound and seat.row.tenant is not None and self._loaded.body.shares:
             self._cache.retain(seat.row.tenant, seat.row.ids, seat.place)
         self._leave(seat, is_sound=is_sound)
         return Finished(seat.row, answer)

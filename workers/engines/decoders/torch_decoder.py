@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -19,6 +19,7 @@ from workers.engines.decoders.body import Body
 from workers.engines.decoders.distributions import logprobs
 from workers.engines.decoders.head import Head
 from workers.engines.decoders.lora import merge
+from workers.engines.decoders.padded_body import PaddedBody
 from workers.engines.decoders.slots import Loaded, TorchSlots
 from workers.engines.decoders.wording.house import HouseWording
 from workers.engines.decoders.wording.own import OwnWording
@@ -27,6 +28,7 @@ from workers.engines.folders.files import read_config
 from workers.engines.folders.pretrained import load_pretrained
 from workers.grammars.masks import Vocabulary
 from workers.models.card import ModelCard
+from workers.models.decoder_folder import PACKED
 
 FIRST_ATTENTION = "eager"  # until ours takes its place; one that config.json names may be code on a hub
 
@@ -38,19 +40,20 @@ class TorchDecoder:
     def __init__(
         self, card: ModelCard, folder: Path, *, device: str, number_format: Format, policy: Policy = CPU_DECODER, threads: int = 1
     ) -> None:
-        self.model_version = f"{card.weights_version}+transformers-{number_format}"
         model = load_pretrained(AutoModelForCausalLM, folder, getattr(torch, number_format), attention=FIRST_ATTENTION)
         if card.adapter is not None:
             merge(model, card.adapter)
         model.to(device=device)
-        head = model.get_output_embeddings()
+        way = "transformers" if model.config.model_type in PACKED else "transformers-padded"
+        self.model_version = f"{card.weights_version}+{way}-{number_format}"
+        head = Head.of_model(model)
         positions = getattr(model.config, "max_position_embeddings", None)
         self.max_tokens = card.max_tokens if positions is None else min(card.max_tokens, positions)
-        self._wording = _wording(card, folder, vocabulary=head.weight.shape[0], max_tokens=self.max_tokens)
+        self._wording = _wording(card, folder, vocabulary=head.vocabulary, max_tokens=self.max_tokens)
         self.chat_stop = self._wording.chat_stop
         self._loaded = Loaded(
-            body=Body(model, torch.device(device)),
-            head=Head(head.weight, head.bias, getattr(model.config, "final_logit_softcapping", None)),
+            body=body_of(model, torch.device(device)),
+            head=head,
             tokenizer=self._wording.tokenizer,
             end_ids=self._wording.end_ids,
             turn_ids=self._wording.turn_ids,
@@ -58,7 +61,7 @@ class TorchDecoder:
             tokens=policy.budget_tokens,
             threads=threads,
         )
-        self.vocabulary = Vocabulary.of(self._wording.tokenizer.to_str, head.weight.shape[0], self._wording.end_ids)
+        self.vocabulary = Vocabulary.of(self._wording.tokenizer.to_str, head.vocabulary, self._wording.end_ids)
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids | FailedRow:
         return self._wording.chat(messages)
@@ -77,6 +80,11 @@ class TorchDecoder:
         other = copy(self)
         other._loaded = replace(self._loaded, threads=threads, rows=rows)
         return other
+
+
+def body_of(model: Any, device: torch.device) -> Body | PaddedBody:
+    """Packed where the family's attention is ours to replace."""
+    return (Body if model.config.model_type in PACKED else PaddedBody)(model, device)
 
 
 def _wording(card: ModelCard, folder: Path, *, vocabulary: int, max_tokens: int) -> Wording:

@@ -94,9 +94,9 @@ def test_a_tokenizers_own_limit_counts(root: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "Those that do: gemma, gemma2"),
-        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "Those that do: gemma, gemma2"),
-        ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}, "Those that do: gemma, gemma2"),
+        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "keeps a state besides keys and values"),
+        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "Those that do: apertus, arcee"),
+        ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}, "Those that do: apertus, arcee"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
         ({"use_bidirectional_attention": True}, "look ahead"),
         ({"rope_scaling": "yarn"}, "no object"),

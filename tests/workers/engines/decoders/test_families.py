@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.workers.engines.decoders.driving import run, said
 from tests.workers.engines.decoders.families import FAMILIES, WINDOW, greedy, loaded, model_of, prompt
 from workers.engines.contract.decoding import DecoderRow
+from workers.engines.decoders.distributions import logprobs
 from workers.engines.decoders.slots import TorchSlots
 from workers.models.decoder_folder import FAMILIES as OURS
 
-LENGTHS = ((5, 20), (1, 9), (70, 3), (17, 40), (3, 1), (300, 12), (40, 25), (2, 33), (11, 2))
+LENGTHS = ((5, 14), (1, 9), (70, 3), (17, 20), (3, 1), (300, 6), (40, 12), (2, 16), (11, 2))
 SHARING = ((0, 5), (0, 1), (3, 9), (0, 30), (10, 4))  # of a beginning, the tokens that are left out, and those that follow
 
 
@@ -24,13 +26,17 @@ def test_ragged_rows_and_those_that_share_a_beginning_say_what_transformers_says
     beginning = prompt(99, 90)
     alike = [np.concatenate([beginning[: 90 - cut], prompt(cut, length)]) for cut, length in SHARING]
     known = [greedy(model, ids, limit) for ids, (_, limit) in zip(ragged, LENGTHS, strict=True)]
-    known_alike = [greedy(model, ids, 2 * WINDOW) for ids in alike]
+    known_alike = [greedy(model, ids, WINDOW) for ids in alike]
+    with torch.inference_mode():
+        likely = torch.log_softmax(model(torch.from_numpy(beginning)[None].long()).logits[0], dim=-1)
     shared = loaded(model)
+    torch.testing.assert_close(logprobs(shared, [beginning], exact=True), likely, rtol=0, atol=1e-3)
     answers = run(TorchSlots(shared), [DecoderRow(ids, limit) for ids, (_, limit) in zip(ragged, LENGTHS, strict=True)])
     assert [list(said(answer).ids) for answer in answers] == known
-    answers = run(TorchSlots(shared), [DecoderRow(ids, 2 * WINDOW, tenant="a") for ids in alike])
+    answers = run(TorchSlots(shared), [DecoderRow(ids, WINDOW, tenant="a") for ids in alike])
     assert [list(said(answer).ids) for answer in answers] == known_alike
-    assert sum(said(answer).cached_tokens > 0 for answer in answers) >= 3
+    kept = sum(said(answer).cached_tokens > 0 for answer in answers)
+    assert kept >= 3 if shared.body.shares else kept == 0
 
 
 @pytest.mark.parametrize("tenant", [None, "a"])

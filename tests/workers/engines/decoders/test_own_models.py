@@ -63,7 +63,7 @@ def by_transformers(folder: Path, chat: Sequence[tuple[str, str]]) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*list(FAMILIES)[:10], "cohere", "bloom", "deepseek_v2", "falcon", "gpt_oss", "mpt"])
 def test_a_folder_of_each_family_says_what_transformers_says_with_it(family: str, root: Path) -> None:
     model = make(root / "own", family)
     decoder = load(root)
