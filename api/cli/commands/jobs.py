@@ -60,17 +60,19 @@ def show(job: Job, verbose: Verbose = False, as_json: Json = False) -> int:
     """Show one job and its story: its shards, who ran them, and why one failed. With -v how fast it was, too."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, table
+    from api.cli.work.tally import reasons_of
     from api.cli.work.timeline import show_story
 
     with connect() as client:
         found = find_job(client, job)
         batch, story = client.batch(found), client.story(found)
+        reasons = [] if as_json else reasons_of(client, batch)
     if as_json:
         import msgspec
 
         answer_json({**msgspec.to_builtins(batch), "story": story})
     else:
-        table(("FIELD", "VALUE"), describe(batch, verbose=verbose))
+        table(("FIELD", "VALUE"), [*describe(batch, verbose=verbose), *(("reason", each) for each in reasons)])
         show_story(story)
     return ExitCode.OK
 

@@ -2,16 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from api.cli.work.following import fault_text
-from api.cli.work.outcomes import Outcome
+from api.cli.work.outcomes import Outcome, read_outcomes
 
 if TYPE_CHECKING:
+    from api.client import Client
     from api.wire import Batch
 
 
 MOST_REASONS: Final = 3
+MOST_READ: Final = 1_000  # failures, for a look at a job
 TOLD_BY_ROWS: Final = frozenset({"truncated"})  # a job's warnings that are said here, of the rows that were written
 
 
@@ -87,6 +90,31 @@ class Tally:
         if (more := len(self.reasons) - MOST_REASONS) > 0:
             told.append(f"  … and {more:,} other reasons: textmill results {batch.id} --errors -o -")
         return told
+
+
+def reasons_of(client: "Client", batch: "Batch") -> list[str]:
+    """Why rows of a job failed that did not fail whole (then it tells itself), code by code; of very many, those of the first failures.
+    Empty for a key that may not read."""
+    from api.client import ApiError
+    from api.wire import BatchFault
+
+    if batch.status == "failed" or batch.error_file is None or not (batch.ended or batch.counts.failed):
+        return []
+    tally, failures = Tally(), read_outcomes(client, batch, errors_only=True)
+    try:
+        for outcome in islice(failures, MOST_READ):
+            tally.add(outcome)
+    except ApiError as refusal:
+        if refusal.status in (403, 404, 409):
+            return []
+        raise
+    told = []
+    for code, rows in tally.reasons.most_common():
+        first = tally.firsts[code]
+        told.append(f"{code}: {fault_text(BatchFault(code, first.line or None, first.message, rows=rows))}")
+    if tally.rows == MOST_READ:
+        told.append(f"… of the first {MOST_READ:,} failures; all of them: textmill results {batch.id} --errors -o -")
+    return told
 
 
 def truncation(truncated: int, texts: int) -> str:

@@ -1,9 +1,11 @@
 """What a command says at its end about the rows that it wrote."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from api.cli.work.outcomes import Outcome
-from api.cli.work.tally import Tally
+from api.cli.work.tally import MOST_READ, Tally, reasons_of
 from api.wire import Batch, RowCounts
 
 GOOD = Outcome(1, 1, "a", {"label": "x"})
@@ -75,3 +77,36 @@ def test_what_was_deleted_is_told_of() -> None:
 @pytest.mark.parametrize(("expected", "missing"), [(None, 0), (2, 0), (5, 3), (1, 0)])
 def test_rows_that_did_not_come_are_counted(expected: int | None, missing: int) -> None:
     assert tally(GOOD, BAD).missing_of(expected) == missing
+
+
+class Failures:
+    """Stands in for the client: a file of so many failures, of two kinds in turns."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def lines(self, file_id: str, *, after: str | None = None) -> Iterator[bytes]:
+        for row in range(1, self._rows + 1):
+            code = b"empty_input" if row % 3 == 0 else b"too_deep"
+            body = b'{"error":{"code":"%b","message":"What is wrong."}}' % code
+            yield b'{"custom_id":null,"line":%d,"row":%d,"response":{"status_code":400,"body":%b},"error":null}' % (row, row, body)
+
+
+def job_with(failed: int, status: str = "completed") -> Batch:
+    counts = RowCounts(failed + 5, 5, failed)
+    return Batch("batch_ab", "/v1/classifications", status, "file-1", 0, error_file_id="file-eab" if failed else None, counts=counts)
+
+
+def test_a_job_that_did_not_fail_whole_tells_why_rows_failed_code_by_code() -> None:
+    assert reasons_of(Failures(4), job_with(4)) == [  # type: ignore[arg-type]
+        "too_deep: 3 rows, the first in line 1: What is wrong.",
+        "empty_input: 1 row: What is wrong.",
+    ]
+    assert reasons_of(Failures(0), job_with(0)) == []  # type: ignore[arg-type]
+    assert reasons_of(Failures(4), job_with(4, "failed")) == [], "its own errors tell"  # type: ignore[arg-type]
+
+
+def test_of_very_many_failures_the_first_ones_are_looked_at() -> None:
+    *told, more = reasons_of(Failures(MOST_READ + 500), job_with(MOST_READ + 500))  # type: ignore[arg-type]
+    assert [each.partition(":")[0] for each in told] == ["too_deep", "empty_input"]
+    assert more.startswith("… of the first 1,000 failures")
