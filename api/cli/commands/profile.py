@@ -7,7 +7,10 @@ from api.cli.work.figures import STAGE_COLUMNS, explanation, figures, stage_rows
 
 
 def profile(job: Job, as_json: Json = False) -> int:
-    """Show where a job's time went, and how much of the bare model's speed it reached. Of a job that has ended."""
+    """Show where the time of a job that has ended went, and how much of the bare model's speed it reached.
+
+    Of one that writes texts, while it runs too, how long its answers are and how soon their tokens come.
+    """
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer, answer_json, say, table
     from api.performance import performance

@@ -710,6 +710,12 @@ def test_a_file_of_prompts_is_answered_row_by_row(textmill: Callable[..., Done],
     done = textmill("generate", str(source), "--prompt-column", "prompt", "--system", "Be brief.", "--max-tokens", "4", "-o", str(out))
     assert done.exit_code == 0, done.err
     assert [row["text"] for row in csv.DictReader(io.StringIO(out.read_text()))] == [expected_text("first", 4), expected_text("second", 4)]
+    for command in (("jobs", "show", "last"), ("profile", "last")):
+        told = dict(line.split("\t")[:2] for line in textmill(*command).out.splitlines() if "\t" in line)
+        assert told["answers"].startswith("4.0 tokens each, ")
+        assert told["prefix hits"].startswith("0.0%")
+        assert told["first token"].endswith(" in 95 of 100")
+        assert "next token" in told
 
 
 def test_vectors_are_of_unit_length(textmill: Callable[..., Done], rows: Path, tmp_path: Path) -> None:
