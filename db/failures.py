@@ -66,6 +66,21 @@ _TABLE: Final = (
     Failure("too_many_labels", 400, "There are more labels than the limit."),
     Failure("duplicate_label", 400, "The same label is given twice."),
     Failure("empty_label", 400, "A label is empty."),
+    Failure(
+        "labels_alike",
+        400,
+        "The model reads two of the labels as the same tokens, or one as none, and cannot tell them apart: word them otherwise.",
+    ),
+    Failure(
+        "labels_too_long",
+        400,
+        "The list of labels, with what describes them, leaves the model no room for a text: give fewer labels, or shorter descriptions.",
+    ),
+    Failure(
+        "no_label_scores",
+        400,
+        "The model is run by a server, which does not score labels: name an encoder, a classifier, or a decoder that the workers run.",
+    ),
     Failure("unknown_label_set", 404, "There is no label set of this name."),
     Failure("version_gone", 404, "The version of the head or label set that the batch began with was deleted: make a new batch."),
     Failure("missing_label", 400, "A training row has no label."),

@@ -29,7 +29,7 @@ from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry
 from workers.tasks import train
-from workers.tasks.reading import check_defaults
+from workers.tasks.reading import check_defaults, check_pair
 from workers.tasks.task import HEAD_PREFIX, Task
 
 MAX_METADATA_PAIRS: Final = 16
@@ -45,7 +45,9 @@ WINDOW_MESSAGE: Final = (
 )
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 _UNIT_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
-_LABEL_CODES: Final = frozenset({"too_few_labels", "too_many_labels", "duplicate_label", "empty_label", "missing_labels"})
+_LABEL_CODES: Final = frozenset(
+    {"too_few_labels", "too_many_labels", "duplicate_label", "empty_label", "missing_labels", "labels_too_long"}
+)
 
 
 Window = Annotated[
@@ -122,13 +124,16 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     if (code := check_defaults(task, request.endpoint, defaults)) is not None:
         raise _refused_defaults(code)
     name = defaults.get("model")
-    label_set = defaults.get("label_set")
+    label_set, asked = defaults.get("label_set"), defaults
     if isinstance(label_set, str):
         found = find_label_set(store, actor, label_set)
         if found is None:
             raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
         _check_whole(found, "defaults.label_set")
+        asked = {**defaults, "labels": found.labels}
     model = _model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model")
+    if name is not None and model is not None and (code := check_pair(task, request.endpoint, asked, registry.get(model))) is not None:
+        raise _refused_defaults(code)
     return _planned(request, task, request.endpoint, model, defaults)
 
 

@@ -3,7 +3,7 @@
 On only where TEXTMILL_FAKE_ENGINE=1 (the registry then lists "fake-encoder" and "fake-decoder"). TEXTMILL_FAKE_DELAY_MS adds that many
 milliseconds a row, so that a test can interrupt a batch. TEXTMILL_FAKE_LOG names a file that gets a line for every call of the model (see
 `Call`). A text may hold one of MARKS to make the engine fail as a real one may.
-`expected_label` and `expected_text` are the f(text) that a test compares with. Never use it to judge speed or quality.
+`expected_label`, `expected_text` and `expected_logprobs` are the f(text) that a test compares with. Never use it to judge speed or quality.
 """
 
 import hashlib
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow, OutOfMemory
-from workers.engines.contract.decoding import DecoderRow, Ending, Finished, Generation, Mask, Room, TokenLogprob
+from workers.engines.contract.choices import Scored
+from workers.engines.contract.decoding import Answer, DecoderRow, Ending, Finished, Generation, Mask, Room, TokenLogprob
 from workers.engines.contract.generation import Message, before_stop
 from workers.engines.encoders.windows import windows
 from workers.grammars.masks import Vocabulary
@@ -62,6 +64,12 @@ def expected_label(text: str, labels: Sequence[str], templates: Sequence[str] = 
     """What classify answers for this text."""
     made = prototypes(np.stack([vector_of(one) for one in written(labels, templates)]), len(templates))
     return labels[int(np.argmax(made @ vector_of(text)))]
+
+
+def expected_logprobs(prompt: str, choices: int) -> NDArray[np.float64]:
+    """[choices]: what they are scored behind this prompt: numbers of a hash."""
+    seed = int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest())
+    return -np.random.default_rng(seed).exponential(3.0, choices)
 
 
 def expected_text(prompt: str, max_tokens: int = 16) -> str:
@@ -161,6 +169,7 @@ class FakeDecoder:
         self._delay_seconds = float(os.environ.get("TEXTMILL_FAKE_DELAY_MS") or 0) / 1000
         self._calls = CallLog()
         self.vocabulary = Vocabulary.of_bytes()
+        self.asking = FakeAsking()
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         return self.tokenize_prompt(messages[-1].content)
@@ -170,6 +179,19 @@ class FakeDecoder:
 
     def slots(self) -> "FakeSlots":
         return FakeSlots(self._delay_seconds, self._calls)
+
+
+class FakeAsking:
+    closing_ids = (BYTE_END,)
+
+    def question(self, text: str, lead: str) -> Ids:
+        return np.frombuffer(f"{text}\n{lead}".encode(), dtype=np.uint8).astype(np.int32)
+
+    def answer(self, text: str) -> Ids:
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+
+    def token_ends(self, text: str, most: int | None = None) -> list[int]:
+        return [at for at, character in enumerate(text[:most], 1) for _ in character.encode()][:most]
 
 
 class FakeSlots:
@@ -202,9 +224,11 @@ class FakeSlots:
             row.first_token_at = time.perf_counter()
         return [Finished(row, self._answer(text, row)) for text, row in zip(texts, rows, strict=True)]
 
-    def _answer(self, text: str, row: DecoderRow) -> Generation | FailedRow:
+    def _answer(self, text: str, row: DecoderRow) -> Answer | FailedRow:
         if MARKS["nan"] in text:
             return FailedRow("non_finite_output")
+        if row.choices is not None:
+            return Scored(expected_logprobs(text, len(row.choices)))
         if row.mask is not None:
             return _least(row.mask, row.max_tokens)
         whole = "" if MARKS["empty"] in text else expected_text(text, row.max_tokens)

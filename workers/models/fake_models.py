@@ -31,7 +31,7 @@ _FAKE_ENCODER = ModelCard(
 )
 
 
-_FAKE_DECODER = replace(_FAKE_ENCODER, id="fake-decoder", kind="decoder", tasks=("generate",), dimensions=0)
+_FAKE_DECODER = replace(_FAKE_ENCODER, id="fake-decoder", kind="decoder", tasks=("generate", "classify"), dimensions=0)
 
 
 FAKE_MODELS = (_FAKE_ENCODER, _FAKE_DECODER)

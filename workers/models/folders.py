@@ -1,8 +1,9 @@
 """Models that an operator put on this machine: each folder below TEXTMILL_MODEL_FOLDERS that holds a Hugging Face model in safetensors.
 
 A folder NAME becomes the model "local:NAME": an encoder (classify by label names, embed), a classifier with labels of its own, or a
-decoder (generate), by its architecture. One that cannot be read, or that others may change, harms itself alone: its card does no task and
-says why. Only the operator names folders; a request can only name a model. Light: config.json is read here, weights are not.
+decoder (generate, classify by label names), by its architecture. One that cannot be read, or that others may change, harms itself alone:
+its card does no task and says why. Only the operator names folders; a request can only name a model. Light: config.json is read here,
+weights are not.
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import Final
 
 from db.private_files import why_others_may_write
 from workers.models.card import Kind, ModelCard
-from workers.models.decoder_folder import MOST_LAYERS, chat_template, longest, writes_text
+from workers.models.decoder_folder import MOST_LAYERS, PACKED, chat_template, longest, writes_text
 from workers.models.folder_config import FolderConfig, Unreadable, read_limit
 
 VARIABLE: Final = "TEXTMILL_MODEL_FOLDERS"
@@ -99,7 +100,7 @@ def _decoder(folder: Path, config: FolderConfig) -> ModelCard:
     return ModelCard(
         id=f"{PREFIX}{folder.name}",
         kind="decoder",
-        tasks=("generate",),  # of a padded family never more: its attention reads no tree of choices
+        tasks=("generate", "classify") if config.said["model_type"] in PACKED else ("generate",),  # a padded one reads no tree of labels
         licence=LICENCE,
         upstream="",
         source_package="",

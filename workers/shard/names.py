@@ -23,6 +23,7 @@ class StoredNames:
     def __init__(self, store: Store, lease: Lease, task: Task[Any], spec: Mapping[str, Any], *, max_labels: int) -> None:
         self._store = store
         self._lease = lease
+        self._task = task
         self._models = task.models
         self._pins = Pins.of(spec)
         self._max_labels = max_labels
@@ -57,7 +58,8 @@ class StoredNames:
             card = registry.get(base)
         except TextmillError as error:
             return error.code
-        return Group(name, card, head) if task in card.tasks else "model_task_mismatch"
+        code = None if head is not None else self._task.card_fault(card, self._lease.endpoint)
+        return Group(name, card, head) if code is None else code
 
     def _find_head(self, name: str) -> heads.Head | str:
         pinned = None if self._pins is None else self._pins.heads.get(name)
@@ -80,7 +82,8 @@ class StoredNames:
         if body is None:
             return "unknown_label_set" if pinned is None else "version_gone"
         labels, templates = list(body["labels"]), body.get("templates")
-        found = LabelSet(labels, list(templates) if templates else None, address_of(body["name"], body["version"]))
+        address = address_of(body["name"], body["version"])
+        found = LabelSet(labels, list(templates) if templates else None, address, body.get("descriptions"))
         return check_labels(labels, self._max_labels) or found
 
     def _names_nothing(self, pinned: Version | None) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from workers.engines.contract.generation import Message
+from workers.models.card import ModelCard
 from workers.tasks.body import Body
 from workers.tasks.public_fields import MESSAGE_NAMES, OWN_NAMES, PLAIN_NAMES, settled
 from workers.tasks.task import Task
@@ -91,6 +92,11 @@ def check_defaults(task: Task[Any], endpoint: str, defaults: Mapping[str, object
     except InvalidDefaults as fault:
         return fault.code
     return None
+
+
+def check_pair(task: Task[Any], endpoint: str, defaults: Mapping[str, object], card: ModelCard) -> str | None:
+    """The failure code of defaults that fit the task, and ask of this model what one of its kind cannot do; or None."""
+    return task.pair_fault(card, _convert_defaults(task.body_of(endpoint), defaults))
 
 
 def text_fault(text: str | None, field: str = "input") -> str | None:

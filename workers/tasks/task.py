@@ -49,6 +49,7 @@ class LabelSet(NamedTuple):
     labels: list[str]
     templates: list[str] | None
     address: str
+    descriptions: dict[str, str] | None = None
 
 
 class Names(Protocol):
@@ -119,6 +120,9 @@ class Task(ABC, Generic[BodyT]):
     def card_fault(self, card: "ModelCard", endpoint: str) -> str | None:
         """The failure code of a model that can do no row of this endpoint, or None."""
         return None if self.models in card.tasks else "model_task_mismatch"
+
+    def pair_fault(self, card: "ModelCard", body: BodyT) -> str | None:
+        """The failure code of what is asked of a model that is of another kind; of a row and of defaults alike."""
 
     def head_fault(self, labels: Sequence[str]) -> str | None:
         """The same of a head that was trained on these labels; asked of a task that runs on what classifies."""

@@ -230,7 +230,7 @@ def test_bad_rows_fail_with_their_code_and_their_neighbours_go_on(bench: Bench) 
         2: "empty_input:input",
         3: "invalid_utf8",
         4: "unknown_model",
-        5: "model_task_mismatch",
+        5: "invalid_field:templates:left out with a decoder, which reads `descriptions`",
         6: "unknown_label_set",
         7: "unknown_model",
         8: "url_mismatch",

@@ -18,11 +18,11 @@ END: Final = -1  # stands for the end of the answer in the place of a token
 
 
 class AlikeChoices(ValueError):
-    """Two choices are the same tokens."""
+    """Two choices are the same tokens, or one is none."""
 
 
 class Choices:
-    """``choices``: the tokens of each, one at least. ``end_ids``: any of them ends an answer. A choice that another goes on from is chosen
+    """``choices``: the tokens of each. ``end_ids``: any of them ends an answer. A choice that another goes on from is chosen
     only where the answer ends behind it: ``lengths`` count that as a token. Raises AlikeChoices. Made once for all rows that have it.
 
     ``tokens``, ``depths`` and ``parents`` of the branch tokens, each behind its parent (-1: the prompt); depth 0 follows the prompt.
@@ -33,7 +33,7 @@ class Choices:
     def __init__(self, choices: Sequence[Ids], end_ids: Sequence[int]) -> None:
         self.end_ids = tuple(end_ids)
         paths = [tuple(choice.tolist()) for choice in choices]
-        if len(set(paths)) != len(paths):
+        if len(set(paths)) != len(paths) or () in paths:
             raise AlikeChoices
         begun = {path[:length] for path in paths for length in range(1, len(path))}
         paths = [(*path, END) if path in begun else path for path in paths]

@@ -120,6 +120,25 @@ class Slots(Protocol):
         """Nobody waits for it: it gives up its place, and never ends. Of a row that is not held, nothing happens."""
 
 
+class Asking(Protocol):
+    """How a model is asked a question whose answers are known, in its tokens. Thread-safe.
+
+    ``closing_ids``: each ends an answer of a line."""
+
+    @property
+    def closing_ids(self) -> Sequence[int]: ...
+
+    def question(self, text: str, lead: str) -> Ids | FailedRow:
+        """By its chat template; of a model that only goes on with texts, ``lead`` is what an answer follows. Of a text that is certain to
+        be too long as `tokenize_chat`."""
+
+    def answer(self, text: str) -> Ids:
+        """What follows a question."""
+
+    def token_ends(self, text: str, most: int | None = None) -> Sequence[int]:
+        """Where in a text its tokens end, in characters: of the first ``most``, or of all. None is before the one that precedes it."""
+
+
 class DecoderEngine(Engine, Protocol):
     @property
     def chat_stop(self) -> tuple[str, ...]:
@@ -128,6 +147,10 @@ class DecoderEngine(Engine, Protocol):
     @property
     def vocabulary(self) -> Vocabulary | None:
         """Its tokens, for masks and logprobs. None of an engine whose server has them: it reads what is ``asked``."""
+
+    @property
+    def asking(self) -> Asking | None:
+        """For rows with choices. None of an engine whose server scores none."""
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids | FailedRow:
         """Thread-safe, as is `tokenize_prompt`. Of a text that is certain to be too long, perhaps the ids of its head: still too long, and

@@ -51,6 +51,7 @@ class TorchDecoder:
         self.max_tokens = card.max_tokens if positions is None else min(card.max_tokens, positions)
         self._wording = _wording(card, folder, vocabulary=head.vocabulary, max_tokens=self.max_tokens)
         self.chat_stop = self._wording.chat_stop
+        self.asking = self._wording
         self._loaded = Loaded(
             body=body_of(model, torch.device(device)),
             head=head,

@@ -10,7 +10,7 @@ import numpy as np
 
 from workers.arrays import Ids
 from workers.batches.outcomes import EngineAway, FailedRow
-from workers.engines.contract.decoding import DecoderRow, Finished, Generation, Room
+from workers.engines.contract.decoding import Asking, DecoderRow, Finished, Generation, Room
 from workers.engines.contract.generation import GenerateRequest, Message
 from workers.engines.servers.line import Line, Request
 from workers.engines.servers.shapes import COMPLETIONS, NOTHING_MORE, completion_asked, completion_said, refusal
@@ -36,6 +36,7 @@ class ServerDecoder:
     max_tokens = ANY
     vocabulary: Vocabulary | None = None
     chat_stop: tuple[str, ...] = ()
+    asking: Asking | None = None  # a server tells the logprobs of the likeliest tokens, among which a label need not be
 
     def tokenize_chat(self, messages: Sequence[Message]) -> Ids:
         return _guessed(sum(len(message.content) for message in messages))

@@ -1,4 +1,5 @@
-"""Running a classification: what the encoder says to each text, held against labels, a head, or read as the classifier's own logits.
+"""Running a classification: what the encoder says to each text, held against labels, a head, or read as the classifier's own logits. How a
+decoder is asked: :mod:`workers.tasks.classify.by_decoder`.
 
 A row that the model could not do, or whose numbers are not finite, becomes a failure; its neighbours get their answers.
 """
@@ -7,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from importlib import import_module
 from typing import Final, cast
 from uuid import UUID
 
@@ -19,7 +21,7 @@ from workers.batches.ticket import Ticket
 from workers.engines.contract.long_texts import DEFAULT_POOL
 from workers.inference.encoder import Answered, Encoder
 from workers.models import languages, zero_shot
-from workers.tasks.task import Group, Ran, Work
+from workers.tasks.task import Group, Ran, Run, Work
 from workers.training.head import LoadedHead, load_head
 
 SCORE_DIGITS: Final = 6
@@ -32,6 +34,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+    if group.card is not None and group.card.kind == "decoder":
+        by_decoder: Run = import_module("workers.tasks.classify.by_decoder").run  # which takes its form from here
+        return by_decoder(work, group, rows)
     encoder = work.runtime.encoder(group.model)
     answered = encoder.answer([row.ask.input for row in rows], [row.ask for row in rows], work.ticket)
     for place, code in answered.failed.items():

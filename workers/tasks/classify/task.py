@@ -1,7 +1,7 @@
 """Classification: its body, how it is read, and where its rows go. Light."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta
@@ -10,10 +10,18 @@ from workers.models.folders import PREFIX as LOCAL_PREFIX
 from workers.models.folders import local_model
 from workers.models.servers import server_model
 from workers.tasks.body import LongBody, Name
-from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, text_fault
+from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, is_blank, text_fault
 from workers.tasks.task import HEAD_PREFIX, LONG_TEXT, Columns, Group, Names, Task
 
+if TYPE_CHECKING:
+    from workers.models.card import ModelCard
+
 MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
+MAX_ROTATIONS: Final = 64  # each is one more prompt for every text
+DECODER_FIELDS: Final = ("descriptions", "rotations", "length_normalised")
+LEAST_LABEL_TOKENS: Final = 2  # of a label in the list that a decoder reads: its own, and the end of its line
+
+Description = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARS)]
 
 
 class ClassifyBody(LongBody, forbid_unknown_fields=True, kw_only=True):
@@ -29,6 +37,23 @@ class ClassifyBody(LongBody, forbid_unknown_fields=True, kw_only=True):
     templates: Annotated[
         list[str] | None, Meta(description="1 to 32 sentences with `{}` where the label goes, such as `news about {}`.")
     ] = None
+    descriptions: Annotated[
+        dict[str, Description] | None,
+        Meta(
+            description="To a decoder: by label, what is meant by it, in a sentence of at most 1,000 characters; some labels may have none."
+        ),
+    ] = None
+    rotations: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_ROTATIONS)] | None,
+        Meta(
+            description="Of a decoder, which likes some places of a list better: in how many orders of the labels a text is asked about, a"
+            " prompt each, whose answers are averaged; 1 by default, and as many as labels at most."
+        ),
+    ] = None
+    length_normalised: Annotated[
+        bool | None,
+        Meta(description="Of a decoder: whether a label's logprob is divided by its number of tokens; not so by default, and exact."),
+    ] = None
 
 
 class _Answer(msgspec.Struct):
@@ -43,7 +68,7 @@ class Classify(Task[ClassifyBody]):
     name = "classify"
     endpoints = ("/v1/classifications",)
     body = ClassifyBody
-    laid = ("model", "input", "templates", "on_long", "pool", "stride")
+    laid = ("model", "input", "templates", "rotations", "length_normalised", "on_long", "pool", "stride")
     names_stored = True
     columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores", **LONG_TEXT}
 
@@ -53,7 +78,27 @@ class Classify(Task[ClassifyBody]):
                 return "invalid_field:label_set"  # two answers to one question
             if (code := check_labels(body.labels, max_labels)) is not None:
                 return code
+            if not (body.descriptions or {}).keys() <= set(body.labels):
+                return "invalid_field:descriptions:an object whose keys are labels of the list"
+        if body.descriptions is not None and (code := next(filter(None, map(_description_fault, body.descriptions.values())), None)):
+            return code
         return None if body.templates is None or _are_templates(body.templates) else "invalid_field:templates"
+
+    def card_fault(self, card: "ModelCard", endpoint: str) -> str | None:
+        if card.kind == "decoder" and card.server is not None:
+            return "no_label_scores"
+        return super().card_fault(card, endpoint)
+
+    def pair_fault(self, card: "ModelCard", body: ClassifyBody) -> str | None:
+        if card.kind == "decoder":
+            if body.templates is not None:
+                return "invalid_field:templates:left out with a decoder, which reads `descriptions`"
+            too_many = len(body.labels or ()) * LEAST_LABEL_TOKENS >= card.max_tokens
+            return "labels_too_long" if too_many else None
+        for name in DECODER_FIELDS:
+            if getattr(body, name) is not None:
+                return f"invalid_field:{name}:left out, for it is asked of a decoder"
+        return None
 
     def ask(self, body: ClassifyBody, defaults: ClassifyBody, endpoint: str) -> ClassifyBody | str:
         if (code := text_fault(body.input)) is not None:
@@ -63,19 +108,32 @@ class Classify(Task[ClassifyBody]):
                 return "invalid_field:labels"
         elif body.labels is None and body.label_set is None:
             body.labels, body.label_set = defaults.labels, defaults.label_set
+            body.descriptions = body.descriptions or defaults.descriptions
             if body.labels is None and body.label_set is None:
                 return "missing_labels"
         return body
 
     def place(self, ask: ClassifyBody, names: Names) -> Group | str:
         group = names.group(ask.model)
-        if isinstance(group, str) or group.head is not None or (group.card is not None and group.card.own_labels):
+        if isinstance(group, str):
+            return group
+        plain = (ask.descriptions, ask.rotations, ask.length_normalised) == (None, None, None)  # as most rows are: not looked at twice
+        if (
+            group.card is not None
+            and (not plain or group.card.kind == "decoder")
+            and (code := self.pair_fault(group.card, ask)) is not None
+        ):
+            return code
+        if group.head is not None or (group.card is not None and group.card.own_labels):
             return group
         if ask.label_set is not None:
             found = names.label_set(ask.label_set)
             if isinstance(found, str):
                 return found
             ask.labels, ask.templates, ask.label_set = found.labels, ask.templates or found.templates, found.address
+            ask.descriptions = ask.descriptions or found.descriptions
+            if not (ask.descriptions or {}).keys() <= set(found.labels):
+                return "invalid_field:descriptions:an object whose keys are labels of the set"
         return group if ask.labels is not None else "missing_labels"
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
@@ -98,6 +156,12 @@ def _brings_labels(model: str) -> bool:
         return True
     own = local_model(model) if model.startswith(LOCAL_PREFIX) else server_model(model)
     return own is not None and own.own_labels
+
+
+def _description_fault(description: str) -> str | None:
+    if is_blank(description):
+        return "invalid_field:descriptions:an object whose values say something"
+    return "nul_character:descriptions" if "\x00" in description else None
 
 
 def _are_templates(templates: Sequence[str]) -> bool:

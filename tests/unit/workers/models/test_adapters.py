@@ -75,7 +75,7 @@ def test_those_in_a_models_folder_are_its_own_and_those_beside_it_whose_they_say
     add(root / "gemma", base_model_name_or_path="google/gemma-3-270m")
     add(root / "strange", base_model_name_or_path="google/another")
     assert listed() == ["gemma3-270m@gemma", "local:own@beside", "local:own@inside"]
-    assert registry.get("local:own@strange").tasks == ("generate",), "whoever names one knows whose it is"
+    assert registry.get("local:own@strange").tasks == ("generate", "classify"), "whoever names one knows whose it is"
     card = registry.get("gemma3-270m@gemma")
     assert (card.base_id, card.adapter, card.max_tokens) == ("gemma3-270m", root / "gemma", registry.get("gemma3-270m").max_tokens)
     assert [card.id for card in registry.all_models() if card.id.startswith("local:")][:2] == ["local:own", "local:reader"]

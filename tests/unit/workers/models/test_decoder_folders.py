@@ -8,7 +8,7 @@ import pytest
 
 from db.errors import TextmillError
 from workers.models import registry
-from workers.models.decoder_folder import FAMILIES, MOST_TOKENS
+from workers.models.decoder_folder import FAMILIES, MOST_TOKENS, PACKED
 from workers.models.folders import VARIABLE, local_model
 from workers.tasks import TASKS
 
@@ -40,7 +40,8 @@ def add(root: Path, *, template: bool = False, **values: object) -> Path:
 def test_a_causal_language_model_generates(root: Path, family: str) -> None:
     add(root, template=True, model_type=family, architectures=["GPT2LMHeadModel" if family == "gpt2" else "XForCausalLM"])
     card = registry.get("local:own")
-    assert (card.kind, card.tasks, card.chat, card.max_tokens, card.dimensions) == ("decoder", ("generate",), "template", 64, 0)
+    tasks = ("generate", "classify") if family in PACKED else ("generate",)
+    assert (card.kind, card.tasks, card.chat, card.max_tokens, card.dimensions) == ("decoder", tasks, "template", 64, 0)
     assert not card.reads_no_messages
 
 

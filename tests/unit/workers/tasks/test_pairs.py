@@ -39,8 +39,8 @@ OWN_LABELS = {"classify": None, "embed": MISMATCH, "generate": MISMATCH, "modera
 MODERATOR = {**OWN_LABELS, "moderate": None}
 PAIRS = {
     "minilm-l6-v2": ENCODER,
-    "gemma3-270m": {"embed": MISMATCH, "generate": None, "train": MISMATCH},
-    "writes": {"embed": MISMATCH, "generate": None, "train": MISMATCH},
+    "gemma3-270m": {"classify": None, "embed": MISMATCH, "generate": None, "moderate": UNFIT, "train": MISMATCH},
+    "writes": {"classify": "no_label_scores", "embed": MISMATCH, "generate": None, "moderate": MISMATCH, "train": MISMATCH},
     "embeds": {"classify": MISMATCH, "embed": None, "generate": MISMATCH, "moderate": MISMATCH, "train": MISMATCH},
     "moods": OWN_LABELS,
     "harms": MODERATOR,

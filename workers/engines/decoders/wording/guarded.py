@@ -45,6 +45,10 @@ class Guarded:
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
+    def ends(self, text: str) -> list[int]:
+        """Where its tokens end, in characters."""
+        return [end for _, end in self._tokenizer.encode_batch([text], add_special_tokens=False)[0].offsets]
+
     def hidden(self, texts: Sequence[str]) -> "Hidden":
         """Texts that go into a template."""
         return Hidden([sorted(self._places(text)) for text in texts], texts)

@@ -28,6 +28,7 @@ class HouseWording:
         self.end_ids = [self.control(token) for token in END_TOKENS]
         self.chat_stop = chat.stop_strings(style)
         self.turn_ids = [self._encode(stop.strip())[0] for stop in self.chat_stop]
+        self.closing_ids = [*self.end_ids, *self._encode("\n")]
 
     def chat(self, messages: Sequence[Message]) -> Ids | FailedRow:
         ids: list[int] = []
@@ -37,6 +38,16 @@ class HouseWording:
 
     def prompt(self, text: str) -> Ids:
         return np.array([self.control(chat.BOS.token), *self._encode(text)], dtype=np.int32)
+
+    def question(self, text: str, lead: str) -> Ids | FailedRow:
+        return self.prompt(f"{text}\n\n{lead}") if self._style == "plain" else self.chat([Message("user", text)])
+
+    def answer(self, text: str) -> Ids:
+        return np.array(self._encode(f" {text}" if self._style == "plain" else text), dtype=np.int32)
+
+    def token_ends(self, text: str, most: int | None = None) -> Sequence[int]:
+        head = text if most is None else text[: most * LONGEST_TOKEN_CHARS + 1]
+        return [end for _, end in self.tokenizer.encode(head, add_special_tokens=False).offsets[:most]]
 
     def control(self, token: str) -> int:
         number: int | None = self.tokenizer.token_to_id(token)

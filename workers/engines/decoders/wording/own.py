@@ -19,6 +19,8 @@ from workers.models.decoder_folder import chat_template, end_tokens, named_token
 from workers.models.folder_config import Unreadable
 
 SPACE: Final = " \n\t\r▁"
+ASKED: Final = ({"role": "user", "content": "a"},)
+SAID: Final = {"role": "assistant", "content": "xyz"}
 
 
 class OwnWording:
@@ -46,6 +48,18 @@ class OwnWording:
             self._guarded = Guarded(self.tokenizer, self._control(template or "", named))
         except CannotGuard:
             raise broken(folder, "the control tokens of tokenizer.json cannot be told from text.") from None
+        line_end = self._guarded.encode("\n", add_special_tokens=False)
+        self.closing_ids = [*self.end_ids, *(line_end if len(line_end) == 1 else ())]
+        self._asked = "" if self._template is None else self._template.fill(ASKED) or ""
+        self._space = self._between()
+
+    def _between(self) -> str:
+        """What the template puts between the place where the assistant begins to speak and what it says: nothing, or a space."""
+        if self._template is None:
+            return " "
+        whole = (self._template.fill([*ASKED, SAID]) or "").removeprefix(self._asked)
+        space = whole[: whole.find(SAID["content"])] if SAID["content"] in whole else ""
+        return space if space.isspace() else ""
 
     def _control(self, template: str, named: Mapping[str, str]) -> set[str]:
         """What the file calls special, what ends an answer, and those of the added tokens that the template writes."""
@@ -67,6 +81,24 @@ class OwnWording:
 
     def prompt(self, text: str) -> Ids | FailedRow:
         return self._encode(text, add_special_tokens=True)
+
+    def question(self, text: str, lead: str) -> Ids | FailedRow:
+        return self.prompt(f"{text}\n\n{lead}") if self._template is None else self.chat([Message("user", text)])
+
+    def answer(self, text: str) -> Ids:
+        """As it follows a question; where it would melt into that, by itself."""
+        hidden = self._guarded.hidden([text])
+        before = self._asked or "."
+        asked, whole = (
+            self._guarded.encode(self._guarded.named(one, hidden), add_special_tokens=False)
+            for one in (before, before + self._space + hidden.texts[0])
+        )
+        alone = self._guarded.encode(self._space + text, add_special_tokens=False)
+        return np.array(whole[len(asked) :] if whole[: len(asked)] == asked else alone, dtype=np.int32)
+
+    def token_ends(self, text: str, most: int | None = None) -> Sequence[int]:
+        head = text if most is None else text[: most * self._longest + 1]
+        return self._limit.run(partial(self._guarded.ends, head), len(head))[:most]
 
     def _encode(self, text: str, *, add_special_tokens: bool) -> Ids | FailedRow:
         """Where the head of a text is too long for the model, so is all of it; where it is not (spaces, words that are not known), all is

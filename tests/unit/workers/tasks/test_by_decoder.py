@@ -1,0 +1,160 @@
+"""Labels by a decoder, whose scores are those of a hash of the prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.workers.asking import body_of, run
+from workers.batches.ticket import Ticket
+from workers.engines.contract.choices import Scored
+from workers.engines.contract.decoding import DecoderRow
+from workers.engines.fake import MARKS, expected_logprobs
+from workers.inference.runtime import Runtime
+from workers.models.fake_models import MAX_TOKENS
+from workers.tasks.classify.by_decoder import LabelList
+from workers.tasks.classify.prompt import LEAD, orders, question
+from workers.tasks.classify.task import ClassifyBody
+
+MODEL = "fake-decoder"
+LABELS = ["sport", "politics", "art", "art history"]
+
+
+def classified(runtime: Runtime, *asks: ClassifyBody) -> list[Any]:
+    """Answers, or failure codes."""
+    rows = run(runtime, "classify", MODEL, asks)[1]
+    return [row.code or body_of(row) for row in rows]
+
+
+def over_labels(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return sums - np.log(np.exp(sums).sum())
+
+
+def known(text: str, labels: Sequence[str] = LABELS, *, rotations: int = 1, descriptions: dict[str, str] | None = None) -> dict[str, float]:
+    prompts = [f"{question(order, descriptions or {}, text)}\n{LEAD}" for order in orders(labels, rotations)]
+    mean = np.mean([over_labels(expected_logprobs(prompt, len(labels))) for prompt in prompts], axis=0)
+    return dict(zip(labels, np.exp(over_labels(mean)), strict=True))
+
+
+def test_a_decoder_is_asked_for_the_label_and_its_scores_are_a_softmax_over_them(fake_runtime: Runtime) -> None:
+    answer, other = classified(fake_runtime, *(ClassifyBody(input=text, labels=LABELS) for text in ("a goal", "a vote")))
+    assert answer["scores"] == pytest.approx(known("a goal"), abs=1e-6)
+    assert other["scores"] == pytest.approx(known("a vote"), abs=1e-6)
+    assert answer["label"] == max(known("a goal"), key=lambda label: known("a goal")[label])
+    assert answer["usage"]["input_tokens"] == len(f"{question(LABELS, {}, 'a goal')}\n{LEAD}".encode())
+    assert (answer["model"], answer["model_version"], answer["truncated"]) == (MODEL, "fake-decoder@1", False)
+
+
+def test_the_orders_of_a_list_are_averaged(fake_runtime: Runtime) -> None:
+    asked = [ClassifyBody(input="a goal", labels=LABELS, rotations=count) for count in (1, 2, 3, 4, 64)]
+    for count, answer in zip((1, 2, 3, 4, 4), classified(fake_runtime, *asked), strict=True):
+        assert answer["scores"] == pytest.approx(known("a goal", rotations=count), abs=1e-6)
+    assert [order[0] for order in orders(LABELS, 4)] == LABELS, "each label stands in each place once"
+    assert [order[0] for order in orders(LABELS, 2)] == ["sport", "art"]
+
+
+def test_descriptions_stand_with_their_labels(fake_runtime: Runtime) -> None:
+    described = {"art": "painting,\nsculpture"}
+    [answer] = classified(fake_runtime, ClassifyBody(input="a goal", labels=LABELS, descriptions=described))
+    assert answer["scores"] == pytest.approx(known("a goal", descriptions=described), abs=1e-6)
+    assert "- art: painting, sculpture\n- art history\n" in question(LABELS, described, "x")
+
+
+def test_a_logprob_may_count_by_its_tokens(fake_runtime: Runtime) -> None:
+    [answer] = classified(fake_runtime, ClassifyBody(input="a goal", labels=LABELS, length_normalised=True))
+    sums = expected_logprobs(f"{question(LABELS, {}, 'a goal')}\n{LEAD}", 4)
+    lengths = np.array([5, 8, 4, 11])  # "art" with the end that tells it from the longer label
+    assert list(answer["scores"].values()) == pytest.approx(np.exp(over_labels(sums / lengths)), abs=1e-6)
+
+
+def test_a_long_text_is_cut_refused_or_read_in_windows_and_the_labels_are_whole(fake_runtime: Runtime) -> None:
+    text = "é0123456789" * 1_000
+    cut, refused, mean, highest = classified(
+        fake_runtime,
+        ClassifyBody(input=text, labels=LABELS),
+        ClassifyBody(input=text, labels=LABELS, on_long="refuse"),
+        ClassifyBody(input=text, labels=LABELS, on_long="chunk"),
+        ClassifyBody(input=text, labels=LABELS, on_long="chunk", pool="max", stride=0),
+    )
+    deepest = len("art history") - 1
+    fixed = len(f"{question(LABELS, {}, '')}\n{LEAD}".encode())
+    assert refused == "input_too_long"
+    assert cut["truncated"] is True
+    assert MAX_TOKENS - deepest - 2 < cut["usage"]["input_tokens"] <= MAX_TOKENS - deepest
+    assert (mean["truncated"], mean["chunks"], mean["pool"]) == (False, 4, "mean")
+    assert highest["usage"]["input_tokens"] == len(text.encode()) + highest["chunks"] * fixed, "each character is in one window"
+
+
+def test_a_cut_text_is_asked_about_as_its_beginning(fake_runtime: Runtime) -> None:
+    [cut] = classified(fake_runtime, ClassifyBody(input="x" * 10_000, labels=LABELS))
+    room = cut["usage"]["input_tokens"] - len(f"{question(LABELS, {}, '')}\n{LEAD}".encode())
+    [whole] = classified(fake_runtime, ClassifyBody(input="x" * room, labels=LABELS))
+    assert (whole["scores"], whole["truncated"]) == (cut["scores"], False)
+
+
+def test_labels_that_leave_no_room_for_a_text_fail_its_rows_and_not_their_neighbours(fake_runtime: Runtime) -> None:
+    crowd = [f"label number {number}" for number in range(300)]
+    described = {"sport": "x" * MAX_TOKENS}
+    answers = classified(
+        fake_runtime,
+        ClassifyBody(input="a", labels=crowd),
+        ClassifyBody(input="a", labels=LABELS, descriptions=described),
+        ClassifyBody(input="a", labels=crowd[:100]),
+    )
+    assert answers[:2] == ["labels_too_long"] * 2
+    assert len(answers[2]["scores"]) == 100
+
+
+def test_labels_that_are_the_same_tokens_are_told(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = fake_runtime.decoder(MODEL).engine.asking
+    assert asking is not None
+    answer = asking.answer
+    monkeypatch.setattr(asking, "answer", lambda text: answer(text.lower()))
+    alike, fine = classified(
+        fake_runtime, ClassifyBody(input="a", labels=["Turkey", "turkey", "goose"]), ClassifyBody(input="a", labels=LABELS)
+    )
+    assert alike == "labels_alike"
+    assert fine["label"] in LABELS
+    monkeypatch.setattr(asking, "answer", lambda text: answer(text[1:]))
+    assert classified(fake_runtime, ClassifyBody(input="a", labels=["字", "ab"])) == ["labels_alike"], "one is no tokens"
+
+
+def test_a_row_that_the_model_cannot_do_fails_alone(fake_runtime: Runtime) -> None:
+    spoilt, broken, fine = classified(
+        fake_runtime, *(ClassifyBody(input=text, labels=LABELS, rotations=2) for text in (MARKS["nan"], MARKS["error"], "fine"))
+    )
+    assert (spoilt, broken) == ("non_finite_output", "engine_error")
+    assert fine["scores"] == pytest.approx(known("fine", rotations=2), abs=1e-6)
+
+
+def test_labels_of_any_writing_are_asked_for(fake_runtime: Runtime) -> None:
+    labels = ["ünï\ncödé", "🥇", "<end_of_turn>", "{}", "%s", "日本 語"]
+    [answer] = classified(fake_runtime, ClassifyBody(input="a", labels=labels))
+    assert list(answer["scores"]) == labels
+    assert answer["scores"] == pytest.approx(known("a", labels), abs=1e-6)
+
+
+def test_what_prompts_share_is_shared_within_their_tenant(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    batcher, tenants = fake_runtime.decoder(MODEL).batcher, list[object]()
+    submit = batcher.submit
+
+    def noted(rows: Sequence[DecoderRow], ticket: Ticket) -> Any:
+        tenants.extend(row.tenant for row in rows)
+        return submit(rows, ticket)
+
+    monkeypatch.setattr(batcher, "submit", noted)
+    for tenant in ("one", "another", None):
+        run(fake_runtime, "classify", MODEL, [ClassifyBody(input="a", labels=LABELS)], Ticket(tenant=tenant))
+    assert tenants == ["one", "another", None]
+
+
+def test_windows_are_pooled_over_the_labels(fake_runtime: Runtime) -> None:
+    """What is scored is known but for a number that the labels of one prompt share: it must not decide which window counts."""
+    asking = fake_runtime.decoder(MODEL).engine.asking
+    assert asking is not None
+    own = LabelList(asking, MAX_TOKENS, ClassifyBody(labels=["a", "b"]))
+    first, second = np.log([0.9, 0.1]), np.log([0.4, 0.6])
+    found = own.logprobs([Scored(first - 50.0), Scored(second + 7.0)])
+    assert found == pytest.approx(np.array([first, second]))

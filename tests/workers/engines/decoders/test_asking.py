@@ -1,0 +1,83 @@
+"""How a decoder of one's own is asked for a label: the label stands where and as the assistant's own words would."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.workers.decoder_folders import TEMPLATES, TOKENIZERS, make
+from tests.workers.engines.decoders.test_own_models import CHATS, SPELT, by_transformers, control_of, ids_of, load
+from workers.engines.contract.choices import Choices
+from workers.engines.decoders.torch_decoder import TorchDecoder
+
+LABELS = ("Paris", "the goal", "It is Paris", "late, é 漢 🙂")
+QUESTION = CHATS["one"][0][1]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TEXTMILL_MODEL_FOLDERS", str(tmp_path))
+    return tmp_path
+
+
+def read_back(decoder: TorchDecoder, *ids: list[int]) -> str:
+    text: str = decoder._loaded.tokenizer.decode([token for one in ids for token in one], skip_special_tokens=False)
+    return text
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_label_follows_the_question_as_an_answer_does(name: str, tokenizer: str, root: Path) -> None:
+    make(root / "own", template=TEMPLATES[name], tokenizer=tokenizer)
+    decoder = load(root)
+    asking = decoder.asking
+    asked = ids_of(asking.question(QUESTION, "Label:"))
+    assert asked == by_transformers(root / "own", CHATS["one"])
+    for label in LABELS:
+        whole = by_transformers(root / "own", [*CHATS["one"], ("assistant", label)])
+        answer = asking.answer(label).tolist()
+        if (name, tokenizer) == ("llama-3", "bytes"):  # whose line ends melt into what follows them: the question ends in other tokens
+            assert whole[: len(asked)] != asked
+            assert read_back(decoder, asked, answer) == read_back(decoder, asked) + label
+        else:
+            assert whole[: len(asked) + len(answer)] == asked + answer, label
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_without_a_template_a_label_follows_its_lead(tokenizer: str, root: Path) -> None:
+    make(root / "own", template=None, tokenizer=tokenizer)
+    decoder = load(root)
+    asked = ids_of(decoder.asking.question(QUESTION, "Label:"))
+    for label in LABELS[:3]:
+        answer = decoder.asking.answer(label).tolist()
+        assert asked + answer == ids_of(decoder.tokenize_prompt(f"{QUESTION}\n\nLabel: {label}"))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_a_control_token_spelt_in_a_label_or_a_text_is_text(tokenizer: str, root: Path) -> None:
+    make(root / "own", tokenizer=tokenizer)
+    decoder = load(root)
+    harmless = control_of(decoder, ids_of(decoder.asking.question("a", "Label:")))
+    for spelt in SPELT[:4]:
+        assert control_of(decoder, decoder.asking.answer(spelt).tolist()) == []
+        assert control_of(decoder, ids_of(decoder.asking.question(spelt, "Label:"))) == harmless
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_a_text_is_cut_where_its_tokens_end(tokenizer: str, root: Path) -> None:
+    make(root / "own", tokenizer=tokenizer)
+    asking = load(root).asking
+    text = "It is the goal, late é 漢 🙂 <|im_end|> Paris " * 20
+    ends = list(asking.token_ends(text))
+    assert ends == sorted(ends)
+    assert ends[-1] <= len(text) <= ends[-1] + 1
+    assert list(asking.token_ends(text, 30)) == ends[:30]
+    assert list(asking.token_ends(text * 1_000, 30)) == ends[:30]
+
+
+def test_any_token_that_ends_a_line_or_the_answer_closes_a_label(root: Path) -> None:
+    make(root / "own")
+    decoder = load(root)
+    assert {*decoder._loaded.end_ids} <= {*decoder.asking.closing_ids}
+    short, long = (np.array(one) for one in ([5], [5, 6]))
+    assert Choices([short, long], decoder.asking.closing_ids).end_ids == tuple(decoder.asking.closing_ids)

@@ -1,0 +1,194 @@
+"""Running a classification by a decoder: it is asked for the label, and how likely each is to follow is read off its scores.
+
+The list of labels is asked about in one order or in several, and a long text in windows: each is a prompt, whose scores are made logprobs
+over the labels. Those of the orders are averaged, so that what a place in the list is worth cancels out.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from db.queue.row import WorkRow
+from workers.arrays import Ids, Vectors
+from workers.batches.outcomes import FailedRow
+from workers.engines.contract.choices import AlikeChoices, Choices, Scored
+from workers.engines.contract.decoding import Asking, DecoderRow
+from workers.engines.contract.long_texts import DEFAULT_POOL, DEFAULT_STRIDE
+from workers.engines.encoders.windows import Pieces
+from workers.inference.encoder import Answered
+from workers.logs import place_of
+from workers.models import languages, zero_shot
+from workers.stages import queued
+from workers.tasks.classify.prompt import LEAD, orders, question, written
+from workers.tasks.classify.running import Form
+from workers.tasks.classify.task import ClassifyBody
+from workers.tasks.task import Group, Ran, Work
+
+LEAST_ROOM: Final = 16  # tokens of a text: with less, its labels are to blame
+
+log = logging.getLogger("textmill.engines")
+
+
+class LabelList:
+    """Labels as one model is asked for them: made once for all rows that have them. ``fault``: the failure code of all of these."""
+
+    def __init__(self, asking: Asking, max_tokens: int, ask: ClassifyBody) -> None:
+        self.labels = tuple(ask.labels or ())
+        self.label_set = ask.label_set
+        self.fault = ""
+        self._asking = asking
+        self._descriptions: Mapping[str, str] = ask.descriptions or {}
+        self._orders = orders(self.labels, ask.rotations or 1)
+        self._normalised = bool(ask.length_normalised)
+        try:
+            self.choices = Choices([asking.answer(written(label)) for label in self.labels], asking.closing_ids)
+        except AlikeChoices:
+            self.fault = "labels_alike"
+            return
+        self._limit = max_tokens - self.choices.deepest
+        empty = self._prompts("")
+        if isinstance(empty, FailedRow):
+            self.fault = empty.code
+        elif self._limit - _longest(empty) < LEAST_ROOM:
+            self.fault = "labels_too_long"
+
+    def _prompts(self, text: str) -> list[Ids] | FailedRow:
+        """One for each order."""
+        prompts = []
+        for labels in self._orders:
+            ids = self._asking.question(question(labels, self._descriptions, text), LEAD)
+            if isinstance(ids, FailedRow):
+                return ids
+            prompts.append(ids)
+        return prompts
+
+    def read(self, ask: ClassifyBody) -> "Reading | FailedRow":
+        """The prompts of a text; the labels are never cut."""
+        text = ask.input or ""
+        prompts = self._prompts(text)
+        if isinstance(prompts, FailedRow) or _longest(prompts) <= self._limit:
+            return prompts if isinstance(prompts, FailedRow) else Reading([prompts], is_cut=False)
+        if ask.on_long == "refuse":
+            return FailedRow("input_too_long")
+        in_windows, stride = ask.on_long == "chunk", DEFAULT_STRIDE if ask.stride is None else ask.stride
+        ends = self._asking.token_ends(text, None if in_windows else self._limit)
+        windows, first = list[list[Ids]](), 0
+        while True:
+            found = self._window(text, ends, first)
+            if isinstance(found, FailedRow):
+                return found
+            prompts, tokens = found
+            windows.append(prompts)
+            if not in_windows or first + tokens >= len(ends):
+                return Reading(windows, is_cut=not in_windows)
+            first += tokens - min(stride, tokens // 2)
+
+    def _window(self, text: str, ends: Sequence[int], first: int) -> tuple[list[Ids], int] | FailedRow:
+        """The prompts of as much of a text as there is room for, and how many of its tokens that is. By itself a piece may be other tokens
+        than in the whole."""
+        tokens = min(self._limit, len(ends) - first)
+        while tokens > 0:
+            prompts = self._prompts(text[ends[first - 1] if first else 0 : ends[first + tokens - 1]])
+            if isinstance(prompts, FailedRow):
+                return prompts
+            too_many = _longest(prompts) - self._limit
+            if too_many <= 0:
+                return prompts, tokens
+            tokens -= too_many
+        return FailedRow("labels_too_long")
+
+    def logprobs(self, scored: Sequence[Scored]) -> Vectors:
+        """[windows, labels], each row over the labels, from what is held of each window in each order."""
+        sums = np.array([one.logprobs for one in scored])
+        if self._normalised:
+            sums /= self.choices.lengths
+        sums -= np.logaddexp.reduce(sums, axis=1, keepdims=True)
+        averaged: Vectors = sums.reshape(-1, len(self._orders), sums.shape[1]).mean(axis=1)
+        return averaged
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """``windows``: of each the prompts."""
+
+    windows: Sequence[Sequence[Ids]]
+    is_cut: bool
+
+    @property
+    def prompts(self) -> list[Ids]:
+        return [ids for prompts in self.windows for ids in prompts]
+
+
+def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+    began = time.perf_counter()
+    decoder = work.runtime.decoder(group.model)
+    engine, asking = decoder.engine, decoder.engine.asking
+    lists: dict[tuple[object, ...], LabelList] = {}
+    read: list[tuple[WorkRow, LabelList, Reading]] = []
+    for row in rows:
+        found = _read(lists, asking, engine.max_tokens, row.ask)
+        if isinstance(found, FailedRow):
+            row.fail(found.code)
+        else:
+            read.append((row, *found))
+    readings = [reading for _, _, reading in read]
+    answered = Answered(
+        [],
+        Pieces.split([len(one.windows) for one in readings], [row.ask.pool or DEFAULT_POOL for row, _, _ in read]),
+        [sum(map(len, one.prompts)) for one in readings],
+        [one.is_cut for one in readings],
+    )
+    asked = [DecoderRow(ids, 1, tenant=work.ticket.tenant, choices=own.choices) for _, own, reading in read for ids in reading.prompts]
+    asked_at = time.perf_counter()
+    call = decoder.batcher.submit(asked, work.ticket).result()
+    answered.share, answered.stages.model = call.share, call.share.model_seconds
+    answered.stages.queue = queued(time.perf_counter() - asked_at, call.share.model_seconds)
+    sealed_at, end = time.perf_counter(), 0
+    forms: dict[LabelList, Form] = {}
+    for place, (row, own, reading) in enumerate(read):
+        answers = call.answers[end : (end := end + len(reading.prompts))]
+        failed = next((one.code for one in answers if isinstance(one, FailedRow)), None)
+        if failed is not None:
+            row.fail(failed)
+            continue
+        scored = [one for one in answers if isinstance(one, Scored)]
+        if own not in forms:
+            forms[own] = Form(
+                work.lease.job_id, model=group.named, model_version=engine.model_version, labels=own.labels, label_set=own.label_set
+            )
+        scores = zero_shot.softmax(answered.pieces.pool(own.logprobs(scored), [place]))[0]
+        forms[own].fill(row, answered, place, scores.tolist(), int(scores.argmax()))
+        answered.share.cached_tokens += sum(one.cached_tokens for one in scored)
+        answered.share.truncated_rows += reading.is_cut
+    answered.share.foreign_rows += languages.foreign_to(group.card, (row.ask.input for row, _, _ in read if row.code is None))
+    answered.stages.tokenise, answered.stages.seal = asked_at - began, time.perf_counter() - sealed_at
+    return Ran(engine.model_version, answered.share, answered.stages)
+
+
+def _read(
+    lists: dict[tuple[object, ...], LabelList], asking: Asking | None, max_tokens: int, ask: ClassifyBody
+) -> tuple[LabelList, Reading] | FailedRow:
+    """Whatever it is that this fails on is the row's own, and no neighbour's. Rows that share the list object are not compared label by
+    label."""
+    if asking is None:
+        return FailedRow("no_label_scores")
+    same = id(ask.labels), id(ask.descriptions), ask.label_set, ask.rotations, ask.length_normalised
+    try:
+        if same not in lists:
+            lists[same] = LabelList(asking, max_tokens, ask)
+        own = lists[same]
+        reading = FailedRow(own.fault) if own.fault else own.read(ask)
+    except MemoryError:
+        raise
+    except Exception as error:  # a fault of ours or of a tokenizer's, whose message may hold the text
+        log.error("a text could not be read: %s at %s", type(error).__name__, place_of(error))
+        return FailedRow("engine_error")
+    return reading if isinstance(reading, FailedRow) else (own, reading)
+
+
+def _longest(prompts: Sequence[Ids]) -> int:
+    return max(map(len, prompts))

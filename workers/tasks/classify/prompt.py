@@ -1,0 +1,23 @@
+"""How a decoder is asked for a label: pure, and before any tokenising. What rows of a job have in common comes first, and is read once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+INSTRUCTION: Final = "Give the text the label that fits it best. Answer with the label alone."
+LEAD: Final = "Label:"  # of a model that goes on with texts
+
+
+def written(text: str) -> str:
+    """A label or a description in one line."""
+    return " ".join(text.split())
+
+
+def question(labels: Sequence[str], descriptions: Mapping[str, str], text: str) -> str:
+    lines = [f"- {written(label)}" + (f": {written(descriptions[label])}" if label in descriptions else "") for label in labels]
+    return "\n".join([INSTRUCTION, "", "Labels:", *lines, "", "Text:", text])
+
+
+def orders(labels: Sequence[str], rotations: int) -> list[list[str]]:
+    """The list, and as many turned by equal parts as there are rotations, or labels."""
+    count = min(rotations, len(labels))
+    return [[*labels[first:], *labels[:first]] for first in (turn * len(labels) // count for turn in range(count))]
