@@ -101,6 +101,8 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[Deco
         from workers.engines.servers.loading import load_server_decoder
 
         return LoadedEngine(*load_server_decoder(card.server, settings.vllm_python))
+    if card.openvino:
+        return _load_openvino_decoder(card, settings)
     from workers.engines.contract.torch_errors import translated
     from workers.engines.decoders.torch_decoder import TorchDecoder
 
@@ -118,17 +120,29 @@ def load_decoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[Deco
     return loaded
 
 
+def _load_openvino_decoder(card: ModelCard, settings: EngineSettings) -> LoadedEngine[DecoderEngine]:
+    """On the CPU, on one lane with all cores: nothing is left to find out."""
+    from workers.engines.decoders.openvino_decoder import OpenVinoDecoder
+
+    made = replace(_plan(card, settings, device="cpu"), engine="openvino", lanes=1, threads=cores())
+    folder, exact = ensure(card, settings.home), settings.dtype in ("exact", "float32")
+    decoder = OpenVinoDecoder(with_digest(card, folder), folder, policy=made.policy, threads=made.threads, exact=exact)
+    return LoadedEngine(decoder, made)
+
+
 def find_out(card: ModelCard, settings: EngineSettings, *, anew: bool = False) -> Finding:
     """The calibration of a model on this CPU: the one that is kept, or a new one, which then is."""
-    if card.is_fake or card.server is not None:
-        raise TextmillError("Only a model that a worker runs itself is calibrated.", code="model_task_mismatch", status=400)
+    if card.is_fake or card.server is not None or card.openvino:
+        raise TextmillError(
+            "Only a model that a worker runs itself, in more ways than one, is calibrated.", code="model_task_mismatch", status=400
+        )
     return choice_for(card, settings).find_out(anew=anew)
 
 
 def memory_of(card: ModelCard, settings: EngineSettings) -> int:
     """About how many bytes of this machine's memory it takes to load it: none where it goes to a GPU, or a server runs it. Raises as
     `load_encoder`."""
-    if card.server is not None or card.is_fake or _device(settings.device) != "cpu":
+    if card.server is not None or card.is_fake or (not card.openvino and _device(settings.device) != "cpu"):
         return 0
     return LAID_OUT * weight_bytes(card, ensure(card, settings.home))
 

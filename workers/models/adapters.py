@@ -81,7 +81,7 @@ def _number(said: Mapping[str, Any], name: str) -> float:
 
 def takes_adapters(card: ModelCard) -> bool:
     """Whether this process runs it and can merge into it."""
-    return card.kind == "decoder" and card.server is None and (card.folder is not None or bool(card.source_package))
+    return card.kind == "decoder" and card.server is None and not card.openvino and (card.folder is not None or bool(card.source_package))
 
 
 def adapter_of(base: ModelCard, name: str) -> ModelCard | None:

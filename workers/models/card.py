@@ -17,7 +17,8 @@ class ModelCard:
     `labels`: of a sequence classifier, which answers with those it was trained on. `languages`: those it was trained on, as BCP 47
     tags; empty where that is not known. `shorter`: to how many dimensions its vectors may be cut, as it was trained for; empty where to
     any, None where to none. `folder`: where an operator's own model lies; `server`: what runs it in place of this process.
-    `adapter`: the folder of a LoRA adapter that is merged into it. `damaged`: why it cannot be used, if so; then it does no task.
+    `openvino`: the folder is in OpenVINO's own form. `adapter`: the folder of a LoRA adapter that is merged into it.
+    `damaged`: why it cannot be used, if so; then it does no task.
     `is_fake`: it only seems to be one, for tests.
     """
 
@@ -37,6 +38,7 @@ class ModelCard:
     labels: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     folder: Path | None = None
+    openvino: bool = False
     server: ServerEntry | None = None
     adapter: Path | None = None
     damaged: str = ""

@@ -57,7 +57,12 @@ def longest(config: Mapping[str, Any], positions: int | None) -> int:
         raise Unreadable("config.json: its weights are quantised, which is not read: take the model in bf16 or fp32.")
     if config.get("use_bidirectional_attention"):
         raise Unreadable("config.json: its tokens look ahead (use_bidirectional_attention), so it cannot go on with a text.")
-    return min(MOST_TOKENS, positions or MOST_TOKENS, *_limits_of_ropes(config))
+    return min(longest_of_any(positions), *_limits_of_ropes(config), MOST_TOKENS)
+
+
+def longest_of_any(positions: int | None) -> int:
+    """As `longest`, of a model whose own form knows the rest."""
+    return min(MOST_TOKENS, positions or MOST_TOKENS)
 
 
 def _limits_of_ropes(config: Mapping[str, Any]) -> Iterator[int]:

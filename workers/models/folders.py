@@ -9,13 +9,14 @@ weights are not.
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from db.private_files import why_others_may_write
 from workers.models.card import Kind, ModelCard
-from workers.models.decoder_folder import MOST_LAYERS, PACKED, chat_template, longest, writes_text
+from workers.models.decoder_folder import MOST_LAYERS, PACKED, chat_template, longest, longest_of_any, writes_text
 from workers.models.folder_config import FolderConfig, Unreadable, read_limit
 
 VARIABLE: Final = "TEXTMILL_MODEL_FOLDERS"
@@ -25,6 +26,7 @@ MOST_TOKENS: Final = 8192  # of one text, whatever the model's positions would a
 CHARS_PER_TOKEN: Final = 4.5
 CORE_FLOPS: Final = 50e9  # a first guess, until the dispatcher has measured
 DECODER_FLOPS: Final = 20e9  # of one that writes about as much as it reads
+OPENVINO: Final = "openvino_model.xml"
 LICENCE: Final = "see the model's folder"
 
 
@@ -64,9 +66,12 @@ def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> Mod
         if (why := why_changeable(folder)) is not None:
             raise Unreadable(why)
         config = FolderConfig.read(folder / "config.json")
+        if (folder / OPENVINO).exists():
+            kind = "decoder"
+            return replace(_decoder(folder, config, longest_of_any(config.positions)), tasks=("generate",), openvino=True)
         if writes_text(config.said):
             kind = "decoder"
-            return _decoder(folder, config)
+            return _decoder(folder, config, longest(config.said, config.positions))
         return _encoder(folder, config)
     except Unreadable as error:
         return _damaged(folder, str(error), kind)
@@ -91,7 +96,7 @@ def _encoder(folder: Path, config: FolderConfig) -> ModelCard:
     )
 
 
-def _decoder(folder: Path, config: FolderConfig) -> ModelCard:
+def _decoder(folder: Path, config: FolderConfig, most: int) -> ModelCard:
     """Raises Unreadable."""
     if (folder / "adapter_config.json").exists():  # of what it lies beside, transformers would load it unasked
         raise Unreadable("adapter_config.json lies beside config.json: give the adapter a folder of its own.")
@@ -105,7 +110,7 @@ def _decoder(folder: Path, config: FolderConfig) -> ModelCard:
         upstream="",
         source_package="",
         source_version="",
-        max_tokens=_max_tokens(folder, longest(config.said, config.positions)),
+        max_tokens=_max_tokens(folder, most),
         speed_chars_per_second=_speed(DECODER_FLOPS, config),
         chat="none" if chat_template(folder) is None else "template",
         folder=folder,

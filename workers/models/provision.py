@@ -68,7 +68,8 @@ def with_digest(card: ModelCard, folder: Path) -> ModelCard:
 
 
 def _weight_files(card: ModelCard, folder: Path) -> list[Path]:
-    return [path for place in (folder, card.adapter) if place is not None for path in sorted(place.glob("*.safetensors"))]
+    kind = "openvino_model.*" if card.openvino else "*.safetensors"
+    return [path for place in (folder, card.adapter) if place is not None for path in sorted(place.glob(kind))]
 
 
 def _check_own(card: ModelCard, folder: Path) -> None:

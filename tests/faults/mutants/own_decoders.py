@@ -14,6 +14,8 @@ _LORA: Final = "workers/engines/decoders/lora.py"
 _ADAPTERS_TEST: Final = "tests/unit/workers/models/test_adapters.py::"
 _LORA_TEST: Final = "tests/workers/engines/decoders/test_lora.py::"
 _FOLDER_TEST: Final = "tests/unit/workers/models/test_decoder_folders.py::"
+_OPENVINO: Final = "workers/engines/decoders/openvino_decoder.py"
+_OPENVINO_TEST: Final = "tests/unit/workers/engines/decoders/test_openvino_decoder.py::"
 
 MUTANTS: Final = (
     Mutant(
@@ -163,5 +165,19 @@ MUTANTS: Final = (
         "workers/engines/folders/pretrained.py",
         (("with _one_at_a_time, translated():", "with translated():"),),
         ("tests/unit/workers/engines/folders/test_pretrained.py::test_models_are_loaded_one_at_a_time",),
+    ),
+    Mutant(
+        "openvino-keeps-nothing",
+        "OpenVINO GenAI, which knows no tenants, keeps no keys and values of rows that have ended",
+        _OPENVINO,
+        (("scheduler.enable_prefix_caching = False", "scheduler.enable_prefix_caching = True"),),
+        (f"{_OPENVINO_TEST}test_no_keys_and_values_are_kept_when_their_row_has_ended",),
+    ),
+    Mutant(
+        "openvino-grammar-refused",
+        "a form of answer that OpenVINO GenAI would leave aside is refused by name",
+        _OPENVINO,
+        (("if grammar is not None:", "if False:"),),
+        (f"{_OPENVINO_TEST}test_what_the_pipeline_cannot_do_is_refused_by_name",),
     ),
 )

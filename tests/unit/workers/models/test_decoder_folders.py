@@ -8,8 +8,10 @@ import pytest
 
 from db.errors import TextmillError
 from workers.models import registry
+from workers.models.adapters import takes_adapters
 from workers.models.decoder_folder import FAMILIES, MOST_TOKENS, PACKED
 from workers.models.folders import VARIABLE, local_model
+from workers.models.provision import weight_bytes, with_digest
 from workers.tasks import TASKS
 
 PLAIN = {
@@ -142,3 +144,16 @@ def test_a_template_that_is_a_pipe_is_not_waited_for(root: Path) -> None:
     card = local_model("local:own")
     assert card is not None
     assert "is no file" in card.damaged
+
+
+@pytest.mark.parametrize("family", ["mamba", "llama"])
+def test_a_folder_in_openvinos_own_form_generates_whatever_its_family(root: Path, family: str) -> None:
+    folder = add(root, template=True, model_type=family)
+    (folder / "openvino_model.xml").write_text("<net/>")
+    (folder / "openvino_model.bin").write_bytes(b"12")
+    card = registry.get("local:own")
+    assert (card.kind, card.tasks, card.chat, card.max_tokens, card.openvino) == ("decoder", ("generate",), "template", 64, True)
+    assert (weight_bytes(card, folder), takes_adapters(card)) == (8, False)
+    before = with_digest(card, folder).weights_version
+    (folder / "openvino_model.bin").write_bytes(b"123")
+    assert with_digest(card, folder).weights_version != before
