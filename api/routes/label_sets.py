@@ -28,17 +28,22 @@ class LabelSetRequest(msgspec.Struct, forbid_unknown_fields=True):
     templates: Annotated[
         list[str] | None, Meta(description="Sentences with `{}` where the label goes, at most 32; otherwise the model's own.")
     ] = None
+    descriptions: Annotated[
+        dict[str, str] | None, Meta(description="By label, what is meant by it, in a sentence for a decoder; some labels may have none.")
+    ] = None
 
 
 @router.put("/{name}")
 def put(request: Request, actor: Manager, name: str, body: Annotated[LabelSetRequest, Depends(json_of(LabelSetRequest))]) -> Json:
     """Make a set, or the next version of it; jobs that began with another go on with that."""
     check_name(name)
-    code = check_defaults(classify.TASK, classify.TASK.endpoints[0], {"labels": body.labels, "templates": body.templates})
+    code = check_defaults(classify.TASK, classify.TASK.endpoints[0], msgspec.structs.asdict(body))
     if code is not None:
         kind, field, _ = parts_of(code)
-        raise Refused(kind, describe(code).message, param="templates" if field.startswith("templates") else "labels")
-    return _object(put_label_set(front_of(request).store, actor, name, body.labels, body.templates))
+        raise Refused(
+            kind, describe(code).message, param=next((one for one in ("templates", "descriptions") if field.startswith(one)), "labels")
+        )
+    return _object(put_label_set(front_of(request).store, actor, name, body.labels, body.templates, body.descriptions))
 
 
 @router.get("")
@@ -66,7 +71,7 @@ def delete(request: Request, actor: Manager, name: str) -> Json:
 def _version(found: LabelSetRecord) -> Json:
     address, created_at = address_of(found.name or "", found.version), int(found.created_at.timestamp())
     told = Version(id=address, version=found.version, created_at=created_at, error=damage(found.damaged, found.created_at))
-    return {**to_json(told), "labels": found.labels, "templates": found.templates}
+    return {**to_json(told), "labels": found.labels, "templates": found.templates, "descriptions": found.descriptions}
 
 
 def _object(found: LabelSetRecord) -> Json:
@@ -77,6 +82,7 @@ def _object(found: LabelSetRecord) -> Json:
         "version": found.version,
         "labels": found.labels,
         "templates": found.templates,
+        "descriptions": found.descriptions,
         "created_at": seconds(found.created_at),
         "error": msgspec.to_builtins(damage(found.damaged, found.created_at)),
     }

@@ -2,7 +2,7 @@
 never changed: the same name again makes the next version."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -37,19 +37,28 @@ class LabelSetRecord:
     templates: list[str] | None
     created_at: datetime
     damaged: bool = False
+    descriptions: dict[str, str] | None = None
 
 
-def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], templates: Sequence[str] | None = None) -> LabelSetRecord:
+def put_label_set(
+    store: Store,
+    actor: Actor,
+    name: str,
+    labels: Sequence[str],
+    templates: Sequence[str] | None = None,
+    descriptions: Mapping[str, str] | None = None,
+) -> LabelSetRecord:
     """Makes the next version of the set; none where the newest is the same already."""
+    asked = list(labels), _listed(templates), dict(descriptions) if descriptions else None
     newest = find_label_set(store, actor, name)
-    if newest is not None and newest.name == name and (newest.labels, newest.templates) == (list(labels), _listed(templates)):
+    if newest is not None and newest.name == name and (newest.labels, newest.templates, newest.descriptions) == asked:
         return newest
     label_set_id = uuid4()
     with act(store, actor, "label_set.put", object_kind="label_set", object_id=label_set_id) as (conn, _):
         sealer = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
         name_hmac = LABEL_SETS.hmac(sealer, name)
         following = next_version(conn, LABEL_SETS, actor.tenant_id, name_hmac)
-        body = {"name": name, "version": following.number, "labels": list(labels), "templates": _listed(templates)}
+        body = {"name": name, "version": following.number, "labels": asked[0], "templates": asked[1], "descriptions": asked[2]}
         created_at = conn.execute(
             insert(label_sets)
             .values(
@@ -61,7 +70,7 @@ def put_label_set(store: Store, actor: Actor, name: str, labels: Sequence[str], 
             )
             .returning(label_sets.c.created_at)
         ).scalar_one()
-    return LabelSetRecord(label_set_id, name, following.number, list(labels), _listed(templates), created_at)
+    return LabelSetRecord(label_set_id, name, following.number, asked[0], asked[1], created_at, descriptions=asked[2])
 
 
 def list_label_sets(store: Store, actor: Actor) -> list[LabelSetRecord]:
@@ -85,8 +94,8 @@ def delete_label_set(store: Store, actor: Actor, address: str) -> Deleted:
 
 
 def get_label_set_for_worker(store: Store, lease: Lease, name: str, pinned: Version | None) -> dict[str, Any] | None:
-    """{"name", "version", "labels", "templates"}: see :func:`db.catalogue.reading.read_for_worker`. Raises SealError where it does not
-    open, which is on record."""
+    """{"name", "version", "labels", "templates", "descriptions"}: see :func:`db.catalogue.reading.read_for_worker`. Raises SealError where
+    it does not open, which is on record."""
     columns = (label_sets.c.label_set_id, label_sets.c.number)
     found = read_for_worker(store, lease, LABEL_SETS, name, pinned, columns, (label_sets.c.body_sealed,))
     if found is None:
@@ -112,7 +121,8 @@ def _records(store: Store, actor: Actor, found: Found, name: str | None = None) 
 def _record(row: Any, body: dict[str, Any] | None, name: str | None) -> LabelSetRecord:
     if body is None:
         return LabelSetRecord(row.label_set_id, name, row.number, [], None, row.created_at, damaged=True)
-    return LabelSetRecord(row.label_set_id, body["name"], row.number, body["labels"], body["templates"], row.created_at)
+    about = body["name"], row.number, body["labels"], body["templates"], row.created_at
+    return LabelSetRecord(row.label_set_id, *about, descriptions=body.get("descriptions"))  # which those of before have not
 
 
 def _open(opening: Opening, opener: Opener, row: Any) -> dict[str, Any] | None:

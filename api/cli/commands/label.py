@@ -38,6 +38,14 @@ Labels = Annotated[
     ),
 ]
 
+Describe = Annotated[
+    list[str] | None,
+    typer.Option("--describe", metavar="LABEL=SENTENCE", help="To a decoder, what is meant by a label; may be repeated."),
+]
+DescriptionsFile = Annotated[
+    str | None, typer.Option("--descriptions-file", metavar="FILE", help="A file with one LABEL=SENTENCE a line, in place of --describe.")
+]
+
 
 def label(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
@@ -60,6 +68,15 @@ def label(
         list[str] | None,
         typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
     ] = None,
+    describe: Describe = None,
+    descriptions_file: DescriptionsFile = None,
+    rotations: Annotated[
+        int | None,
+        typer.Option("--rotations", metavar="N", min=1, help="Ask a decoder in so many orders of the labels, a prompt each, and average."),
+    ] = None,
+    length_normalised: Annotated[
+        bool, typer.Option("--length-normalised", help="Divide a decoder's logprob of a label by the label's number of tokens.")
+    ] = False,
     on_long: OnLong = None,
     pool: Pool = None,
     stride: Stride = None,
@@ -90,6 +107,7 @@ def label(
         if not all("{}" in one for one in template):
             raise CommandError("Every --template holds {} where the label goes.")
         defaults["templates"] = template
+    defaults |= asked_of_decoder(read_descriptions(describe, descriptions_file), rotations, length_normalised=length_normalised)
     defaults |= long_texts(on_long, pool, stride)
     source = find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     work = Work(
@@ -127,6 +145,27 @@ def choose_labels(labels: Sequence[str] | None, labels_file: str | None, head: s
     return {"labels": read_labels(labels_file) if labels_file else split_labels(labels or ())}
 
 
+def asked_of_decoder(descriptions: dict[str, str], rotations: int | None, *, length_normalised: bool) -> dict[str, object]:
+    """What only a decoder reads, as the job's defaults."""
+    given = {"descriptions": descriptions or None, "rotations": rotations, "length_normalised": length_normalised or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def read_descriptions(described: Sequence[str] | None, path: str | None) -> dict[str, str]:
+    """By label. A label that holds an equals sign is described by the API alone. Raises CommandError."""
+    if described and path:
+        raise CommandError("--describe and --descriptions-file exclude each other.")
+    found: dict[str, str] = {}
+    for one in lines_of(path, "descriptions") if path else described or ():
+        name, sign, sentence = (part.strip() for part in one.partition("="))
+        if not (name and sign and sentence):
+            raise CommandError("A description is LABEL=SENTENCE, such as --describe 'sport=matches, athletes and their clubs'.")
+        if name in found:
+            raise CommandError("A label is described twice.")
+        found[name] = sentence
+    return found
+
+
 def split_labels(labels: Sequence[str]) -> list[str]:
     """Each as a record of CSV: what stands in double quotes may hold commas. Raises CommandError."""
     try:
@@ -137,14 +176,19 @@ def split_labels(labels: Sequence[str]) -> list[str]:
 
 
 def read_labels(path: str) -> list[str]:
-    """One label a line; blank lines do not count."""
+    """One label a line."""
+    return checked_labels(lines_of(path, "labels"))
+
+
+def lines_of(path: str, what: str) -> list[str]:
+    """Without space at their ends; blank lines do not count."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise CommandError(f"The labels file cannot be read: {error.strerror}.") from None
+        raise CommandError(f"The {what} file cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise CommandError("The labels file is not UTF-8 text.") from None
-    return checked_labels([line.strip() for line in text.splitlines() if line.strip()])
+        raise CommandError(f"The {what} file is not UTF-8 text.") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def checked_labels(names: list[str]) -> list[str]:

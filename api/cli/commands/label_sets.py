@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands.label import Labels, read_labels, split_labels
+from api.cli.commands.label import Describe, DescriptionsFile, Labels, read_descriptions, read_labels, split_labels
 from api.cli.terminal import completion
 from api.cli.terminal.deleting import delete
 from api.cli.terminal.exits import CommandError, ExitCode
@@ -23,6 +23,8 @@ def put_label_set(
         list[str] | None,
         typer.Option("--template", metavar="TEXT", help='How a label reads in a sentence, e.g. "news about {}"; may be repeated.'),
     ] = None,
+    describe: Describe = None,
+    descriptions_file: DescriptionsFile = None,
     as_json: Json = False,
 ) -> int:
     """Store labels under NAME; of a name that is there it becomes the next version."""
@@ -37,6 +39,8 @@ def put_label_set(
     body: dict[str, object] = {"labels": names}
     if template:
         body["templates"] = template
+    if descriptions := read_descriptions(describe, descriptions_file):
+        body["descriptions"] = descriptions
     with connect() as client:
         stored = client.put(f"/v1/label_sets/{segment(name)}", body)
     if as_json:

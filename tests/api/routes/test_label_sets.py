@@ -1,9 +1,14 @@
 """`/v1/label_sets`: named labels."""
 
+import numpy as np
+import pytest
+
 from tests.api.conftest import Served
 from tests.api.lines import CLASSIFY
 from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
+from workers.engines.fake import expected_logprobs
+from workers.tasks.classify.prompt import LEAD, question
 
 
 def test_a_label_set_is_made_replaced_listed_and_deleted(api: Served) -> None:
@@ -37,6 +42,22 @@ def test_a_batch_takes_its_labels_from_a_set(api: Served, mill: Mill) -> None:
     assert set(answer["response"]["body"]["scores"]) == {"sport", "politics"}
 
 
+def test_a_decoder_reads_the_descriptions_of_a_set(api: Served, mill: Mill) -> None:
+    http, described = api.http(), {"sport": "matches and their players"}
+    labels = ["sport", "politics", "art"]
+    made = http.put("/v1/label_sets/desk", json={"labels": labels, "descriptions": described}).raise_for_status().json()
+    assert made["descriptions"] == described
+    assert http.get("/v1/label_sets/desk").json()["versions"][0]["descriptions"] == described
+    file_id = api.upload(b'{"text":"a goal"}', purpose="rows").json()["id"]
+    defaults = {"label_set": "desk", "model": "fake-decoder", "length_normalised": False}
+    batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "defaults": defaults}).raise_for_status().json()
+    mill.run_all()
+    answer = http.get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content").json()["response"]["body"]
+    powers = np.exp(expected_logprobs(f"{question(labels, described, 'a goal')}\n{LEAD}", 3))
+    assert answer["scores"] == pytest.approx(dict(zip(labels, powers / powers.sum(), strict=True)), abs=1e-6)
+    assert (answer["model"], answer["label_set"]) == ("fake-decoder", "desk@1")
+
+
 def test_a_bad_label_set_names_its_field(api: Served) -> None:
     bad: list[tuple[dict[str, object], str, str | None]] = [
         ({"labels": ["one"]}, "too_few_labels", "labels"),
@@ -44,6 +65,8 @@ def test_a_bad_label_set_names_its_field(api: Served) -> None:
         ({"labels": ["a", ""]}, "empty_label", "labels"),
         ({"labels": "a,b"}, "invalid_field", "labels"),
         ({"labels": ["a", "b"], "templates": ["no place"]}, "invalid_field", "templates"),
+        ({"labels": ["a", "b"], "descriptions": {"c": "none of them"}}, "invalid_field", "descriptions"),
+        ({"labels": ["a", "b"], "descriptions": {"a": "x" * 1001}}, "invalid_field", "descriptions"),
         ({"labels": ["a", "b"], "more": 1}, "unknown_field", None),
         ({}, "missing_field", "labels"),
     ]

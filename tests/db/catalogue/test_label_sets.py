@@ -23,7 +23,15 @@ def test_a_label_set_comes_back_as_it_was(flow: Flow, tenant: Actor) -> None:
     assert (put.name, put.labels, put.templates) == ("ünï cödé", ["a", "ü"], ["This is {}."])
     plain = put_label_set(flow.api, tenant, "plain", ["x", "y"])
     assert plain.templates is None
-    assert list_label_sets(flow.api, tenant) == [plain, put]
+    described = put_label_set(flow.api, tenant, "described", ["x", "y"], None, {"y": "the secönd"})
+    assert (plain.descriptions, described.descriptions) == (None, {"y": "the secönd"})
+    assert list_label_sets(flow.api, tenant) == [described, plain, put]
+
+
+def test_another_description_is_another_version(flow: Flow, tenant: Actor) -> None:
+    first = put_label_set(flow.api, tenant, "colours", ["red", "green"], None, {"red": "as blood"})
+    assert put_label_set(flow.api, tenant, "colours", ["red", "green"], None, {"red": "as blood"}) == first
+    assert put_label_set(flow.api, tenant, "colours", ["red", "green"], None, {"red": "as wine"}).version == 2
 
 
 def test_the_same_name_again_makes_the_next_version_and_keeps_the_old_one(flow: Flow, tenant: Actor) -> None:
@@ -106,6 +114,7 @@ def test_a_worker_finds_the_sets_of_the_tenant_whose_shard_it_holds(flow: Flow, 
         "version": 1,
         "labels": ["red", "green"],
         "templates": ["{} it is"],
+        "descriptions": None,
     }
     assert get_label_set_for_worker(flow.worker, lease, "foreign", None) is None
     reads = (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.commands.label import choose_labels, read_labels, split_labels
+from api.cli.commands.label import asked_of_decoder, choose_labels, read_descriptions, read_labels, split_labels
 from api.cli.terminal.exits import CommandError
 
 
@@ -62,3 +62,23 @@ def test_a_file_of_labels_holds_one_a_line_commas_and_all(tmp_path: Path) -> Non
 )
 def test_a_head_is_named_with_its_prefix_or_without(given: str, model: str) -> None:
     assert choose_labels(None, None, given, None) == {"model": model}
+
+
+def test_descriptions_come_one_by_one_or_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "described.txt"
+    path.write_text("\ufeffsport = matches = fun\n\n art=painting \n")
+    assert read_descriptions(None, str(path)) == {"sport": "matches = fun", "art": "painting"}
+    assert read_descriptions(["a b=c"], None) == {"a b": "c"}
+    assert read_descriptions(None, None) == {}
+
+
+@pytest.mark.parametrize("described", [["sport"], ["=x"], ["sport="], ["a=b", "a=c"]])
+def test_a_description_that_is_none_is_told(described: list[str]) -> None:
+    with pytest.raises(CommandError):
+        read_descriptions(described, None)
+
+
+def test_what_a_decoder_alone_reads_is_said_where_it_was_asked() -> None:
+    assert asked_of_decoder({}, None, length_normalised=False) == {}
+    asked = {"descriptions": {"a": "b"}, "rotations": 2, "length_normalised": True}
+    assert asked_of_decoder({"a": "b"}, 2, length_normalised=True) == asked
