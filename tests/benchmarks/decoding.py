@@ -16,9 +16,10 @@ from numpy.random import Generator
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig
 
 from tests.benchmarks.turns import Run
-from tests.workers.engines.decoders.driving import run, said
+from tests.workers.engines.decoders.driving import run, said, scored
 from tests.workers.engines.decoders.families import loaded, model_of, prompt
 from workers.arrays import Ids
+from workers.engines.contract.choices import Choices
 from workers.engines.contract.decoding import DecoderRow
 from workers.engines.contract.plan import Format
 from workers.engines.decoders.slots import TorchSlots
@@ -37,6 +38,8 @@ PROMPT_WORDS: Final = (15, 40)
 SHARED_TOKENS: Final = 512
 SHARING_ROWS, SHARING_OUT, OWN_TOKENS = 24, 16, 30
 AGREE_TOKENS: Final = 16
+LABELS: Final = ("finance", "entertainment", "politics", "sports", "tech", "late payment")
+LABEL_TOKENS: Final = 4  # that are said, where labels are not scored
 SAMPLE: Final = (
     "the price of oil rose again while a man in London said that his team had won the match and nobody knew why banks were late to tell"
     " people about new music phones games and films this year"
@@ -103,6 +106,21 @@ class Engines:
     def ours(self, prompts: Prompts, tenant: str | None = None) -> list[list[int]]:
         rows = [DecoderRow(ids, most, tenant=tenant) for ids, most in zip(prompts.ids, prompts.limits, strict=True)]
         return [list(said(answer).ids) for answer in run(TorchSlots(self._loaded), rows)]
+
+    def label(self, prompts: Prompts, tenant: str | None = None) -> Run:
+        """A row of the run is a document, of which labels are scored."""
+        began, cpu = time.perf_counter(), time.process_time()
+        choices = Choices([self._read(f" {label}")[1:] for label in LABELS], [1])
+        rows = [DecoderRow(ids, 1, tenant=tenant, choices=choices) for ids in prompts.ids]
+        for answer in run(TorchSlots(self._loaded), rows):
+            scored(answer)
+        return Run(len(rows), time.perf_counter() - began, time.process_time() - cpu, {})
+
+    def say_labels(self, prompts: Prompts, tenant: str | None = None) -> Run:
+        """The same documents, each answered with a few tokens."""
+        began, cpu = time.perf_counter(), time.process_time()
+        self.ours(Prompts(prompts.ids, [LABEL_TOKENS] * len(prompts.ids)), tenant)
+        return Run(len(prompts.ids), time.perf_counter() - began, time.process_time() - cpu, {})
 
     def static(self, number_format: Format) -> Says:
         model = self._model(number_format)

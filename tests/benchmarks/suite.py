@@ -55,7 +55,7 @@ PARTS: Final = {
     "accepting": ("accepted_seconds", "accepted_cpu"),
     "null_model": ("null_model",),
     "many_rows": ("many_rows_cost", "many_rows_memory"),
-    "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix"),
+    "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix", "labels", "labels_shared"),
     "writing": ("writing_whole", "structured", "structured_valid", "repeated"),
 }
 DECODING_SECONDS = 400.0
@@ -326,6 +326,26 @@ class Suite:
         self.found.figures["shared_prefix"] = Figure(found.by_cpu, f"{found.by_cpu:.2f}×", note, _often(shared["shared"]))
         self._enter("decoding", done)
         self._enter("shared prefix", shared)
+        short = engines.ragged(len(alike.ids))
+        labels = self._in_turns(
+            {"scored": lambda: engines.label(short, "one"), "said": lambda: engines.say_labels(short, "one")}, DECODING_SECONDS
+        )
+        found = ratio(labels["scored"], labels["said"])
+        note = f"{len(short.ids)} documents, {len(decoding.LABELS)} labels; by time {found}"
+        self.found.figures["labels"] = Figure(found.by_cpu, f"{found.by_cpu:.2f}×", note, _often(labels["scored"]))
+        behind = self._in_turns(
+            {
+                "scored": lambda: engines.label(alike, "one"),
+                "said, shared": lambda: engines.say_labels(alike, "one"),
+                "said, apart": lambda: engines.say_labels(alike),
+            },
+            DECODING_SECONDS,
+        )
+        found, sharing = ratio(behind["scored"], behind["said, apart"]), ratio(behind["scored"], behind["said, shared"])
+        note = f"against prompts that are each read whole; against those that share too {sharing.by_cpu:.2f}×; by time {found}"
+        self.found.figures["labels_shared"] = Figure(found.by_cpu, f"{found.by_cpu:.2f}×", note, _often(behind["scored"]))
+        self._enter("labels", labels)
+        self._enter("labels behind a shared prefix", behind)
 
     def _writing(self, mill: Mill) -> None:
         options = self.options
