@@ -27,7 +27,8 @@ from workers.grammars.masks import Vocabulary
 from workers.models.card import ModelCard
 
 BLOCK: Final = 32  # tokens of which keys and values are given out together
-PROMPT_TOKENS: Final = 512  # in a step
+# In a step. The pipeline keeps the interpreter to itself meanwhile: nothing else of the worker gets on, its leases neither.
+PROMPT_TOKENS: Final = 128
 EXACT: Final = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 
