@@ -114,6 +114,7 @@ files = Table(
     _when("expires_at"),
     Column("content_bytes", BigInteger),  # of its rows as they are read back, as JSON lines; size_bytes is what was uploaded
     Column("stored_names_sealed", LargeBinary),  # heads and label sets that its rows name; NULL where that is not known
+    Column("columns_sealed", LargeBinary),  # what its columns are called and hold; NULL where it was no table
     PrimaryKeyConstraint("tenant_id", "file_id"),
     Index("files_by_age", "tenant_id", "created_at", "file_id"),
 )
@@ -131,6 +132,7 @@ rows = Table(  # hash-partitioned by file_id
     Column("custom_id_sealed", LargeBinary),
     Column("custom_id_hmac", LargeBinary),
     Column("body_sealed", LargeBinary),
+    Column("columns_sealed", LargeBinary),  # a table's other columns; NULL where there are none
     PrimaryKeyConstraint("tenant_id", "file_id", "idx"),
 )
 

@@ -29,7 +29,8 @@ DELETED: Final = "deleted"
 NO_FILE: Final = "There is no file with this id."
 ERASING: Final = "error"  # nobody's any more; :mod:`db.files.purge` is at its rows
 
-_NAMELESS: Final[dict[str, Any]] = {"name_sealed": b"", "stored_names_sealed": None}
+_NAMELESS: Final[dict[str, Any]] = {"name_sealed": b"", "stored_names_sealed": None, "columns_sealed": None}
+_BODILESS: Final[dict[str, Any]] = {"body_sealed": None, "columns_sealed": None}
 HAS_NAME: Final = files.c.state.not_in([DELETED, ERASING])  # by its state: a name that is blank all the same was altered
 _VISIBLE: Final = HAS_NAME & (files.c.expires_at.is_(None) | (files.c.expires_at > func.now()))
 
@@ -154,7 +155,7 @@ def erase_rows(
         own.append(rows.c.idx >= first_idx)
     if end_idx is not None:
         own.append(rows.c.idx < end_idx)
-    conn.execute(update(rows).where(*own).values(body_sealed=None) if needs.ids else delete(rows).where(*own))
+    conn.execute(update(rows).where(*own).values(_BODILESS) if needs.ids else delete(rows).where(*own))
 
 
 def close(conn: Connection, tenant_id: UUID, file_id: UUID, needs: Needs) -> None:

@@ -17,6 +17,7 @@ from db.audit.damage import Opening
 from db.audit.events import About, record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
+from db.files.columns import Columns, seal_columns
 from db.files.doubles import Doubles
 from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
 from db.files.stored_names import Names, seal_names
@@ -39,6 +40,7 @@ _STAGING: Final = bulk.Staging(
         ("custom_id_sealed", "bytea"),
         ("custom_id_hmac", "bytea"),
         ("body_sealed", "bytea"),
+        ("columns_sealed", "bytea"),
     ),
 )
 _COUNT: Final = text(
@@ -49,8 +51,9 @@ _COUNT: Final = text(
 )
 _MOVE: Final = text(
     """
-    INSERT INTO rows (tenant_id, file_id, idx, line, endpoint, defect, size, custom_id_sealed, custom_id_hmac, body_sealed)
-    SELECT :tenant, :file, idx, line, endpoint, defect, size, custom_id_sealed, custom_id_hmac, body_sealed FROM pg_temp.staged_rows
+    INSERT INTO rows (tenant_id, file_id, idx, line, endpoint, defect, size, custom_id_sealed, custom_id_hmac, body_sealed, columns_sealed)
+    SELECT :tenant, :file, idx, line, endpoint, defect, size, custom_id_sealed, custom_id_hmac, body_sealed, columns_sealed
+    FROM pg_temp.staged_rows
     """
 )
 _LOCK: Final = text("SELECT row_count FROM files WHERE tenant_id = :tenant AND file_id = :file AND state = 'uploading' FOR UPDATE")
@@ -64,7 +67,7 @@ _MARK_DOUBLES: Final = text(
 _FINISH: Final = text(
     """
     UPDATE files SET state = 'processed', size_bytes = :size, content_bytes = :content, stored_names_sealed = :names,
-        defect_count = defect_count + :defects
+        columns_sealed = :columns, defect_count = defect_count + :defects
     WHERE tenant_id = :tenant AND file_id = :file
     RETURNING tenant_id, file_id, purpose, state, size_bytes, size_chars, row_count, defect_count, created_at, expires_at,
               content_bytes
@@ -82,7 +85,8 @@ _PAGE: Final = text(
 
 
 class NewRow(msgspec.Struct, frozen=True, gc=False):
-    """A parsed row. ``line``: 1-based line or record; ``size``: characters that a model would see; ``defect``: a failure code."""
+    """A parsed row. ``line``: 1-based line or record; ``size``: characters that a model would see; ``defect``: a failure code;
+    ``columns``: a table's other cells, as :class:`db.files.columns.Columns` says."""
 
     line: int
     endpoint: str | None
@@ -90,6 +94,7 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
     custom_id: str | None
     body: bytes | None
     size: int
+    columns: bytes | None = None
 
 
 class StoredRow(NamedTuple):
@@ -126,16 +131,18 @@ class RowWriter:
         first = 0
         held_bytes = 0
         for at, row in enumerate(rows):
-            held_bytes += len(row.body or b"")
+            held_bytes += len(row.body or b"") + len(row.columns or b"")
             if at + 1 - first == CHUNK_ROWS or held_bytes >= CHUNK_BYTES:
                 self._append_chunk(rows[first : at + 1])
                 first, held_bytes = at + 1, 0
         if first < len(rows):
             self._append_chunk(rows[first:])
 
-    def finish(self, size_bytes: int, content_bytes: int | None = None, names: Names | None = None) -> FileRecord:
+    def finish(
+        self, size_bytes: int, content_bytes: int | None = None, names: Names | None = None, columns: Columns | None = None
+    ) -> FileRecord:
         """Makes the file usable. ``size_bytes``: of the upload as it came; ``content_bytes``: of its rows as they are read back; ``names``:
-        heads and label sets that they name, None where that is not known.
+        heads and label sets that they name, None where that is not known; ``columns``: of a table.
 
         Of a batch's rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
         ``empty_file``, 400) and removed.
@@ -150,8 +157,12 @@ class RowWriter:
             if row_count is None:
                 raise _upload_gone()
             if row_count:
-                sealed = seal_names(self._sealer or self._find_sealer(), self._file.file_id, names)
-                told_now = {"size": size_bytes, "content": content_bytes, "names": sealed, "defects": doubled}
+                sealer = self._sealer or self._find_sealer()
+                noted = {
+                    "names": seal_names(sealer, self._file.file_id, names),
+                    "columns": seal_columns(sealer, self._file.file_id, columns),
+                }
+                told_now = {"size": size_bytes, "content": content_bytes, "defects": doubled, **noted}
                 finished = conn.execute(_FINISH, {**self._key, **told_now}).one()
             else:
                 erase(conn, self._actor.tenant_id, self._file.file_id)
@@ -280,6 +291,7 @@ def _seal(sealer: Sealer, first_idx: int, rows: Sequence[NewRow]) -> tuple[Seque
         sealer.seal_all("rows.custom_id", idxs, custom_ids),
         sealer.hmac_all("rows.custom_id", custom_ids),
         sealer.seal_all("rows.body", idxs, [row.body for row in rows]),
+        sealer.seal_all("rows.columns", idxs, [row.columns for row in rows]),
     )
 
 

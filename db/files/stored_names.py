@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
-
 from db.actors import Actor
-from db.audit.acts import record_act
-from db.audit.damage import Opening
-from db.audit.events import record_digest
 from db.connect import Store
-from db.schema import files
+from db.files.described import read_described
 from db.sealing.cells import Sealer
 
 _COLUMN: Final = "files.stored_names"
@@ -40,18 +35,7 @@ def seal_names(sealer: Sealer, file_id: UUID, names: Names | None) -> bytes | No
 def names_of_file(store: Store, actor: Actor, file_id: UUID) -> Names | None:
     """None where that is not known: of a file that was uploaded before it was noted, or names too many; that is not there, or where what
     was noted does not open."""
-    with store.transaction(tenant=actor.tenant_id) as conn:
-        event_id = record_act(conn, store, actor, "names.read", object_kind="file", object_id=file_id)
-        opener = store.keyring.opener(conn, actor.tenant_id, "file", file_id)  # first: what is there after it has its key
-        sealed = conn.execute(
-            select(files.c.stored_names_sealed).where(files.c.tenant_id == actor.tenant_id, files.c.file_id == file_id)
-        ).scalar_one_or_none()
-        if sealed:
-            record_digest(conn, actor.tenant_id, event_id, [sealed])
-    if not sealed:
-        return None
-    with Opening(store, actor) as opening:
-        opened = opening.open(opener, _COLUMN, file_id, sealed)
+    opened = read_described(store, actor, file_id, "names.read", "stored_names")
     if opened is None:
         return None
     found = json.loads(opened)

@@ -8,7 +8,7 @@ from before is told so, unless all it has read lies before the first of them (``
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -29,42 +29,45 @@ from db.schema import jobs
 from db.sealing.cells import Opener
 
 PAGE_ROWS: Final = 2048  # a page is a transaction with its event: one wait for the disk
-PAGE_BYTES: Final = 4 << 20  # of sealed payloads; a page ends after the row that passes this
+PAGE_BYTES: Final = 4 << 20  # of sealed values; a page ends after the row that passes this
 NO_END: Final = 2**31 - 1
 
 # LATERAL with LIMIT 1 makes the join one index look-up a result. As a plain join it is planned, where there are no statistics yet (a new
 # file, a job that has just ended), as every result of the page with every row of the file: 1.9 s a page of a 20,000-row file, not 2 ms.
 # LEFT, for a row that somebody took must not end a reading where a page has nothing else in it. A row of a batch has an id, and one whose
 # id has a digest.
-_OUTPUT_PAGE: Final = """
-    SELECT idx, line, has_id, custom_id_sealed, outcome, code, payload_sealed, model_version
-    FROM (SELECT res.idx, r.line, r.has_id, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version,
-                 sum(coalesce(octet_length(res.payload_sealed), 0))
-                     OVER (ORDER BY res.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-          FROM (SELECT * FROM results WHERE tenant_id = %(tenant)s AND job_id = %(job)s AND idx > %(after)s AND idx < %(end)s
-                  AND outcome = 1 ORDER BY idx LIMIT %(limit)s) AS res
-          LEFT JOIN LATERAL (SELECT line, custom_id_hmac IS NOT NULL OR endpoint IS NOT NULL AS has_id, custom_id_sealed FROM rows
-                WHERE tenant_id = %(tenant)s AND file_id = %(file)s AND idx = res.idx LIMIT 1) AS r ON true) AS page
-    WHERE coalesce(before, 0) < %(bytes)s ORDER BY idx
-    """
-_ERRORS_PAGE: Final = """
-    SELECT res.idx, r.line, r.has_id, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version
-    FROM (SELECT * FROM results WHERE tenant_id = %(tenant)s AND job_id = %(job)s AND idx > %(after)s AND idx < %(end)s AND outcome = 2
-          ORDER BY idx LIMIT %(limit)s) AS res
-    LEFT JOIN LATERAL (SELECT line, custom_id_hmac IS NOT NULL OR endpoint IS NOT NULL AS has_id, custom_id_sealed FROM rows
-                       WHERE tenant_id = %(tenant)s AND file_id = %(file)s AND idx = res.idx LIMIT 1) AS r ON true
-    ORDER BY res.idx
+_PLACED: Final = """
+    SELECT res.idx, r.line, r.has_id, r.custom_id_sealed, res.outcome, res.code, res.payload_sealed, res.model_version,
+           r.body_sealed, r.columns_sealed
+    FROM (SELECT * FROM results WHERE tenant_id = %(tenant)s AND job_id = %(job)s AND idx > %(after)s AND idx < %(end)s
+            AND outcome = %(outcome)s ORDER BY idx LIMIT %(limit)s) AS res
+    LEFT JOIN LATERAL (
+        SELECT line, custom_id_hmac IS NOT NULL OR endpoint IS NOT NULL AS has_id, custom_id_sealed,
+               CASE WHEN %(inputs)s THEN body_sealed END AS body_sealed, CASE WHEN %(inputs)s THEN columns_sealed END AS columns_sealed
+        FROM rows WHERE tenant_id = %(tenant)s AND file_id = %(file)s AND idx = res.idx LIMIT 1) AS r ON true
     """
 # Of a job that ended early: rows that failed, and rows that never ran, which are not stored anywhere.
-_ERRORS_PAGE_ENDED_EARLY: Final = """
+_ENDED_EARLY: Final = """
     SELECT r.idx, r.line, r.custom_id_hmac IS NOT NULL OR r.endpoint IS NOT NULL AS has_id, r.custom_id_sealed,
            CAST(2 AS smallint) AS outcome, CASE WHEN res.idx IS NULL THEN %(code)s ELSE res.code END AS code,
-           res.payload_sealed, res.model_version
+           res.payload_sealed, res.model_version,
+           CASE WHEN %(inputs)s THEN r.body_sealed END AS body_sealed, CASE WHEN %(inputs)s THEN r.columns_sealed END AS columns_sealed
     FROM rows r
     LEFT JOIN results res ON res.tenant_id = %(tenant)s AND res.job_id = %(job)s AND res.idx = r.idx AND res.idx > %(after)s
     WHERE r.tenant_id = %(tenant)s AND r.file_id = %(file)s AND r.idx > %(after)s AND (res.idx IS NULL OR res.outcome = 2)
     ORDER BY r.idx LIMIT %(limit)s
     """
+_PAGE: Final = """
+    SELECT idx, line, has_id, custom_id_sealed, outcome, code, payload_sealed, model_version, body_sealed, columns_sealed
+    FROM (SELECT found.*, sum(coalesce(octet_length(payload_sealed), 0) + coalesce(octet_length(body_sealed), 0)
+                              + coalesce(octet_length(columns_sealed), 0))
+                     OVER (ORDER BY idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+          FROM ({found}) AS found) AS page
+    WHERE coalesce(before, 0) < %(bytes)s ORDER BY idx
+    """
+_PAGES: Final[dict[str, LiteralString]] = {
+    name: _PAGE.format(found=found) for name, found in (("placed", _PLACED), ("ended early", _ENDED_EARLY))
+}
 _HAS: Final = text(
     """
     SELECT EXISTS (SELECT FROM results WHERE tenant_id = :tenant AND job_id = :job AND outcome = 1) AS output,
@@ -77,7 +80,8 @@ _NEVER_RAN: Final = {JobState.CANCELLED.value: "batch_cancelled", JobState.EXPIR
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """A result as it is exported. ``line``: the row's 1-based line in the uploaded file, None where the row was taken. ``payload``: None
     where it failed. ``run``: how often the job had been run again when this was read. ``damaged``: its id or its answer does not open, and
-    is None, or what stands beside them is nothing that was written here."""
+    is None, or what stands beside them is nothing that was written here. ``body``, ``columns``: the row as it was uploaded, of a reading
+    that asked for it; None where nothing of it is left."""
 
     idx: int
     line: int | None
@@ -88,6 +92,8 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     model_version: str | None
     run: int = 0
     damaged: bool = False
+    body: bytes | None = None
+    columns: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +115,27 @@ class _Reading:
     state: str
     run: int
     end_idx: int
+    inputs: bool
 
 
 def iter_results(
-    store: Store, actor: Actor, job_id: UUID, *, which: Literal["output", "errors"], page: int = PAGE_ROWS, after: Place | None = None
+    store: Store,
+    actor: Actor,
+    job_id: UUID,
+    *,
+    which: Literal["output", "errors"],
+    page: int = PAGE_ROWS,
+    after: Place | None = None,
+    inputs: bool = False,
 ) -> Iterator[ResultLine]:
     """The results of a job in the file's order, those behind ``after`` where it is given; while it runs, those before its first open row.
+    ``inputs``: each with its row as it was uploaded.
 
     ``errors`` of a job that was cancelled or expired has the rows that never ran, too. Raises at once NotFound where there is no such job
     or this part of its results was deleted, and Conflict (``results_changed``) where rows up to ``after`` have run again since. Each page
     is on record before it is opened; a deletion in between ends it with NotFound, another run with Conflict.
     """
-    reading = _begin(store, actor, job_id, which, after)
+    reading = _begin(store, actor, job_id, which, after, inputs=inputs)
     return _iter_pages(store, actor, reading, page, -1 if after is None else after.idx)
 
 
@@ -147,7 +162,7 @@ def _is_deleted(job: Row[Any], which: str) -> bool:
     return job.results_expired or (job.output_deleted_at if which == "output" else job.errors_deleted_at) is not None
 
 
-def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"], after: Place | None) -> _Reading:
+def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"], after: Place | None, *, inputs: bool) -> _Reading:
     end_idx = NO_END
     with attempt(store, actor, "results.read", **about_job(job_id)) as conn:
         job = _find(conn, actor, job_id)
@@ -158,7 +173,7 @@ def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "e
         if job.state in LIVE_JOBS:
             record_act(conn, store, actor, "job.read", **about_job(job_id))
             end_idx = rows_in_order(conn, actor.tenant_id, job_id)
-    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx)
+    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx, inputs)
 
 
 def _run_again() -> Conflict:
@@ -179,7 +194,7 @@ def _iter_pages(store: Store, actor: Actor, reading: _Reading, page: int, after_
 
 def _open(opening: Opening, page: "_Page", row: tuple[Any, ...], run: int) -> ResultLine:
     """Whatever is not as it was written is damage, also what is missing: a failure has a code and no answer, any other row an answer."""
-    idx, line, has_id, sealed_id, outcome, code, sealed, version = row
+    idx, line, has_id, sealed_id, outcome, code, sealed, version, sealed_body, sealed_columns = row
     custom_id = payload = None
     damaged = False
     if has_id or sealed_id is not None or line is None:
@@ -191,7 +206,12 @@ def _open(opening: Opening, page: "_Page", row: tuple[Any, ...], run: int) -> Re
     elif sealed is not None or not is_failure(code):
         opening.note(page.job_opener, "results.payload", idx, sealed or b"")
         damaged = True
-    return ResultLine(idx, line, custom_id, outcome, code, payload, version, run, damaged)
+    body, columns = (
+        None if of_row is None else opening.open(page.file_opener, column, idx, of_row)
+        for column, of_row in (("rows.body", sealed_body), ("rows.columns", sealed_columns))
+    )
+    damaged |= (body is None) is not (sealed_body is None) or (columns is None) is not (sealed_columns is None)
+    return ResultLine(idx, line, custom_id, outcome, code, payload, version, run, damaged, body, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +237,7 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
         found = _fetch_rows(conn, actor, reading, limit, after_idx)
         job = _find(conn, actor, job_id)  # asked after them: what a deletion or a retry in between left is no damage
         if job is not None and job.retry_count == reading.run and not _is_deleted(job, reading.which):
-            sealed = [value for row in found for value in (row[3], row[6]) if value is not None]
+            sealed = [value for row in found for value in (row[3], row[6], row[8], row[9]) if value is not None]
             record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])
     if job is None or _is_deleted(job, reading.which):  # not within: that the keys were read stays on record
         raise no_such_job(store, actor, "results.read", job_id)
@@ -225,15 +245,13 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
         raise denied(_run_again(), store, actor, "results.read", **about_job(job_id))
     if not found:
         return None
-    payload_bytes = sum(len(row[6] or b"") for row in found)
-    return _Page(found, len(found) < limit and payload_bytes < PAGE_BYTES, file_opener, job_opener)
+    page_bytes = sum(len(row[at] or b"") for row in found for at in (6, 8, 9))
+    return _Page(found, len(found) < limit and page_bytes < PAGE_BYTES, file_opener, job_opener)
 
 
 def _fetch_rows(conn: Connection, actor: Actor, reading: _Reading, limit: int, after_idx: int) -> list[tuple[Any, ...]]:
-    of_job = {"tenant": actor.tenant_id, "job": reading.job_id, "file": reading.file_id}
-    at = {**of_job, "after": after_idx, "end": reading.end_idx, "limit": limit}
-    if reading.which == "output":
-        return bulk.fetch(conn, _OUTPUT_PAGE, {**at, "bytes": PAGE_BYTES})
-    if reading.state in _NEVER_RAN:
-        return bulk.fetch(conn, _ERRORS_PAGE_ENDED_EARLY, {**at, "code": _NEVER_RAN[reading.state]})
-    return bulk.fetch(conn, _ERRORS_PAGE, at)
+    of_job = {"tenant": actor.tenant_id, "job": reading.job_id, "file": reading.file_id, "inputs": reading.inputs}
+    at = {**of_job, "after": after_idx, "end": reading.end_idx, "limit": limit, "bytes": PAGE_BYTES}
+    if reading.which == "errors" and reading.state in _NEVER_RAN:
+        return bulk.fetch(conn, _PAGES["ended early"], {**at, "code": _NEVER_RAN[reading.state]})
+    return bulk.fetch(conn, _PAGES["placed"], {**at, "outcome": 1 if reading.which == "output" else 2})

@@ -20,6 +20,7 @@ from db.catalogue.heads import find_head, head_versions, list_heads, load_head_f
 from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, label_set_versions, list_label_sets, put_label_set
 from db.connect import Store
 from db.errors import AuditUnavailable
+from db.files.columns import columns_of_file
 from db.files.files import get_file
 from db.files.rows import iter_rows
 from db.files.stored_names import names_of_file
@@ -71,7 +72,7 @@ SOME_COLUMNS = {
     ("api", "tenants", "u"): "name_sealed",
     ("api", "api_keys", "u"): "revoked_at mac",
     ("api", "tenant_keys", "u"): "state",
-    ("api", "rows", "u"): "defect body_sealed",
+    ("api", "rows", "u"): "defect body_sealed columns_sealed",
     ("api", "results", "u"): "payload_sealed",
     ("api", "jobs", "u"): " ".join(sorted(set(metadata.tables["jobs"].c.keys()) - {"tenant_id", "job_id", "file_id"})),
     (
@@ -98,9 +99,9 @@ SOME_COLUMNS = {
         "files",
         "s",
     ): "tenant_id file_id purpose state error_code size_bytes size_chars row_count defect_count created_at expires_at",
-    ("dispatcher", "files", "u"): "state name_sealed stored_names_sealed expires_at",
+    ("dispatcher", "files", "u"): "state name_sealed stored_names_sealed columns_sealed expires_at",
     ("dispatcher", "rows", "s"): "tenant_id file_id idx line endpoint defect size",
-    ("dispatcher", "rows", "u"): "body_sealed",
+    ("dispatcher", "rows", "u"): "body_sealed columns_sealed",
     (
         "dispatcher",
         "jobs",
@@ -516,7 +517,8 @@ READERS: dict[str, Callable[[Scene], object]] = {
     "catalogue/label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
     "jobs/results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),
     "jobs/results.iter_results of errors": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="errors")),
-    "files/stored_names.names_of_file": lambda on: names_of_file(on.flow.api, on.own, on.lease.file_id),
+    "files/described of columns": lambda on: columns_of_file(on.flow.api, on.own, on.lease.file_id),
+    "files/described of stored names": lambda on: names_of_file(on.flow.api, on.own, on.lease.file_id),
     "files/rows.iter_rows": lambda on: list(iter_rows(on.flow.api, on.own, on.lease.file_id)),
     "queue/shards.open_shard": lambda on: open_shard(on.flow.worker, on.lease),
     "operators/api_keys.list_api_keys": lambda on: list_api_keys(on.flow.api, on.own),
@@ -559,7 +561,7 @@ def test_every_module_that_opens_is_among_the_readers() -> None:
         for path in Path(db.__file__).parent.rglob("*.py")
         if re.search(r"with Opening\(|[sS]ealers?(\[[^]]*\])?\.open(_all)?\(", path.read_text())
     }
-    assert opening == {name.partition(".")[0] for name in READERS}
+    assert opening == {re.split(r"\.| of ", name)[0] for name in READERS}
 
 
 @pytest.mark.parametrize("table", ["audit_events", "audit_unsealed", "audit_digests"])

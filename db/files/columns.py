@@ -1,0 +1,39 @@
+"""What a table's columns are called and hold: noted while it is uploaded, so that results can be joined to it.
+
+A row's cells are kept as they came, but for its text, which is its body's. How they are put back is the front's affair (``api/tables``).
+"""
+
+from typing import Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from db.actors import Actor
+from db.connect import Store
+from db.files.described import read_described
+from db.sealing.cells import Sealer
+
+
+class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``form``: how a row's cells are kept: ``cells`` as a list in the order of ``names``, ``fields`` as an object. ``text``: the column
+    whose value is the row's text. ``kinds``: what fields hold, by name. ``schema``: Arrow's own, of a Parquet file."""
+
+    form: Literal["cells", "fields"]
+    names: list[str]
+    text: str | None = None
+    kinds: dict[str, str] = {}
+    schema: bytes | None = None
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Columns).decode
+
+
+def seal_columns(sealer: Sealer, file_id: UUID, columns: Columns | None) -> bytes | None:
+    return None if columns is None else sealer.seal("files.columns", file_id, _encode(columns))
+
+
+def columns_of_file(store: Store, actor: Actor, file_id: UUID) -> Columns | None:
+    """None of a file that was no table, or was uploaded before columns were kept; that is gone; and where what was noted does not open."""
+    opened = read_described(store, actor, file_id, "columns.read", "columns")
+    return None if opened is None else _decode(opened)

@@ -1,0 +1,10 @@
+"""A table's other columns are kept beside the text, so that results can be joined to them."""
+
+from db.migrations.from_sql import execute
+
+revision = "0030"
+down_revision = "0029"
+
+
+def upgrade() -> None:
+    execute("0030_columns.sql")
