@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from api.errors import Refused
 from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, old_line_ends, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, plain_row
+from api.tables.noted import Noted
 from db.files.rows import NewRow
 
 DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "\\t": "\t", "tab": "\t", "|": "|"}
@@ -112,8 +115,11 @@ class _Places(NamedTuple):
     cells: int
 
 
-def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, delimiter: str | None = None) -> Iterator[NewRow]:
-    """``delimiter`` None: the one of a comma, a semicolon, a tab and a bar with which the header has the wanted columns."""
+def csv_rows(
+    chunks: Iterable[bytes], columns: Columns, limits: FileLimits, delimiter: str | None = None, noted: Noted | None = None
+) -> Iterator[NewRow]:
+    """``delimiter`` None: the one of a comma, a semicolon, a tab and a bar with which the header has the wanted columns.
+    ``noted``: all columns are kept."""
     csv.field_size_limit(limits.max_line_bytes)  # of the process; the default of 131,072 characters is less than a long document
     lines, dialect = _sniff(split_lines(text_chunks(chunks, limits), limits.max_line_bytes), columns, delimiter)
     feed = _Feed(lines, limits.max_line_bytes)
@@ -136,6 +142,8 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
                 raise _unreadable_header(feed.first_line)
             if record:
                 places = _find_columns(record, columns, dialect.delimiter)
+                if noted is not None:
+                    noted.cells(record, places.text)
         elif record is None:
             yield defective_row(feed.record_line, code, _legible_id(feed.first_line, places, dialect))
             feed.read_again()
@@ -143,7 +151,8 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
             continue  # a blank line
         elif len(record) <= places.text or (len(record) > places.cells and any(record[places.cells :])):
             custom_id = _cell(record, places.id) if _is_before_text(places) else None
-            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}", fit_id(custom_id))
+            kept = None if noted is None else msgspec.json.encode(record)
+            yield defective_row(feed.record_line, f"wrong_cell_count::{len(record)}|{places.cells}", fit_id(custom_id), columns=kept)
         else:
             yield plain_row(
                 feed.record_line,
@@ -151,6 +160,8 @@ def csv_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, deli
                 _cell(record, places.id),
                 _cell(record, places.label),
                 label_required=columns.label_required,
+                cells=None if noted is None else record,
+                text_place=places.text,
             )
 
 

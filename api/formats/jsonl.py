@@ -20,6 +20,7 @@ from api.formats.json_text import Members, is_deep, is_non_finite, legible_membe
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, split_lines, text_chunks
 from api.formats.plain import defective_row, fit_id, is_custom_id, plain_row
+from api.tables.noted import NotedFields
 from db.files.rows import NewRow
 from workers.tasks.public_fields import PLAIN_NAMES
 
@@ -41,6 +42,7 @@ _REAL: Final = re.compile(rb"-?\d{1,300}(?:\.\d{1,300})?(?:[eE][+-]?\d{1,9})?")
 MAX_EXPONENT: Final = 308  # of the largest double, in tens
 _KINDS: Final = {b'"': "text", b"[": "a list", b"{": "an object", b"t": "true or false", b"f": "true or false", b"n": "null"}
 _NULL: Final = Raw(b"null")
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
@@ -49,9 +51,9 @@ def batch_rows(chunks: Iterable[bytes], limits: FileLimits) -> Iterator[NewRow]:
         yield _batch_row(number, line)
 
 
-def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
-    """One row a line; fields that are not named by ``columns`` are left aside. Raises Refused at the end where a field that is needed, or
-    was named, is in none of the lines: they need not all have it, so that no earlier line can tell."""
+def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, noted: NotedFields | None = None) -> Iterator[NewRow]:
+    """One row a line; fields that are not named by ``columns`` are left aside, or kept where they are ``noted``. Raises Refused at the end
+    where a field that is needed, or was named, is in none of the lines: they need not all have it, so that no earlier line can tell."""
     unseen = _needed(columns)
     first: list[str] | None = None
     spelled: dict[str, str] = {}
@@ -63,7 +65,7 @@ def plain_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) ->
                 looked_at |= {own: looked_at[name] for own, name in spelled.items()}
             fields = _as_usual(fields, spelled)
             unseen = {field: names for field, names in unseen.items() if not any(name in fields for name in names)}
-        yield _plain_row(number, line, columns, spelled, looked_at)
+        yield _plain_row(number, line, columns, spelled, looked_at, noted)
     if first is not None:
         for field, names in unseen.items():
             raise missing_column(field, names, first)
@@ -200,13 +202,21 @@ def _legible_id(line: bytes, names: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str, str], looked_at: Mapping[str, str]) -> NewRow:
+def _plain_row(
+    number: int,
+    line: bytes,
+    columns: Columns,
+    spelled: Mapping[str, str],
+    looked_at: Mapping[str, str],
+    noted: NotedFields | None,
+) -> NewRow:
     fields = "line_too_long" if isinstance(line, LongLine) else _object_of(line)
     if not isinstance(fields, str) and may_repeat(line, fields) and (name := Members.of(line).repeated(looked_at)) is not None:
         fields = f"repeated_field:{looked_at[name]}"
     if isinstance(fields, str):
         names = (*columns.id_names, *(own for own, name in spelled.items() if name in columns.id_names))
         return defective_row(number, fields, _legible_id(line, names), raw=None if isinstance(line, LongLine) else line)
+    own = fields
     if spelled:  # of few files: the call would cost every row
         fields = _as_usual(fields, spelled)
     custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
@@ -226,7 +236,12 @@ def _plain_row(number: int, line: bytes, columns: Columns, spelled: Mapping[str,
         return defective_row(number, "invalid_field:label:text or a number", known, raw=line)
     text = value if isinstance(value, str) else None
     row = plain_row(number, text, _str(custom_id), _str(label), label_required=columns.label_required, asked=asked)
-    return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
+    if noted is None or row.defect is not None:
+        return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
+    text_field = next((name for name, meant in spelled.items() if meant == field and name in own), field)
+    noted.note(own, text_field)
+    kept = {name: raw for name, raw in own.items() if name != text_field and name not in asked}
+    return NewRow(row.line, None, None, row.custom_id, row.body, row.size, _encode(kept))
 
 
 def _asked(fields: dict[str, Raw], field: str | None, columns: Columns) -> dict[str, Raw]:

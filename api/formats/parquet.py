@@ -8,14 +8,15 @@ which the file holds once is held once here, too. Where the system has no memfd,
 
 import io
 import os
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, repeat
 from typing import BinaryIO, Final
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as types
-from pyarrow.lib import Array, ArrowException, RecordBatch, array, int64
+from pyarrow.lib import Array, ArrowException, RecordBatch, Schema, array, int64
+from pyarrow.lib import schema as pa_schema
 
 from api.errors import Refused
 from api.formats.cells import Cells, UnreadableCell, holds_bytes, is_scalar, stored_type
@@ -23,6 +24,8 @@ from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.names import codec_of
 from api.formats.plain import defective_row, fit_id, plain_row
+from api.tables.arrow_cells import kept_cells, kept_type
+from api.tables.noted import Noted, unique
 from db.files.rows import NewRow
 
 BATCH_ROWS: Final = 1024
@@ -32,18 +35,20 @@ MAX_RATIO: Final = 1_000  # beyond that: texts that are often the same come to 1
 COUNTED_ROWS: Final = 1 << 20  # a dictionary grows over a row group and is copied for each batch: small ones would cost its square
 COUNTED_BYTES: Final = 192 << 20  # of values by their differences, at most, however often they are repeated
 ROW_BYTES: Final = 12  # the least that a row takes, as a JSON line: a column of nulls is no way to a thousand million rows
+FIXED_BYTES: Final = 16  # more than a value of a fixed width has, of most; of a text its place in a dictionary
+_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
 MAGIC: Final = b"PAR1"
 SEALED_MAGIC: Final = b"PARE"  # of a file whose footer is encrypted
 MIN_BYTES: Final = 12  # both marks, and the length of the footer
 MAX_ROW_GROUP_BYTES: Final = 1 << 30  # decompressed size of a column in one row group, as the footer tells: a bomb stops here
 
 
-def parquet_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
-    """One row a record; ``line`` is the record's number, from 1."""
+def parquet_rows(chunks: Iterable[bytes], columns: Columns, limits: FileLimits, noted: Noted | None = None) -> Iterator[NewRow]:
+    """One row a record; ``line`` is the record's number, from 1. ``noted``: all columns are kept."""
     with _held(chunks, limits.max_parquet_bytes) as held:
         _check_ends(held)
         try:
-            yield from _rows(held, columns, limits)
+            yield from _rows(held, columns, limits, noted)
         except (ArrowException, OSError):  # their messages may quote the file
             raise Refused(
                 "invalid_parquet", "The Parquet file is damaged, or written in a way that is not read here.", param="file"
@@ -91,26 +96,49 @@ def _held(chunks: Iterable[bytes], max_bytes: int) -> BinaryIO:
     return held
 
 
-def _rows(held: BinaryIO, columns: Columns, limits: FileLimits) -> Iterator[NewRow]:
+def _rows(held: BinaryIO, columns: Columns, limits: FileLimits, noted: Noted | None) -> Iterator[NewRow]:
     file = _opened(held)
     text = _column(file, "text_column", columns.text_names, required=True)
     row_id = _column(file, "id_column", columns.id_names, required=columns.id is not None)
     label_needed = columns.label is not None or columns.label_required
     label = _column(file, "label_column", columns.label_names, required=label_needed)
     asked = ((text, "input", True), (row_id, "id", columns.id is not None), (label, "label", label_needed))
-    wanted = [name for name in (text, row_id, label) if name is not None]
-    _check_row_groups(file, wanted)
-    batch_rows = _batch_rows(held, file, wanted, limits.max_unpacked_bytes)
+    names: list[str] = file.schema_arrow.names
+    wanted = [name for name in (text, row_id, label) if name is not None] if noted is None else names
+    _check_row_groups(file, wanted, nested=noted is not None)
+    batch_rows = _batch_rows(held, file, wanted, limits.max_unpacked_bytes, nested=noted is not None)
     held.seek(0)
+    if noted is not None:
+        _note(noted, file.schema_arrow, names.index(text or ""))
     line = 0
-    for batch in _batches(_opened(held), wanted, batch_rows):
-        cells = [Cells(batch.column(name), field=field, needed=needed) if name is not None else None for name, field, needed in asked]
-        for place in range(batch.num_rows):
+    for batch in _batches(_opened(held), None if noted is not None else wanted, batch_rows):
+        there: list[str] = batch.schema.names
+        cells = [
+            Cells(batch.column(there.index(name)), field=field, needed=needed) if name is not None else None
+            for name, field, needed in asked
+        ]
+        kept = repeat(None, batch.num_rows) if noted is None else _kept_rows(batch, there.index(text or ""))
+        for place, of_row in enumerate(kept):
             line += 1
-            yield _row(line, place, cells, columns, limits)
+            yield _row(line, place, cells, columns, limits, of_row, there.index(text or ""))
 
 
-def _row(line: int, place: int, cells: list[Cells | None], columns: Columns, limits: FileLimits) -> NewRow:
+def _note(noted: Noted, schema: Schema, text: int) -> None:
+    names = unique(schema.names)
+    fields = [field.with_name(name).with_type(kept_type(field.type)) for name, field in zip(names, schema, strict=True)]
+    noted.cells(names, text, bytes(pa_schema(fields, schema.metadata).serialize()))
+
+
+def _kept_rows(batch: RecordBatch, text: int) -> Iterator[list[object] | None]:
+    """Of each row the cells of all its columns, but for its text."""
+    nothing = [None] * batch.num_rows
+    kept = [nothing if place == text else kept_cells(column) for place, column in enumerate(batch.columns)]
+    return map(list, zip(*kept, strict=True))
+
+
+def _row(
+    line: int, place: int, cells: list[Cells | None], columns: Columns, limits: FileLimits, kept: list[object] | None, text_place: int
+) -> NewRow:
     text, row_id, label = cells
     custom_id: str | None = None
     try:
@@ -121,7 +149,9 @@ def _row(line: int, place: int, cells: list[Cells | None], columns: Columns, lim
         return defective_row(line, unreadable.code, fit_id(custom_id))
     if value is not None and len(value.encode()) > limits.max_line_bytes:
         return defective_row(line, "line_too_long", fit_id(custom_id))
-    return plain_row(line, value, custom_id, name, label_required=columns.label_required)
+    row = plain_row(line, value, custom_id, name, label_required=columns.label_required, cells=kept, text_place=text_place)
+    too_long = row.columns is not None and len(row.columns) > limits.max_line_bytes
+    return defective_row(line, "line_too_long", fit_id(custom_id)) if too_long else row
 
 
 def _opened(held: BinaryIO, dictionaries: list[str] | None = None) -> pq.ParquetFile:
@@ -149,29 +179,43 @@ def _column(file: pq.ParquetFile, field: str, names: tuple[str, ...], *, require
     return None
 
 
-def _check_row_groups(file: pq.ParquetFile, wanted: list[str]) -> None:
-    if any(chunk.total_uncompressed_size > MAX_ROW_GROUP_BYTES for chunk in _chunks(file, wanted)):
+def _check_row_groups(file: pq.ParquetFile, wanted: list[str], *, nested: bool) -> None:
+    chunks = _chunks(file, wanted) + (_nested_chunks(file) if nested else [])
+    if any(chunk.total_uncompressed_size > MAX_ROW_GROUP_BYTES for chunk in chunks):
         message = f"A row group decompresses to more than {MAX_ROW_GROUP_BYTES >> 20} MiB. Write the file in smaller row groups."
         raise Refused("file_too_large", message, status=413, param="file")
 
 
-def _chunks(file: pq.ParquetFile, wanted: list[str]) -> list[pq.ColumnChunkMetaData]:
+def _chunks(file: pq.ParquetFile, wanted: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
     """Of these columns, one a row group."""
+    names = frozenset(wanted)
+    return [chunk for chunk in _all_chunks(file) if chunk.path_in_schema in names]
+
+
+def _nested_chunks(file: pq.ParquetFile) -> list[pq.ColumnChunkMetaData]:
+    """Of what lies in lists and objects."""
+    names = frozenset(file.schema_arrow.names)
+    return [chunk for chunk in _all_chunks(file) if chunk.path_in_schema not in names]
+
+
+def _all_chunks(file: pq.ParquetFile) -> Iterator[pq.ColumnChunkMetaData]:
     metadata = file.metadata
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [group.column(place) for group in groups for place in range(metadata.num_columns)]
-    return [chunk for chunk in chunks if chunk.path_in_schema in wanted]
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return (group.column(place) for group in groups for place in range(metadata.num_columns))
 
 
-def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_bytes: int) -> int:
+def _batch_rows(held: BinaryIO, file: pq.ParquetFile, wanted: list[str], max_bytes: int, *, nested: bool = False) -> int:
     """How many rows to read at once, so that about BATCH_BYTES come of them at most. Counts what comes out of ``wanted`` before a row is
     made:
     lengths only, of dictionaries, so that a value that is repeated is not repeated here. Raises Refused where it is too much."""
     kinds = {name: stored_type(file.schema_arrow.field(name).type) for name in wanted}
     width = sum(kind.byte_width for kind in kinds.values() if types.is_fixed_size_binary(kind))
     strings = [name for name, kind in kinds.items() if holds_bytes(kind)]
-    size = file.metadata.num_rows * (ROW_BYTES + width)
+    within = _nested_bytes(held, file, max_bytes) if nested else 0
+    size = file.metadata.num_rows * (ROW_BYTES + width) + within
     rows: int = max(1, min(BATCH_ROWS, BATCH_BYTES // max(width, 1)))
+    if within:
+        rows = max(1, min(rows, BATCH_BYTES * file.metadata.num_rows // within))
     longest: int = 0
     max_bytes = min(max_bytes, max(FREE_BYTES, MAX_RATIO * held.seek(0, os.SEEK_END)))
     held.seek(0)
@@ -209,6 +253,41 @@ def _counted(held: BinaryIO, file: pq.ParquetFile, strings: list[str]) -> Iterat
     yield array(some, int64())
 
 
+def _nested_bytes(held: BinaryIO, file: pq.ParquetFile, max_bytes: int) -> int:
+    """What comes out of lists and objects. Values of a fixed width are counted by the footer; texts, if they are not too many, are read as
+    dictionaries. Raises Refused for texts that are written by their differences: of those Arrow reads none so."""
+    chunks = _nested_chunks(file)
+    size: int = sum(chunk.num_values * _WIDTHS.get(chunk.physical_type, FIXED_BYTES) for chunk in chunks)
+    texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
+    if not texts or size > max_bytes:
+        return size
+    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):
+        message = "Texts in the file's lists or objects are written by their differences (DELTA_BYTE_ARRAY): write them plainly."
+        raise Refused("invalid_parquet", message, param="file")
+    at_once = max(1, min(BATCH_ROWS, BATCH_BYTES * file.metadata.num_rows // size))
+    held.seek(0)
+    for batch in _batches(_opened(held, texts), texts, at_once):
+        size += sum(_text_bytes(column) for column in batch.columns)
+        if size > max_bytes:
+            break
+    held.seek(0)
+    return size
+
+
+def _text_bytes(column: Array) -> int:
+    """Of all texts in an array, however deep."""
+    kind = column.type
+    if types.is_dictionary(kind):
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices).cast(int64())).as_py() or 0)  # type: ignore[attr-defined]
+    if types.is_map(kind):
+        return _text_bytes(column.keys) + _text_bytes(column.items)
+    if types.is_nested(kind) and not types.is_struct(kind):
+        return _text_bytes(column.flatten())
+    if types.is_struct(kind):
+        return sum(_text_bytes(part) for part in column.flatten())
+    return int(pc.sum(pc.binary_length(column).cast(int64())).as_py() or 0) if holds_bytes(kind) else 0  # type: ignore[attr-defined]
+
+
 def _lengths(batch: RecordBatch) -> Array:
     """Bytes of each row, of all columns together, which may be dictionaries."""
     of_rows: Array | None = None
@@ -228,5 +307,5 @@ def _most(lengths: Array, rows: int) -> int:
     return max((int(end - start) for start, end in pairwise([0, *sums.to_pylist()])), default=0)
 
 
-def _batches(file: pq.ParquetFile, names: list[str], rows: int) -> Iterator[RecordBatch]:
+def _batches(file: pq.ParquetFile, names: list[str] | None, rows: int) -> Iterator[RecordBatch]:
     return iter(file.iter_batches(batch_size=rows, columns=names))  # type: ignore[no-untyped-call]

@@ -9,12 +9,15 @@ from api.formats.json_text import is_object
 from api.formats.limits import FileLimits
 from api.formats.lines import LongLine, old_line_ends, split_lines, text_chunks
 from api.formats.plain import defective_row, plain_row
+from api.tables.noted import Noted
 from db.files.rows import NewRow
 
 
-def text_rows(chunks: Iterable[bytes], limits: FileLimits, *, told_by_name: bool = False) -> Iterator[NewRow]:
+def text_rows(chunks: Iterable[bytes], limits: FileLimits, *, told_by_name: bool = False, noted: Noted | None = None) -> Iterator[NewRow]:
     """One row a line; blank lines are skipped and still counted. ``told_by_name``: nobody said that these are plain lines, so that JSON and
     CSV are refused: whoever names them so would have their braces and their header labelled."""
+    if noted is not None:
+        noted.cells(["text"], 0)
     lines = split_lines(text_chunks(chunks, limits), limits.max_line_bytes)
     begun = list(islice(lines, 2))
     if len(begun) == 1 and (message := old_line_ends(begun[0][1], "txt")) is not None:

@@ -29,6 +29,7 @@ from api.requests.upload_slots import Incoming, UploadSlots
 from api.settings import ApiSettings
 from api.streams.downloads import input_line
 from api.streams.stored_names import NamesNoted
+from api.tables.noted import Noted, NotedFields
 from db.actors import Actor
 from db.connect import Store
 from db.errors import TextmillError
@@ -137,13 +138,15 @@ class _Upload:
         self._store = store
         self._writer = RowWriter(store, actor, record)
         self._noted = NamesNoted()
+        # Of rows alone: a batch is no table, and examples are no input that results could be joined to.
+        self._table = None if plan.purpose != "rows" else NotedFields() if plan.format == "jsonl" else Noted()
 
     def write(self, chunks: Iterable[bytes], limits: FileLimits) -> None:
         batch: list[NewRow] = []
         batch_bytes = 0
-        for row in _read(self.plan, self._counted(chunks), limits):
+        for row in _read(self.plan, self._counted(chunks), limits, self._table):
             batch.append(row)
-            batch_bytes += len(row.body or b"")
+            batch_bytes += len(row.body or b"") + len(row.columns or b"")
             if len(batch) >= BATCH_ROWS or batch_bytes >= BATCH_BYTES:
                 self._append(batch)
                 batch, batch_bytes = [], 0
@@ -151,7 +154,8 @@ class _Upload:
             self._append(batch)
 
     def finish(self) -> FileRecord:
-        return self._writer.finish(self._size_bytes, self._content_bytes, self._noted.names)
+        table = None if self._table is None else self._table.table
+        return self._writer.finish(self._size_bytes, self._content_bytes, self._noted.names, table)
 
     def abort(self) -> None:
         """Waits no longer than what failed has left of its patience: the reconciler purges what cannot be removed now."""
@@ -173,16 +177,17 @@ class _Upload:
             yield chunk
 
 
-def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits) -> Iterator[NewRow]:
+def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits, noted: Noted | NotedFields | None) -> Iterator[NewRow]:
     if plan.purpose == "batch":
         return batch_rows(chunks, limits)
+    if plan.format == "jsonl":
+        return plain_rows(chunks, plan.columns, limits, noted if isinstance(noted, NotedFields) else None)
+    cells = noted if isinstance(noted, Noted) else None
     if plan.format == "csv":
-        return csv_rows(chunks, plan.columns, limits, plan.delimiter)
+        return csv_rows(chunks, plan.columns, limits, plan.delimiter, cells)
     if plan.format == "parquet":
-        return parquet_rows(chunks, plan.columns, limits)
-    if plan.format == "txt":
-        return text_rows(chunks, limits, told_by_name=plan.told_by_name)
-    return plain_rows(chunks, plan.columns, limits)
+        return parquet_rows(chunks, plan.columns, limits, cells)
+    return text_rows(chunks, limits, told_by_name=plan.told_by_name, noted=cells)
 
 
 def _content_bytes(row: NewRow) -> int:

@@ -14,7 +14,7 @@ from db.files.described import read_described
 from db.sealing.cells import Sealer
 
 
-class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
+class Table(msgspec.Struct, frozen=True, omit_defaults=True):
     """``form``: how a row's cells are kept: ``cells`` as a list in the order of ``names``, ``fields`` as an object. ``text``: the column
     whose value is the row's text. ``kinds``: what fields hold, by name. ``schema``: Arrow's own, of a Parquet file."""
 
@@ -26,14 +26,14 @@ class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Columns).decode
+_decode: Final = msgspec.json.Decoder(Table).decode
 
 
-def seal_columns(sealer: Sealer, file_id: UUID, columns: Columns | None) -> bytes | None:
-    return None if columns is None else sealer.seal("files.columns", file_id, _encode(columns))
+def seal_table(sealer: Sealer, file_id: UUID, table: Table | None) -> bytes | None:
+    return None if table is None else sealer.seal("files.columns", file_id, _encode(table))
 
 
-def columns_of_file(store: Store, actor: Actor, file_id: UUID) -> Columns | None:
+def table_of_file(store: Store, actor: Actor, file_id: UUID) -> Table | None:
     """None of a file that was no table, or was uploaded before columns were kept; that is gone; and where what was noted does not open."""
     opened = read_described(store, actor, file_id, "columns.read", "columns")
     return None if opened is None else _decode(opened)

@@ -17,7 +17,7 @@ from db.audit.damage import Opening
 from db.audit.events import About, record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
-from db.files.columns import Columns, seal_columns
+from db.files.columns import Table, seal_table
 from db.files.doubles import Doubles
 from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
 from db.files.stored_names import Names, seal_names
@@ -86,7 +86,7 @@ _PAGE: Final = text(
 
 class NewRow(msgspec.Struct, frozen=True, gc=False):
     """A parsed row. ``line``: 1-based line or record; ``size``: characters that a model would see; ``defect``: a failure code;
-    ``columns``: a table's other cells, as :class:`db.files.columns.Columns` says."""
+    ``columns``: a table's other cells, as :class:`db.files.columns.Table` says."""
 
     line: int
     endpoint: str | None
@@ -139,10 +139,10 @@ class RowWriter:
             self._append_chunk(rows[first:])
 
     def finish(
-        self, size_bytes: int, content_bytes: int | None = None, names: Names | None = None, columns: Columns | None = None
+        self, size_bytes: int, content_bytes: int | None = None, names: Names | None = None, table: Table | None = None
     ) -> FileRecord:
         """Makes the file usable. ``size_bytes``: of the upload as it came; ``content_bytes``: of its rows as they are read back; ``names``:
-        heads and label sets that they name, None where that is not known; ``columns``: of a table.
+        heads and label sets that they name, None where that is not known; ``table``: of a table, its columns.
 
         Of a batch's rows with the same custom id the first stays, the others get a defect. A file without rows is refused (StoreError,
         ``empty_file``, 400) and removed.
@@ -160,7 +160,7 @@ class RowWriter:
                 sealer = self._sealer or self._find_sealer()
                 noted = {
                     "names": seal_names(sealer, self._file.file_id, names),
-                    "columns": seal_columns(sealer, self._file.file_id, columns),
+                    "columns": seal_table(sealer, self._file.file_id, table),
                 }
                 told_now = {"size": size_bytes, "content": content_bytes, "defects": doubled, **noted}
                 finished = conn.execute(_FINISH, {**self._key, **told_now}).one()

@@ -20,7 +20,7 @@ from db.catalogue.heads import find_head, head_versions, list_heads, load_head_f
 from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, label_set_versions, list_label_sets, put_label_set
 from db.connect import Store
 from db.errors import AuditUnavailable
-from db.files.columns import columns_of_file
+from db.files.columns import table_of_file
 from db.files.files import get_file
 from db.files.rows import iter_rows
 from db.files.stored_names import names_of_file
@@ -517,7 +517,7 @@ READERS: dict[str, Callable[[Scene], object]] = {
     "catalogue/label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
     "jobs/results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),
     "jobs/results.iter_results of errors": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="errors")),
-    "files/described of columns": lambda on: columns_of_file(on.flow.api, on.own, on.lease.file_id),
+    "files/described of columns": lambda on: table_of_file(on.flow.api, on.own, on.lease.file_id),
     "files/described of stored names": lambda on: names_of_file(on.flow.api, on.own, on.lease.file_id),
     "files/rows.iter_rows": lambda on: list(iter_rows(on.flow.api, on.own, on.lease.file_id)),
     "queue/shards.open_shard": lambda on: open_shard(on.flow.worker, on.lease),

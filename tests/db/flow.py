@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from db.actors import Actor, Lease
 from db.connect import Store
-from db.files.columns import Columns
+from db.files.columns import Table
 from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
 from db.files.stored_names import Names
@@ -51,7 +51,7 @@ class Flow:
     def upload(self, actor: Actor, rows: int | Iterable[NewRow], *, name: str = "a file", purpose: str = "batch") -> FileRecord:
         writer = RowWriter(self.api, actor, create_file(self.api, actor, name=name, purpose=purpose))
         writer.append([plain(at) for at in range(rows)] if isinstance(rows, int) else list(rows))
-        return writer.finish(1000, names=Names(), columns=Columns(form="cells", names=["text"], text="text"))
+        return writer.finish(1000, names=Names(), table=Table(form="cells", names=["text"], text="text"))
 
     def submit(self, actor: Actor, file: FileRecord, *, priority: int = 0, window_seconds: int = 3600, task: str = "classify") -> JobRecord:
         return create_job(self.api, actor, new_job(file.file_id, priority=priority, window_seconds=window_seconds, task=task))

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.files.columns import Columns, columns_of_file
+from db.files.columns import Table, table_of_file
 from db.files.files import FileRecord, create_file, delete_file
 from db.files.purge import FilePurge, Lasting
 from db.files.rows import RowWriter
@@ -14,7 +14,7 @@ from db.queue.endings import finalize_jobs
 from tests.db.flow import Flow, Stores, plain
 
 ROWS = 5
-TABLE = Columns(form="cells", names=["id", "text", "canary-name"], text="text")
+TABLE = Table(form="cells", names=["id", "text", "canary-name"], text="text")
 
 
 @pytest.fixture
@@ -22,16 +22,16 @@ def flow(stores: Stores) -> Flow:
     return Flow(stores)
 
 
-def upload(flow: Flow, actor: Actor, columns: Columns | None = TABLE) -> FileRecord:
+def upload(flow: Flow, actor: Actor, table: Table | None = TABLE) -> FileRecord:
     writer = RowWriter(flow.api, actor, create_file(flow.api, actor, name="n", purpose="rows"))
     writer.append([plain(at, columns=b'["canary-cell %d"]' % at) for at in range(ROWS)])
-    return writer.finish(1, columns=columns)
+    return writer.finish(1, table=table)
 
 
 def test_columns_are_told_as_they_were_noted_and_on_record(flow: Flow, tenant: Actor) -> None:
-    assert columns_of_file(flow.api, tenant, upload(flow, tenant).file_id) == TABLE
-    assert columns_of_file(flow.api, tenant, upload(flow, tenant, None).file_id) is None
-    assert columns_of_file(flow.api, tenant, uuid.uuid4()) is None
+    assert table_of_file(flow.api, tenant, upload(flow, tenant).file_id) == TABLE
+    assert table_of_file(flow.api, tenant, upload(flow, tenant, None).file_id) is None
+    assert table_of_file(flow.api, tenant, uuid.uuid4()) is None
     assert flow.execute(tenant, "SELECT count(*) FROM audit_events WHERE action = 'columns.read'") == [(3,)]
 
 
