@@ -222,6 +222,9 @@ def _plain_row(
     custom_id, label = _name_of(fields, columns.id_names), _name_of(fields, columns.label_names)
     known = fit_id(_str(custom_id))
     field = next((name for name in columns.text_names if name in fields), None)
+    text_field = next((name for name, meant in spelled.items() if meant == field and name in own), field)
+    if noted is not None:
+        noted.note(own, text_field)
     asked = _asked(fields, field, columns)
     if "messages" in asked:
         field = None
@@ -238,8 +241,6 @@ def _plain_row(
     row = plain_row(number, text, _str(custom_id), _str(label), label_required=columns.label_required, asked=asked)
     if noted is None or row.defect is not None:
         return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
-    text_field = next((name for name, meant in spelled.items() if meant == field and name in own), field)
-    noted.note(own, text_field)
     kept = {name: raw for name, raw in own.items() if name != text_field and name not in asked}
     return NewRow(row.line, None, None, row.custom_id, row.body, row.size, _encode(kept))
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.errors import Refused
@@ -26,6 +27,7 @@ from api.streams.uploads import receive_upload
 from db.actors import Actor
 from db.audit.acts import denied
 from db.audit.events import about_job
+from db.files.columns import table_of_file
 from db.files.files import delete_file, get_file
 from db.jobs.file_lists import ResultFile, find_files, list_files, result_file
 from db.jobs.jobs import delete_outputs, get_job
@@ -82,12 +84,14 @@ def _result_file(front: Front, actor: Actor, file: ResultFile, budget: Budget) -
 
 
 @router.get("/{file_id}/content")
-async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)], after: str | None = None) -> Download:
+async def content(
+    actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)], after: str | None = None, input: bool = False
+) -> Download:
     """The rows of a file, or results, as JSON lines.
 
     While a job runs its results go as far as its first row that is not done yet; a file of it that has no row is empty, also after the end.
     ``after``: the id of a line of results, for a reader that was cut off, or comes again while the job runs: what follows is what it would
-    have got.
+    have got. ``input``: each line of results with its row's body and other columns as they are kept, as `input`.
     """
     ref = parse_file_id(file_id)
     if ref.which is None:
@@ -95,7 +99,21 @@ async def content(actor: Reader, file_id: str, front: Annotated[Front, Depends(f
             raise Refused("invalid_after", "Only results can be read from a line on.", param="after")
         return await download(front, input_lines(front.store, actor, ref.id))
     place = None if after is None else parse_line_id(after, ref.id)
-    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after=place))
+    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after=place, inputs=input))
+
+
+@router.get("/{file_id}/columns")
+def columns(request: Request, actor: Reader, file_id: str) -> Json:
+    """What the columns of a file are called that was uploaded as a table (`purpose=rows`), and what they hold: `names` in order, `text`
+    the one of the text. `names` is empty of a file that was none."""
+    ref = parse_file_id(file_id)
+    if ref.which is not None:
+        raise file_not_found()
+    store = front_of(request).store
+    get_file(store, actor, ref.id)
+    table = table_of_file(store, actor, ref.id)
+    told: Json = {"form": "cells", "names": []} if table is None else msgspec.to_builtins(table)
+    return {"object": "file.columns", "id": file_id, **told}
 
 
 @router.delete("/{file_id}")

@@ -39,8 +39,8 @@ _encode: Final = msgspec.json.Encoder().encode
 class Download(StreamingResponse):
     """Ends its source when the client goes away."""
 
-    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(pieces, media_type="application/jsonl")
+    def __init__(self, pieces: AsyncGenerator[bytes, None], media_type: str) -> None:
+        super().__init__(pieces, media_type=media_type)
         self._pieces = pieces
 
     async def stream_response(self, send: Send) -> None:
@@ -48,20 +48,21 @@ class Download(StreamingResponse):
             await super().stream_response(send)
 
 
-async def download(front: Front, lines: Iterator[bytes]) -> Download:
+async def download(front: Front, lines: Iterator[bytes], media_type: str = "application/jsonl") -> Download:
     """Reads the first page before anything is sent, so that what is not there or not allowed still gets its status."""
     pieces = _pieces(lines)
     first = await anyio.to_thread.run_sync(next, pieces, b"", limiter=front.store_calls)
-    return Download(_sent(front, first, pieces))
+    return Download(_sent(front, first, pieces), media_type)
 
 
 def result_lines(
-    store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None, page: int = PAGE_ROWS
+    store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None, page: int = PAGE_ROWS, inputs: bool = False
 ) -> Iterator[bytes]:
+    """``inputs``: each with its row as it is kept: what its body and its table's other cells were."""
     read, job = metrics.rows_read.labels(which), job_id.hex.encode()
-    for result in iter_results(store, actor, job_id, which=which, after=after, page=page):
+    for result in iter_results(store, actor, job_id, which=which, after=after, page=page, inputs=inputs):
         read.inc()
-        yield _result_line(job, result)
+        yield _with_input(_result_line(job, result), result) if inputs else _result_line(job, result)
 
 
 def input_lines(store: Store, actor: Actor, file_id: UUID) -> Iterator[bytes]:
@@ -125,6 +126,22 @@ def _result_line(job: bytes, result: ResultLine) -> bytes:
         b"null" if result.line is None else b"%d" % result.line,
         result.idx + 1,
     )
+
+
+def _with_input(line: bytes, result: ResultLine) -> bytes:
+    """A body that is no JSON, of a line that could not be read, is told as text."""
+    body = b"null" if result.body is None else result.body
+    if result.code is not None and not _is_json(body):
+        body = _encode(body.decode("utf-8", "replace"))
+    return b'%b,"input":{"body":%b,"columns":%b}}\n' % (line[:-2], body, b"null" if result.columns is None else result.columns)
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _failed(row: bytes, stored_code: str) -> bytes:

@@ -28,11 +28,11 @@ def kept_cells(column: Any) -> list[Any]:
         return kept_cells(column.dictionary_decode())
     if types.is_floating(kind):
         return [_named(value) for value in column.cast(pa.float64()).to_pylist()]
-    if _is_moment(kind):
+    if is_moment(kind):
         return list(column.view(_STORED[kind.bit_width]).to_pylist())
     if types.is_decimal(kind):
         return [None if value is None else format(value, "f") for value in column.to_pylist()]
-    if _is_plain(kind) or _is_bytes(kind) or _is_told_by_json(column):
+    if _is_plain(kind) or is_bytes(kind) or _is_told_by_json(column):
         try:
             return list(column.to_pylist())
         except UnicodeDecodeError:
@@ -50,15 +50,24 @@ def restored(kind: Any, cells: list[Any]) -> Any:
         return pa.DictionaryArray.from_arrays(found.indices.cast(kind.index_type), found.dictionary)
     if types.is_floating(kind):
         return pa.array([value if value is None else float(value) for value in cells], pa.float64()).cast(kind)
-    if _is_moment(kind):
+    if is_moment(kind):
         return pa.array(cells, _STORED[kind.bit_width]).view(kind)
     if types.is_decimal(kind):
         return pa.array([None if value is None else Decimal(value) for value in cells], kind)
-    if _is_bytes(kind):
+    if is_bytes(kind):
         return pa.array([None if value is None else b64decode(value) for value in cells], kind)
     if _is_plain(kind) or not any(isinstance(cell, str) for cell in cells):
         return pa.array(cells, kind)
     return pa.concat_arrays([_of_stream(cell) if isinstance(cell, str) else pa.array([cell], kind) for cell in cells])
+
+
+def restored_texts(kind: Any, values: list[str | None]) -> Any:
+    """The same of a column of texts, which were kept as such whatever held them."""
+    if types.is_dictionary(kind):
+        return restored_texts(kind.value_type, values).dictionary_encode().cast(kind)
+    stored = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    texts = pa.array([value.encode() if value is not None and is_bytes(stored) else value for value in values], stored)
+    return texts if stored is kind else pa.ExtensionArray.from_storage(kind, texts)
 
 
 def kept_type(kind: Any) -> Any:
@@ -70,11 +79,11 @@ def _named(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
 
 
-def _is_moment(kind: Any) -> bool:
+def is_moment(kind: Any) -> bool:
     return bool(types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind) or types.is_duration(kind))
 
 
-def _is_bytes(kind: Any) -> bool:
+def is_bytes(kind: Any) -> bool:
     binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or types.is_binary_view(kind)
     return bool(binary)
 

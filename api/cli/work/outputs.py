@@ -21,8 +21,8 @@ import msgspec
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.terminal import shown
-from api.cli.work.formulas import guarded
 from api.cli.work.outcomes import Outcome
+from api.tables.formulas import guarded
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -24,6 +24,8 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("GET", f"/v1/files/file-{NONE}", {"submit", "read"}),
     ("GET", f"/v1/files/file-{NONE}/content", {"read"}),
     ("GET", f"/v1/files/file-o{NONE}/content", {"read"}),
+    ("GET", f"/v1/files/file-{NONE}/columns", {"read"}),
+    ("GET", f"/v1/batches/batch_{NONE}/table", {"read"}),
     ("DELETE", f"/v1/files/file-{NONE}", {"manage"}),
     ("POST", "/v1/batches", {"submit"}),
     ("POST", "/v1/batches/check", {"submit"}),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from api.cli.terminal.exits import CommandError
-from api.cli.work.formulas import guarded, is_formula
 from api.cli.work.outcomes import Outcome
 from api.cli.work.outputs import open_output, parse_target
+from api.tables.formulas import guarded, is_formula
 from workers.tasks import TASKS
 
 GOOD = Outcome(1, 1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})

@@ -1,0 +1,133 @@
+"""The rows of a table put together again, from what was kept of each: its cells, and its text, which is its body's."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from api.tables.arrow_cells import restored, restored_texts
+from api.tables.outcome import Outcome
+from api.tables.spelled import json_values, texts
+from db.files.columns import Table
+
+# pyarrow fills its name space at run time, so that a type checker cannot follow it.
+pa: Any = import_module("pyarrow")
+
+_OF_BODY: Final = frozenset({"input", "label"})  # fields that a plain row's body has of ours; others are the line's own
+_NULL: Final = Raw(b"null")
+_cells: Final = msgspec.json.Decoder(list[Any]).decode
+_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class _Body(msgspec.Struct):
+    input: str | None = None
+
+
+_body: Final = msgspec.json.Decoder(_Body).decode
+
+
+class KeptCells:
+    """Of a table with a header: a CSV, plain lines, a Parquet file. A row of which nothing is left has no cells."""
+
+    def __init__(self, table: Table) -> None:
+        self.names = table.names
+        self._text = None if table.text is None else table.names.index(table.text)
+        self._schema = None if table.schema is None else pa.ipc.read_schema(pa.py_buffer(table.schema))
+
+    def schema(self) -> Any:
+        return pa.schema([(name, pa.string()) for name in self.names]) if self._schema is None else self._schema
+
+    def arrays(self, rows: Sequence[Outcome]) -> list[Any]:
+        """Arrow's, one a column."""
+        return [
+            (restored_texts if place == self._text else restored)(field.type, column)
+            for place, (field, column) in enumerate(zip(self.schema(), self._columns(rows), strict=True))
+        ]
+
+    def texts(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+        """What a CSV shows, one list a row."""
+        return self._shown(rows, texts)
+
+    def objects(self, rows: Sequence[Outcome]) -> list[dict[str, Any]]:
+        """What a line of JSON shows, by name."""
+        return [dict(zip(self.names, row, strict=True)) for row in self._shown(rows, json_values)]
+
+    def _shown(self, rows: Sequence[Outcome], shown: Any) -> list[list[Any]]:
+        if self._schema is None:
+            return self._rows(rows)
+        return [list(row) for row in zip(*map(shown, self.arrays(rows)), strict=True)]
+
+    def _rows(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+        return [self._cells(row) for row in rows]
+
+    def _columns(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+        return [list(column) for column in zip(*self._rows(rows), strict=True)] if rows else [[] for _ in self.names]
+
+    def _cells(self, row: Outcome) -> list[Any]:
+        width = len(self.names)
+        cells = _cells(row.columns)[:width] if row.columns is not None else []
+        cells += [None] * (width - len(cells))
+        if self._text is not None and cells[self._text] is None and row.body is not None:
+            cells[self._text] = _body(row.body).input
+        return cells
+
+
+class KeptFields:
+    """Of lines that are objects. A row has the fields that its line had; one that could not be read, and is no object, has none."""
+
+    def __init__(self, table: Table) -> None:
+        self.names = table.names
+        self._text = table.text
+        self._kinds = table.kinds
+
+    def schema(self) -> Any:
+        kinds = {"integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_()}
+        return pa.schema([(name, kinds.get(self._kinds.get(name, ""), pa.string())) for name in self.names])
+
+    def arrays(self, rows: Sequence[Outcome]) -> list[Any]:
+        objects = self.objects(rows)
+        return [_array(field.type, [row.get(field.name, _NULL) for row in objects]) for field in self.schema()]
+
+    def texts(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+        return [[_told(row.get(name, _NULL)) for name in self.names] for row in self.objects(rows)]
+
+    def objects(self, rows: Sequence[Outcome]) -> list[dict[str, Raw]]:
+        return [self._object(row) for row in rows]
+
+    def _object(self, row: Outcome) -> dict[str, Raw]:
+        body = _object_of(row.body)
+        if row.columns is None:
+            return body  # a line that fits no body is kept as it came
+        own = {name: raw for name, raw in body.items() if name not in _OF_BODY}
+        if self._text is not None and "input" in body:
+            own[self._text] = body["input"]
+        own |= _object_of(row.columns)
+        return {name: own[name] for name in [*(name for name in self.names if name in own), *(own.keys() - set(self.names))]}
+
+
+def kept_rows(table: Table) -> KeptCells | KeptFields:
+    return KeptCells(table) if table.form == "cells" else KeptFields(table)
+
+
+def _object_of(line: bytes | None) -> dict[str, Raw]:
+    try:
+        return {} if line is None else _fields(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # it holds the line: it goes no further
+        return {}
+
+
+def _told(raw: Raw) -> str | None:
+    """Text as it is, anything else as JSON writes it."""
+    value = bytes(raw)
+    if value == b"null":
+        return None
+    return str(msgspec.json.decode(value)) if value.startswith(b'"') else value.decode()
+
+
+def _array(kind: Any, values: Sequence[Raw]) -> Any:
+    if kind == pa.string():
+        return pa.array([_told(raw) for raw in values], kind)
+    found = [msgspec.json.decode(raw) for raw in values]
+    return pa.array([float(value) if isinstance(value, int) and kind == pa.float64() else value for value in found], kind)

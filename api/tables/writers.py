@@ -1,0 +1,209 @@
+"""Tables of results as JSON lines, CSV or Parquet: written as rows come, in flat memory."""
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Any, BinaryIO, Final, Literal, Protocol
+
+import msgspec
+
+from api.tables.formulas import guarded
+from api.tables.kept_rows import KeptCells, KeptFields, kept_rows
+from api.tables.layout import Layout
+from api.tables.outcome import Outcome
+from db.files.columns import Table
+
+Kind = Literal["jsonl", "csv", "parquet"]
+ROWS_AT_ONCE: Final = 4096  # a row group of Parquet; what is in memory at once
+BYTES_AT_ONCE: Final = 16 << 20  # of what was kept of them
+UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
+_NOT_IN_CSV: Final = frozenset({"scores", "vector"})
+
+
+class Writer(Protocol):
+    """``write`` holds rows back for a while; ``flush`` writes those; ``finish`` ends the table."""
+
+    def write(self, outcome: Outcome) -> None: ...
+    def flush(self) -> None: ...
+    def finish(self) -> None: ...
+
+
+def table_writer(
+    file: BinaryIO,
+    kind: Kind,
+    columns: Mapping[str, str],
+    table: Table | None,
+    *,
+    picked: Sequence[str] | None = None,
+    scores: bool = True,
+    guard: bool = True,
+    header: bool = True,
+    spell: Callable[[bytes], bytes] | None = None,
+) -> Writer:
+    """``columns``: of the task. ``table``: what the input was, to which results are joined; None where they stand alone. ``scores``:
+    whether those of all labels are told. ``guard``: of texts in a CSV, against formulas. ``header``: False where a CSV is gone on with.
+    ``spell``: done to a line of JSON. Raises UnknownColumn where ``picked`` names one that is not there."""
+    left_out = _NOT_IN_CSV if kind == "csv" else frozenset() if scores else frozenset({"scores"})
+    shown = {name: what for name, what in columns.items() if what not in left_out}
+    kept = None if table is None else kept_rows(table)
+    layout = Layout.of(None if kept is None else kept.names, shown, picked)
+    if kind == "csv":
+        return CsvTable(file, layout, kept, guard=guard, header=header)
+    if kind == "parquet":
+        return ParquetTable(file, layout, kept)
+    return JsonLines(file, layout, kept, spell)
+
+
+class _Held(ABC):
+    """Rows that wait for others."""
+
+    def __init__(self) -> None:
+        self._rows: list[Outcome] = []
+        self._bytes = 0
+
+    def write(self, outcome: Outcome) -> None:
+        self._rows.append(outcome)
+        self._bytes += len(outcome.body or b"") + len(outcome.columns or b"")
+        if len(self._rows) >= ROWS_AT_ONCE or self._bytes >= BYTES_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        rows, self._rows, self._bytes = self._rows, [], 0
+        if rows:
+            self._put(rows)
+
+    @abstractmethod
+    def _put(self, rows: list[Outcome]) -> None: ...
+
+
+class JsonLines(_Held):
+    """An object a row: the fields of its own, then the task's, or ``error`` and ``message``; what is not there is left out."""
+
+    def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None, spell: Callable[[bytes], bytes] | None) -> None:
+        super().__init__()
+        self._file = file
+        self._layout = layout
+        self._kept = kept
+        self._spell = spell
+
+    def _put(self, rows: list[Outcome]) -> None:
+        objects: Sequence[Mapping[str, Any]] = (
+            self._kept.objects(rows) if self._kept is not None and self._layout.kept else [{} for _ in rows]
+        )
+        lines = bytearray()
+        for row, kept in zip(rows, objects, strict=True):
+            line = msgspec.json.encode(self._shown(row, kept))
+            lines += (line if self._spell is None else self._spell(line)) + b"\n"
+        self._file.write(lines)
+
+    def _shown(self, row: Outcome, kept: Mapping[str, Any]) -> dict[str, Any]:
+        own = self._layout.own
+        values = _values_of(row)
+        shown = {}
+        for name in self._layout.order:
+            if name not in own:
+                if name in kept:
+                    shown[name] = kept[name]
+            elif own[name] in values:
+                shown[name] = values[own[name]]
+        return shown
+
+    def finish(self) -> None:
+        self.flush()
+        self._file.flush()
+
+
+class CsvTable(_Held):
+    """Of vectors and of the scores of all labels it holds none. What the user's table holds is written as it came, so that it can be
+    joined: the guard is on what a model or a label says."""
+
+    def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None, *, guard: bool, header: bool) -> None:
+        super().__init__()
+        self._layout = layout
+        self._kept = kept
+        self._guard: Callable[[object], object] = guarded if guard else _as_it_is
+        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        self._csv = csv.writer(self._text)
+        if header:
+            self._csv.writerow(layout.order)
+
+    def _put(self, rows: list[Outcome]) -> None:
+        layout = self._layout
+        kept = self._kept.texts(rows) if self._kept is not None and layout.kept else [()] * len(rows)
+        place = {} if self._kept is None else {name: at for at, name in enumerate(self._kept.names)}
+        ways = [
+            (place[name], "", None) if name not in layout.own else (None, layout.own[name], layout.kinds[layout.own[name]])
+            for name in layout.order
+        ]
+        for row, cells in zip(rows, kept, strict=True):
+            values = _values_of(row)
+            self._csv.writerow(
+                [
+                    cells[at] if at is not None else self._cell(values, name, kind or "", failed=row.code is not None)
+                    for at, name, kind in ways
+                ]
+            )
+        self._text.flush()
+
+    def _cell(self, values: Mapping[str, object], name: str, kind: str, *, failed: bool) -> object:
+        if name == "id":
+            return values[name]
+        value = values.get(name, None if failed else UNSAID.get(kind))
+        return self._guard(str(value).lower() if isinstance(value, bool) else value)
+
+    def finish(self) -> None:
+        self.flush()
+        self._text.flush()
+        self._text.detach()
+
+
+class ParquetTable(_Held):
+    """The user's columns in the types that they came in."""
+
+    def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None) -> None:
+        super().__init__()
+        # pyarrow fills its name space at run time, so that a type checker cannot follow it.
+        self._arrow: Any = import_module("pyarrow")
+        parquet: Any = import_module("pyarrow.parquet")
+        self._layout = layout
+        self._kept = kept
+        text, real, whole = self._arrow.string(), self._arrow.float64(), self._arrow.int64()
+        kinds = {"text": text, "number": real, "flag": self._arrow.bool_(), "count": whole, "integer": whole}
+        kinds |= {"scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
+        theirs: Any = None if kept is None else kept.schema()
+        fields = [
+            theirs.field(name) if name not in layout.own else self._arrow.field(name, kinds[layout.kinds[layout.own[name]]])
+            for name in layout.order
+        ]
+        self._schema = self._arrow.schema(fields, None if theirs is None else theirs.metadata)
+        self._file = parquet.ParquetWriter(file, self._schema, compression="zstd")
+
+    def _put(self, rows: list[Outcome]) -> None:
+        layout = self._layout
+        theirs = dict(zip(self._kept.names, self._kept.arrays(rows), strict=True)) if self._kept is not None and layout.kept else {}
+        values = [_values_of(row) for row in rows]
+        arrays = [
+            theirs[name] if name not in layout.own else self._own(layout.own[name], self._schema.field(name).type, rows, values)
+            for name in layout.order
+        ]
+        self._file.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+
+    def _own(self, name: str, kind: Any, rows: Sequence[Outcome], values: Sequence[Mapping[str, object]]) -> Any:
+        unsaid = UNSAID.get(self._layout.kinds[name])
+        found = [of_row.get(name, None if row.code is not None else unsaid) for row, of_row in zip(rows, values, strict=True)]
+        return self._arrow.array([list(value.items()) if isinstance(value, dict) else value for value in found], kind)
+
+    def finish(self) -> None:
+        self.flush()
+        self._file.close()
+
+
+def _values_of(row: Outcome) -> dict[str, object]:
+    placed: dict[str, object] = {"row": row.row, "line": row.line, "id": row.id}
+    return placed | ({"error": row.code, "message": row.message} if row.code is not None else row.values)
+
+
+def _as_it_is(value: object) -> object:
+    return value

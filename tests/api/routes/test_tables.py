@@ -1,0 +1,159 @@
+"""``GET /v1/batches/{id}/table``: the user's table with the results behind its own columns."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.api.conftest import Served
+from tests.api.mill import Mill
+from tests.api.routes.test_files import error_of
+
+DEFAULTS = {"model": "fake-encoder", "labels": ["a", "b"]}
+CSV = b'id,text,price,label\r\n1,"one, two",3.50,old\r\n2,,4,\r\n3,"fi\nve",,new\r\n'
+
+
+def run(api: Served, mill: Mill, data: bytes, name: str, **fields: str) -> str:
+    file = api.upload(data, name, purpose="rows", **fields).json()
+    body = {"input_file_id": file["id"], "endpoint": "/v1/classifications", "completion_window": "24h", "defaults": DEFAULTS}
+    batch = api.http().post("/v1/batches", json=body).json()
+    mill.run_all()
+    return str(batch["id"])
+
+
+def table(api: Served, batch_id: str, **parameters: Any) -> bytes:
+    response = api.http().get(f"/v1/batches/{batch_id}/table", params=parameters)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def records(data: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(data.decode(), newline="")))
+
+
+def test_a_csv_comes_back_with_its_columns_in_its_order_and_ours_behind_them(api: Served, mill: Mill) -> None:
+    batch_id = run(api, mill, CSV, "t.csv")
+    header, *rows = records(table(api, batch_id, format="csv"))
+    assert header == ["id", "text", "price", "label", "label_2", "score", "truncated", "chunks", "error", "message"]
+    assert [row[:4] for row in rows] == [["1", "one, two", "3.50", "old"], ["2", "", "4", ""], ["3", "fi\nve", "", "new"]]
+    assert [row[4] in {"a", "b"} for row in rows] == [True, False, True]
+    assert rows[1][8] == "empty_input"
+
+
+def test_columns_can_be_picked_or_left_out(api: Served, mill: Mill) -> None:
+    batch_id = run(api, mill, CSV, "t.csv")
+    picked = records(table(api, batch_id, format="csv", columns=["label_2", "price", "row"]))
+    assert picked[0] == ["label_2", "price", "row"]
+    assert [row[1:] for row in picked[1:]] == [["3.50", "1"], ["4", "2"], ["", "3"]]
+    bare = records(table(api, batch_id, format="csv", input=False))
+    assert bare[0] == ["row", "line", "id", "label", "score", "truncated", "chunks", "error", "message"]
+    assert [row[:3] for row in bare[1:]] == [["1", "2", "1"], ["2", "3", "2"], ["3", "4", "3"]]
+    refused = api.http().get(f"/v1/batches/{batch_id}/table", params={"columns": ["prize"]})
+    assert error_of(refused)[:2] == (400, "unknown_column")
+    assert "“price”" in refused.text
+
+
+def test_lines_of_json_keep_their_fields_as_they_were_written(api: Served, mill: Mill) -> None:
+    lines = b'{"n": 1.50, "text": "one", "deep": {"a": [null]}}\n{"text": "two", "id": 7}\n{"n": 12345678901234567890}\nnonsense\n'
+    batch_id = run(api, mill, lines, "t.jsonl")
+    found = [json.loads(line) for line in table(api, batch_id).splitlines()]
+    assert [{name: row[name] for name in row if name in {"n", "text", "deep", "id"}} for row in found] == [
+        {"n": 1.5, "text": "one", "deep": {"a": [None]}},
+        {"text": "two", "id": 7},
+        {"n": 12345678901234567890},
+        {},
+    ]
+    assert [list(row)[-3:] for row in found[:2]] == [["label", "score", "scores"]] * 2
+    assert [row.get("error") for row in found] == [None, None, "missing_text_column", "invalid_json"]
+    in_csv = records(table(api, batch_id, format="csv", columns=["n", "deep", "text"]))
+    assert in_csv == [
+        ["n", "deep", "text"],
+        ["1.50", '{"a": [null]}', "one"],
+        ["", "", "two"],
+        ["12345678901234567890", "", ""],
+        ["", "", ""],
+    ]
+    in_parquet = parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet", columns=["n", "id"])))
+    assert in_parquet.column("n").to_pylist() == ["1.50", None, "12345678901234567890", None]
+    assert in_parquet.column("id").to_pylist() == [None, 7, None, None]
+
+
+def test_the_columns_of_a_parquet_file_keep_their_types(api: Served, mill: Mill) -> None:
+    source = pa.table(
+        {
+            "when": pa.array([2**60 + 1, None], pa.timestamp("ns", tz="UTC")),
+            "text": pa.array(["one", None], pa.large_string()),
+            "price": pa.array(["1.10", "2.00"]).cast(pa.decimal128(9, 2)),
+            "tags": pa.array([["x"], None]),
+            "id": pa.array([5, 6], pa.uint8()),
+        },
+    ).replace_schema_metadata({"pandas": "{}"})
+    data = io.BytesIO()
+    parquet.write_table(source, data)
+    batch_id = run(api, mill, data.getvalue(), "t.parquet")
+    found = parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet")))
+    assert found.select(source.column_names).equals(source)
+    assert found.schema.metadata[b"pandas"] == b"{}"
+    assert found.column_names == [*source.column_names, "label", "score", "scores", "truncated", "chunks", "error", "message"]
+    assert found.column("error").to_pylist() == [None, "missing_input"]
+    rows = records(table(api, batch_id, format="csv", columns=source.column_names))
+    assert rows[1] == ["2006-07-14T23:58:24.606846977Z", "one", "1.10", '["x"]', "5"]
+
+
+def test_a_reader_that_was_cut_off_reads_on(api: Served, mill: Mill) -> None:
+    batch_id = run(api, mill, b"text\n" + b"".join(b"text %d\n" % at for at in range(9)), "t.csv")
+    whole = table(api, batch_id, format="csv")
+    assert b"".join([b"".join(whole.splitlines(keepends=True)[:5]), table(api, batch_id, format="csv", after=4)]) == whole
+
+
+def test_plain_lines_are_a_table_of_one_column(api: Served, mill: Mill) -> None:
+    batch_id = run(api, mill, b"one\n\ntwo\n", "t.txt")
+    assert [row[0] for row in records(table(api, batch_id, format="csv"))] == ["text", "one", "two"]
+
+
+def test_of_a_file_that_was_deleted_results_stand_alone(api: Served, mill: Mill) -> None:
+    batch_id = run(api, mill, CSV, "t.csv")
+    file_id = api.http().get(f"/v1/batches/{batch_id}").json()["input_file_id"]
+    told = api.http().get(f"/v1/files/{file_id}/columns").json()
+    assert (told["names"], told["text"]) == (["id", "text", "price", "label"], "text")
+    assert api.http().delete(f"/v1/files/{file_id}").status_code == 200
+    assert records(table(api, batch_id, format="csv"))[0][:4] == ["row", "line", "id", "label"]
+
+
+def test_a_job_whose_results_were_deleted_has_no_table(api: Served, mill: Mill) -> None:
+    batch_id = run(api, mill, CSV, "t.csv")
+    batch = api.http().get(f"/v1/batches/{batch_id}").json()
+    for file_id in (batch["output_file_id"], batch["error_file_id"]):
+        api.http().delete(f"/v1/files/{file_id}")
+    assert api.http().get(f"/v1/batches/{batch_id}/table").status_code == 404
+
+
+def test_vectors_are_not_put_into_a_csv(api: Served, mill: Mill) -> None:
+    file = api.upload(b"text\none\n", "t.csv", purpose="rows").json()
+    body = {"input_file_id": file["id"], "endpoint": "/v1/embeddings", "completion_window": "24h", "defaults": {"model": "fake-encoder"}}
+    batch = api.http().post("/v1/batches", json=body).json()
+    mill.run_all()
+    refused = api.http().get(f"/v1/batches/{batch['id']}/table", params={"format": "csv"})
+    assert error_of(refused)[:2] == (400, "invalid_format")
+    assert json.loads(table(api, batch["id"]))["text"] == "one"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_lines_of_results_bring_what_is_kept_of_their_rows(api: Served, mill: Mill, name: str) -> None:
+    data = b"text,more\none,two\n" if name == "t.csv" else b'{"text":"one","more":"two"}\n'
+    batch_id = run(api, mill, data + (b"x\n" if name == "t.jsonl" else b"\xff,x\n"), name)
+    batch = api.http().get(f"/v1/batches/{batch_id}").json()
+    good, bad = (
+        json.loads(api.http().get(f"/v1/files/{batch[file]}/content", params={"input": True}).content)["input"]
+        for file in ("output_file_id", "error_file_id")
+    )
+    assert good == {"body": {"input": "one"}, "columns": [None, "two"] if name == "t.csv" else {"more": "two"}}
+    assert bad == ({"body": None, "columns": None} if name == "t.csv" else {"body": "x", "columns": None})
+
+
+def test_no_table_is_told_to_another_tenant(api: Served, mill: Mill) -> None:
+    assert api.http().get(f"/v1/batches/batch_{'0' * 32}/table").status_code == 404
