@@ -26,6 +26,7 @@ import msgspec
 
 from api.wire import Batch, FileInfo, Head, Story
 from db.errors import TextmillError
+from db.files.table import Table
 
 JsonObject = dict[str, object]
 T = TypeVar("T")
@@ -224,9 +225,22 @@ class Client:
         """With its versions; ``name`` may say which one."""
         return _decode(self._send("GET", f"/v1/heads/{segment(name)}"), Head)
 
-    def lines(self, file_id: str, *, after: str | None = None) -> Iterator[bytes]:
-        """The lines of a file's content without their ends, as they arrive. ``after``: of results, the id of the last one that is known."""
+    def columns(self, file_id: str) -> Table | None:
+        """Those of a file that was uploaded as a table; None of any other, and of one that is gone."""
+        try:
+            told = _decode(self._send("GET", f"/v1/files/{segment(file_id)}/columns"), Table)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return told if told.names else None
+
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+        """The lines of a file's content without their ends, as they arrive. ``after``: of results, the id of the last one that is known.
+        ``inputs``: of results, each with its row as it is kept."""
         query = {} if after is None else {"after": after}
+        if inputs:
+            query["input"] = "true"
         try:
             with self._http.stream("GET", f"/v1/files/{segment(file_id)}/content", params=query) as response:
                 if not response.is_success:

@@ -16,7 +16,7 @@ from api.cli.terminal.exits import report
 from api.cli.terminal.progress import Progress, Silent, show_progress
 from api.cli.terminal.terminal import answer, console, shortened, shown
 from api.cli.work.following import follow, say_why
-from api.cli.work.outcomes import Outcome, read_outcomes
+from api.cli.work.outcomes import read_outcomes
 from api.client import Client, Upload
 from api.demo import stack as stacks
 from api.demo.corpus import LABELS, Article, batch_lines, load_articles, phrases, split, training_lines
@@ -26,6 +26,7 @@ from api.demo.sealed import open_broker, read_sealed_body
 from api.demo.searching import Search, search_files, search_redis
 from api.demo.stack import Stack
 from api.performance import mean_fill, padding_waste
+from api.tables.outcome import Outcome
 from api.wire import FileInfo
 from db.errors import TextmillError
 from db.settings import StoreSettings

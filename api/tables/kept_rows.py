@@ -1,19 +1,15 @@
 """The rows of a table put together again, from what was kept of each: its cells, and its text, which is its body's."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Raw
 
-from api.tables.arrow_cells import restored, restored_texts
 from api.tables.outcome import Outcome
-from api.tables.spelled import json_values, texts
-from db.files.columns import Table
-
-# pyarrow fills its name space at run time, so that a type checker cannot follow it.
-pa: Any = import_module("pyarrow")
+from db.files.table import Table
 
 _OF_BODY: Final = frozenset({"input", "label"})  # fields that a plain row's body has of ours; others are the line's own
 _NULL: Final = Raw(b"null")
@@ -34,36 +30,41 @@ class KeptCells:
     def __init__(self, table: Table) -> None:
         self.names = table.names
         self._text = None if table.text is None else table.names.index(table.text)
-        self._schema = None if table.schema is None else pa.ipc.read_schema(pa.py_buffer(table.schema))
+        self._written_schema = table.schema
 
+    @cached_property
     def schema(self) -> Any:
-        return pa.schema([(name, pa.string()) for name in self.names]) if self._schema is None else self._schema
+        """Arrow's."""
+        pa = _pyarrow()
+        if self._written_schema is None:
+            return pa.schema([(name, pa.string()) for name in self.names])
+        return pa.ipc.read_schema(pa.py_buffer(self._written_schema))
 
     def arrays(self, rows: Sequence[Outcome]) -> list[Any]:
         """Arrow's, one a column."""
+        from api.tables.arrow_cells import restored, restored_texts
+
         return [
             (restored_texts if place == self._text else restored)(field.type, column)
-            for place, (field, column) in enumerate(zip(self.schema(), self._columns(rows), strict=True))
+            for place, (field, column) in enumerate(zip(self.schema, self._columns(rows), strict=True))
         ]
 
     def texts(self, rows: Sequence[Outcome]) -> list[list[Any]]:
         """What a CSV shows, one list a row."""
-        return self._shown(rows, texts)
+        return self._shown(rows, "texts")
 
     def objects(self, rows: Sequence[Outcome]) -> list[dict[str, Any]]:
         """What a line of JSON shows, by name."""
-        return [dict(zip(self.names, row, strict=True)) for row in self._shown(rows, json_values)]
+        return [dict(zip(self.names, row, strict=True)) for row in self._shown(rows, "json_values")]
 
-    def _shown(self, rows: Sequence[Outcome], shown: Any) -> list[list[Any]]:
-        if self._schema is None:
-            return self._rows(rows)
+    def _shown(self, rows: Sequence[Outcome], how: Literal["texts", "json_values"]) -> list[list[Any]]:
+        if self._written_schema is None:
+            return [self._cells(row) for row in rows]
+        shown = getattr(import_module("api.tables.spelled"), how)
         return [list(row) for row in zip(*map(shown, self.arrays(rows)), strict=True)]
 
-    def _rows(self, rows: Sequence[Outcome]) -> list[list[Any]]:
-        return [self._cells(row) for row in rows]
-
     def _columns(self, rows: Sequence[Outcome]) -> list[list[Any]]:
-        return [list(column) for column in zip(*self._rows(rows), strict=True)] if rows else [[] for _ in self.names]
+        return [list(column) for column in zip(*map(self._cells, rows), strict=True)] if rows else [[] for _ in self.names]
 
     def _cells(self, row: Outcome) -> list[Any]:
         width = len(self.names)
@@ -82,13 +83,15 @@ class KeptFields:
         self._text = table.text
         self._kinds = table.kinds
 
+    @cached_property
     def schema(self) -> Any:
+        pa = _pyarrow()
         kinds = {"integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_()}
         return pa.schema([(name, kinds.get(self._kinds.get(name, ""), pa.string())) for name in self.names])
 
     def arrays(self, rows: Sequence[Outcome]) -> list[Any]:
         objects = self.objects(rows)
-        return [_array(field.type, [row.get(field.name, _NULL) for row in objects]) for field in self.schema()]
+        return [_array(field.type, [row.get(field.name, _NULL) for row in objects]) for field in self.schema]
 
     def texts(self, rows: Sequence[Outcome]) -> list[list[Any]]:
         return [[_told(row.get(name, _NULL)) for name in self.names] for row in self.objects(rows)]
@@ -126,7 +129,13 @@ def _told(raw: Raw) -> str | None:
     return str(msgspec.json.decode(value)) if value.startswith(b'"') else value.decode()
 
 
+def _pyarrow() -> Any:
+    """Only where it is needed: it takes a while to load, and commands load this."""
+    return import_module("pyarrow")
+
+
 def _array(kind: Any, values: Sequence[Raw]) -> Any:
+    pa = _pyarrow()
     if kind == pa.string():
         return pa.array([_told(raw) for raw in values], kind)
     found = [msgspec.json.decode(raw) for raw in values]

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from db.files.columns import Table
+from db.files.table import Table
 
 MAX_NAMES: Final = 5_000  # of fields, which may be others in each line: those beyond stay in their rows, and are no columns
 _INT64: Final = range(-(2**63), 2**63)

@@ -13,7 +13,7 @@ from api.tables.formulas import guarded
 from api.tables.kept_rows import KeptCells, KeptFields, kept_rows
 from api.tables.layout import Layout
 from api.tables.outcome import Outcome
-from db.files.columns import Table
+from db.files.table import Table
 
 Kind = Literal["jsonl", "csv", "parquet"]
 ROWS_AT_ONCE: Final = 4096  # a row group of Parquet; what is in memory at once
@@ -110,9 +110,11 @@ class JsonLines(_Held):
                 shown[name] = values[own[name]]
         return shown
 
-    def finish(self) -> None:
-        self.flush()
+    def flush(self) -> None:
+        super().flush()
         self._file.flush()
+
+    finish = flush
 
 
 class CsvTable(_Held):
@@ -124,7 +126,7 @@ class CsvTable(_Held):
         self._layout = layout
         self._kept = kept
         self._guard: Callable[[object], object] = guarded if guard else _as_it_is
-        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)  # a row a write
         self._csv = csv.writer(self._text)
         if header:
             self._csv.writerow(layout.order)
@@ -145,6 +147,9 @@ class CsvTable(_Held):
                     for at, name, kind in ways
                 ]
             )
+
+    def flush(self) -> None:
+        super().flush()
         self._text.flush()
 
     def _cell(self, values: Mapping[str, object], name: str, kind: str, *, failed: bool) -> object:
@@ -155,7 +160,6 @@ class CsvTable(_Held):
 
     def finish(self) -> None:
         self.flush()
-        self._text.flush()
         self._text.detach()
 
 
@@ -172,7 +176,7 @@ class ParquetTable(_Held):
         text, real, whole = self._arrow.string(), self._arrow.float64(), self._arrow.int64()
         kinds = {"text": text, "number": real, "flag": self._arrow.bool_(), "count": whole, "integer": whole}
         kinds |= {"scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
-        theirs: Any = None if kept is None else kept.schema()
+        theirs: Any = None if kept is None else kept.schema
         fields = [
             theirs.field(name) if name not in layout.own else self._arrow.field(name, kinds[layout.kinds[layout.own[name]]])
             for name in layout.order

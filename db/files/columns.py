@@ -3,7 +3,7 @@
 A row's cells are kept as they came, but for its text, which is its body's. How they are put back is the front's affair (``api/tables``).
 """
 
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -11,19 +11,8 @@ import msgspec
 from db.actors import Actor
 from db.connect import Store
 from db.files.described import read_described
+from db.files.table import Table
 from db.sealing.cells import Sealer
-
-
-class Table(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``form``: how a row's cells are kept: ``cells`` as a list in the order of ``names``, ``fields`` as an object. ``text``: the column
-    whose value is the row's text. ``kinds``: what fields hold, by name. ``schema``: Arrow's own, of a Parquet file."""
-
-    form: Literal["cells", "fields"]
-    names: list[str]
-    text: str | None = None
-    kinds: dict[str, str] = {}
-    schema: bytes | None = None
-
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Table).decode

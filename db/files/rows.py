@@ -17,10 +17,11 @@ from db.audit.damage import Opening
 from db.audit.events import About, record_digest
 from db.connect import Store
 from db.errors import Conflict, StoreError
-from db.files.columns import Table, seal_table
+from db.files.columns import seal_table
 from db.files.doubles import Doubles
 from db.files.files import FileRecord, erase, file_record, get_file, is_readable, no_such_file
 from db.files.stored_names import Names, seal_names
+from db.files.table import Table
 from db.sealing.cells import Opener, Sealer
 
 CHUNK_ROWS: Final = 4096

@@ -9,10 +9,10 @@ from sqlalchemy import text
 
 from db.actors import Actor, Lease
 from db.connect import Store
-from db.files.columns import Table
 from db.files.files import FileRecord, create_file
 from db.files.rows import NewRow, RowWriter
 from db.files.stored_names import Names
+from db.files.table import Table
 from db.jobs.jobs import JobRecord, NewJob, RequestRef, cancel_job, create_job, get_job
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant

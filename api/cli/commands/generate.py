@@ -6,11 +6,13 @@ import typer
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import (
+    Columns,
     Delimiter,
     Detach,
     Format,
     FormulaGuard,
     IdColumn,
+    Input,
     Interactive,
     Json,
     Metadata,
@@ -46,6 +48,8 @@ def generate(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    columns: Columns = None,
+    inputs: Input = True,
     formula_guard: FormulaGuard = True,
     priority: Priority = 0,
     interactive: Interactive = False,
@@ -62,6 +66,7 @@ def generate(
     `top_p` and `seed` count before the options. The lines of a batch file are taken as they are.
     """
     from api.cli.terminal.terminal import say, shown
+    from api.cli.work.outputs import Shown
     from api.cli.work.peeking import literal_places
     from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, run
 
@@ -85,7 +90,7 @@ def generate(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
-        guard=formula_guard,
+        shown_as=Shown.of(columns, inputs=inputs, guard=formula_guard),
     )
     if prompt is None:
         found = find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter)
@@ -144,6 +149,8 @@ def embed(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    columns: Columns = None,
+    inputs: Input = True,
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
@@ -154,6 +161,7 @@ def embed(
     as_json: Json = False,
 ) -> int:
     """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
+    from api.cli.work.outputs import Shown
     from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
 
     work = Work(
@@ -168,5 +176,6 @@ def embed(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        shown_as=Shown.of(columns, inputs=inputs),
     )
     return run(find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter), work)

@@ -8,7 +8,7 @@ import typer
 
 from api.cli.terminal.deleting import confirm
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.options import FormulaGuard, Job, Json, Out, Quiet, Verbose, Yes
+from api.cli.terminal.options import Columns, FormulaGuard, Input, Job, Json, Out, Quiet, Verbose, Yes
 from api.cli.terminal.references import find_job
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ def results(
     out: Out = None,
     errors: Annotated[bool, typer.Option("--errors", help="Only the rows that failed.")] = False,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
+    columns: Columns = None,
+    inputs: Input = True,
     formula_guard: FormulaGuard = True,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -201,19 +203,20 @@ def results(
     from api.cli.terminal.terminal import say
     from api.cli.work.delivery import deliver
     from api.cli.work.outcomes import task_of
-    from api.cli.work.outputs import parse_target
+    from api.cli.work.outputs import Shown, parse_target
 
     if out is None:
         raise CommandError("Say where the results go: -o OUT.jsonl, -o OUT.csv, -o OUT.parquet, or -o - for stdout.")
     if out == "-" and as_json:
         raise CommandError("--json tells about the job on stdout, where -o - already sends the results; take one of them.")
+    shown_as = Shown.of(columns, inputs=inputs, scores=scores, guard=formula_guard)
     with connect() as client:
         batch = client.batch(find_job(client, job))
         task = task_of(batch.endpoint)
         target = parse_target(out, task)
         if not batch.ended and not quiet:
             say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")
-        return deliver(client, batch, target, task, as_json=as_json, quiet=quiet, scores=scores, guard=formula_guard, errors_only=errors)
+        return deliver(client, batch, target, task, as_json=as_json, shown_as=shown_as, quiet=quiet, errors_only=errors)
 
 
 def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object]]:

@@ -11,11 +11,13 @@ from api.cli.terminal import completion
 from api.cli.terminal.completion import HEAD_PREFIX
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.options import (
+    Columns,
     Delimiter,
     Detach,
     Format,
     FormulaGuard,
     IdColumn,
+    Input,
     Interactive,
     Json,
     Metadata,
@@ -63,6 +65,8 @@ def label(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    columns: Columns = None,
+    inputs: Input = True,
     formula_guard: FormulaGuard = True,
     template: Annotated[
         list[str] | None,
@@ -94,6 +98,7 @@ def label(
 
     The results come in the order of the rows; a row that could not be labelled is there too, with its error code.
     """
+    from api.cli.work.outputs import Shown
     from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
 
     defaults = choose_labels(labels, labels_file, head, label_set)
@@ -122,8 +127,7 @@ def label(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
-        guard=formula_guard,
-        scores=scores,
+        shown_as=Shown.of(columns, inputs=inputs, scores=scores, guard=formula_guard),
     )
     return run(source, work)
 

@@ -9,11 +9,13 @@ import typer
 from api.cli.terminal import completion
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.options import (
+    Columns,
     Delimiter,
     Detach,
     Format,
     FormulaGuard,
     IdColumn,
+    Input,
     Interactive,
     Json,
     Metadata,
@@ -52,6 +54,8 @@ def run(
     id_column: IdColumn = None,
     form: Format = None,
     delimiter: Delimiter = None,
+    columns: Columns = None,
+    inputs: Input = True,
     formula_guard: FormulaGuard = True,
     priority: Priority = 0,
     interactive: Interactive = False,
@@ -67,6 +71,7 @@ def run(
     A field that is JSON stands in single quotes: textmill run generate FILE -o OUT.jsonl --set 'response_format={"type": "json_object"}'
     """
     from api.cli.work import running
+    from api.cli.work.outputs import Shown
     from api.endpoints import TASKS
 
     endpoint = next((endpoint for endpoint, known in TASKS.items() if known.name == task), None)
@@ -87,7 +92,7 @@ def run(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
-        guard=formula_guard,
+        shown_as=Shown.of(columns, inputs=inputs, guard=formula_guard),
     )
     source = running.find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     return running.run(source, work)

@@ -14,6 +14,13 @@ FormulaGuard = Annotated[
     bool,
     typer.Option("--formula-guard/--no-formula-guard", help="In a CSV, a ' before texts that a spreadsheet would run as formulas."),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", metavar="NAMES", help="Only these columns, in this order: of the input's and of the results'."),
+]
+Input = Annotated[
+    bool, typer.Option("--input/--no-input", help="Results behind the columns of the input, or alone with each row's number, line and id.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors are said.")]

@@ -1,6 +1,7 @@
 """A job's rows on their way to where they go: each once, in the order of the input, and what is said of them."""
 
 import sys
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -8,8 +9,10 @@ from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.terminal import answer_json, say, shown
 from api.cli.work.following import ended_well, say_warnings, say_why
 from api.cli.work.outcomes import expected_rows, read_outcomes
-from api.cli.work.outputs import Target, Writer, open_output
+from api.cli.work.outputs import Shown, Target, check_columns, open_output
 from api.cli.work.tally import TOLD_BY_ROWS, Tally
+from api.tables.writers import Writer
+from db.files.table import Table
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -26,9 +29,8 @@ class Delivery:
         client: "Client",
         target: Target,
         task: Task[Any],
+        shown_as: Shown | None = None,
         *,
-        scores: bool = True,
-        guard: bool = True,
         errors_only: bool = False,
         grows: bool = False,
     ) -> None:
@@ -40,7 +42,10 @@ class Delivery:
         self._target = target
         self._errors_only = errors_only
         self._tally = Tally()
-        self._output = open_output(target, task, scores=scores, guard=guard, grows=self.come_one_by_one)
+        self._task = task
+        self._shown_as = shown_as or Shown()
+        self._table: Table | None = None
+        self._output: AbstractContextManager[Writer] | None = None
         self._writer: Writer | None = None
         self._row = 0
 
@@ -48,8 +53,13 @@ class Delivery:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
+        if self._output is not None:
             self._output.__exit__(kind, error, trace)
+
+    def look(self, batch: "Batch") -> None:
+        """At the table that the rows are joined to. Raises CommandError where a column that was asked for is not there."""
+        self._table = self._client.columns(batch.input_file_id) if self._shown_as.inputs else None
+        check_columns(self._task, self._table, self._shown_as)
 
     def take(self, batch: "Batch") -> None:
         """The rows that it has and were not taken yet."""
@@ -57,8 +67,11 @@ class Delivery:
         if nothing_new or (batch.status == "failed" and not batch.counts.done):
             return
         if self._writer is None:
-            self._writer = self._output.__enter__()
-        for outcome in read_outcomes(self._client, batch, errors_only=self._errors_only, after_row=self._row):
+            output = open_output(self._target, self._task, self._table, self._shown_as, grows=self.come_one_by_one)
+            self._writer = output.__enter__()
+            self._output = output
+        inputs = self._table is not None
+        for outcome in read_outcomes(self._client, batch, errors_only=self._errors_only, after_row=self._row, inputs=inputs):
             self._writer.write(outcome)
             self._tally.add(outcome)
             self._row = outcome.row
@@ -104,12 +117,12 @@ def deliver(
     task: Task[Any],
     *,
     as_json: bool,
+    shown_as: Shown | None = None,
     quiet: bool = False,
-    scores: bool = True,
-    guard: bool = True,
     errors_only: bool = False,
 ) -> ExitCode:
     """Writes what the job has so far, and says what is missing or was cut."""
-    with Delivery(client, target, task, scores=scores, guard=guard, errors_only=errors_only) as rows:
+    with Delivery(client, target, task, shown_as, errors_only=errors_only) as rows:
+        rows.look(batch)
         rows.take(batch)
     return rows.report(batch, as_json=as_json, quiet=quiet)

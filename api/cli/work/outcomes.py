@@ -10,39 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from api.cli.terminal.exits import CommandError
+from api.tables.outcome import Outcome
 from workers.tasks import TASKS
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:
     from api.client import Client
     from api.wire import Batch
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """``row`` is the row's number among the rows of the input, ``line`` the line (or record) of it where the row begins; both from 1. A row
-    has either ``values`` or a failure's ``code`` and ``message``."""
-
-    row: int
-    line: int
-    id: str | None
-    values: dict[str, object] = {}
-    code: str | None = None
-    message: str | None = None
-
-    @property
-    def truncated(self) -> bool:
-        """Only the beginning of its text was read."""
-        return bool(self.values.get("truncated"))
-
-    @property
-    def all_unknown(self) -> bool:
-        """The model knew not one token of its text."""
-        return bool(self.values.get("all_unknown"))
-
-    @property
-    def cut_short(self) -> bool:
-        """The model was not at the end of its answer when it had written as many tokens as it might."""
-        return self.values.get("finish_reason") == "length"
 
 
 class _Fault(msgspec.Struct):
@@ -55,12 +29,18 @@ class _Response(msgspec.Struct):
     body: msgspec.Raw
 
 
+class _Input(msgspec.Struct):
+    body: msgspec.Raw
+    columns: msgspec.Raw
+
+
 class _Line(msgspec.Struct):
     custom_id: str | None = None
     line: int | None = None
     row: int | None = None
     response: _Response | None = None
     error: _Fault | None = None
+    input: _Input | None = None
 
 
 class _FaultBody(msgspec.Struct):
@@ -88,19 +68,29 @@ def task_name(endpoint: str) -> str:
 def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     """A line of an output or an error file."""
     read = _decode_line(line)
-    place = (read.row or 0, read.line or 0)
+    body, columns = (None, None) if read.input is None else (_unless_null(read.input.body), _unless_null(read.input.columns))
+    values: dict[str, object] = {}
+    fault = None
     if read.response is None or read.error is not None:  # an answer with an error: it is not known whose it is
         fault = read.error or _Fault()
-        return Outcome(*place, read.custom_id, code=fault.code or "unknown", message=fault.message)
-    if read.response.status_code >= 400:
+    elif read.response.status_code >= 400:
         fault = msgspec.json.decode(read.response.body, type=_FaultBody).error
-        return Outcome(*place, read.custom_id, code=fault.code or "unknown", message=fault.message)
-    return Outcome(*place, read.custom_id, values=task.values(read.response.body))
+    else:
+        values = task.values(read.response.body)
+    code, message = (None, None) if fault is None else (fault.code or "unknown", fault.message)
+    return Outcome(read.row or 0, read.line or 0, read.custom_id, values, code, message, body, columns)
 
 
-def read_outcomes(client: "Client", batch: "Batch", *, errors_only: bool = False, after_row: int = 0) -> Iterator[Outcome]:
+def _unless_null(raw: msgspec.Raw) -> bytes | None:
+    value = bytes(raw)
+    return None if value == b"null" else value
+
+
+def read_outcomes(
+    client: "Client", batch: "Batch", *, errors_only: bool = False, after_row: int = 0, inputs: bool = False
+) -> Iterator[Outcome]:
     """Every row of a job that has ended; of one that runs, those before its first open row, as ``batch`` tells. Of both, those behind
-    ``after_row``. Raises what the client raises.
+    ``after_row``. ``inputs``: each with its row as it is kept. Raises what the client raises.
 
     The two files of a job that runs are read one after the other, and it goes on in between: what is behind that row in one of them may
     not be in the other yet.
@@ -111,7 +101,7 @@ def read_outcomes(client: "Client", batch: "Batch", *, errors_only: bool = False
 
     def stream(file_id: str | None) -> Iterator[Outcome]:
         if file_id is not None and (end_row is None or end_row > after_row):
-            for line in client.lines(file_id, after=after):
+            for line in client.lines(file_id, after=after, inputs=inputs):
                 outcome = parse_outcome(line, task)
                 if end_row is not None and outcome.row > end_row:
                     return

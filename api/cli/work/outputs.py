@@ -9,26 +9,23 @@ import csv
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from importlib import import_module
-from io import BufferedIOBase, TextIOWrapper
+from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.terminal import shown
-from api.cli.work.outcomes import Outcome
-from api.tables.formulas import guarded
+from api.tables.layout import Layout, UnknownColumn
+from api.tables.writers import Kind, Writer, table_writer
+from db.files.table import Table
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-Kind = Literal["jsonl", "csv", "parquet"]
 SUFFIXES: Final[dict[str, Kind]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -38,8 +35,6 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".pq": "parquet",
 }
 GROWS_BYTES: Final = 64 << 10  # that are kept of a file that grows before they are written
-PARQUET_ROWS: Final = 4096  # a row group; what is in memory at once
-UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +43,6 @@ class Target:
 
     path: Path | None
     kind: Kind
-
-
-class Writer(Protocol):
-    def write(self, outcome: Outcome) -> None: ...
-    def flush(self) -> None:
-        """What can be read by others already is there for them."""
-
-    def finish(self) -> None: ...
 
 
 def kind_of(name: str) -> Kind | None:
@@ -85,14 +72,51 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
     return Target(path, kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of results is written. ``inputs``: behind the columns of the user's own table, where the input was one. ``columns``: the names
+    of those to write, in this order. ``scores``: those of all labels. ``guard``: of texts in a CSV, against formulas."""
+
+    inputs: bool = True
+    columns: tuple[str, ...] | None = None
+    scores: bool = True
+    guard: bool = True
+
+    @staticmethod
+    def of(columns: str | None, *, inputs: bool, scores: bool = True, guard: bool = True) -> "Shown":
+        """``columns``: with commas between them; a name that has one stands in double quotes."""
+        picked = None if columns is None else tuple(name for line in csv.reader([columns], skipinitialspace=True) for name in line)
+        return Shown(inputs, picked, scores, guard)
+
+
+def check_columns(task: Task[Any], table: Table | None, shown_as: Shown) -> None:
+    """Raises CommandError where one that was picked is not there."""
+    try:
+        Layout.of(None if table is None else table.names, task.columns, shown_as.columns)
+    except UnknownColumn as unknown:
+        known = ", ".join(shown(name) for name in unknown.known)
+        raise CommandError(f"--columns: the table has no column {shown(unknown.name)}. It has {known}.") from None
+
+
 @contextmanager
-def open_output(target: Target, task: Task[Any], *, scores: bool = True, guard: bool = True, grows: bool = False) -> Iterator[Writer]:
-    """Complete at the end of the block, or, if that raises, as if it had never been. ``guard``: of texts in a CSV, against formulas.
-    ``grows``: rows are in the file as they are flushed, where there was none; then it keeps them whatever is raised."""
+def open_output(
+    target: Target, task: Task[Any], table: Table | None = None, shown_as: Shown = Shown(), *, grows: bool = False
+) -> Iterator[Writer]:
+    """Complete at the end of the block, or, if that raises, as if it had never been. ``table``: that results are joined to. ``grows``:
+    rows are in the file as they are flushed, where there was none; then it keeps them whatever is raised."""
     try:
         with _opened(target, grows=grows and target.kind != "parquet") as file:
             terminal = target.path is None and sys.stdout.isatty()
-            writer = _writer(file, target.kind, task, scores=scores, guard=guard, terminal=terminal)
+            writer = table_writer(
+                file,
+                target.kind,
+                task.columns,
+                table,
+                picked=shown_as.columns,
+                scores=shown_as.scores,
+                guard=shown_as.guard,
+                spell=_spelled if terminal else None,
+            )
             yield writer
             writer.finish()
     except BrokenPipeError:
@@ -165,114 +189,6 @@ class Growing(BufferedIOBase):
                 os.close(self._file)
 
 
-class JsonLines:
-    """``{"row", "line", "id", …}``, of a row that failed with ``"error", "message"``. On a terminal every control character is spelled
-    out."""
-
-    def __init__(self, file: BinaryIO, *, scores: bool, terminal: bool) -> None:
-        self._file = file
-        self._scores = scores
-        self._terminal = terminal
-
-    def write(self, outcome: Outcome) -> None:
-        row: dict[str, object] = {"row": outcome.row, "line": outcome.line, "id": outcome.id}
-        if outcome.code is not None:
-            row |= {"error": outcome.code, "message": outcome.message}
-        else:
-            row |= outcome.values
-            if not self._scores:
-                row.pop("scores", None)
-        line = msgspec.json.encode(row)
-        if self._terminal:
-            line = shown(line.decode()).encode()
-        self._file.write(line + b"\n")
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    finish = flush
-
-
-class CsvRows:
-    """Columns row, line, id, the task's, error, message. Of vectors and of the scores of all labels it holds none. Ids are written as they
-    came, so that they can be joined: the guard is on what a model or a label says."""
-
-    def __init__(self, file: BinaryIO, task: Task[Any], *, guard: bool) -> None:
-        self._columns = [(name, UNSAID.get(kind)) for name, kind in task.columns.items() if kind not in {"scores", "vector"}]
-        self._guard: Callable[[object], object] = guarded if guard else _as_it_is
-        self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)  # a row a write
-        self._csv = csv.writer(self._text)
-        self._csv.writerow(("row", "line", "id", *(name for name, _ in self._columns), "error", "message"))
-
-    def write(self, outcome: Outcome) -> None:
-        values = (self._guard(_spelled(_cell(outcome, name, unsaid))) for name, unsaid in self._columns)
-        self._csv.writerow([outcome.row, outcome.line, outcome.id, *values, outcome.code, outcome.message])
-
-    def flush(self) -> None:
-        self._text.flush()
-
-    def finish(self) -> None:
-        self._text.flush()
-        self._text.detach()
-
-
-class ParquetRows:
-    """Columns row, line, id, the task's, error, message; a row group of PARQUET_ROWS at a time."""
-
-    def __init__(self, file: BinaryIO, task: Task[Any], *, scores: bool) -> None:
-        # pyarrow fills its name space at run time, so that a type checker cannot follow it.
-        self._arrow: Any = import_module("pyarrow")
-        parquet: Any = import_module("pyarrow.parquet")
-        text, real, whole = self._arrow.string(), self._arrow.float64(), self._arrow.int64()
-        kinds = {"text": text, "number": real, "flag": self._arrow.bool_(), "count": whole, "integer": whole}
-        kinds |= {"scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
-        self._columns = [(name, UNSAID.get(kind)) for name, kind in task.columns.items() if scores or kind != "scores"]
-        own = [(name, kinds[task.columns[name]]) for name, _ in self._columns]
-        fields = [("row", whole), ("line", whole), ("id", text), *own, ("error", text), ("message", text)]
-        self._schema = self._arrow.schema(fields)
-        self._file = parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._rows: list[dict[str, object]] = []
-
-    def write(self, outcome: Outcome) -> None:
-        row: dict[str, object] = {"row": outcome.row, "line": outcome.line, "id": outcome.id}
-        row |= {"error": outcome.code, "message": outcome.message}
-        for name, unsaid in self._columns:
-            value = _cell(outcome, name, unsaid)
-            row[name] = list(value.items()) if isinstance(value, dict) else value
-        self._rows.append(row)
-        if len(self._rows) >= PARQUET_ROWS:
-            self._flush()
-
-    def flush(self) -> None:
-        """Nothing: it is read from its end."""
-
-    def finish(self) -> None:
-        self._flush()
-        self._file.close()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._file.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
-
-
-def _cell(outcome: Outcome, name: str, unsaid: object) -> object:
-    """None of a row that failed."""
-    return outcome.values.get(name, unsaid) if outcome.code is None else None
-
-
-def _spelled(value: object) -> object:
-    """A flag is true or false in small letters, as in JSON."""
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _as_it_is(value: object) -> object:
-    return value
-
-
-def _writer(file: BinaryIO, kind: Kind, task: Task[Any], *, scores: bool, guard: bool, terminal: bool = False) -> Writer:
-    if kind == "csv":
-        return CsvRows(file, task, guard=guard)
-    if kind == "parquet":
-        return ParquetRows(file, task, scores=scores)
-    return JsonLines(file, scores=scores, terminal=terminal)
+def _spelled(line: bytes) -> bytes:
+    """On a terminal every control character is spelled out."""
+    return shown(line.decode()).encode()

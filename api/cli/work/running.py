@@ -18,7 +18,7 @@ from api.cli.work.delivery import Delivery
 from api.cli.work.figures import say_performance
 from api.cli.work.following import come_back, follow, let_go
 from api.cli.work.outcomes import task_of
-from api.cli.work.outputs import Target, parse_target
+from api.cli.work.outputs import Shown, Target, parse_target
 from api.cli.work.peeking import batch_endpoint
 from api.formats.names import FORMATS, format_of, is_archive, is_spreadsheet
 from api.performance import performance
@@ -79,8 +79,7 @@ class Work:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
-    scores: bool = True
-    guard: bool = True
+    shown_as: Shown = field(default_factory=Shown)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -184,9 +183,10 @@ def run(source: Source, work: Work) -> ExitCode:
         batch = start(client, source, work, of_batch)
         if target is None:
             return _detached(batch, work)
-        rows = Delivery(client, target, task, scores=work.scores, guard=work.guard, grows=task.streams)
+        rows = Delivery(client, target, task, work.shown_as, grows=task.streams)
         try:
             with rows:
+                rows.look(batch)
                 with show_progress(work.title, quiet=work.quiet) as progress:
                     batch = follow(client, batch, progress, rows.take if rows.come_one_by_one else None)
                 rows.take(batch)

@@ -6,7 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from api.cli.work.following import fault_text
-from api.cli.work.outcomes import Outcome, read_outcomes
+from api.cli.work.outcomes import read_outcomes
+from api.tables.outcome import Outcome
 
 if TYPE_CHECKING:
     from api.client import Client

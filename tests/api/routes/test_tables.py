@@ -78,7 +78,7 @@ def test_lines_of_json_keep_their_fields_as_they_were_written(api: Served, mill:
         ["", "", ""],
     ]
     in_parquet = parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet", columns=["n", "id"])))
-    assert in_parquet.column("n").to_pylist() == ["1.50", None, "12345678901234567890", None]
+    assert in_parquet.column("n").to_pylist() == [1.5, None, 12345678901234567890.0, None]
     assert in_parquet.column("id").to_pylist() == [None, 7, None, None]
 
 

@@ -5,10 +5,11 @@ import uuid
 import pytest
 
 from db.actors import Actor
-from db.files.columns import Table, table_of_file
+from db.files.columns import table_of_file
 from db.files.files import FileRecord, create_file, delete_file
 from db.files.purge import FilePurge, Lasting
 from db.files.rows import RowWriter
+from db.files.table import Table
 from db.jobs.results import iter_results
 from db.queue.endings import finalize_jobs
 from tests.db.flow import Flow, Stores, plain

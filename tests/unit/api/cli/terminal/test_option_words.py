@@ -76,7 +76,7 @@ def test_no_field_of_a_form_is_left_in_what_a_command_says(command: str, field: 
         ("--text", ["--text-column"]),
         ("--out", ["--output"]),
         ("--label", ["--label-set", "--labels", "--labels-file"]),
-        ("--column", ["--id-column", "--text-column"]),
+        ("--column", ["--columns"]),
         ("--labls", ["--labels", "--label-set"]),
         ("--id=x", ["--id-column"]),
         ("--text_column", ["--text-column"]),

@@ -22,7 +22,10 @@ class Answers:
         self._rows = rows
         self.read = 0
 
-    def lines(self, file_id: str, after: str | None = None) -> Iterator[bytes]:
+    def columns(self, file_id: str) -> None:
+        return None
+
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
         if file_id != "file-oab":
             return
         first = 1 if after is None else int(after.removeprefix("batch_req_ab"), 16) + 2

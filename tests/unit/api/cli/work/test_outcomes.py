@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from api.cli.terminal.exits import CommandError
-from api.cli.work.outcomes import Outcome, expected_rows, parse_outcome, read_outcomes, task_name, task_of
+from api.cli.work.outcomes import expected_rows, parse_outcome, read_outcomes, task_name, task_of
+from api.tables.outcome import Outcome
 from api.wire import Batch, Extras, RowCounts
 from workers.tasks import TASKS
 
@@ -56,7 +57,7 @@ class TwoFiles:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def lines(self, file_id: str, after: str | None = None) -> Iterator[bytes]:
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
         self.asked.append(file_id)
         good = file_id.startswith("file-o")
         first = 1 if after is None else int(after.removeprefix("batch_req_ab"), 16) + 2

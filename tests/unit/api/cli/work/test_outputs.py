@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from api.cli.terminal.exits import CommandError
-from api.cli.work.outcomes import Outcome
-from api.cli.work.outputs import open_output, parse_target
+from api.cli.work.outputs import Shown, open_output, parse_target
 from api.tables.formulas import guarded, is_formula
+from api.tables.outcome import Outcome
 from workers.tasks import TASKS
 
 GOOD = Outcome(1, 1, "a", {"label": "tech", "score": 0.75, "scores": {"tech": 0.75, "sports": 0.25}})
@@ -21,7 +21,7 @@ BAD = Outcome(2, 3, None, code="empty_input:input", message="The text is empty."
 
 
 def write(path: Path, *outcomes: Outcome, task: str = "classify", scores: bool = True) -> None:
-    with open_output(parse_target(str(path), TASKS[task]), TASKS[task], scores=scores) as writer:
+    with open_output(parse_target(str(path), TASKS[task]), TASKS[task], shown_as=Shown(scores=scores)) as writer:
         for outcome in outcomes:
             writer.write(outcome)
 
@@ -88,7 +88,7 @@ def test_a_label_that_is_a_plain_number_is_no_formula(number: str, tmp_path: Pat
 
 def test_the_guard_of_a_csv_can_be_switched_off(tmp_path: Path) -> None:
     target = parse_target(str(tmp_path / "out.csv"), TASKS["generate"])
-    with open_output(target, TASKS["generate"], guard=False) as writer:
+    with open_output(target, TASKS["generate"], shown_as=Shown(guard=False)) as writer:
         writer.write(Outcome(1, 1, "a", {"text": "=A1", "finish_reason": "stop"}))
     assert cells(tmp_path / "out.csv") == [["a", "=A1", "stop"]]
 

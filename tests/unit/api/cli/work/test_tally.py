@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.cli.work.outcomes import Outcome
 from api.cli.work.tally import MOST_READ, Tally, reasons_of
+from api.tables.outcome import Outcome
 from api.wire import Batch, RowCounts
 
 GOOD = Outcome(1, 1, "a", {"label": "x"})
