@@ -41,13 +41,13 @@ def test_the_commands_of_the_readme_do_what_they_say(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-m", "api.cli", "down"], cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False)
     [shown] = [code for language, code in BLOCK.findall(README) if language == "json"]
     for row, promised in zip(rows_of((tmp_path / "labelled.jsonl").read_text()), rows_of(shown), strict=True):
-        assert (row["id"], row["label"]) == (promised["id"], promised["label"])
+        assert (row["id"], row["text"], row["label"]) == (promised["id"], promised["text"], promised["label"])
         assert row["score"] == pytest.approx(promised["score"], abs=0.02)  # as far as every engine agrees
     assert '"label":"sport"' in said.replace(" ", "")  # what the OpenAI client got
     [listed] = [code for language, code in BLOCK.findall(README) if code.startswith("JOB ")]
     assert "\t".join(listed.splitlines()[0].split()) in said  # the list of jobs, as it is piped
     csv = (tmp_path / "labelled.csv").read_text().splitlines()[0].split(",")
-    assert csv == ["row", "line", "id", *(name for name in columns_told()["label"] if name != "scores"), "error", "message"]
+    assert csv == ["id", "text", *(name for name in columns_told()["label"] if name != "scores"), "error", "message"]
 
 
 def rows_of(lines: str) -> list[dict[str, Any]]:

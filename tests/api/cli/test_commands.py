@@ -159,7 +159,7 @@ def test_a_csv_with_quotes_and_line_ends_goes_in_and_out(textmill: Callable[...,
     done = textmill("label", str(source), "--labels", "x,y", "--text-column", "body", "--id-column", "key", "-o", str(out))
     assert done.exit_code == 0, done.err
     read = list(csv.DictReader(io.StringIO(out.read_text())))
-    assert [row["id"] for row in read] == ["=a", "b", "c"]
+    assert [(row["key"], row["body"]) for row in read] == list(zip(["=a", "b", "c"], texts, strict=True))
     assert [row["label"] for row in read] == [expected_label(text, ["x", "y"]) for text in texts]
 
 
@@ -281,8 +281,16 @@ def test_parquet_goes_in_and_out(textmill: Callable[..., Done], tmp_path: Path) 
     done = textmill("label", str(tmp_path / "in.parquet"), "--labels", "x,y", "-o", str(tmp_path / "out.parquet"), "--no-scores")
     assert done.exit_code == 0, done.err
     table = parquet.read_table(tmp_path / "out.parquet")
-    assert table.column("id").to_pylist() == ["1", "2", "3", "4", "5"]
+    assert table.select(["text", "id"]).equals(parquet.read_table(tmp_path / "in.parquet"))
+    assert table.column_names == ["text", "id", "label", "score", "truncated", "chunks", "error", "message"]
     assert table.column("label").to_pylist() == [expected_label(text, ["x", "y"]) for text in TEXTS[:5]]
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n1,one\n")
+    done = textmill("label", str(tmp_path / "in.csv"), "--labels", "x,y", "-o", "-", "--columns", "id,lable")
+    assert done.exit_code == 2
+    assert "--columns: the table has no column lable. It has id, text, row, line, id_2, label, score" in done.err
 
 
 def test_rows_stream_from_stdin_to_stdout(textmill: Callable[..., Done]) -> None:
@@ -295,7 +303,7 @@ def test_rows_stream_from_stdin_to_stdout(textmill: Callable[..., Done]) -> None
 
 def test_rows_that_fail_stand_where_they_belong(textmill: Callable[..., Done]) -> None:
     stdin = b'{"text":"one"}\nnot json\n{"text":""}\n' + json.dumps({"text": MARKS["nan"]}).encode() + b'\n{"text":"five"}\n'
-    done = textmill("label", "-", "--labels", "x,y", "-o", "-", stdin=stdin)
+    done = textmill("label", "-", "--labels", "x,y", "-o", "-", "--no-input", stdin=stdin)
     assert done.exit_code == 1
     assert [row["line"] for row in done.lines] == [1, 2, 3, 4, 5]
     assert [str(row.get("error")).partition(":")[0] for row in done.lines] == [
@@ -347,7 +355,7 @@ def test_the_summary_says_how_many_texts_were_cut(textmill: Callable[..., Done],
 def test_a_job_in_which_every_row_failed_has_failed_and_says_why(textmill: Callable[..., Done], tmp_path: Path) -> None:
     source, out = tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"text":""}\n{"text":""}\n' + json.dumps({"text": MARKS["nan"]}) + "\n")
-    done = textmill("label", str(source), "--labels", "x,y", "-o", str(out))
+    done = textmill("label", str(source), "--labels", "x,y", "-o", str(out), "--columns", "row, error")
     assert done.exit_code == 5, done.err
     assert "none of its 3 rows has an answer" in done.err
     assert "2 rows, the first in line 1: The text is empty." in done.err
@@ -369,7 +377,9 @@ def test_results_can_be_written_at_any_moment_around_the_end_of_a_job(textmill: 
         while status != "completed":
             read = textmill("results", job, "-o", str(out), "--json")
             assert read.exit_code == 0, read.err
-            assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == list(range(1, int(str(read.json["rows"])) + 1))
+            assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == [
+                str(at) for at in range(int(str(read.json["rows"])))
+            ]
             assert read.json["missing"] == 0
             status = str(read.json["status"])
             seen.add(status)
@@ -558,7 +568,7 @@ def test_a_job_can_be_cancelled_and_keeps_what_is_done(textmill: Callable[..., D
     watched = textmill("jobs", "watch", job)
     assert watched.exit_code == 5
     assert "cancelled" in watched.err
-    read = textmill("results", job, "-o", "-")
+    read = textmill("results", job, "-o", "-", "--no-input")
     assert read.exit_code == 5
     assert [row["line"] for row in read.lines] == list(range(1, MANY + 1))
     assert "batch_cancelled" in {row.get("error") for row in read.lines}
@@ -620,7 +630,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
     assert "ended as" not in early.err
     assert textmill("jobs", "watch", str(job["id"])).exit_code == 0
     assert textmill("results", str(job["id"]), "-o", str(out), "--json").json["rows"] == 3000
-    assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == list(range(1, 3001))
+    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == [str(number) for number in range(3000)]
 
 
 def test_answers_are_in_the_file_while_the_job_runs_and_a_file_that_is_not_whole_is_said_not_to_be(
@@ -642,7 +652,7 @@ def test_answers_are_in_the_file_while_the_job_runs_and_a_file_that_is_not_whole
     _, said = generating.communicate(timeout=30)
     assert generating.returncode == 130
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["row"] for row in rows] == list(range(1, len(rows) + 1))
+    assert [row["prompt"] for row in rows] == [str(number) for number in range(len(rows))]
     assert [row["text"] for row in rows] == [expected_text(str(number), 2) for number in range(len(rows))]
     assert f"{out} is not whole: it holds the first {len(rows):,} rows." in said
     assert 0 < len(rows) < rows_asked
