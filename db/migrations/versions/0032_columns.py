@@ -2,9 +2,9 @@
 
 from db.migrations.from_sql import execute
 
-revision = "0030"
-down_revision = "0029"
+revision = "0032"
+down_revision = "0031"
 
 
 def upgrade() -> None:
-    execute("0030_columns.sql")
+    execute("0032_columns.sql")
