@@ -16,11 +16,10 @@ from api.tables.writers import Kind, table_writer
 from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.connect import Store
-from db.errors import NotFound
 from db.failures import describe
 from db.files.columns import table_of_file
 from db.jobs.erasing import Which
-from db.jobs.jobs import NO_JOB, JobRecord
+from db.jobs.jobs import JobRecord, no_such_job
 from db.jobs.results import NO_END, Place, ResultLine, iter_results
 from db.lifecycle import LIVE_JOBS
 from workers.tasks.task import Task
@@ -74,7 +73,7 @@ def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], after
     parts: tuple[Which, Which] = ("output", "errors")
     there = [which for which, file in zip(parts, result_files(job), strict=True) if file or runs]
     if not there and (job.completed_count or job.failed_count):
-        raise NotFound(NO_JOB)
+        raise no_such_job(store, actor, "results.read", job.job_id)
     readings = [iter_results(store, actor, job.job_id, which=which, after=after, inputs=inputs) for which in there]
     for result in heapq.merge(*readings, key=lambda result: result.idx):
         if result.idx >= end_idx:

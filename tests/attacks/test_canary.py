@@ -30,7 +30,7 @@ PLANTED = (
     "csv column", "prompt", "label set", "head", "key name", "defaults", "refused model", "refused key", "refused url", "refused query",
     "crashing row", "cancelled row", "deleted file",
 )  # fmt: skip
-NEVER_KEPT = {"csv column", "refused key", "refused url", "refused query"}
+NEVER_KEPT = {"refused key", "refused url", "refused query"}
 ISSUE = {"text", "custom id", "file name", "metadata", "failing row"}
 CLASSIFY = "/v1/classifications"
 FAST = {"TEXTMILL_LEASE_SECONDS": "2", "TEXTMILL_HEARTBEAT_SECONDS": "0.5", "TEXTMILL_POLL_SECONDS": "0.5", "TEXTMILL_REAP_SECONDS": "0.25"}

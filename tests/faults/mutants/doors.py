@@ -230,7 +230,7 @@ MUTANTS: Final = (
     Mutant(
         "csv-signs",
         "a sign of another width is one in a spreadsheet",
-        "api.tables.formulas.py",
+        "api/tables/formulas.py",
         (('unicodedata.normalize("NFKC", first)[:1] in SIGNS', "first in SIGNS"),),
         ("tests/unit/api/cli/work/test_outputs.py::test_no_sign_that_a_spreadsheet_knows_hides_from_the_guard",),
     ),
