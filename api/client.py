@@ -250,6 +250,17 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
+    def table(self, batch_id: str, form: str = "jsonl") -> Iterator[bytes]:
+        """The pieces of a job's table as they arrive: ``jsonl``, ``csv`` or ``parquet``."""
+        try:
+            with self._http.stream("GET", f"/v1/batches/{segment(batch_id)}/table", params={"format": form}) as response:
+                if not response.is_success:
+                    response.read()
+                    self._checked(response)
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
     def pages(self, path: str, **parameters: str | int) -> Iterator[JsonObject]:
         """Items of a list, one page in memory at a time."""
         after: str | None = None

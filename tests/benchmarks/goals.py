@@ -69,6 +69,9 @@ GOALS: Final = (
     Goal("structured", "answers under a schema ÷ free ones, tokens/s", "≥ 0.9", at_least=0.9),
     Goal("structured_valid", "of the answers under five schemas, valid ones", "100 %", at_least=1.0),
     Goal("repeated", "same row alone and in company, greedy and drawn: equal texts", "≥ 99 %", at_least=0.99),
+    Goal("tables_upload", "upload of all columns ÷ of the text alone, rows/s", "≥ 0.7", at_least=0.7),
+    Goal("tables_rate", "results joined to the table, as Parquet, null model", "≥ 20,000 rows/s", at_least=20_000),
+    Goal("tables_memory", "peak memory of the API meanwhile", "≤ 300 MB", at_most=300),
     Goal("many_rows_memory", "memory flat from 10,000 rows to many", "≤ 30 MB", at_most=30),
 )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from api.demo.corpus import LABELS
-from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes, writing
+from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes, tables, writing
 from tests.benchmarks.agreement import measure_agreement
 from tests.benchmarks.bare import BareLoop
 from tests.benchmarks.goals import Figure
@@ -55,11 +55,13 @@ PARTS: Final = {
     "accepting": ("accepted_seconds", "accepted_cpu"),
     "null_model": ("null_model",),
     "many_rows": ("many_rows_cost", "many_rows_memory"),
+    "tables": ("tables_upload", "tables_rate", "tables_memory"),
     "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix", "labels", "labels_shared"),
     "writing": ("writing_whole", "structured", "structured_valid", "repeated"),
 }
 DECODING_SECONDS = 400.0
 WRITING_SECONDS = 150.0
+TABLES_SECONDS = 60.0
 WRITING_ROWS, ALL_WRITING_ROWS = 96, 256
 VALID_ANSWERS, ALL_VALID_ANSWERS = 100, 1_000
 REPEATED, ALL_REPEATED = 20, 200
@@ -110,12 +112,13 @@ class Suite:
                 self._part("agreement", lambda: self._agreement(bare))
                 self._part("shapes", lambda: self._shapes(mill))
                 self._part("interactive", lambda: self._interactive(mill))
-        without_model = ("accepting", "null_model", "many_rows")
+        without_model = ("accepting", "null_model", "many_rows", "tables")
         if self._wants(*without_model):
             with self._failing(*without_model), running(self.folder / "null", NULL_ENVIRONMENT) as mill:
                 self._part("accepting", lambda: self._accepting(mill))
                 self._part("null_model", lambda: self._null_model(mill))
                 self._part("many_rows", lambda: self._many_rows(mill))
+                self._part("tables", lambda: self._tables(mill))
         self._part("sealing", self._store)
         self._part("decoding", self._decoding)
         if self._wants("writing"):
@@ -295,6 +298,27 @@ class Suite:
         most = max(found.growth_bytes.values()) / MEGABYTE
         self.found.figures["many_rows_memory"] = Figure(most, f"{most:+.0f} MB ({rows:,})", told)
         self.found.details["many_rows"] = {**Series([*found.few, found.many]).as_dict(), "growth_bytes": found.growth_bytes}
+
+    def _tables(self, mill: Mill) -> None:
+        count = self.options.sized(tables.UPLOADED_ROWS)
+        tables.measure_upload(mill, count, all_columns=True)
+        done = self._in_turns(
+            {
+                "text alone": lambda: tables.measure_upload(mill, count, all_columns=False),
+                "all columns": lambda: tables.measure_upload(mill, count, all_columns=True),
+            },
+            TABLES_SECONDS,
+        )
+        found = ratio(done["all columns"], done["text alone"])
+        note = f"{count:,} rows of nine columns, {done['all columns'].rate:,.0f} rows/s; {found}"
+        self.found.figures["tables_upload"] = Figure(found.value, f"{found.value:.3f}", note, _often(done["text alone"]))
+        self._enter("tables", done)
+        joined = tables.measure_joined(mill, self.options.rows)
+        note = f"{joined.rows:,} rows in {joined.seconds:.1f} s, {joined.size_bytes / MEGABYTE:.0f} MB"
+        self.found.figures["tables_rate"] = Figure(joined.rate, f"{joined.rate:,.0f} rows/s", note)
+        peak = joined.peak_bytes / MEGABYTE
+        self.found.figures["tables_memory"] = Figure(peak, f"{peak:.0f} MB", f"all of the API, {joined.rows:,} rows")
+        self.found.details["joined"] = asdict(joined)
 
     # A decoder alone
 

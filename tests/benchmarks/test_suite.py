@@ -14,7 +14,14 @@ from tests.benchmarks.goals import GOALS, Figure
 from tests.benchmarks.suite import PARTS, Options, Suite
 
 METHODS = {"_agreement": "agreement", "_shapes": "shapes", "_interactive": "interactive", "_accepting": "accepting"}
-METHODS |= {"_decoding": "decoding", "_null_model": "null_model", "_many_rows": "many_rows", "_store": "sealing", "_writing": "writing"}
+METHODS |= {
+    "_decoding": "decoding",
+    "_null_model": "null_model",
+    "_many_rows": "many_rows",
+    "_tables": "tables",
+    "_store": "sealing",
+    "_writing": "writing",
+}
 
 
 class Broken(Exception):
