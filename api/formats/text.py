@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
+import msgspec
+
 from api.errors import Refused
 from api.formats.csv import looks_like_csv
 from api.formats.json_text import is_object
@@ -30,7 +32,7 @@ def text_rows(chunks: Iterable[bytes], limits: FileLimits, *, told_by_name: bool
         if isinstance(line, LongLine):
             yield defective_row(number, "line_too_long")
         elif line.strip():
-            yield _row(number, line)
+            yield _row(number, line, kept=noted is not None)
 
 
 def _other_format(what: str, told: str) -> Refused:
@@ -38,9 +40,10 @@ def _other_format(what: str, told: str) -> Refused:
     return Refused("invalid_format", message, param="format")
 
 
-def _row(number: int, line: bytes) -> NewRow:
+def _row(number: int, line: bytes, *, kept: bool) -> NewRow:
     try:
         text = line.removesuffix(b"\r").decode()
     except UnicodeDecodeError:
-        return defective_row(number, "invalid_utf8", raw=line)
+        columns = msgspec.json.encode([line.decode("utf-8", "replace")]) if kept else None
+        return defective_row(number, "invalid_utf8", raw=line, columns=columns)
     return plain_row(number, text, None, None, label_required=False)

@@ -26,20 +26,18 @@ async def table(
     format: Literal["jsonl", "csv", "parquet"] = "jsonl",
     columns: Annotated[list[str] | None, Query(max_length=MAX_COLUMNS)] = None,
     input: bool = True,
-    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> Download:
     """The rows of the file that was uploaded, in its order, each with what the job made of it behind its own columns.
 
     Of a column of ours that is called as one of the file's the name gets a `_2`. A row that failed has `error` and `message`. While the job
     runs the table goes as far as its first row that is not done yet. ``columns``, once for each: the names of those to give;
-    `row`, `line` and `id` can be among them. ``input``: false leaves the file's columns out. ``after``: the number of a row, for a reader
-    that was cut off: what follows is what it would have got.
+    `row`, `line` and `id` can be among them. ``input``: false leaves the file's columns out.
     """
     store = front.store
     job_id = parse_batch_id(batch_id)
 
     def pieces() -> Iterator[bytes]:  # begun in a thread, before anything is sent
         job = watch_job(store, actor, job_id)
-        yield from table_pieces(store, actor, job, TASKS[job.task], format, picked=columns, inputs=input, after_row=after)
+        yield from table_pieces(store, actor, job, TASKS[job.task], format, picked=columns, inputs=input)
 
     return await download(front, pieces(), media_type=MEDIA_TYPES[format])

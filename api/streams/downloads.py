@@ -138,6 +138,7 @@ def _with_input(line: bytes, result: ResultLine) -> bytes:
 
 def _is_json(value: bytes) -> bool:
     try:
+        value.decode()
         msgspec.json.decode(value, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False

@@ -20,7 +20,7 @@ from db.failures import describe
 from db.files.columns import table_of_file
 from db.jobs.erasing import Which
 from db.jobs.jobs import JobRecord, no_such_job
-from db.jobs.results import NO_END, Place, ResultLine, iter_results
+from db.jobs.results import NO_END, ResultLine, iter_results
 from db.lifecycle import LIVE_JOBS
 from workers.tasks.task import Task
 
@@ -41,22 +41,20 @@ def table_pieces(
     *,
     picked: Sequence[str] | None = None,
     inputs: bool = True,
-    after_row: int = 0,
 ) -> Iterator[bytes]:
-    """Every row of a job that has ended; of one that runs, those before its first open row. ``after_row``: those behind this one; a CSV has
-    its header only without. Raises NotFound, Refused where ``picked`` names a column that is not there, and what a reading of results
-    does."""
+    """Every row of a job that has ended; of one that runs, those before its first open row. Raises NotFound, Refused where ``picked``
+    names a column that is not there, and what a reading of results does."""
     if kind == "csv" and "vector" in task.columns.values():
         raise Refused("invalid_format", "CSV holds no vectors; take jsonl or parquet.", param="format")
     table = table_of_file(store, actor, job.file_id) if inputs else None
     sink = _Sink()
     file = cast(BinaryIO, sink)  # as far as it is written to
     try:
-        writer = table_writer(file, kind, task.columns, table, picked=picked, header=after_row == 0)
+        writer = table_writer(file, kind, task.columns, table, picked=picked)
     except UnknownColumn as unknown:
         known = ", ".join(f"“{name[:40]}”" for name in unknown.known[:MAX_TOLD]) + (", …" if len(unknown.known) > MAX_TOLD else "")
         raise Refused("unknown_column", f"The table has no column “{unknown.name[:40]}”; it has {known}.", param="columns") from None
-    for outcome in _outcomes(store, actor, job, task, after_row, inputs=table is not None):
+    for outcome in _outcomes(store, actor, job, task, inputs=writer.shows_inputs):
         writer.write(outcome)
         if piece := sink.take():
             yield piece
@@ -64,17 +62,16 @@ def table_pieces(
     yield sink.take()
 
 
-def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], after_row: int, *, inputs: bool) -> Iterator[Outcome]:
+def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], *, inputs: bool) -> Iterator[Outcome]:
     """Answers and failures, merged. The two are read one after the other and the job may go on in between: what is behind its first open
     row in one of them may not be in the other yet."""
     runs = job.state in LIVE_JOBS
     end_idx = (job.rows_in_order or 0) if runs else NO_END
-    after = Place(after_row - 1, job.retry_count) if after_row else None
     parts: tuple[Which, Which] = ("output", "errors")
     there = [which for which, file in zip(parts, result_files(job), strict=True) if file or runs]
     if not there and (job.completed_count or job.failed_count):
         raise no_such_job(store, actor, "results.read", job.job_id)
-    readings = [iter_results(store, actor, job.job_id, which=which, after=after, inputs=inputs) for which in there]
+    readings = [iter_results(store, actor, job.job_id, which=which, inputs=inputs) for which in there]
     for result in heapq.merge(*readings, key=lambda result: result.idx):
         if result.idx >= end_idx:
             return
@@ -87,7 +84,8 @@ def _outcome(result: ResultLine, task: Task[Any]) -> Outcome:
     if result.payload is None or result.damaged:
         failure = describe(DAMAGED if result.damaged else result.code or "engine_error")
         return Outcome(*place, code=failure.code, message=failure.message, body=result.body, columns=result.columns)
-    return Outcome(*place, values=task.values(msgspec.Raw(result.payload)), body=result.body, columns=result.columns)
+    values = task.values(msgspec.Raw(result.payload))
+    return Outcome(*place, values=values, body=result.body, columns=result.columns, size=len(result.payload))
 
 
 class _Sink(io.RawIOBase):

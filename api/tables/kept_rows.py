@@ -1,5 +1,6 @@
 """The rows of a table put together again, from what was kept of each: its cells, and its text, which is its body's."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import import_module
@@ -13,6 +14,8 @@ from db.files.table import Table
 
 _OF_BODY: Final = frozenset({"input", "label"})  # fields that a plain row's body has of ours; others are the line's own
 _NULL: Final = Raw(b"null")
+_INT64: Final = range(-(2**63), 2**63)
+_DIGITS: Final = frozenset(bytes([one]) for one in b"-0123456789")
 _cells: Final = msgspec.json.Decoder(list[Any]).decode
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -71,7 +74,7 @@ class KeptCells:
         cells = _cells(row.columns)[:width] if row.columns is not None else []
         cells += [None] * (width - len(cells))
         if self._text is not None and cells[self._text] is None and row.body is not None:
-            cells[self._text] = _body(row.body).input
+            cells[self._text] = _text_of(row.body)
         return cells
 
 
@@ -80,6 +83,7 @@ class KeptFields:
 
     def __init__(self, table: Table) -> None:
         self.names = table.names
+        self._places = {name: place for place, name in enumerate(table.names)}
         self._text = table.text
         self._kinds = table.kinds
 
@@ -103,21 +107,33 @@ class KeptFields:
         body = _object_of(row.body)
         if row.columns is None:
             return body  # a line that fits no body is kept as it came
+        kept = row.columns
         own = {name: raw for name, raw in body.items() if name not in _OF_BODY}
-        if self._text is not None and "input" in body:
+        if kept.startswith(b"["):
+            kept = kept[1:-1]
+        elif self._text is not None and "input" in body:
             own[self._text] = body["input"]
-        own |= _object_of(row.columns)
-        return {name: own[name] for name in [*(name for name in self.names if name in own), *(own.keys() - set(self.names))]}
+        own |= _object_of(kept)
+        return {name: own[name] for name in sorted(own, key=lambda name: self._places.get(name, len(self._places)))}
 
 
 def kept_rows(table: Table) -> KeptCells | KeptFields:
     return KeptCells(table) if table.form == "cells" else KeptFields(table)
 
 
+def _text_of(body: bytes) -> str | None:
+    try:
+        return _body(body).input
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a line that could not be read; the error holds it, and goes no further
+        return None
+
+
 def _object_of(line: bytes | None) -> dict[str, Raw]:
     try:
+        if line is not None:
+            line.decode()  # of what is not looked at the decoder does not ask whether it is UTF-8
         return {} if line is None else _fields(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # it holds the line: it goes no further
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 
@@ -135,8 +151,23 @@ def _pyarrow() -> Any:
 
 
 def _array(kind: Any, values: Sequence[Raw]) -> Any:
+    """Null for what does not fit: of lines that could not be read nobody noted what their fields hold."""
     pa = _pyarrow()
     if kind == pa.string():
         return pa.array([_told(raw) for raw in values], kind)
-    found = [msgspec.json.decode(raw) for raw in values]
-    return pa.array([float(value) if isinstance(value, int) and kind == pa.float64() else value for value in found], kind)
+    fits = {pa.int64(): _integer, pa.float64(): _number, pa.bool_(): _flag}[kind]
+    return pa.array([fits(raw) for raw in values], kind)
+
+
+def _integer(raw: Raw) -> int | None:
+    value = bytes(raw)
+    return int(value) if len(value) <= 20 and value.lstrip(b"-").isdigit() and int(value) in _INT64 else None
+
+
+def _number(raw: Raw) -> float | None:
+    value = bytes(raw)
+    return float(value) if value[:1] in _DIGITS and math.isfinite(float(value)) else None
+
+
+def _flag(raw: Raw) -> bool | None:
+    return {b"true": True, b"false": False}.get(bytes(raw))

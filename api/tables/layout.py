@@ -28,6 +28,7 @@ class Layout:
     own: Mapping[str, str]
     kinds: Mapping[str, str]
     order: tuple[str, ...]
+    picked: bool
 
     @staticmethod
     def of(kept: Sequence[str] | None, columns: Mapping[str, str], picked: Sequence[str] | None = None) -> "Layout":
@@ -44,4 +45,4 @@ class Layout:
                 raise UnknownColumn(name, known)
         order = tuple(dict.fromkeys(picked)) if picked is not None else (*names, *shown)
         own = {name: called[name] for name in order if name in called}
-        return Layout(tuple(name for name in order if name not in called), own, kinds, order)
+        return Layout(tuple(name for name in order if name not in called), own, kinds, order, picked is not None)

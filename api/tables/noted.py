@@ -1,17 +1,19 @@
 """A table's columns, noted as its rows pass."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
+from api.errors import Refused
 from db.files.table import Table
 
-MAX_NAMES: Final = 5_000  # of fields, which may be others in each line: those beyond stay in their rows, and are no columns
+MAX_NAMES: Final = 5_000  # of columns. Of fields, which may be others in each line, those beyond stay in their rows, and are no columns
 _INT64: Final = range(-(2**63), 2**63)
+_DOUBLE_DIGITS: Final = 15  # of a whole number that a double surely holds
 _KINDS: Final = {ord('"'): "text", ord("["): "json", ord("{"): "json", ord("t"): "flag", ord("f"): "flag", ord("n"): ""}
-_DIGITS: Final = frozenset(b"-0123456789")
 _decode_integer: Final = msgspec.json.Decoder(int).decode
 
 
@@ -21,9 +23,16 @@ class Noted:
     def __init__(self) -> None:
         self.table: Table | None = None
 
-    def cells(self, names: Iterable[str], text: int | None, schema: bytes | None = None) -> None:
-        """Of a table with a header; names that are there twice get numbers, for a table needs them apart. ``text``: the text's place."""
-        told = unique(names)
+    def cells(self, names: Sequence[str], text: int | None, schema: bytes | None = None) -> None:
+        """Of a table with a header; names that are there twice get numbers, for a table needs them apart. ``text``: the text's place.
+        Raises Refused where there are too many; those without a name that end a header count only as far as there is room."""
+        count = len(names)
+        while count > MAX_NAMES and not names[count - 1]:
+            count -= 1
+        if count > MAX_NAMES:
+            message = f"The file has {count:,} columns, and {MAX_NAMES:,} can be kept: leave some out."
+            raise Refused("too_many_columns", message, param="file")
+        told = unique(names[:count])
         self.table = Table("cells", told, None if text is None else told[text], schema=schema)
 
 
@@ -51,8 +60,6 @@ class NotedFields:
         kind = _KINDS.get(value[0])
         if kind is None:
             kind = _number_kind(value)
-            if kind != "integer":
-                self._settled[name] |= _DIGITS
         else:
             self._settled[name].add(value[0])
         if kind:
@@ -66,25 +73,31 @@ class NotedFields:
 def unique(names: Iterable[str]) -> list[str]:
     """The same, with ``_2``, ``_3`` … behind those that were there before."""
     told: dict[str, None] = {}
+    times: dict[str, int] = {}
     for name in names:
-        times, found = 1, name
+        found = name
         while found in told:
-            times += 1
-            found = f"{name}_{times}"
+            times[name] = times.get(name, 1) + 1
+            found = f"{name}_{times[name]}"
         told[found] = None
     return list(told)
 
 
 def _number_kind(value: bytes) -> str:
+    """``long``: a whole number that a column of doubles would change; what no such column holds is text."""
     if b"." in value or b"e" in value or b"E" in value:
-        return "number"
-    return "integer" if len(value) < 19 or _decode_integer(value) in _INT64 else "text"
+        return "number" if math.isfinite(float(value)) else "text"
+    if len(value) <= _DOUBLE_DIGITS:
+        return "integer"
+    return "long" if len(value) <= 20 and _decode_integer(value) in _INT64 else "text"
 
 
 def _kind_of(kinds: set[str]) -> str:
     """One that holds all of them: a column whose kind changes half-way is text, or JSON where a list or an object is among them."""
-    if len(kinds) < 2:
-        return next(iter(kinds), "text")
+    if kinds and kinds <= {"integer", "long"}:
+        return "integer"
     if kinds == {"integer", "number"}:
         return "number"
+    if len(kinds) < 2:
+        return next(iter(kinds), "text")
     return "json" if "json" in kinds else "text"

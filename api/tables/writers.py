@@ -2,7 +2,7 @@
 
 import csv
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, BinaryIO, Final, Literal, Protocol
@@ -11,19 +11,25 @@ import msgspec
 
 from api.tables.formulas import guarded
 from api.tables.kept_rows import KeptCells, KeptFields, kept_rows
-from api.tables.layout import Layout
+from api.tables.layout import PLACE, Layout
 from api.tables.outcome import Outcome
 from db.files.table import Table
 
 Kind = Literal["jsonl", "csv", "parquet"]
 ROWS_AT_ONCE: Final = 4096  # a row group of Parquet; what is in memory at once
-BYTES_AT_ONCE: Final = 16 << 20  # of what was kept of them
+BYTES_AT_ONCE: Final = 16 << 20  # of what was kept of them, and what they come to as values:
+CELL_BYTES: Final = 16  # of one that is empty
+ANSWER_BYTES: Final = 3  # a byte of an answer: a vector's numbers are the worst
 UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
 _NOT_IN_CSV: Final = frozenset({"scores", "vector"})
 
 
 class Writer(Protocol):
-    """``write`` holds rows back for a while; ``flush`` writes those; ``finish`` ends the table."""
+    """``write`` holds rows back for a while; ``flush`` writes those; ``finish`` ends the table. ``shows_inputs``: whether it needs of a row
+    what was kept of it."""
+
+    @property
+    def shows_inputs(self) -> bool: ...
 
     def write(self, outcome: Outcome) -> None: ...
     def flush(self) -> None: ...
@@ -39,33 +45,39 @@ def table_writer(
     picked: Sequence[str] | None = None,
     scores: bool = True,
     guard: bool = True,
-    header: bool = True,
     spell: Callable[[bytes], bytes] | None = None,
 ) -> Writer:
     """``columns``: of the task. ``table``: what the input was, to which results are joined; None where they stand alone. ``scores``:
-    whether those of all labels are told. ``guard``: of texts in a CSV, against formulas. ``header``: False where a CSV is gone on with.
-    ``spell``: done to a line of JSON. Raises UnknownColumn where ``picked`` names one that is not there."""
+    whether those of all labels are told. ``guard``: of texts in a CSV, against formulas. ``spell``: done to a line of JSON. Raises
+    UnknownColumn where ``picked`` names one that is not there."""
     left_out = _NOT_IN_CSV if kind == "csv" else frozenset() if scores else frozenset({"scores"})
     shown = {name: what for name, what in columns.items() if what not in left_out}
     kept = None if table is None else kept_rows(table)
     layout = Layout.of(None if kept is None else kept.names, shown, picked)
     if kind == "csv":
-        return CsvTable(file, layout, kept, guard=guard, header=header)
+        return CsvTable(file, layout, kept, guard=guard)
     if kind == "parquet":
         return ParquetTable(file, layout, kept)
-    return JsonLines(file, layout, kept, spell)
+    return JsonLines(file, layout, kept, left_out=columns.keys() - shown.keys(), spell=spell)
 
 
 class _Held(ABC):
     """Rows that wait for others."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout, kept: KeptCells | KeptFields | None) -> None:
+        self._layout = layout
+        self._kept = kept
         self._rows: list[Outcome] = []
         self._bytes = 0
 
+    @property
+    def shows_inputs(self) -> bool:
+        return self._kept is not None and bool(self._layout.kept)
+
     def write(self, outcome: Outcome) -> None:
         self._rows.append(outcome)
-        self._bytes += len(outcome.body or b"") + len(outcome.columns or b"")
+        cells = CELL_BYTES * len(self._layout.order)
+        self._bytes += cells + len(outcome.body or b"") + len(outcome.columns or b"") + ANSWER_BYTES * outcome.size
         if len(self._rows) >= ROWS_AT_ONCE or self._bytes >= BYTES_AT_ONCE:
             self.flush()
 
@@ -79,18 +91,27 @@ class _Held(ABC):
 
 
 class JsonLines(_Held):
-    """An object a row: the fields of its own, then the task's, or ``error`` and ``message``; what is not there is left out."""
+    """An object a row: the fields of its own, then the task's, or ``error`` and ``message``; what is not there is left out. Where no
+    columns are picked it has all fields of its line, and all that an answer says, but for ``left_out``."""
 
-    def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None, spell: Callable[[bytes], bytes] | None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        file: BinaryIO,
+        layout: Layout,
+        kept: KeptCells | KeptFields | None,
+        *,
+        left_out: Set[str],
+        spell: Callable[[bytes], bytes] | None,
+    ) -> None:
+        super().__init__(layout, kept)
         self._file = file
-        self._layout = layout
-        self._kept = kept
+        self._called = {name: called for called, name in layout.own.items()}
+        self._left_out = left_out
         self._spell = spell
 
     def _put(self, rows: list[Outcome]) -> None:
         objects: Sequence[Mapping[str, Any]] = (
-            self._kept.objects(rows) if self._kept is not None and self._layout.kept else [{} for _ in rows]
+            self._kept.objects(rows) if self._kept is not None and self.shows_inputs else [{} for _ in rows]
         )
         lines = bytearray()
         for row, kept in zip(rows, objects, strict=True):
@@ -99,15 +120,16 @@ class JsonLines(_Held):
         self._file.write(lines)
 
     def _shown(self, row: Outcome, kept: Mapping[str, Any]) -> dict[str, Any]:
-        own = self._layout.own
-        values = _values_of(row)
-        shown = {}
-        for name in self._layout.order:
-            if name not in own:
-                if name in kept:
-                    shown[name] = kept[name]
-            elif own[name] in values:
-                shown[name] = values[own[name]]
+        own, values = self._layout.own, _values_of(row)
+        if self._layout.picked:
+            told = ((name, values if name in own else kept, own.get(name, name)) for name in self._layout.order)
+            return {name: where[key] for name, where, key in told if key in where}
+        shown = dict(kept)
+        for name, value in values.items():
+            if name in self._called:
+                shown[self._called[name]] = value
+            elif name not in self._left_out and name not in PLACE:  # what is no column, as the vectors of several texts
+                shown[name if name not in shown else f"{name}_2"] = value
         return shown
 
     def flush(self) -> None:
@@ -121,19 +143,16 @@ class CsvTable(_Held):
     """Of vectors and of the scores of all labels it holds none. What the user's table holds is written as it came, so that it can be
     joined: the guard is on what a model or a label says."""
 
-    def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None, *, guard: bool, header: bool) -> None:
-        super().__init__()
-        self._layout = layout
-        self._kept = kept
+    def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None, *, guard: bool) -> None:
+        super().__init__(layout, kept)
         self._guard: Callable[[object], object] = guarded if guard else _as_it_is
         self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)  # a row a write
         self._csv = csv.writer(self._text)
-        if header:
-            self._csv.writerow(layout.order)
+        self._csv.writerow(layout.order)
 
     def _put(self, rows: list[Outcome]) -> None:
         layout = self._layout
-        kept = self._kept.texts(rows) if self._kept is not None and layout.kept else [()] * len(rows)
+        kept = self._kept.texts(rows) if self._kept is not None and self.shows_inputs else [()] * len(rows)
         place = {} if self._kept is None else {name: at for at, name in enumerate(self._kept.names)}
         ways = [
             (place[name], "", None) if name not in layout.own else (None, layout.own[name], layout.kinds[layout.own[name]])
@@ -167,12 +186,10 @@ class ParquetTable(_Held):
     """The user's columns in the types that they came in."""
 
     def __init__(self, file: BinaryIO, layout: Layout, kept: KeptCells | KeptFields | None) -> None:
-        super().__init__()
+        super().__init__(layout, kept)
         # pyarrow fills its name space at run time, so that a type checker cannot follow it.
         self._arrow: Any = import_module("pyarrow")
         parquet: Any = import_module("pyarrow.parquet")
-        self._layout = layout
-        self._kept = kept
         text, real, whole = self._arrow.string(), self._arrow.float64(), self._arrow.int64()
         kinds = {"text": text, "number": real, "flag": self._arrow.bool_(), "count": whole, "integer": whole}
         kinds |= {"scores": self._arrow.map_(text, real), "vector": self._arrow.list_(self._arrow.float32())}
@@ -186,7 +203,7 @@ class ParquetTable(_Held):
 
     def _put(self, rows: list[Outcome]) -> None:
         layout = self._layout
-        theirs = dict(zip(self._kept.names, self._kept.arrays(rows), strict=True)) if self._kept is not None and layout.kept else {}
+        theirs = dict(zip(self._kept.names, self._kept.arrays(rows), strict=True)) if self._kept is not None and self.shows_inputs else {}
         values = [_values_of(row) for row in rows]
         arrays = [
             theirs[name] if name not in layout.own else self._own(layout.own[name], self._schema.field(name).type, rows, values)

@@ -22,6 +22,7 @@ from db.audit.events import about_job, record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.failures import is_failure
+from db.files.files import is_readable, no_such_file
 from db.jobs.in_order import rows_in_order
 from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, no_such_job
 from db.lifecycle import COMPLETED, LIVE_JOBS, JobState
@@ -239,6 +240,9 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
         if job is not None and job.retry_count == reading.run and not _is_deleted(job, reading.which):
             sealed = [value for row in found for value in (row[3], row[6], row[8], row[9]) if value is not None]
             record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])
+        input_is_gone = reading.inputs and not is_readable(conn, actor.tenant_id, reading.file_id)
+    if input_is_gone:  # deleted, or expired: that its rows still lie there is nobody's affair
+        raise no_such_file(store, actor, "results.read", reading.file_id)
     if job is None or _is_deleted(job, reading.which):  # not within: that the keys were read stays on record
         raise no_such_job(store, actor, "results.read", job_id)
     if job.retry_count != reading.run:

@@ -56,9 +56,9 @@ class Delivery:
         if self._output is not None:
             self._output.__exit__(kind, error, trace)
 
-    def look(self, batch: "Batch") -> None:
+    def look(self, file_id: str) -> None:
         """At the table that the rows are joined to. Raises CommandError where a column that was asked for is not there."""
-        self._table = self._client.columns(batch.input_file_id) if self._shown_as.inputs else None
+        self._table = self._client.columns(file_id) if self._shown_as.inputs else None
         check_columns(self._task, self._table, self._shown_as)
 
     def take(self, batch: "Batch") -> None:
@@ -70,7 +70,7 @@ class Delivery:
             output = open_output(self._target, self._task, self._table, self._shown_as, grows=self.come_one_by_one)
             self._writer = output.__enter__()
             self._output = output
-        inputs = self._table is not None
+        inputs = self._writer.shows_inputs
         for outcome in read_outcomes(self._client, batch, errors_only=self._errors_only, after_row=self._row, inputs=inputs):
             self._writer.write(outcome)
             self._tally.add(outcome)
@@ -123,6 +123,6 @@ def deliver(
 ) -> ExitCode:
     """Writes what the job has so far, and says what is missing or was cut."""
     with Delivery(client, target, task, shown_as, errors_only=errors_only) as rows:
-        rows.look(batch)
+        rows.look(batch.input_file_id)
         rows.take(batch)
     return rows.report(batch, as_json=as_json, quiet=quiet)

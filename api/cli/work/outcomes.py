@@ -78,7 +78,7 @@ def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     else:
         values = task.values(read.response.body)
     code, message = (None, None) if fault is None else (fault.code or "unknown", fault.message)
-    return Outcome(read.row or 0, read.line or 0, read.custom_id, values, code, message, body, columns)
+    return Outcome(read.row or 0, read.line or 0, read.custom_id, values, code, message, body, columns, len(line))
 
 
 def _unless_null(raw: msgspec.Raw) -> bytes | None:

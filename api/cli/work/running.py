@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -162,12 +162,14 @@ def send(client: "Client", source: Source, purpose: str, *, quiet: bool) -> "Fil
     return file
 
 
-def start(client: "Client", source: Source, work: Work, of_batch: str | None = None) -> "Batch":
+def start(client: "Client", source: Source, work: Work, of_batch: str | None = None, look: Callable[[str], None] | None = None) -> "Batch":
     """Sends the rows and makes the job: what can be refused without the rows is refused before any is sent. ``of_batch``: the endpoint that
-    the lines of a batch file name."""
+    the lines of a batch file name. ``look``: at the file, before there is a job."""
     endpoint, plan = of_batch or work.endpoint, work.plan
     client.check_batch(endpoint, **plan)
     file = send(client, source, "rows" if of_batch is None else "batch", quiet=work.quiet)
+    if look is not None:
+        look(file.id)
     return client.create_batch(file.id, endpoint, **plan)
 
 
@@ -180,13 +182,12 @@ def run(source: Source, work: Work) -> ExitCode:
     if of_batch is not None and source.fields.keys() - {"format"}:
         raise CommandError("The lines of this file are those of a batch file and say themselves what to read: leave the columns out.")
     with connect() as client:
-        batch = start(client, source, work, of_batch)
         if target is None:
-            return _detached(batch, work)
+            return _detached(start(client, source, work, of_batch), work)
         rows = Delivery(client, target, task, work.shown_as, grows=task.streams)
+        batch = start(client, source, work, of_batch, rows.look)
         try:
             with rows:
-                rows.look(batch)
                 with show_progress(work.title, quiet=work.quiet) as progress:
                     batch = follow(client, batch, progress, rows.take if rows.come_one_by_one else None)
                 rows.take(batch)

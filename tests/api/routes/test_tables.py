@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from sqlalchemy import text
 
+from db.settings import Role
 from tests.api.conftest import Served
-from tests.api.mill import Mill
+from tests.api.mill import Mill, Stores
 from tests.api.routes.test_files import error_of
 
 DEFAULTS = {"model": "fake-encoder", "labels": ["a", "b"]}
@@ -78,7 +80,7 @@ def test_lines_of_json_keep_their_fields_as_they_were_written(api: Served, mill:
         ["", "", ""],
     ]
     in_parquet = parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet", columns=["n", "id"])))
-    assert in_parquet.column("n").to_pylist() == [1.5, None, 12345678901234567890.0, None]
+    assert in_parquet.column("n").to_pylist() == ["1.50", None, "12345678901234567890", None]
     assert in_parquet.column("id").to_pylist() == [None, 7, None, None]
 
 
@@ -104,10 +106,83 @@ def test_the_columns_of_a_parquet_file_keep_their_types(api: Served, mill: Mill)
     assert rows[1] == ["2006-07-14T23:58:24.606846977Z", "one", "1.10", '["x"]', "5"]
 
 
-def test_a_reader_that_was_cut_off_reads_on(api: Served, mill: Mill) -> None:
-    batch_id = run(api, mill, b"text\n" + b"".join(b"text %d\n" % at for at in range(9)), "t.csv")
-    whole = table(api, batch_id, format="csv")
-    assert b"".join([b"".join(whole.splitlines(keepends=True)[:5]), table(api, batch_id, format="csv", after=4)]) == whole
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.txt", b"one\ncaf\xe9\n"),
+        ("t.jsonl", b'{"text":"one"}\n{"text":"caf\xe9","n":2}\n'),
+        ("t.csv", b"text\none\n\xe9\n"),
+    ],
+)
+def test_a_line_that_is_not_utf8_costs_no_other_its_place(api: Served, mill: Mill, name: str, data: bytes) -> None:
+    batch_id = run(api, mill, data, name)
+    good, bad = (json.loads(line.decode()) for line in table(api, batch_id).splitlines())
+    assert (good["text"], bad["error"]) == ("one", "invalid_utf8")
+    assert [row[0] for row in records(table(api, batch_id, format="csv", columns=["text"]))][:2] == ["text", "one"]
+    assert parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet"))).num_rows == 2
+
+
+def test_whatever_a_field_holds_it_comes_back_and_a_column_holds_what_fits(api: Served, mill: Mill) -> None:
+    lines = [
+        b'{"text":"a","n":1,"whole":1,"mixed":9007199254740993}',
+        b'{"text":"b","n":1.5,"whole":-9223372036854775808,"mixed":1.5}',
+        b'{"text":"c","n":1' + b"0" * 4_400 + b"}",
+        b'{"text":"d","text":"e","n":"many","whole":[]}',
+        b'{"text":"f","n":1e999,"whole":null}',
+    ]
+    batch_id = run(api, mill, b"\n".join(lines), "t.jsonl")
+    assert b"9007199254740993" in table(api, batch_id)
+    found = parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet")))
+    assert found.column("whole").to_pylist() == [1, -(2**63), None, None, None]
+    assert found.column("mixed").to_pylist()[:2] == ["9007199254740993", "1.5"]
+    assert found.column("n").to_pylist()[:2] == ["1", "1.5"]
+
+
+def test_lines_that_have_their_text_in_other_fields_keep_each_its_own(api: Served, mill: Mill) -> None:
+    lines = [
+        {"text": "a", "n": 1},
+        {"input": "b"},
+        {"text": "c", "input": "other"},
+        {"text": "keep", "messages": [{"role": "user", "content": "d"}]},
+    ]
+    batch_id = run(api, mill, b"\n".join(json.dumps(line).encode() for line in lines), "t.jsonl")
+    found = [json.loads(line) for line in table(api, batch_id).splitlines()]
+    assert [{name: row[name] for name in row if name in {"text", "input", "n", "messages"}} for row in found] == lines
+
+
+def test_a_header_of_very_many_columns_is_refused_and_one_with_empty_cells_behind_is_not(api: Served, mill: Mill) -> None:
+    assert error_of(api.upload(b"text," + b"a," * 5_000 + b"b\n1\n", "t.csv", purpose="rows"))[:2] == (400, "too_many_columns")
+    batch_id = run(api, mill, b"text,more" + b"," * 16_000 + b"\none,two\n", "t.csv")
+    assert records(table(api, batch_id, format="csv"))[0][:2] == ["text", "more"]
+
+
+def test_lines_of_json_have_more_fields_than_a_table_has_columns(api: Served, mill: Mill) -> None:
+    line = {"text": "a"} | {f"f{number}": number for number in range(5_200)}
+    batch_id = run(api, mill, json.dumps(line).encode(), "t.jsonl")
+    found = json.loads(table(api, batch_id))
+    assert line.items() <= found.items()
+
+
+def test_what_an_answer_says_beside_its_columns_is_in_lines_of_json(api: Served, mill: Mill) -> None:
+    data = b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"fake-encoder","input":["one","two"]}}'
+    file = api.upload(data, "t.jsonl").json()
+    batch = (
+        api.http().post("/v1/batches", json={"input_file_id": file["id"], "endpoint": "/v1/embeddings", "completion_window": "24h"}).json()
+    )
+    mill.run_all()
+    found = json.loads(table(api, batch["id"]))
+    assert (found["id"], len(found["embeddings"])) == ("a", 2)
+
+
+def test_a_file_that_has_expired_is_in_no_table_before_its_rows_are_gone(api: Served, mill: Mill, stores: Stores) -> None:
+    batch_id = run(api, mill, CSV, "t.csv")
+    batch = api.http().get(f"/v1/batches/{batch_id}").json()
+    with stores(Role.API).transaction(tenant=api.actor.tenant_id) as conn:
+        conn.execute(text("UPDATE files SET expires_at = now() - interval '1 second'"))
+    assert records(table(api, batch_id, format="csv"))[0][:3] == ["row", "line", "id"]
+    lines = api.http().get(f"/v1/files/{batch['output_file_id']}/content", params={"input": True})
+    assert lines.status_code == 404
+    assert api.http().get(f"/v1/files/{batch['output_file_id']}/content").status_code == 200
 
 
 def test_plain_lines_are_a_table_of_one_column(api: Served, mill: Mill) -> None:

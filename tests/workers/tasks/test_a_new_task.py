@@ -80,7 +80,7 @@ def test_the_command_line_runs_a_new_task_by_its_name(copy: Copy, tmp_path: Path
     assert second["error"] == "empty_input"
     table = tmp_path / "out.csv"
     assert copy.textmill("run", "reverse", str(rows), "-o", str(table)).returncode == 1
-    assert table.read_text().splitlines()[:2] == ["row,line,id,reversed,error,message", "1,1,a,desserts,,"]
+    assert table.read_text().splitlines()[:2] == ["id,text,reversed,error,message", "a,stressed,desserts,,"]
 
 
 def test_the_api_takes_a_new_task_as_a_batch(copy: Copy) -> None:

@@ -19,7 +19,9 @@ ANSWER = (
 
 def test_a_classification_has_its_label_score_and_scores() -> None:
     scores = {"tech": 0.9, "sports": 0.1}
-    assert parse_outcome(ANSWER % b"false", TASKS["classify"]) == Outcome(2, 3, "a", {"label": "tech", "score": 0.9, "scores": scores})
+    line = ANSWER % b"false"
+    found = Outcome(2, 3, "a", {"label": "tech", "score": 0.9, "scores": scores}, size=len(line))
+    assert parse_outcome(line, TASKS["classify"]) == found
 
 
 def test_a_text_that_was_cut_says_so() -> None:
@@ -31,12 +33,12 @@ def test_a_row_that_failed_has_its_code() -> None:
         b'{"custom_id":null,"line":4,"row":4,"error":null,"response":{"status_code":400,"request_id":"r",'
         b'"body":{"error":{"message":"The text is empty.","type":"invalid_request_error","param":null,"code":"empty_input"}}}}'
     )
-    assert parse_outcome(line, TASKS["classify"]) == Outcome(4, 4, None, code="empty_input", message="The text is empty.")
+    assert parse_outcome(line, TASKS["classify"]) == Outcome(4, 4, None, code="empty_input", message="The text is empty.", size=len(line))
 
 
 def test_a_row_that_never_ran_has_its_code() -> None:
     line = b'{"custom_id":"b","line":5,"row":5,"response":null,"error":{"code":"batch_expired","message":"Too late."}}'
-    assert parse_outcome(line, TASKS["generate"]) == Outcome(5, 5, "b", code="batch_expired", message="Too late.")
+    assert parse_outcome(line, TASKS["generate"]) == Outcome(5, 5, "b", code="batch_expired", message="Too late.", size=len(line))
 
 
 @pytest.mark.parametrize(
