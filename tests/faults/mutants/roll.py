@@ -11,6 +11,7 @@ from tests.faults.mutants import (
     machine_room,
     outcomes,
     own_decoders,
+    redaction,
     scoring,
     secrecy,
     servers,
@@ -31,4 +32,5 @@ ALL: Final[tuple[Mutant, ...]] = (
     *servers.MUTANTS,
     *versions.MUTANTS,
     *doors.MUTANTS,
+    *redaction.MUTANTS,
 )
