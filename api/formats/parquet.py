@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
 from typing import BinaryIO, Final
 
+import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as types
@@ -125,7 +126,9 @@ def _rows(held: BinaryIO, columns: Columns, limits: FileLimits, noted: Noted | N
 
 def _note(noted: Noted, schema: Schema, text: int) -> None:
     names = unique(schema.names)
-    fields = [field.with_name(name).with_type(kept_type(field.type)) for name, field in zip(names, schema, strict=True)]
+    fields = [  # that may be null: of a row of which nothing could be kept all are
+        field.with_name(name).with_type(kept_type(field.type)).with_nullable(True) for name, field in zip(names, schema, strict=True)
+    ]
     noted.cells(names, text, bytes(pa_schema(fields, schema.metadata).serialize()))
 
 
@@ -146,12 +149,19 @@ def _row(
         name = label.text(place) if label is not None else None
         value = text.text(place) if text is not None else None
     except UnreadableCell as unreadable:
-        return defective_row(line, unreadable.code, fit_id(custom_id))
-    if value is not None and len(value.encode()) > limits.max_line_bytes:
-        return defective_row(line, "line_too_long", fit_id(custom_id))
-    row = plain_row(line, value, custom_id, name, label_required=columns.label_required, cells=kept, text_place=text_place)
-    too_long = row.columns is not None and len(row.columns) > limits.max_line_bytes
-    return defective_row(line, "line_too_long", fit_id(custom_id)) if too_long else row
+        row = defective_row(line, unreadable.code, fit_id(custom_id), columns=_written(kept))
+    else:
+        if value is not None and len(value.encode()) > limits.max_line_bytes:
+            row = defective_row(line, "line_too_long", fit_id(custom_id), columns=_written(kept))
+        else:
+            row = plain_row(line, value, custom_id, name, label_required=columns.label_required, cells=kept, text_place=text_place)
+    if row.columns is not None and len(row.columns) > limits.max_line_bytes:
+        return defective_row(line, row.defect or "line_too_long", fit_id(custom_id))
+    return row
+
+
+def _written(kept: list[object] | None) -> bytes | None:
+    return None if kept is None else msgspec.json.encode(kept)
 
 
 def _opened(held: BinaryIO, dictionaries: list[str] | None = None) -> pq.ParquetFile:

@@ -232,3 +232,25 @@ def test_lines_of_results_bring_what_is_kept_of_their_rows(api: Served, mill: Mi
 
 def test_no_table_is_told_to_another_tenant(api: Served, mill: Mill) -> None:
     assert api.http().get(f"/v1/batches/batch_{'0' * 32}/table").status_code == 404
+
+
+def test_rows_that_cannot_be_read_and_cells_of_odd_types_stop_no_table(api: Served, mill: Mill) -> None:
+    late = pa.array([1, 2**31 - 1, 3], pa.int32()).view(pa.date32())
+    there = pa.schema(
+        [pa.field("text", pa.uuid(), nullable=False), pa.field("n", pa.int64(), nullable=False), ("deep", pa.struct([("d", late.type)]))]
+    )
+    deep = pa.StructArray.from_arrays([late], names=["d"])
+    source = pa.table([pa.array([b"a" * 16, b"b" * 16, b"c" * 16], pa.uuid()), pa.array([1, 2, 3]), deep], schema=there)
+    source = source.append_column("when", pa.array([0, 1, None], pa.int64()).view(pa.timestamp("us", "Foo/Bar")))
+    source = source.append_column("long", pa.array(["", "x" * (9 << 20), None]))  # more than a line may have
+    data = io.BytesIO()
+    parquet.write_table(source, data)
+    batch_id = run(api, mill, data.getvalue(), "t.parquet")
+    names = ["text", "n", "deep", "when"]
+    rows = records(table(api, batch_id, format="csv", columns=names))[1:]
+    assert rows[0] == ["61616161-6161-6161-6161-616161616161", "1", '{"d":"1970-01-02"}', "1970-01-01T00:00:00.000000Z"]
+    assert [row[1:] for row in rows[1:]] == [["", "", ""], ["3", '{"d":"1970-01-04"}', ""]]
+    found = parquet.read_table(io.BytesIO(table(api, batch_id, format="parquet", columns=names)))
+    assert found.column("deep").combine_chunks().field("d").view(pa.int32()).to_pylist()[::2] == [1, 3]
+    assert found.column("n").to_pylist() == [1, None, 3]
+    assert len(table(api, batch_id).splitlines()) == 3

@@ -19,6 +19,7 @@ from api.errors import Refused
 from api.formats import parquet
 from api.formats.limits import Columns, FileLimits
 from api.formats.parquet import parquet_rows
+from api.tables.noted import Noted
 from db.files.rows import NewRow
 
 LIMITS = FileLimits(max_line_bytes=4096, max_parquet_bytes=1 << 20)
@@ -381,6 +382,35 @@ def test_a_date_or_time_out_of_range_is_an_error_where_it_was_asked_for_and_else
     assert (row.defect, row.custom_id) == (f"invalid_field:{name}:a date or a time that there is", None)
     (row,) = read(data)
     assert (row.defect, row.custom_id, row.body) == (None, None, b'{"input":"t"}')
+
+
+def kept(table: pa.Table, columns: Columns | None = None, limits: FileLimits = LIMITS) -> tuple[Noted, list[NewRow]]:
+    noted = Noted()
+    return noted, list(parquet_rows([written(table)], columns or Columns(), limits, noted))
+
+
+def test_a_row_whose_text_or_id_cannot_be_read_keeps_its_other_columns() -> None:
+    texts = pa.array([b"\xff", b"c" * 5000, b"d"])
+    ids = pa.array([1, 1, 2**31 - 1], pa.int32()).view(pa.date32())
+    _, rows = kept(pa.table({"text": texts, "id": ids, "n": [1, 2, 3]}), Columns(id="id"))
+    assert [(row.defect, row.columns) for row in rows] == [
+        ("invalid_utf8", b"[null,1,1]"),
+        ("line_too_long", b"[null,1,2]"),
+        ("invalid_field:id:a date or a time that there is", b"[null,2147483647,3]"),
+    ]
+
+
+def test_of_a_row_whose_columns_are_too_long_nothing_is_kept() -> None:
+    _, rows = kept(pa.table({"text": pa.array([b"a", b"\xff"]), "more": ["x" * 5000] * 2}))
+    assert [(row.defect, row.columns, row.body) for row in rows] == [("line_too_long", None, None), ("invalid_utf8", None, None)]
+
+
+def test_columns_that_must_be_there_may_be_null_in_what_comes_out() -> None:
+    schema = pa.schema([pa.field("text", pa.string(), nullable=False), pa.field("n", pa.int64(), nullable=False)])
+    noted, _ = kept(pa.table({"text": ["a"], "n": [1]}, schema))
+    assert noted.table is not None
+    assert noted.table.schema is not None
+    assert [field.nullable for field in pa.ipc.read_schema(pa.py_buffer(noted.table.schema))] == [True, True]
 
 
 def test_an_id_that_only_looks_like_arrows_words_is_an_id() -> None:
