@@ -74,7 +74,14 @@ _TABLE: Final = (
     Failure(
         "labels_too_long",
         400,
-        "The list of labels, with what describes them, leaves the model no room for a text: give fewer labels, or shorter descriptions.",
+        "The list of labels, with what describes them, leaves the model no room for a text, or less than a quarter for one that is read in"
+        " windows: give fewer labels, or shorter descriptions.",
+    ),
+    Failure(
+        "too_many_windows",
+        400,
+        "The windows of the text, each in every order of the labels, are more than one row may ask of a decoder: split the text, or ask for"
+        " fewer `rotations`.",
     ),
     Failure(
         "no_label_scores",

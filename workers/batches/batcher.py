@@ -62,7 +62,7 @@ class Call(Future[None], Generic[RowT, AnswerT]):
 
     def live(self) -> bool:
         """False once nobody waits for the rest: stopped, failed, or done."""
-        if self.ticket.stop is not None and self.ticket.stop.is_set():
+        if self.ticket.stopped:
             self.fail(Stopped())
         return not self.done()
 

@@ -19,5 +19,9 @@ class Ticket:
     job: bytes | None = None
     interactive: bool = False
 
+    @property
+    def stopped(self) -> bool:
+        return self.stop is not None and self.stop.is_set()
+
 
 NOBODY: Final = Ticket()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from workers.arrays import Ids
 
 END: Final = -1  # stands for the end of the answer in the place of a token
+_PROMPT: Final = -1  # in the place of a step, for where the first ones come from
 
 
 class AlikeChoices(ValueError):
@@ -32,30 +33,34 @@ class Choices:
 
     def __init__(self, choices: Sequence[Ids], end_ids: Sequence[int]) -> None:
         self.end_ids = tuple(end_ids)
-        paths = [tuple(choice.tolist()) for choice in choices]
-        if len(set(paths)) != len(paths) or () in paths:
+        steps: dict[tuple[int, int], int] = {}  # where each comes from, itself a step, and its token; numbered as they come
+        ways = list[list[int]]()
+        for choice in choices:
+            way, at = list[int](), _PROMPT
+            for token in choice.tolist():
+                at = steps.setdefault((at, token), len(steps))
+                way.append(at)
+            ways.append(way)
+        if not all(ways) or len({way[-1] for way in ways}) != len(ways):
             raise AlikeChoices
-        begun = {path[:length] for path in paths for length in range(1, len(path))}
-        paths = [(*path, END) if path in begun else path for path in paths]
-        places: dict[tuple[int, ...], int] = {(): 0}
-        steps: dict[tuple[int, ...], int] = {}
-        for path in paths:
-            for length in range(1, len(path) + 1):
-                steps.setdefault(path[:length], len(steps))
-                if length < len(path):
-                    places.setdefault(path[:length], len(places))
-        branches = [path for path in places if path]
-        self.tokens: Ids = np.array([path[-1] for path in branches], dtype=np.int32)
-        self.depths = np.array([len(path) - 1 for path in branches], dtype=np.int64)
-        self.parents = np.array([places[path[:-1]] - 1 for path in branches], dtype=np.int64)
-        from_place = np.array([places[path[:-1]] for path in steps], dtype=np.int64)
+        goes_on = {before for before, _ in steps}
+        for way in ways:
+            if way[-1] in goes_on:
+                way.append(steps.setdefault((way[-1], END), len(steps)))
+        before, tokens = np.array(list(steps), dtype=np.int64).T
+        self.lengths = np.array([len(way) for way in ways], dtype=np.int64)
+        on_ways = np.concatenate([np.array(way, dtype=np.int64) for way in ways])
+        depths = np.empty(len(steps), dtype=np.int64)
+        depths[on_ways] = np.arange(len(on_ways)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
+        places = np.unique(before)  # the prompt, and the steps to branch tokens
+        from_place, branches = np.searchsorted(places, before), places[1:]
+        self.tokens: Ids = tokens[branches].astype(np.int32)
+        self.depths, self.parents = depths[branches], from_place[branches] - 1
         order = np.argsort(from_place, kind="stable")
-        self.step_places = from_place[order]
-        self.step_tokens = np.array([path[-1] for path in steps], dtype=np.int64)[order]
-        at = np.empty(len(order), dtype=np.int64)
-        at[order] = np.arange(len(order))
-        self._ways = np.array([at[steps[path[:length]]] for path in paths for length in range(1, len(path) + 1)], dtype=np.int64)
-        self.lengths = np.array([len(path) for path in paths], dtype=np.int64)
+        self.step_places, self.step_tokens = from_place[order], tokens[order]
+        at_place = np.empty(len(order), dtype=np.int64)
+        at_place[order] = np.arange(len(order))
+        self._ways = at_place[on_ways]
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -14,7 +14,8 @@ import numpy as np
 
 from db.queue.row import WorkRow
 from workers.arrays import Ids, Vectors
-from workers.batches.outcomes import FailedRow
+from workers.batches.outcomes import FailedRow, Stopped
+from workers.batches.ticket import Ticket
 from workers.engines.contract.choices import AlikeChoices, Choices, Scored
 from workers.engines.contract.decoding import Asking, DecoderRow
 from workers.engines.contract.long_texts import DEFAULT_POOL, DEFAULT_STRIDE
@@ -29,6 +30,8 @@ from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.task import Group, Ran, Work
 
 LEAST_ROOM: Final = 16  # tokens of a text: with less, its labels are to blame
+LEAST_PART: Final = 0.25  # of what a prompt may have, for a text in windows: with less, the list is read over and over for a few words
+MOST_TOKENS: Final = 1 << 22  # of all prompts of a row: some minutes of a small model, and 16 MB
 
 log = logging.getLogger("textmill.engines")
 
@@ -44,8 +47,14 @@ class LabelList:
         self._descriptions: Mapping[str, str] = ask.descriptions or {}
         self._orders = orders(self.labels, ask.rotations or 1)
         self._normalised = bool(ask.length_normalised)
+        answers, left = list[Ids](), max_tokens
+        for label in self.labels:
+            answers.append(asking.answer(written(label)))
+            if (left := left - len(answers[-1])) < 0:  # and the list would be longer still
+                self.fault = "labels_too_long"
+                return
         try:
-            self.choices = Choices([asking.answer(written(label)) for label in self.labels], asking.closing_ids)
+            self.choices = Choices(answers, asking.closing_ids)
         except AlikeChoices:
             self.fault = "labels_alike"
             return
@@ -53,21 +62,25 @@ class LabelList:
         empty = self._prompts("")
         if isinstance(empty, FailedRow):
             self.fault = empty.code
-        elif self._limit - _longest(empty) < LEAST_ROOM:
+        elif (room := self._limit - _longest(empty)) < LEAST_ROOM:
             self.fault = "labels_too_long"
+        else:
+            self._room = room  # tokens of a text
 
     def _prompts(self, text: str) -> list[Ids] | FailedRow:
-        """One for each order."""
-        prompts = []
+        """One for each order, up to the first that is too long."""
+        prompts = list[Ids]()
         for labels in self._orders:
             ids = self._asking.question(question(labels, self._descriptions, text), LEAD)
             if isinstance(ids, FailedRow):
                 return ids
             prompts.append(ids)
+            if len(ids) > self._limit:
+                break
         return prompts
 
-    def read(self, ask: ClassifyBody) -> "Reading | FailedRow":
-        """The prompts of a text; the labels are never cut."""
+    def read(self, ask: ClassifyBody, ticket: Ticket) -> "Reading | FailedRow":
+        """The prompts of a text; the labels are never cut. Raises Stopped."""
         text = ask.input or ""
         prompts = self._prompts(text)
         if isinstance(prompts, FailedRow) or _longest(prompts) <= self._limit:
@@ -75,9 +88,17 @@ class LabelList:
         if ask.on_long == "refuse":
             return FailedRow("input_too_long")
         in_windows, stride = ask.on_long == "chunk", DEFAULT_STRIDE if ask.stride is None else ask.stride
-        ends = self._asking.token_ends(text, None if in_windows else self._limit)
+        if in_windows and self._room < self._limit * LEAST_PART:
+            return FailedRow("labels_too_long")
+        ends = self._asking.token_ends(text, None if in_windows else self._room)
+        shared = min(stride, self._room // 2)
+        expected = -(-(len(ends) - shared) // (self._room - shared))
+        if in_windows and expected * len(self._orders) * self._limit > MOST_TOKENS:
+            return FailedRow("too_many_windows")
         windows, first = list[list[Ids]](), 0
         while True:
+            if ticket.stopped:
+                raise Stopped
             found = self._window(text, ends, first)
             if isinstance(found, FailedRow):
                 return found
@@ -90,7 +111,7 @@ class LabelList:
     def _window(self, text: str, ends: Sequence[int], first: int) -> tuple[list[Ids], int] | FailedRow:
         """The prompts of as much of a text as there is room for, and how many of its tokens that is. By itself a piece may be other tokens
         than in the whole."""
-        tokens = min(self._limit, len(ends) - first)
+        tokens = min(self._room, len(ends) - first)
         while tokens > 0:
             prompts = self._prompts(text[ends[first - 1] if first else 0 : ends[first + tokens - 1]])
             if isinstance(prompts, FailedRow):
@@ -119,8 +140,8 @@ class Reading:
     is_cut: bool
 
     @property
-    def prompts(self) -> list[Ids]:
-        return [ids for prompts in self.windows for ids in prompts]
+    def tokens(self) -> int:
+        return sum(len(ids) for prompts in self.windows for ids in prompts)
 
 
 def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
@@ -130,7 +151,9 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     lists: dict[tuple[object, ...], LabelList] = {}
     read: list[tuple[WorkRow, LabelList, Reading]] = []
     for row in rows:
-        found = _read(lists, asking, engine.max_tokens, row.ask)
+        if work.ticket.stopped:
+            raise Stopped
+        found = _read(lists, asking, engine.max_tokens, row.ask, work.ticket)
         if isinstance(found, FailedRow):
             row.fail(found.code)
         else:
@@ -139,18 +162,23 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     answered = Answered(
         [],
         Pieces.split([len(one.windows) for one in readings], [row.ask.pool or DEFAULT_POOL for row, _, _ in read]),
-        [sum(map(len, one.prompts)) for one in readings],
+        [one.tokens for one in readings],
         [one.is_cut for one in readings],
     )
-    asked = [DecoderRow(ids, 1, tenant=work.ticket.tenant, choices=own.choices) for _, own, reading in read for ids in reading.prompts]
+    prompts = [(own, order, ids) for _, own, reading in read for window in reading.windows for order, ids in enumerate(window)]
+    # Those of one list in one order follow each other: they begin alike, and what they begin with is kept for a while only.
+    turns = sorted(range(len(prompts)), key=lambda at: (id(prompts[at][0]), prompts[at][1]))
+    asked = [DecoderRow(ids, 1, tenant=work.ticket.tenant, choices=own.choices) for own, _, ids in (prompts[turn] for turn in turns)]
     asked_at = time.perf_counter()
     call = decoder.batcher.submit(asked, work.ticket).result()
     answered.share, answered.stages.model = call.share, call.share.model_seconds
     answered.stages.queue = queued(time.perf_counter() - asked_at, call.share.model_seconds)
     sealed_at, end = time.perf_counter(), 0
+    found_at = dict(zip(turns, call.answers, strict=True))
     forms: dict[LabelList, Form] = {}
     for place, (row, own, reading) in enumerate(read):
-        answers = call.answers[end : (end := end + len(reading.prompts))]
+        first, end = end, end + sum(map(len, reading.windows))
+        answers = [found_at[at] for at in range(first, end)]
         failed = next((one.code for one in answers if isinstance(one, FailedRow)), None)
         if failed is not None:
             row.fail(failed)
@@ -170,7 +198,7 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
 
 
 def _read(
-    lists: dict[tuple[object, ...], LabelList], asking: Asking | None, max_tokens: int, ask: ClassifyBody
+    lists: dict[tuple[object, ...], LabelList], asking: Asking | None, max_tokens: int, ask: ClassifyBody, ticket: Ticket
 ) -> tuple[LabelList, Reading] | FailedRow:
     """Whatever it is that this fails on is the row's own, and no neighbour's. Rows that share the list object are not compared label by
     label."""
@@ -181,8 +209,8 @@ def _read(
         if same not in lists:
             lists[same] = LabelList(asking, max_tokens, ask)
         own = lists[same]
-        reading = FailedRow(own.fault) if own.fault else own.read(ask)
-    except MemoryError:
+        reading = FailedRow(own.fault) if own.fault else own.read(ask, ticket)
+    except (MemoryError, Stopped):
         raise
     except Exception as error:  # a fault of ours or of a tokenizer's, whose message may hold the text
         log.error("a text could not be read: %s at %s", type(error).__name__, place_of(error))

@@ -1,6 +1,8 @@
 """Labels by a decoder, whose scores are those of a hash of the prompt."""
 
+import itertools
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.workers.asking import body_of, run
+from workers.batches.outcomes import Stopped
 from workers.batches.ticket import Ticket
 from workers.engines.contract.choices import Scored
 from workers.engines.contract.decoding import DecoderRow
 from workers.engines.fake import MARKS, expected_logprobs
 from workers.inference.runtime import Runtime
 from workers.models.fake_models import MAX_TOKENS
+from workers.tasks.classify import by_decoder
 from workers.tasks.classify.by_decoder import LabelList
 from workers.tasks.classify.prompt import LEAD, orders, question
 from workers.tasks.classify.task import ClassifyBody
@@ -119,6 +123,78 @@ def test_labels_that_are_the_same_tokens_are_told(fake_runtime: Runtime, monkeyp
     assert fine["label"] in LABELS
     monkeypatch.setattr(asking, "answer", lambda text: answer(text[1:]))
     assert classified(fake_runtime, ClassifyBody(input="a", labels=["字", "ab"])) == ["labels_alike"], "one is no tokens"
+
+
+def test_long_labels_are_refused_before_anything_is_made_of_them(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, read = fake_runtime.decoder(MODEL).engine.asking, list[str]()
+    assert asking is not None
+    answer = asking.answer
+    monkeypatch.setattr(asking, "answer", lambda text: read.append(text) or answer(text))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(by_decoder, "Choices", None)
+    crowd = [str(number) * 500 for number in range(10)]
+    assert classified(fake_runtime, ClassifyBody(input="a", labels=crowd)) == ["labels_too_long"]
+    assert len(read) == 9, "the ninth leaves no room, and the tenth is not read"
+
+
+def test_a_row_of_more_windows_and_orders_than_it_may_ask_is_refused_before_they_are_made(fake_runtime: Runtime) -> None:
+    text, labels = "x" * 100_000, [f"label {number}" for number in range(64)]
+    asked = ClassifyBody(input=text, labels=labels, on_long="chunk", rotations=64)
+    few = ClassifyBody(input=text, labels=labels, on_long="chunk", rotations=1)
+    refused, answered = classified(fake_runtime, asked, few)
+    assert refused == "too_many_windows"
+    assert answered["chunks"] > 20
+
+
+def test_a_list_that_leaves_little_room_is_not_read_over_and_over_for_a_text_in_windows(fake_runtime: Runtime) -> None:
+    crowd = [f"label number {number}" for number in range(190)]
+    refused, cut = classified(
+        fake_runtime, *(ClassifyBody(input="x" * 2_000, labels=crowd, on_long=on_long) for on_long in ("chunk", "truncate"))
+    )
+    assert refused == "labels_too_long"
+    assert cut["truncated"] is True
+
+
+def test_nothing_more_is_read_once_its_job_has_stopped(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, stop, read = fake_runtime.decoder(MODEL).engine.asking, Event(), list[str]()
+    assert asking is not None
+    ask = asking.question
+
+    def question_then_stop(text: str, lead: str) -> Any:
+        read.append(text)
+        if "goal" in text:
+            stop.set()
+        return ask(text, lead)
+
+    monkeypatch.setattr(asking, "question", question_then_stop)
+    for asks in (
+        [ClassifyBody(input="a goal", labels=LABELS), ClassifyBody(input="a vote", labels=LABELS)],
+        [ClassifyBody(input="x" * 5_000 + "goal" + "x" * 9_000, labels=LABELS, on_long="chunk")],
+    ):
+        stop.clear()
+        with pytest.raises(Stopped):
+            run(fake_runtime, "classify", MODEL, asks, Ticket(stop))
+    assert not [text for text in read if "a vote" in text]
+    assert len(read) < 8, "the empty text twice, a text, the whole, and windows up to the one that stopped it"
+
+
+def test_prompts_that_begin_alike_follow_each_other_and_each_row_gets_its_own_answers(
+    fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher, begun = fake_runtime.decoder(MODEL).batcher, list[str]()
+    submit = batcher.submit
+
+    def noted(rows: Sequence[DecoderRow], ticket: Ticket) -> Any:
+        begun.extend(bytes(row.ids.tolist()).decode().partition("- ")[2].partition("\n")[0] for row in rows)
+        return submit(rows, ticket)
+
+    monkeypatch.setattr(batcher, "submit", noted)
+    other = ["good", "bad"]
+    asks = [ClassifyBody(input=text, labels=labels, rotations=2) for text in "abc" for labels in (LABELS, other)]
+    answers = classified(fake_runtime, *asks)
+    firsts = [first for first, _ in itertools.groupby(begun)]
+    assert sorted(firsts) == ["art", "bad", "good", "sport"], "each in one run"
+    for asked, answer in zip(asks, answers, strict=True):
+        assert answer["scores"] == pytest.approx(known(asked.input or "", asked.labels or [], rotations=2), abs=1e-6)
 
 
 def test_a_row_that_the_model_cannot_do_fails_alone(fake_runtime: Runtime) -> None:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,3 +58,15 @@ def _way(choices: Choices, branch: int) -> tuple[int, ...]:
     """Its tokens from the prompt."""
     parent = int(choices.parents[branch])
     return (*(_way(choices, parent) if parent >= 0 else ()), int(choices.tokens[branch]))
+
+
+def test_what_is_held_of_long_choices_grows_with_their_tokens() -> None:
+    long = [np.arange(2_000, dtype=np.int32) * 3 + first for first in range(3, 13)]
+    tracemalloc.start()
+    try:
+        choices = Choices(long, [1, 2])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert choices.places == 10 * 1_999 + 1
+    assert peak < 1_000 * 20_000, "bytes; a tuple of every beginning would take 160 MB"
