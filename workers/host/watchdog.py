@@ -3,8 +3,12 @@
 A thread inside a native call cannot be stopped, and holds its lane for ever, with the shards whose rows are in its batch. So when one
 micro-batch has run for ``hang_seconds``, whatever the other lanes do, or work is under way and none has begun or ended for as long, the
 process ends at once: its leases run out, the store counts a crash and finds the row to blame, and a supervisor starts the process again.
+
+A call that keeps the interpreter to itself stops this thread too. For that there is a timer of C's, set anew at each look: when nobody has
+for `STARVED_SECONDS` more, it writes where the threads stand, which holds no values, and ends the process (with 1).
 """
 
+import faulthandler
 import logging
 import os
 import threading
@@ -17,6 +21,7 @@ from workers.loop_guard import on_duty
 
 EX_HANG: Final = 75
 CHECK_SECONDS: Final = 1.0
+STARVED_SECONDS: Final = 10.0  # a machine that is busy may keep the thread from looking for some
 
 log = logging.getLogger("textmill.watchdog")
 
@@ -36,6 +41,8 @@ class Watchdog:
         self._last_sign = clock()
 
     def start(self) -> None:
+        """Of one watchdog a process: there is one such timer."""
+        self._set_timer()
         on_duty(self._run, "watchdog").start()
 
     @contextmanager
@@ -75,3 +82,7 @@ class Watchdog:
         while True:
             time.sleep(min(CHECK_SECONDS, self._hang_seconds / 4))
             self.check()
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        faulthandler.dump_traceback_later(self._hang_seconds + STARVED_SECONDS, exit=True)

@@ -82,6 +82,13 @@ MUTANTS: Final = (
         ("tests/unit/workers/host/test_watchdog.py::test_a_call_without_a_batch_for_too_long_ends_the_process",),
     ),
     Mutant(
+        "watchdog-starved",
+        "a model that lets no other thread run ends the process too",
+        "workers/host/watchdog.py",
+        (("        self._set_timer()\n        on_duty", "        on_duty"),),
+        ("tests/workers/host/test_watchdog.py::test_a_call_that_lets_nobody_else_run_ends_the_process_and_what_it_writes_holds_no_values",),
+    ),
+    Mutant(
         "watchdog-idle",
         "a process that has nothing to do is not taken for one that hangs",
         "workers/host/watchdog.py",

@@ -180,4 +180,56 @@ MUTANTS: Final = (
         (("if grammar is not None:", "if False:"),),
         (f"{_OPENVINO_TEST}test_what_the_pipeline_cannot_do_is_refused_by_name",),
     ),
+    Mutant(
+        "openvino-row-alone",
+        "a row that OpenVINO GenAI does not take fails, and none beside it",
+        _OPENVINO,
+        (("                if lacks_memory(error):\n                    raise\n", "                raise\n"),),
+        (f"{_OPENVINO_TEST}test_a_row_that_the_pipeline_does_not_take_fails_alone",),
+    ),
+    Mutant(
+        "openvino-edge-of-32-bits",
+        "OpenVINO GenAI is asked for nothing that it refuses in 32 bits",
+        _OPENVINO,
+        (("max(sampling.top_p, LEAST), min(sampling.min_p, MOST)", "sampling.top_p, sampling.min_p"),),
+        (f"{_OPENVINO_TEST}test_what_is_at_the_edge_of_32_bits_is_asked_as_what_is_nearest_to_it",),
+    ),
+    Mutant(
+        "openvino-one-pipeline",
+        "the pipeline of a step that failed goes before another is made",
+        _OPENVINO,
+        (("self._pipeline = None  # what", "self._pipeline = self._decoder.pipeline()  # what"),),
+        (f"{_OPENVINO_TEST}test_a_step_that_lacks_memory_says_so_and_the_next_one_has_another_pipeline",),
+    ),
+    Mutant(
+        "openvino-lacks-memory",
+        "OpenVINO GenAI's words for too little memory are told as that",
+        _OPENVINO,
+        (
+            (
+                "            if lacks_memory(error):\n                raise OutOfMemory from None\n            raise\n\n    def _step",
+                "            raise\n\n    def _step",
+            ),
+        ),
+        (f"{_OPENVINO_TEST}test_a_step_that_lacks_memory_says_so_and_the_next_one_has_another_pipeline",),
+    ),
+    Mutant(
+        "openvino-nobody-to-blame",
+        "a pipeline that cannot be made is no row's fault",
+        _OPENVINO,
+        (("            raise EngineBroken from None", "            raise"),),
+        (f"{_OPENVINO_TEST}test_a_pipeline_that_cannot_be_made_again_is_no_fault_of_the_rows",),
+    ),
+    Mutant(
+        "openvino-no-room",
+        "a row whose keys and values have no room is told so",
+        _OPENVINO,
+        (
+            (
+                "if saying.ending is None and status == statuses.IGNORED:",
+                "if saying.ending is None and handle.get_status() == statuses.IGNORED:",
+            ),
+        ),
+        (f"{_OPENVINO_TEST}test_a_row_whose_keys_and_values_have_no_room_is_told_so",),
+    ),
 )

@@ -37,6 +37,10 @@ def import_openvino() -> Any:
     return openvino
 
 
+def lacks_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "bad_alloc" in str(error) or "out of memory" in str(error).lower()
+
+
 class OpenVinoEncoder(HouseEncoder):
     """One compiled model with a stream for each lane; a lane's thread has a request of its own, and waits without the GIL."""
 
@@ -77,7 +81,7 @@ class OpenVinoEncoder(HouseEncoder):
         try:
             request.infer({0: padded.ids, 1: padded.mask}, share_inputs=True)
         except RuntimeError as error:
-            if "bad_alloc" in str(error) or "out of memory" in str(error).lower():
+            if lacks_memory(error):
                 raise OutOfMemory from None
             raise
         answers: Vectors = np.array(request.get_output_tensor(0).data, dtype=np.float32)
