@@ -61,8 +61,8 @@ bench: setup ## our goals table in some ten minutes; writes bench-report.json an
 bench-million: setup ## a million rows through the null model against 10,000: the cost of a row, and memory
 	$(BIN)/python -m tests.benchmarks --only many_rows --rows 1000000 --report bench-million.json
 
-bench-peers: setup ## against what else labels the same texts, in environments of their own; writes peers-report.json and .md
-	$(BIN)/python -m tests.benchmarks.peers
+bench-peers: setup ## against what else labels the same texts, in environments of their own; PEERS= only those, of engines that write too; writes peers-report.json and .md
+	$(BIN)/python -m tests.benchmarks.peers $(if $(PEERS),--peers $(PEERS))
 
 # Without set-up: on a machine with no network the packages come from a bundle, or are that Python's own. PYTHON= names another than .venv's.
 GPU_PYTHON := $(if $(filter environment command,$(firstword $(origin PYTHON))),$(PYTHON),$(or $(wildcard $(BIN)/python),$(PYTHON)))

@@ -109,10 +109,10 @@ class JobCounts:
         return int(row.open), int(row.rows)
 
 
-def calibrate() -> None:
-    """Finds out how this machine runs the encoder, for the home and in the bounds of the environment."""
+def calibrate(model: str = ENCODER) -> None:
+    """Finds out how this machine runs the model, for the home and in the bounds of the environment."""
     asked = [f"--{name.lower()}={os.environ[f'TEXTMILL_{name}']}" for name in ("ENGINE", "DTYPE") if f"TEXTMILL_{name}" in os.environ]
-    subprocess.run([sys.executable, "-m", "api.cli", "calibrate", ENCODER, *asked], check=True)
+    subprocess.run([sys.executable, "-m", "api.cli", "calibrate", model, *asked], check=True)
 
 
 @contextmanager

@@ -69,13 +69,19 @@ class Prompt:
     limit: int
 
 
-def prompts(count: int) -> list[Prompt]:
-    drawn = np.random.default_rng(9)
+def prompts(count: int, draw: int = 0) -> list[Prompt]:
+    """``draw``: others for each number."""
+    drawn = np.random.default_rng(9 + draw)
     return [Prompt(decoding.words(drawn, int(drawn.integers(*decoding.PROMPT_WORDS))), decoding.limit(drawn)) for _ in range(count)]
 
 
 def measure_whole(mill: Mill, model: str, asked: Sequence[Prompt]) -> Run:
     """Upload → sealed → read. A row of the run is a token that was said."""
+    return written(mill, model, asked)[0]
+
+
+def written(mill: Mill, model: str, asked: Sequence[Prompt]) -> tuple[Run, list[str]]:
+    """The same, and the texts, in the order of the prompts. Raises AssertionError where answers are missing."""
     lines = b"".join(
         msgspec.json.encode(
             {
@@ -91,11 +97,14 @@ def measure_whole(mill: Mill, model: str, asked: Sequence[Prompt]) -> Run:
     used, began = mill.cpu_seconds(), time.perf_counter()
     file = mill.client.upload(Upload(io.BytesIO(lines), "prompts.jsonl", "batch", {}, len(lines)))
     batch = wait_ended(mill.client, mill.client.create_batch(file.id, ENDPOINT), limit_seconds=LIMIT_SECONDS)
-    usages = [json.loads(line)["response"]["body"]["usage"] for line in mill.client.lines(batch.output_file or "")]
+    lines_back = [json.loads(line) for line in (mill.client.lines(batch.output_file) if batch.output_file else ())]
+    bodies = {int(line["custom_id"]): line["response"]["body"] for line in lines_back}
+    texts = [bodies[number]["choices"][0]["text"] for number in sorted(bodies)]
     seconds = time.perf_counter() - began
-    assert len(usages) == len(asked), f"{len(usages)} of {len(asked)} answers came back"
+    assert len(texts) == len(asked), f"{len(texts)} of {len(asked)} answers came back"
     spent = mill.cpu_since(used)
-    return Run(sum(usage["completion_tokens"] for usage in usages), seconds, sum(spent.values()), {"cpu_by_part": spent})
+    said = sum(body["usage"]["completion_tokens"] for body in bodies.values())
+    return Run(said, seconds, sum(spent.values()), {"cpu_by_part": spent}), texts
 
 
 @contextmanager

@@ -25,10 +25,11 @@ from api.demo import stack as stacks
 from api.demo.corpus import LABELS, load_articles
 from api.local.home.home import Home
 from api.local.servers.valkey import EmbeddedValkey
+from tests.benchmarks import decoding
 from tests.benchmarks.guard import guarded
 from tests.benchmarks.machine import describe_machine
-from tests.benchmarks.mill import ENCODER, calibrate
-from tests.benchmarks.peers import conversions, roster
+from tests.benchmarks.mill import ENCODER, Mill, calibrate
+from tests.benchmarks.peers import conversions, generation, roster
 from tests.benchmarks.peers.company import Company, Member, Places
 from tests.benchmarks.peers.ours import Ours
 from tests.benchmarks.peers.protocol import PeerFailed, Run
@@ -46,6 +47,7 @@ ANSWER_SECONDS: Final = 90.0
 REFERENCE_SECONDS: Final = 600.0
 OUR_SECONDS: Final = 30.0  # a job has a beginning and an end, which a short run would weigh too much
 OUR_LOOK_DOCS: Final = 512
+WORKLOADS: Final = ("C3", "C4", "null", "BBC")
 NULL_MODEL: Final = "fake-encoder"
 NULL_COPIES: Final = 5
 SETTLE_SECONDS: Final = 1.0  # after a run: what a system does behind its answer is not the next one's to pay
@@ -57,7 +59,10 @@ def main(arguments: list[str]) -> int:
         "--venvs", type=Path, default=Path("~/.cache/textmill-peers"), help="where the environments and converted models are kept"
     )
     parser.add_argument("--peers", help="only these, by name, with commas between them")
-    parser.add_argument("--workloads", default="C3,C4,null,BBC")
+    parser.add_argument(
+        "--workloads", help=f"of {', '.join((*WORKLOADS, *generation.ABOUT))}, with commas between them; by default what the peers are for"
+    )
+    parser.add_argument("--prompts", type=int, default=decoding.ROWS, help="of G1")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--run-seconds", type=float, default=8.0, help="a peer that needs longer for all texts runs a sample")
     parser.add_argument("--minutes", type=float, default=28.0, help="no run begins later than this after the start")
@@ -74,18 +79,27 @@ def main(arguments: list[str]) -> int:
     stacks.own_environment()
     with tempfile.TemporaryDirectory(prefix="textmill-peers-", ignore_cleanup_errors=True) as work, guarded():
         bench = Bench(root, Path(work))
-        wanted = options.workloads.split(",")
-        if unknown := set(wanted) - set(bench.workloads):
-            parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(bench.workloads)}")
+        asked = bool(options.peers)
+        writing = [spec for spec in specs if spec.writes and (asked or not spec.asked_for)]
+        labelling = [spec for spec in specs if not spec.writes]
+        wanted = options.workloads.split(",") if options.workloads else default_workloads(bool(labelling), bool(writing))
+        if unknown := set(wanted) - {*WORKLOADS, *generation.ABOUT}:
+            parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join((*WORKLOADS, *generation.ABOUT))}")
+        labelled = [name for name in wanted if name in WORKLOADS]
+        written = [name for name in wanted if name in generation.ABOUT]
         valkey = EmbeddedValkey(bench.broker_home)
         valkey.start()
         try:
             assert valkey.child is not None
             with Company(bench.places, cores(), cpu_flags(), valkey.url) as company:
-                members = [company.prepare(spec, asked_for=bool(options.peers)) for spec in (*specs, roster.NULL_PEER)]
-                reference = bench.find_reference(company, wanted)
                 os.environ |= {"TEXTMILL_HOME": str(Path(work) / "home"), "TEXTMILL_FAKE_ENGINE": "1"}
-                calibrate()
+                if written:
+                    bench.prepare_decoder()
+                members = [company.prepare(spec, asked_for=asked) for spec in ((*labelling, roster.NULL_PEER) if labelled else ())]
+                writers = [company.prepare(spec, asked_for=asked) for spec in (writing if written else ())]
+                reference = bench.find_reference(company, labelled) if labelled else {}
+                for model in (*((ENCODER,) if labelled else ()), *((decoding.MODEL,) if written else ())):
+                    calibrate(model)
                 stack = stacks.ensure()
                 try:
                     with stack.connect() as client:
@@ -94,10 +108,18 @@ def main(arguments: list[str]) -> int:
                             print(f"{member.spec.name}: {member.reason or 'ready'}", flush=True)
                         measuring = Measuring(Ours(client, stack.children), company, members, valkey.child.pid, bench, deadline)
                         results = {
-                            name: measuring.measure(name, reference.get(name), options.turns, options.run_seconds) for name in wanted
+                            name: measuring.measure(name, reference.get(name), options.turns, options.run_seconds) for name in labelled
                         }
+                        if written:
+                            mill = Mill(Path(work) / "home", stack, client)
+                            contenders = generation.writers(mill, company, writers, Path(work))
+                            measure = functools.partial(
+                                generation.measure, contenders, bench.places.decoder, turns=options.turns, deadline=deadline
+                            )
+                            results |= {name: measure(name, options.prompts) for name in written}
                 finally:
                     stack.stop()
+                members += writers
                 versions = {member.spec.name: company.versions(member.spec.environment) for member in members if member.settings}
         finally:
             valkey.stop()
@@ -123,14 +145,22 @@ def main(arguments: list[str]) -> int:
         engines=[spec.name for spec in roster.PEERS if spec.engine],
         padded_int8=[spec.name for spec in roster.PEERS if spec.padded_int8],
         null_peer=roster.CELERY_NULL,
+        vllm=roster.VLLM_GENERATION,
+        openvino=roster.OPENVINO_GENERATION,
+        asked_for={spec.name: spec.asked_for for spec in roster.WRITERS if spec.asked_for},
     )
     options.report.write_text(json.dumps({**report, **as_json(results, judged)}, indent=2) + "\n")
-    about = {name: workload.about for name, workload in bench.workloads.items()}
+    about = {name: workload.about for name, workload in bench.workloads.items()} | generation.ABOUT
     options.report.with_suffix(".md").write_text(markdown(report, results, judged, about))
     print(f"\n{goals_table(judged)}\n\n{options.report} · {options.report.with_suffix('.md')}")
     if failed := not_run(results, [member.spec.name for member in members if member.left_out]):
         print(f"not run, so this run failed: {'; '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def default_workloads(labelling: bool, writing: bool) -> list[str]:
+    """What the peers are for: those that label, and those that write."""
+    return [*(WORKLOADS if labelling else ()), *(generation.ABOUT if writing else ())]
 
 
 class Bench:
@@ -143,7 +173,8 @@ class Bench:
         model = conversions.model_folder(package, cache)
         self.broker_home = work / "broker"
         Home(self.broker_home).prepare()
-        self.places = Places(root, cache, work, model, work / "calibration.json", work / "prototypes.json")
+        decoder = root / "ours" / "models" / decoding.MODEL
+        self.places = Places(root, cache, work, model, decoder, work / "calibration.json", work / "prototypes.json")
         made = workloads(model / "tokenizer.json")
         c3 = next(workload for workload in made if workload.id == "C3")
         numbered = tuple(f"{text} {copy}" for copy in range(NULL_COPIES) for text in c3.texts)  # a copy is no duplicate
@@ -154,6 +185,15 @@ class Bench:
         articles = load_articles()
         spread = articles[:: len(articles) // CALIBRATION_TEXTS][:CALIBRATION_TEXTS]
         self.places.calibration.write_text(json.dumps([article.text for article in spread]))
+
+    def prepare_decoder(self) -> None:
+        """Converted once, and linked into the stack's home; beside it the one in OpenVINO's own form, where that is made."""
+        provision.ensure(registry.get(decoding.MODEL), self.places.decoder.parent.parent)
+        home = Home(self.places.work / "home")
+        home.prepare()
+        home.models.mkdir(exist_ok=True)
+        (home.models / decoding.MODEL).symlink_to(self.places.decoder)
+        os.environ["TEXTMILL_MODEL_FOLDERS"] = str(self.places.cache)
 
     def file(self, workload: str) -> Path:
         return self.places.work / f"{workload}.json"

@@ -23,14 +23,18 @@ KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", MA
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """``venvs`` and ``cache`` outlast a run; ``work`` (texts, prototypes, logs) goes with it."""
+    """``venvs`` and ``cache`` outlast a run; ``work`` (texts, prototypes, logs) goes with it. ``model`` is the encoder's folder."""
 
     venvs: Path
     cache: Path
     work: Path
     model: Path
+    decoder: Path
     calibration: Path  # texts that a static quantisation measures its ranges on
     prototypes: Path
+
+    def model_of(self, spec: PeerSpec) -> Path:
+        return self.decoder if spec.writes else self.model
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Company:
                 if spec.conversion is not None:
                     conversions.ensure(
                         spec.conversion,
-                        self._places.model,
+                        self._places.model_of(spec),
                         self._places.cache,
                         self._places.venvs,
                         self._places.calibration,
@@ -98,7 +102,7 @@ class Company:
             variables["PEER_REDIS_URL"] = self._redis_url
         command = [
             *(str(places.venvs / spec.environment.name / "bin" / "python"), str(conversions.CHILDREN / spec.script)),
-            *("--model", str(places.model), "--made", str(places.cache), "--threads", str(self._cores), "--option", spec.option),
+            *("--model", str(places.model_of(spec)), "--made", str(places.cache), "--threads", str(self._cores), "--option", spec.option),
             *(("--prototypes", str(places.prototypes)) if prototypes else ()),
         ]
         member.peer = Peer(command, variables, places.work / f"{spec.name}.log")

@@ -34,6 +34,7 @@ class Conversion:
 
 ONNX: Final = Conversion("onnx", "make_onnx.py", environments.SENTENCE_TRANSFORMERS_ONNX)
 OPENVINO: Final = Conversion("openvino", "make_openvino.py", environments.SENTENCE_TRANSFORMERS_OPENVINO)
+OPENVINO_DECODER: Final = Conversion("openvino-decoder", "make_openvino_decoder.py", environments.OPENVINO_GENAI)
 CTRANSLATE: Final = Conversion("ctranslate2", "make_ctranslate.py", environments.CTRANSLATE2)
 
 

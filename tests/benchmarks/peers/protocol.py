@@ -1,8 +1,9 @@
 """A peer's process, from the benchmark's side: one JSON line in, one out.
 
 In: {"texts": FILE, "prototypes": FILE, "rows": [indices]} (and "vectors": FILE to have the vectors written there, as .npy). Out:
-{"seconds", "labels"}, where a label is the index of the prototype with the highest cosine. The first line out, once the model is loaded
-and warm, is {"ready", "settings", "docs_per_second"}; what cannot be loaded says {"failed": REASON}.
+{"seconds", "labels"}, where a label is the index of the prototype with the highest cosine. To those that write: {"prompts": FILE}, which
+holds [text, most tokens] of each, and {"seconds", "tokens", "texts"} back, of each prompt in order. The first line out, once the model is
+loaded and warm, is {"ready", "settings", "docs_per_second"}; what cannot be loaded says {"failed": REASON}.
 """
 
 import json
@@ -50,6 +51,24 @@ class Run:
         return self.docs / self.cpu_seconds if self.cpu_seconds > 0 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One timed run of prompts: how many ``tokens`` each was answered with (the one that ends an answer is not counted), and the texts."""
+
+    seconds: float
+    cpu_seconds: float
+    tokens: int
+    texts: tuple[str, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def tokens_per_cpu_second(self) -> float:
+        return self.tokens / self.cpu_seconds if self.cpu_seconds > 0 else 0.0
+
+
 class Peer:
     """Starts with the object; `ready` waits until it can be timed. Ends with `end`, and everything it started with it."""
 
@@ -84,20 +103,32 @@ class Peer:
         vectors: Path | None = None,
     ) -> Run:
         """``others``: processes outside of its own that work for it (a broker), by name; their CPU is counted too. Raises PeerFailed."""
-        watched = {"peer": self.pid, **others}
-        used = cpu_seconds(watched)
         request: dict[str, object] = {"texts": str(texts), "prototypes": str(prototypes), "rows": list(rows)}
         if vectors is not None:
             request["vectors"] = str(vectors)
-        self._say(request)
-        answer = self._answer(timeout_seconds)
-        if "failed" in answer:
-            raise PeerFailed(str(answer["failed"])[:MAX_REASON_CHARS])
-        spent = sum(total - used.get(name, 0.0) for name, total in cpu_seconds(watched).items())
+        answer, spent = self._timed(request, timeout_seconds, others)
         labels = tuple(cast("list[int]", answer["labels"]))
         if len(labels) != len(rows):
             raise PeerFailed(f"it answered {len(labels)} of {len(rows)} texts")
         return Run(cast("float", answer["seconds"]), spent, labels)
+
+    def write(self, prompts: Path, count: int, *, timeout_seconds: float) -> Said:
+        """``prompts``: a file of ``count`` pairs of a text and its most tokens. Raises PeerFailed."""
+        answer, spent = self._timed({"prompts": str(prompts)}, timeout_seconds, {})
+        texts, tokens = cast("list[str]", answer["texts"]), cast("list[int]", answer["tokens"])
+        if len(texts) != count or len(tokens) != count:
+            raise PeerFailed(f"it answered {len(texts)} of {count} prompts")
+        return Said(cast("float", answer["seconds"]), spent, sum(tokens), tuple(texts))
+
+    def _timed(self, request: dict[str, object], timeout_seconds: float, others: Mapping[str, int]) -> tuple[dict[str, object], float]:
+        """The answer, and the CPU seconds of it."""
+        watched = {"peer": self.pid, **others}
+        used = cpu_seconds(watched)
+        self._say(request)
+        answer = self._answer(timeout_seconds)
+        if "failed" in answer:
+            raise PeerFailed(str(answer["failed"])[:MAX_REASON_CHARS])
+        return answer, sum(total - used.get(name, 0.0) for name, total in cpu_seconds(watched).items())
 
     def end(self) -> None:
         """Asks, waits, then kills it and what it has started."""

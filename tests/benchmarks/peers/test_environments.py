@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.peers import conversions, environments, roster
+from tests.benchmarks.peers.company import Places
 from tests.benchmarks.peers.environments import CELERY, TORCH, Environment, NotInstalled
 
 EMPTY = Environment("empty", (), torch=False)
@@ -68,22 +69,29 @@ def test_pips_reason_is_its_first_error() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    for peer in (*roster.PEERS, roster.NULL_PEER, *roster.REFERENCES):
+    for peer in (*roster.PEERS, *roster.WRITERS, roster.NULL_PEER, *roster.REFERENCES):
         assert all("==" in requirement for requirement in (*peer.environment.requirements, *TORCH.requirements)), peer.name
 
 
 def test_every_peer_has_its_program_and_a_name_of_its_own() -> None:
-    names = [peer.name for peer in (*roster.PEERS, roster.NULL_PEER)]
+    names = [peer.name for peer in (*roster.PEERS, *roster.WRITERS, roster.NULL_PEER)]
     assert len(set(names)) == len(names)
-    for peer in (*roster.PEERS, roster.NULL_PEER, *roster.REFERENCES):
+    for peer in (*roster.PEERS, *roster.WRITERS, roster.NULL_PEER, *roster.REFERENCES):
         assert (conversions.CHILDREN / peer.script).is_file()
         assert peer.conversion is None or (conversions.CHILDREN / peer.conversion.script).is_file()
 
 
 def test_an_unknown_peer_is_refused_with_the_names_of_those_there_are() -> None:
     assert [peer.name for peer in roster.chosen(["ray-data", "pipeline"])] == ["ray-data", "pipeline"]
+    assert [peer.name for peer in roster.chosen([roster.VLLM_GENERATION])] == [roster.VLLM_GENERATION]
     with pytest.raises(ValueError, match=r"no such peer: nobody; there are pipeline, "):
         roster.chosen(["nobody"])
+
+
+def test_who_writes_loads_the_decoder(tmp_path: Path) -> None:
+    places = Places(*(tmp_path / name for name in ("venvs", "cache", "work", "model", "decoder", "calibration", "prototypes")))
+    assert {places.model_of(peer) for peer in roster.WRITERS} == {tmp_path / "decoder"}
+    assert {places.model_of(peer) for peer in roster.PEERS} == {tmp_path / "model"}
 
 
 def test_the_model_folder_cuts_where_the_model_does(tmp_path: Path) -> None:

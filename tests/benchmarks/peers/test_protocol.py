@@ -28,6 +28,22 @@ def crash(texts):
 serve(load)
 """
 
+# Says each prompt again, as one token.
+WRITE = """
+from serving import serve
+
+class Echo:
+    settings = {}
+
+    def __init__(self, arguments):
+        pass
+
+    def write(self, prompts):
+        return [(text, 1) for text, most in prompts]
+
+serve(Echo)
+"""
+
 
 class Peers:
     def __init__(self, folder: Path) -> None:
@@ -94,6 +110,18 @@ def test_a_peer_that_does_not_answer_is_given_up(peers: Peers) -> None:
 def test_what_is_no_json_is_a_failure_not_an_error(peers: Peers) -> None:
     with pytest.raises(PeerFailed, match="JSON"):
         peers.start_code('print("hello")').ready(30)
+
+
+def test_a_writer_answers_prompts_and_its_tokens_are_counted(peers: Peers, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps([["one", 8], ["another", 9]]))
+    peer = peers.start_code(WRITE)
+    peer.ready(30)
+    said = peer.write(prompts, 2, timeout_seconds=30)
+    assert (said.texts, said.tokens) == (("one", "another"), 2)
+    assert 0 < said.seconds < 30
+    with pytest.raises(PeerFailed, match="2 of 3 prompts"):
+        peer.write(prompts, 3, timeout_seconds=30)
 
 
 def test_too_few_labels_are_a_failure(peers: Peers) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.benchmarks.peers.table import OURS, Goal, Row, as_json, goals, goals_table, markdown, not_run, workload_table
+from tests.benchmarks.peers.table import OURS, OURS_OPENVINO, Goal, Row, as_json, goals, goals_table, markdown, not_run, workload_table
 
 WIDE = frozenset({"avx2", "avx512_bf16"})
 ENGINES = ["st", "ct2"]
@@ -14,14 +14,23 @@ def row(
 
 
 def judge(results: dict[str, list[Row]], flags: frozenset[str] = WIDE) -> list[Goal]:
-    return goals(results, flags, engines=ENGINES, padded_int8=["st"], null_peer="celery-null")
+    return goals(
+        results,
+        flags,
+        engines=ENGINES,
+        padded_int8=["st"],
+        null_peer="celery-null",
+        vllm="vllm",
+        openvino="ov",
+        asked_for={"vllm": "only where it is named", "ov": "it is large"},
+    )
 
 
 C3 = [row(OURS, 600.0), row("pipeline", 50.0), row("celery-batches", 75.0), row("st", 300.0), row("ct2", 550.0)]
 
 
 def test_a_goal_is_the_ratio_to_the_best_of_those_it_speaks_of() -> None:
-    pipeline, batches, engine, _, tail, _, null = judge({"C3": C3, "C4": [row(OURS, 900.0), row("st", 300.0), row("ct2", 800.0)]})
+    pipeline, batches, engine, _, tail, _, null, *_ = judge({"C3": C3, "C4": [row(OURS, 900.0), row("st", 300.0), row("ct2", 800.0)]})
     assert (pipeline.ratio, pipeline.verdict) == (12.0, "pass")
     assert (batches.ratio, batches.verdict) == (8.0, "miss")
     assert (engine.against, engine.verdict) == ("ct2", "miss")
@@ -58,10 +67,41 @@ def test_a_peer_that_did_not_run_is_no_pass() -> None:
 
 def test_the_goals_table_has_a_line_and_a_verdict_for_each() -> None:
     told = goals_table(judge({"C3": C3})).splitlines()
-    assert len(told) == 2 + 7
+    assert len(told) == 2 + 10
     assert "12.00×" in told[2]
     assert told[2].endswith("| pass |")
     assert told[8].endswith("| not measured |")
+    assert told[9].endswith("| only where it is named | not measured |")
+
+
+def test_what_is_written_is_judged_against_each_engine_and_ours_on_openvino_against_openvino() -> None:
+    written = {
+        "G1": [row(OURS, 90.0, cpu=50.0), row(OURS_OPENVINO, 98.0), row("vllm", 100.0, cpu=40.0), row("ov", 100.0)],
+        "G2": [row(OURS, 90.0), row("vllm", 60.0)],
+    }
+    *_, vllm, shared, openvino = judge(written)
+    assert (vllm.ratio, vllm.cpu_ratio, vllm.verdict) == (0.9, 1.25, "miss")
+    assert (shared.ratio, shared.verdict) == (1.5, "pass")
+    assert (openvino.against, openvino.ratio, openvino.verdict) == ("ov", 0.98, "pass")
+
+
+def test_an_engine_that_could_not_run_stands_in_the_goals_line_with_its_reason_and_fails_the_run() -> None:
+    rows = [
+        row(OURS, 90.0),
+        row("vllm", 80.0),
+        row("ov", None, reason="its conversion failed"),
+        row(OURS_OPENVINO, None, reason="no model"),
+    ]
+    *_, openvino = judge({"G1": rows})
+    assert openvino.verdict == "not measured"
+    assert openvino.against == f"ov could not run: its conversion failed; {OURS_OPENVINO} could not run: no model"
+    assert not_run({"G1": rows}, left_out=()) == ["G1: ov (its conversion failed)", f"G1: {OURS_OPENVINO} (no model)"]
+
+
+def test_what_is_written_is_told_in_tokens_and_texts_that_differ_are_no_fault() -> None:
+    told = workload_table([row(OURS, 90.0, agreement=0.95)], written=True)
+    assert "tokens/s" in told
+    assert "95.00% |" in told
 
 
 def test_the_workload_table_is_best_first_and_says_why_one_did_not_run() -> None:

@@ -39,6 +39,15 @@ class Labeller(Protocol):
     def label(self, texts: Sequence[str], prototypes: Any) -> list[int]: ...
 
 
+class Writer(Protocol):
+    """``settings``: as a labeller's."""
+
+    settings: dict[str, Any]
+
+    def write(self, prompts: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """For a text and the most tokens of each prompt: the answer, and its tokens without the one that ended it."""
+
+
 class Embedding:
     """A labeller out of a function that embeds: [n, d] of unit length for n texts."""
 
@@ -62,7 +71,7 @@ def load_prototypes(path: Path) -> Any:
     return np.array(json.loads(path.read_text()), dtype=np.float32)
 
 
-def serve(load: Callable[[Arguments], Labeller]) -> None:
+def serve(load: Callable[[Arguments], Labeller | Writer]) -> None:
     """Until stdin ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -96,7 +105,13 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-def _answer(peer: Labeller, request: dict[str, Any], prototypes: Any) -> dict[str, Any]:
+def _answer(peer: Any, request: dict[str, Any], prototypes: Any) -> dict[str, Any]:
+    if "prompts" in request:
+        prompts = json.loads(Path(request["prompts"]).read_text())
+        began = time.perf_counter()
+        said = peer.write(prompts)
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "texts": [text for text, _ in said], "tokens": [tokens for _, tokens in said]}
     everything = json.loads(Path(request["texts"]).read_text())
     texts = [everything[row] for row in request["rows"]]
     if "vectors" in request:
