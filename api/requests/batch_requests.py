@@ -130,7 +130,9 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
         if found is None:
             raise Refused("unknown_label_set", describe("unknown_label_set").message, param="defaults.label_set")
         _check_whole(found, "defaults.label_set")
-        asked = {**defaults, "labels": found.labels}
+        asked = {**defaults, "labels": found.labels, "label_set": None}
+        if (code := check_defaults(task, request.endpoint, asked)) is not None:
+            raise _refused_defaults(code)
     model = _model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model")
     if name is not None and model is not None and (code := check_pair(task, request.endpoint, asked, registry.get(model))) is not None:
         raise _refused_defaults(code)

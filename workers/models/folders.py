@@ -66,13 +66,12 @@ def _card(folder: Path, _config_changed_ns: int, _folder_changed_ns: int) -> Mod
         if (why := why_changeable(folder)) is not None:
             raise Unreadable(why)
         config = FolderConfig.read(folder / "config.json")
-        if (folder / OPENVINO).exists():
-            kind = "decoder"
+        kind = "decoder" if writes_text(config.said) else "encoder"
+        if (folder / OPENVINO).exists() and not any(folder.glob("*.safetensors")):
+            if kind == "encoder":
+                raise Unreadable(f"{OPENVINO}: only a model that writes text is read in this form: add this one's weights in safetensors.")
             return replace(_decoder(folder, config, longest_of_any(config.positions)), tasks=("generate",), openvino=True)
-        if writes_text(config.said):
-            kind = "decoder"
-            return _decoder(folder, config, longest(config.said, config.positions))
-        return _encoder(folder, config)
+        return _decoder(folder, config, longest(config.said, config.positions)) if kind == "decoder" else _encoder(folder, config)
     except Unreadable as error:
         return _damaged(folder, str(error), kind)
 

@@ -46,5 +46,7 @@ def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequ
         if group.card is not None and group.card.max_tokens and getattr(row.ask, "on_long", None) != "chunk":
             texts = len(getattr(row.ask, "texts", (None,)))
             row.cost = min(row.cost, texts * group.card.max_tokens * CHARS_PER_TOKEN)
+        if group.card is not None and group.card.kind == "decoder":
+            row.cost = task.decoder_cost(row.ask, row.cost)
         groups.setdefault(group.named, (group, []))[1].append(row)
     return list(groups.values())

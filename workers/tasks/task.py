@@ -148,6 +148,10 @@ class Task(ABC, Generic[BodyT]):
         """The group of a row that asks this, which is then ready to run; or its failure code."""
         return names.group(ask.model)
 
+    def decoder_cost(self, ask: Any, chars: int) -> int:
+        """How many characters a decoder reads of a row that brings so many: as much it counts where chunks are cut."""
+        return chars
+
     @cached_property
     def run(self) -> Run:
         """The function ``run`` of the file ``running`` in the task's folder, imported when rows are run: it brings numpy."""

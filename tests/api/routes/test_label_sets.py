@@ -42,6 +42,15 @@ def test_a_batch_takes_its_labels_from_a_set(api: Served, mill: Mill) -> None:
     assert set(answer["response"]["body"]["scores"]) == {"sport", "politics"}
 
 
+def test_descriptions_of_a_jobs_defaults_are_of_labels_of_its_set(api: Served) -> None:
+    api.http().put("/v1/label_sets/desk", json={"labels": ["refund", "praise"]}).raise_for_status()
+    for described, status in (("refund", 200), ("other", 400)):
+        defaults = {"label_set": "desk", "descriptions": {described: "x"}}
+        told = api.http().post("/v1/batches/check", json={"endpoint": "/v1/classifications", "defaults": defaults})
+        assert told.status_code == status
+    assert told.json()["error"]["param"] == "defaults.descriptions"
+
+
 def test_a_decoder_reads_the_descriptions_of_a_set(api: Served, mill: Mill) -> None:
     http, described = api.http(), {"sport": "matches and their players"}
     labels = ["sport", "politics", "art"]

@@ -232,4 +232,18 @@ MUTANTS: Final = (
         ),
         (f"{_OPENVINO_TEST}test_a_row_whose_keys_and_values_have_no_room_is_told_so",),
     ),
+    Mutant(
+        "openvino-beside-safetensors",
+        "what lies in OpenVINO's form beside safetensors is left aside",
+        "workers/models/folders.py",
+        ((' and not any(folder.glob("*.safetensors"))', ""),),
+        (f"{_FOLDER_TEST}test_what_lies_beside_safetensors_or_an_encoder_in_openvinos_form_makes_no_decoder",),
+    ),
+    Mutant(
+        "openvino-defaults",
+        "a job's defaults ask OpenVINO's pipeline for nothing that it does not do",
+        "workers/tasks/generate/task.py",
+        (("return unsupported(body) if card.openvino else None", "return None"),),
+        ("tests/unit/workers/tasks/test_pairs.py::test_what_openvinos_pipeline_cannot_do_is_refused_of_defaults",),
+    ),
 )

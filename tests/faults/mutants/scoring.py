@@ -119,4 +119,18 @@ MUTANTS: Final = (
         (("found_at[at] for at", "call.answers[at] for at"),),
         (f"{_BY_DECODER_TEST}test_prompts_that_begin_alike_follow_each_other_and_each_row_gets_its_own_answers",),
     ),
+    Mutant(
+        "lists-count",
+        "a row counts with its list of labels, in each order, where chunks are cut",
+        "workers/tasks/classify/task.py",
+        (("return (sum(map(len, (*labels, *described))) + chars) * min(ask.rotations or 1, len(labels))", "return chars"),),
+        ("tests/unit/workers/shard/test_costs.py::test_a_decoders_row_counts_with_its_list_in_each_order",),
+    ),
+    Mutant(
+        "own-descriptions-fit",
+        "a row's own descriptions are of labels of the job's list",
+        "workers/tasks/classify/task.py",
+        (("if body.descriptions and body.labels is not None and not", "if False and not"),),
+        ("tests/unit/workers/tasks/test_reading.py::test_a_rows_own_descriptions_are_of_labels_of_the_default_list",),
+    ),
 )

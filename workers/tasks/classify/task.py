@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
 MAX_ROTATIONS: Final = 64  # each is one more prompt for every text
 DECODER_FIELDS: Final = ("descriptions", "rotations", "length_normalised")
+DESCRIBED: Final = "invalid_field:descriptions:an object whose keys are labels of the list"
 LEAST_LABEL_TOKENS: Final = 2  # of a label in the list that a decoder reads: its own, and the end of its line
 
 Description = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARS)]
@@ -79,7 +80,7 @@ class Classify(Task[ClassifyBody]):
             if (code := check_labels(body.labels, max_labels)) is not None:
                 return code
             if not (body.descriptions or {}).keys() <= set(body.labels):
-                return "invalid_field:descriptions:an object whose keys are labels of the list"
+                return DESCRIBED
         if body.descriptions is not None and (code := next(filter(None, map(_description_fault, body.descriptions.values())), None)):
             return code
         return None if body.templates is None or _are_templates(body.templates) else "invalid_field:templates"
@@ -108,6 +109,8 @@ class Classify(Task[ClassifyBody]):
                 return "invalid_field:labels"
         elif body.labels is None and body.label_set is None:
             body.labels, body.label_set = defaults.labels, defaults.label_set
+            if body.descriptions and body.labels is not None and not body.descriptions.keys() <= set(body.labels):
+                return DESCRIBED
             body.descriptions = body.descriptions or defaults.descriptions
             if body.labels is None and body.label_set is None:
                 return "missing_labels"
@@ -135,6 +138,11 @@ class Classify(Task[ClassifyBody]):
             if not (ask.descriptions or {}).keys() <= set(found.labels):
                 return "invalid_field:descriptions:an object whose keys are labels of the set"
         return group if ask.labels is not None else "missing_labels"
+
+    def decoder_cost(self, ask: ClassifyBody, chars: int) -> int:
+        """It reads the list with each text, once in each order."""
+        labels, described = ask.labels or (), (ask.descriptions or {}).values()
+        return (sum(map(len, (*labels, *described))) + chars) * min(ask.rotations or 1, len(labels))
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)

@@ -64,6 +64,17 @@ class _Answer(msgspec.Struct):
         return [one if isinstance(one := message.content, str) else "".join(part.text for part in one or ()) for message in messages]
 
 
+def unsupported(body: GenerateBody) -> str | None:
+    """The failure code of what OpenVINO's pipeline cannot be asked for, by its public name."""
+    if isinstance(asked := forms.grammar_of(body), Grammar):
+        return f"unsupported_field:{asked.field}"
+    # A chat's `top_logprobs` ask for nothing by themselves.
+    tells = ("logprobs",) if hasattr(body, "logprobs") else ("top_logprobs", "include")
+    given = {name: getattr(body, name, None) for name in ("logit_bias", *tells)}
+    named = next((name for name, one in given.items() if one not in (None, {}, []) and one is not False), None)
+    return None if named is None else f"unsupported_field:{named}"
+
+
 class Generate(Task[GenerateBody]):
     name = "generate"
     endpoints = tuple(BODIES)
@@ -79,6 +90,9 @@ class Generate(Task[GenerateBody]):
         if card.reads_no_messages and endpoint != completions.ENDPOINT:
             return "no_chat_template"
         return super().card_fault(card, endpoint)
+
+    def pair_fault(self, card: "ModelCard", body: GenerateBody) -> str | None:
+        return unsupported(body) if card.openvino else None
 
     def body_of(self, endpoint: str) -> type[GenerateBody]:
         return BODIES[endpoint]

@@ -29,8 +29,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def add(root: Path, *, template: bool = False, **values: object) -> Path:
-    folder = root / "own"
+def add(root: Path, *, name: str = "own", template: bool = False, **values: object) -> Path:
+    folder = root / name
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**PLAIN, **values}))
     if template:
@@ -144,6 +144,20 @@ def test_a_template_that_is_a_pipe_is_not_waited_for(root: Path) -> None:
     card = local_model("local:own")
     assert card is not None
     assert "is no file" in card.damaged
+
+
+def test_what_lies_beside_safetensors_or_an_encoder_in_openvinos_form_makes_no_decoder(root: Path) -> None:
+    both, encoder = add(root), add(root, name="encoder", model_type="bert", architectures=["BertModel"])
+    for folder in (both, encoder):
+        (folder / "openvino_model.xml").write_text("<net/>")
+    (both / "model.safetensors").write_bytes(b"")
+    card, unread = registry.get("local:own"), local_model("local:encoder")
+    assert (card.kind, card.openvino) == ("decoder", False)
+    assert unread is not None
+    assert (unread.kind, unread.tasks) == ("encoder", ())
+    assert "add this one's weights in safetensors" in unread.damaged
+    (encoder / "model.safetensors").write_bytes(b"")
+    assert "embed" in registry.get("local:encoder").tasks
 
 
 @pytest.mark.parametrize("family", ["mamba", "llama"])

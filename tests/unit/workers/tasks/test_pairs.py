@@ -1,6 +1,7 @@
 """Which model does which task, as it is known before any row runs: all pairs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from workers.models import folders, registry, servers
 from workers.tasks import TASKS
 from workers.tasks.moderate.task import UNFIT
+from workers.tasks.reading import check_pair
 
+CHAT = "/v1/chat/completions"
 MISMATCH = "model_task_mismatch"
 CLASSIFIER = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "hidden_size": 8, "num_hidden_layers": 1}
 SERVERS = """
@@ -66,6 +69,27 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("model", "task", "fault"), [(model, task, fault) for model, row in PAIRS.items() for task, fault in row.items()])
 def test_a_model_that_can_do_no_row_of_a_task_is_known_before_one_runs(model: str, task: str, fault: str | None) -> None:
     assert {TASKS[task].card_fault(registry.get(model), endpoint) for endpoint in TASKS[task].endpoints} == {fault}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "defaults", "field"),
+    [
+        (CHAT, {"guided_regex": "a+"}, "guided_regex"),
+        (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
+        (CHAT, {"logit_bias": {"3": 1}}, "logit_bias"),
+        (CHAT, {"logprobs": True}, "logprobs"),
+        ("/v1/completions", {"logprobs": 0}, "logprobs"),
+        ("/v1/responses", {"text": {"format": {"type": "json_object"}}}, "text.format"),
+        ("/v1/responses", {"top_logprobs": 0}, "top_logprobs"),
+        ("/v1/responses", {"include": ["message.output_text.logprobs"]}, "include"),
+        (CHAT, {"response_format": {"type": "text"}, "logprobs": False, "top_logprobs": 0, "logit_bias": {}}, None),
+        ("/v1/completions", {"logprobs": False, "temperature": 1.0}, None),
+    ],
+)
+def test_what_openvinos_pipeline_cannot_do_is_refused_of_defaults(endpoint: str, defaults: dict[str, object], field: str | None) -> None:
+    card = registry.get("gemma3-270m")
+    assert check_pair(TASKS["generate"], endpoint, defaults, replace(card, openvino=True)) == (field and f"unsupported_field:{field}")
+    assert check_pair(TASKS["generate"], endpoint, defaults, card) is None
 
 
 def test_a_head_moderates_where_one_of_its_labels_is_a_category() -> None:

@@ -71,6 +71,12 @@ def test_a_row_that_names_labels_sets_the_default_label_set_aside() -> None:
     assert (row.labels, row.label_set) == (["a", "b"], None)
 
 
+def test_a_rows_own_descriptions_are_of_labels_of_the_default_list() -> None:
+    assert named(str(classify({"input": "goal", "descriptions": {"nolabel": "x"}}, **LABELS))) == "invalid_field:descriptions"
+    asked = classify({"input": "goal", "descriptions": {LABELS["labels"][0]: "x"}}, **LABELS)
+    assert isinstance(asked, ClassifyBody)
+
+
 def test_null_means_take_the_default() -> None:
     row = classify({"input": "goal", "model": None, "labels": None}, model="m", **LABELS)
     assert isinstance(row, ClassifyBody)
