@@ -93,7 +93,7 @@ class Company:
         return member
 
     def start(self, member: Member, *, prototypes: bool = True) -> None:
-        """Its process, loaded and waiting. ``prototypes``: False for the one that makes them."""
+        """Its process, loaded and waiting. ``prototypes``: False for the one that makes them, and for those that write."""
         spec, places = member.spec, self._places
         if member.reason is not None:
             return

@@ -75,7 +75,8 @@ def writers(mill: Mill, company: Company, members: Sequence[Member], work: Path)
     """textmill, those that run, and textmill on OpenVINO GenAI where that is a peer."""
     found = [Writer(OURS, "the whole system, engine of its own", lambda asked: whole(mill, decoding.MODEL, asked))]
     for member in members:
-        company.start(member)
+        company.start(member, prototypes=False)
+        print(f"{member.spec.name}: {member.reason or 'ready'}", flush=True)
         found.append(Writer(member.spec.name, member.spec.about, _bare(member, work), member.reason))
         if member.spec.name == roster.OPENVINO_GENERATION:
             about = "the whole system, OpenVINO GenAI"

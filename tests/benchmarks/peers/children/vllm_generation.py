@@ -12,7 +12,7 @@ class Vllm:
     def __init__(self, arguments: Arguments) -> None:
         os.environ.update(
             VLLM_CPU_KVCACHE_SPACE="2",
-            VLLM_CPU_OMP_THREADS_BIND="nobind",  # it would take cores for itself; the threads are set below
+            VLLM_CPU_OMP_THREADS_BIND="nobind",  # it would take cores for itself; so it has as many threads as OMP_NUM_THREADS says
             VLLM_ENABLE_V1_MULTIPROCESSING="0",
             VLLM_NO_USAGE_STATS="1",
             DO_NOT_TRACK="1",
@@ -29,8 +29,7 @@ class Vllm:
             enable_prefix_caching=True,
             skip_tokenizer_init=True,
         )
-        torch.set_num_threads(arguments.threads)
-        self.settings = {"dtype": arguments.option, "threads": arguments.threads}
+        self.settings = {"dtype": arguments.option, "threads": torch.get_num_threads()}
 
     def write(self, prompts):
         from vllm import SamplingParams
