@@ -7,6 +7,7 @@ from tests.faults.mutants.mutant import Mutant
 _FRONT: Final = "tests/attacks/test_front.py::"
 _PRIVATE: Final = "tests/unit/db/test_private_files.py::"
 _FOLDERS: Final = "tests/unit/workers/models/test_folders.py::"
+_PARQUET: Final = "tests/unit/api/formats/test_parquet.py::"
 _CLIMBING: Final = "tests/attacks/test_climbing.py::"
 
 MUTANTS: Final = (
@@ -254,5 +255,26 @@ MUTANTS: Final = (
         "db/server/migrate.py",
         (("        _close_other_databases(conn, database)\n", ""),),
         (f"{_CLIMBING}test_a_component_gets_into_its_own_database_alone",),
+    ),
+    Mutant(
+        "parquet-wide-within",
+        "bytes of a fixed width within objects are counted by their width",
+        "api/formats/unpacked.py",
+        (("(ITEM_BYTES + leaves[leaf].width)", "ITEM_BYTES"),),
+        (f"{_PARQUET}test_wide_bytes_within_objects_count_by_their_width",),
+    ),
+    Mutant(
+        "parquet-long-row",
+        "no row's lists take all memory",
+        "api/formats/unpacked.py",
+        (("largest[0] > MAX_ROW_BYTES", "largest[0] < 0"),),
+        (f"{_PARQUET}test_one_row_with_a_very_long_list_is_read_with_few_others_or_refused",),
+    ),
+    Mutant(
+        "parquet-row-group",
+        "a row group is bounded with all the columns that are read of it",
+        "api/formats/unpacked.py",
+        (("if sum(group.column(leaf)", "if max(group.column(leaf)"),),
+        (f"{_PARQUET}test_a_row_group_is_bounded_with_all_its_columns",),
     ),
 )

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import Refused
-from api.formats import parquet
+from api.formats import unpacked
 from api.formats.limits import Columns, FileLimits
 from api.formats.parquet import parquet_rows
 from api.tables.noted import Noted
@@ -327,14 +327,15 @@ def test_a_parquet_file_that_is_compressed_once_more_is_told_so(codec: Callable[
 
 def batches_of(data: bytes) -> list[int]:
     """How many rows were read at once."""
-    file = parquet._opened(io.BytesIO(data))
-    rows = parquet._batch_rows(io.BytesIO(data), file, ["text"], 1 << 30)
-    return [batch.num_rows for batch in parquet._batches(file, ["text"], rows)]
+    file = unpacked.open_parquet(io.BytesIO(data))
+    columns = unpacked.columns_of(file)
+    rows = unpacked.batch_rows(io.BytesIO(data), file, columns, 1 << 30)
+    return [batch.num_rows for batch in unpacked.batches(file, columns, rows)]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.string_view()])
 def test_few_large_values_are_read_at_once_and_many_small_ones(kind: pa.DataType) -> None:
-    small, large = ["x"] * 2048, [str(at) * (4 << 20) for at in range(9)]
+    small, large = ["x"] * 2048, [str(at) * ((4 << 20) - 100) for at in range(9)]
     often = pa.array(large[:1] * 64).cast(kind)  # a dictionary in the file
     assert batches_of(written(pa.table({"text": pa.array(small).cast(kind)}))) == [1024, 1024]
     for column in (pa.array(large).cast(kind), often):
@@ -348,8 +349,8 @@ def test_one_very_large_value_does_not_slow_the_others() -> None:
 
 def test_a_dictionary_is_counted_once_however_many_rows_a_row_group_has(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
-    lengths = parquet._lengths
-    monkeypatch.setattr(parquet, "_lengths", lambda batch: counted.append(len(batch.column(0).dictionary)) or lengths(batch))
+    lengths = unpacked._lengths
+    monkeypatch.setattr(unpacked, "_lengths", lambda column: counted.append(len(column.dictionary)) or lengths(column))
     data = written(pa.table({"text": [f"text {at}" for at in range(60_000)]}), row_group_size=60_000)
     assert len(batches_of(data)) == 59
     assert sum(counted) <= 2 * 60_000
@@ -358,7 +359,7 @@ def test_a_dictionary_is_counted_once_however_many_rows_a_row_group_has(monkeypa
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 45))
 def test_the_largest_piece_is_found(lengths: list[int], rows: int) -> None:
     pieces = [sum(lengths[start : start + rows]) for start in range(0, len(lengths), rows)]
-    assert parquet._most(pa.array(lengths, pa.int64()), rows) == max(pieces, default=0)
+    assert unpacked._most(pa.array(lengths, pa.int64()), rows) == max(pieces, default=0)
 
 
 OUT_OF_RANGE = [
@@ -416,3 +417,109 @@ def test_columns_that_must_be_there_may_be_null_in_what_comes_out() -> None:
 def test_an_id_that_only_looks_like_arrows_words_is_an_id() -> None:
     (row,) = read(written(pa.table({"text": pa.array(["t"]), "id": pa.array(["<value out of range: 1>"])})), Columns(id="id"))
     assert (row.defect, row.custom_id) == (None, "<value out of range: 1>")
+
+
+def refused_of(table: pa.Table, **options: object) -> str:
+    """What an upload of all its columns is refused with."""
+    with pytest.raises(Refused) as refusal:
+        next(parquet_rows([written(table, **options)], Columns(), FileLimits(), Noted()))
+    assert (refusal.value.status, refusal.value.code, refusal.value.param) == (413, "file_too_large", "file")
+    return refusal.value.message
+
+
+def test_wide_bytes_within_objects_count_by_their_width() -> None:
+    wide = pa.array([{"b": b"x" * 20_000}] * 2_000, pa.struct([("b", pa.binary(20_000))]))
+    assert "once it is unpacked" in refused_of(pa.table({"text": ["a"] * 2_000, "wide": wide}), compression="zstd")
+    assert max(batches_of(written(pa.table({"wide": wide[:1500]}), use_dictionary=False, compression="none"))) == 1024
+
+
+@pytest.mark.parametrize("name", ["a.b", "a.list.element", "b"])
+def test_what_is_nested_is_told_by_its_place_and_not_by_its_name(name: str) -> None:
+    table = pa.table({"a": pa.array([{"b": "x" * 20_000}] * 2_000), "text": ["a"] * 2_000, name: ["y"] * 2_000})
+    assert "once it is unpacked" in refused_of(table, compression="zstd")
+
+
+def test_of_rows_with_long_lists_few_are_read_at_once() -> None:
+    flags = pa.array([[{"f": True}] * 1_000] * 1_030, pa.list_(pa.struct([("f", pa.bool_())])))
+    assert max(batches_of(written(pa.table({"flags": flags})))) == 128
+    pairs = pa.array([[(str(at), 1.0) for at in range(1_000)]] * 300, pa.map_(pa.string(), pa.float32()))
+    assert max(batches_of(written(pa.table({"pairs": pairs})))) == 64
+
+
+def test_one_row_with_a_very_long_list_is_read_with_few_others_or_refused() -> None:
+    def table(items: int) -> pa.Table:
+        lists = pa.ListArray.from_arrays(pa.array([0, *[items] * 2_000], pa.int32()), pa.array(range(items), pa.int32()))
+        return pa.table({"text": ["a"] * 2_000, "list": lists})
+
+    assert max(batches_of(written(table(300_000)))) == 1024  # 30 MB, and nothing beside them
+    assert "take more than 256 MiB" in refused_of(table(3_000_000))
+
+
+def test_empty_lists_in_lists_count() -> None:
+    empty = pa.array([[[]] * 600] * 1_030, pa.list_(pa.list_(pa.int8())))
+    assert max(batches_of(written(pa.table({"empty": empty})))) == 512
+
+
+def test_numbers_and_nulls_that_are_the_same_in_all_rows_count() -> None:
+    for same in (pa.array([7] * 20_000), pa.nulls(20_000, pa.string()), pa.array([True] * 20_000)):
+        table = pa.table({"text": ["a"] * 20_000, **{f"c{at}": same for at in range(300)}})
+        data = written(table, compression="zstd")
+        noted = list(parquet_rows([data], Columns(), FileLimits()))
+        assert len(noted) == 20_000
+        limits = FileLimits(max_unpacked_bytes=90 << 20)
+        with pytest.raises(Refused, match="once it is unpacked"):
+            next(parquet_rows([data], Columns(), limits, Noted()))
+
+
+def test_of_wide_rows_few_are_read_at_once() -> None:
+    assert max(batches_of(written(pa.table({f"c{at}": [at] * 1_030 for at in range(700)})))) == 256
+    assert max(batches_of(written(pa.table({f"c{at}": ["x"] * 1_030 for at in range(700)})))) == 256
+
+
+def test_a_table_has_a_bounded_number_of_columns() -> None:
+    columns = {"text": ["a"], "o": pa.array([{f"c{at}": 1 for at in range(2_600)}])}
+    assert len(kept(pa.table(columns))[1]) == 1
+    columns["p"] = columns["o"]
+    assert "more than 5,000 columns" in refused_of(pa.table(columns))
+
+
+def test_a_row_group_is_bounded_with_all_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"text": ["x" * 100] * 100, "more": [str(at) * 50 for at in range(100)]})
+    monkeypatch.setattr(unpacked, "MAX_ROW_GROUP_BYTES", 12_000)
+    assert "smaller row groups" in refused_of(table, use_dictionary=False, compression="none")
+    assert len(list(parquet_rows([written(table, use_dictionary=False, compression="none")], Columns(), LIMITS))) == 100
+
+
+def test_lists_within_lists_without_end_are_refused() -> None:
+    kind, value = pa.int8(), 1
+    for _ in range(unpacked.MAX_DEPTH + 1):
+        kind, value = pa.struct([("a", kind)]), {"a": value}
+    refusal = refusal_of(written(pa.table({"text": ["a"], "deep": pa.array([value], kind)})))
+    assert refusal.code == "invalid_parquet"
+
+
+NESTED = [
+    pa.array([["ab", None], None, [], ["é"]]),
+    pa.array([{"a": "xy", "b": [1, 2]}, None, {"a": None, "b": None}, {"a": "", "b": []}]),
+    pa.array([[("k", "v"), ("kk", None)], None, [], [("", "x")]], pa.map_(pa.string(), pa.string())),
+    pa.array([[["a"], [], None], None, [], [["b", "c"], ["d"]]]),
+    pa.array([["a", "b"], None, [None, "c"], ["d", "e"]], pa.list_(pa.string(), 2)),
+    pa.array(["a", None, "bcd", ""]).dictionary_encode(),
+]
+
+
+@pytest.mark.parametrize("column", NESTED, ids=lambda column: str(column.type))
+def test_texts_are_counted_in_each_row_however_deep(column: pa.Array) -> None:
+    def texts(value: object) -> list[str]:
+        if isinstance(value, str):
+            return [value]
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return [text for part in parts for text in texts(part)]
+
+    def counted(part: pa.Array) -> tuple[int, list[int]]:
+        total, of_rows = unpacked._weighed(part, 0)
+        return total, [taken % unpacked.HELD_BYTES for taken in of_rows.to_pylist()]
+
+    lengths = [len("".join(texts(value)).encode()) for value in column.to_pylist()]
+    assert counted(column) == (sum(lengths), lengths)
+    assert counted(column[1:]) == (sum(lengths[1:]), lengths[1:])
