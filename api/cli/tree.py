@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, run, stack, train, workers
+from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, redact, run, stack, train, workers
 from api.cli.terminal.completion import Bash
 from api.cli.terminal.exits import EPILOG
 from api.cli.terminal.option_words import meant
@@ -25,6 +25,7 @@ def build() -> typer.Typer:
     app.command("generate", epilog=EPILOG)(generate.generate)
     app.command("embed", epilog=EPILOG)(generate.embed)
     app.command("run", epilog=EPILOG)(run.run)
+    app.command("redact", epilog=EPILOG)(redact.redact)
     app.add_typer(jobs.app, name="jobs")
     app.command("results", epilog=EPILOG)(jobs.results)
     app.command("profile", epilog=EPILOG)(profile.profile)

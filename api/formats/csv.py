@@ -121,7 +121,7 @@ def csv_rows(
     """``delimiter`` None: the one of a comma, a semicolon, a tab and a bar with which the header has the wanted columns.
     ``noted``: all columns are kept."""
     csv.field_size_limit(limits.max_line_bytes)  # of the process; the default of 131,072 characters is less than a long document
-    lines, dialect = _sniff(split_lines(text_chunks(chunks, limits), limits.max_line_bytes), columns, delimiter)
+    lines, dialect = sniff(split_lines(text_chunks(chunks, limits), limits.max_line_bytes), columns, delimiter)
     feed = _Feed(lines, limits.max_line_bytes)
     reader = csv.reader(feed, delimiter=dialect.delimiter, skipinitialspace=dialect.spaced, strict=True)
     places: _Places | None = None
@@ -165,14 +165,14 @@ def csv_rows(
             )
 
 
-class _Dialect(NamedTuple):
+class Dialect(NamedTuple):
     """``spaced``: spaces after a delimiter are not part of a cell."""
 
     delimiter: str
     spaced: bool
 
 
-def _sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> tuple[Iterator[_Line], _Dialect]:
+def sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> tuple[Iterator[_Line], Dialect]:
     """By the header: the first delimiter with which the text's column is there, or else the one that makes most cells of it. What stands
     before the header is left out: lines of empty cells, and Excel's ``sep=;``."""
     seen: list[_Line] = []
@@ -187,7 +187,7 @@ def _sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> t
     chosen = max(cells, key=lambda known: (_has_text(cells[known], columns), len(cells[known])))  # the first of equals
     if header.startswith(("{", "[")) and not _has_text(cells[chosen], columns):
         raise Refused("invalid_format", "The file begins as JSON does: set the form field format to `jsonl`.", param="format")
-    return chain(seen, lines), _Dialect(chosen, any(cell.startswith(" ") for cell in cells[chosen][1:]))
+    return chain(seen, lines), Dialect(chosen, any(cell.startswith(" ") for cell in cells[chosen][1:]))
 
 
 def looks_like_csv(first: bytes, second: bytes) -> bool:
@@ -238,7 +238,7 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _legible_id(line: bytes, places: _Places, dialect: _Dialect) -> str | None:
+def _legible_id(line: bytes, places: _Places, dialect: Dialect) -> str | None:
     """Of a record that cannot be read, from its first line: the id, where all up to it is in order."""
     if places.id is None or not _is_before_text(places):
         return None

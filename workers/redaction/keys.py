@@ -64,7 +64,8 @@ def _blocks(text: str) -> Iterator[Span]:
 
 
 def _is_random(value: str) -> bool:
-    if not any(sign.isalpha() for sign in value) or all(sign.isalpha() for sign in value):
+    """And no name in a program, which has no digits."""
+    if not (any(map(str.isalpha, value)) and any(map(str.isdigit, value))):
         return False
     counts = Counter(value).values()
     return -sum(count / len(value) * math.log2(count / len(value)) for count in counts) >= LEAST_BITS

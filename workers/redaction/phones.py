@@ -10,7 +10,7 @@ from workers.redaction.span import Span
 _SEPARATED: Final = r"(?:[ ./()-]{0,3}[0-9])"
 _INTERNATIONAL: Final = re.compile(rf"[+0](?<![0-9A-Za-z+.,-].)(?:(?<=\+)|0)[1-9]{_SEPARATED}{{6,14}}(?![0-9])", re.DOTALL)
 _NORTH_AMERICAN: Final = re.compile(
-    r"[(1-9](?<![0-9A-Za-z+].)(?<![0-9][-./ ].)"
+    r"[(1-9](?<![0-9A-Za-z+].)(?<![0-9][-./].)"
     r"(?:(?<=1)[ .-]?\(?[2-9][0-9]{2}\)?[ .-]?|(?<=\()[2-9][0-9]{2}\)[ .-]?|(?<=[2-9])[0-9]{2}[ .-])"
     r"[2-9][0-9]{2}[ .-][0-9]{4}(?![0-9A-Za-z]|-[0-9])",
     re.DOTALL,
@@ -45,9 +45,9 @@ _MOST: Final = 15  # E.164
 _LEAST: Final = 7
 _MOBILE: Final = re.compile(r"0[67][0-9]{8}|07[0-9]{9}|01[567][0-9]{8,9}")
 _FOUR: Final = re.compile(r"[0-9]{4}(?![0-9])")
-_IN_CODE: Final = re.compile(r"[A-Za-z0-9]{2}[0-9]{2}[ -]\Z")
+_IN_CODE: Final = re.compile(r"(?:[A-Za-z0-9]{2}[0-9]{2}|[A-Z]{2}[0-9]{2}[ -][A-Z]{4})[ -]\Z")
 _GROUPS: Final = re.compile(r"[0-9]+")
-_IN_CODE_CHARS: Final = 5
+_IN_CODE_CHARS: Final = 10
 
 
 def find_phones(text: str) -> Iterator[Span]:

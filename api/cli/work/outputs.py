@@ -61,6 +61,12 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
         kind = "jsonl"  # /dev/null, /dev/stdout, a named pipe
     if kind == "csv" and "vector" in task.columns.values():
         raise CommandError("CSV holds no vectors; take a .jsonl or .parquet name for -o.")
+    check_place(path, source)
+    return Target(path, kind)
+
+
+def check_place(path: Path, source: os.stat_result | None) -> None:
+    """Whether a file may go there. ``source``: the input. Raises CommandError."""
     if source is not None and path.is_file() and os.path.samestat(path.stat(), source):
         raise CommandError("-o names the input file; results never overwrite it.")
     if path.is_dir():
@@ -69,7 +75,6 @@ def parse_target(out: str, task: Task[Any], source: os.stat_result | None = None
         raise CommandError("The folder that -o names does not exist.")
     if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
         raise CommandError("The folder that -o names cannot be written.")
-    return Target(path, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def open_output(
     """Complete at the end of the block, or, if that raises, as if it had never been. ``table``: that results are joined to. ``grows``:
     rows are in the file as they are flushed, where there was none; then it keeps them whatever is raised."""
     try:
-        with _opened(target, grows=grows and target.kind != "parquet") as file:
+        with opened(target.path, grows=grows and target.kind != "parquet") as file:
             terminal = target.path is None and sys.stdout.isatty()
             writer = table_writer(
                 file,
@@ -126,14 +131,14 @@ def open_output(
 
 
 @contextmanager
-def _opened(target: Target, *, grows: bool) -> Iterator[BinaryIO]:
-    """Stdout, a device, a file that grows, or a draft that takes its name at the end."""
-    if target.path is None:
+def opened(target: Path | None, *, grows: bool = False) -> Iterator[BinaryIO]:
+    """Stdout (None), a device, a file that grows, or a draft that takes its name at the end."""
+    if target is None:
         if sys.__stdout__ is None:
             raise CommandError("Stdout is closed, so nothing can be written to it: name a file with -o.")
         yield sys.stdout.buffer
         return
-    path = target.path.resolve()  # through a link, so that the rename does not replace it
+    path = target.resolve()  # through a link, so that the rename does not replace it
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             yield device

@@ -19,6 +19,7 @@ FOUND: tuple[tuple[Kind, str, str], ...] = (
     ("phone", "Tel.: 912 345 678", "912 345 678"),
     ("phone", "\u202a+1 212 555 0123\u202c", "+1 212 555 0123"),
     ("phone", "1-800-555-0199", "1-800-555-0199"),
+    ("phone", "order 69696 936-922-9985", "936-922-9985"),
     ("iban", "iban de89 3704 0044 0532 0130 00 and more", "de89 3704 0044 0532 0130 00"),
     ("card", "12 4111 1111 1111 1111 12/27", "4111 1111 1111 1111"),
     ("card", "4111\u200b1111\u200e11111111", "4111\u200b1111\u200e11111111"),
@@ -60,6 +61,8 @@ CLEAN = (
     "@anna",
     "user@localhost",
     "the password: please reset it",
+    "secret = create_api_key(home.secrets)",
+    "GB91 XMVF 0142 9789 7940 86",
     "https://example.com/?page=2#top",
     "123456789012345678901234567890",
     "4111 1111\n1111 1111",  # a value that a line break cuts is not recognised
