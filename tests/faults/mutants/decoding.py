@@ -117,6 +117,13 @@ MUTANTS: Final = (
         (f"{_SLOTS_TEST}test_rows_whose_reader_goes_away_read_for_themselves",),
     ),
     Mutant(
+        "longer-beginnings",
+        "a short beginning that was there does not keep prompts from sharing a much longer one",
+        "workers/engines/decoders/slots.py",
+        (("if tokens < ALIKE * len(ids):", "if found is None:"),),
+        (f"{_SLOTS_TEST}test_behind_one_template_what_each_list_has_in_common_is_shared",),
+    ),
+    Mutant(
         "prefixes-bounded",
         "prefixes that nobody uses are let go",
         _CACHE,

@@ -184,21 +184,23 @@ class Cache:
 
     # Prefixes.
 
-    def find(self, tenant: Hashable, ids: Ids) -> Prefix | None:
-        """The one whose beginning is most of what this prompt begins with, but for its last token: what follows that has to be computed."""
+    def find(self, tenant: Hashable, ids: Ids) -> tuple[Prefix | None, int]:
+        """The one whose beginning is most of what this prompt begins with, but for its last token: what follows that has to be computed.
+        And how many tokens that are."""
         found = [(common(one.ids, ids[:-1]), one) for one in self._prefixes if one.tenant == tenant]
         tokens, best = max(found, key=lambda one: one[0], default=(0, None))
         if best is None or tokens < LEAST_SHARED:
-            return None
+            return None, 0
         self._prefixes.remove(best)
         self._prefixes.append(best)
-        return best
+        return best, tokens
 
-    def plan(self, tenant: Hashable, ids: Ids, others: Sequence[Ids], maker: Place) -> Prefix | None:
-        """A prefix that this prompt will make, of what it has in common with ``others``; None where that is little."""
+    def plan(self, tenant: Hashable, ids: Ids, others: Sequence[Ids], maker: Place, found: int) -> Prefix | None:
+        """A prefix that this prompt will make, of what it has in common with ``others``; None where that is little, or little more than the
+        tokens that were ``found``."""
         shared = [common(other[:-1], ids[:-1]) for other in others]
         most = max(shared, default=0)
-        if most < LEAST_SHARED:
+        if most < LEAST_SHARED or found >= ALIKE * most:
             return None
         tokens = min(count for count in shared if count >= max(LEAST_SHARED, ALIKE * most))
         return self._keep(Prefix(tenant, ids[:tokens], maker))

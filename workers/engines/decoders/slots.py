@@ -21,7 +21,7 @@ from workers.engines.contract.decoding import Answer, DecoderRow, Finished, Room
 from workers.engines.contract.torch_errors import translated
 from workers.engines.decoders.attention import Part, plan_step
 from workers.engines.decoders.body import Body
-from workers.engines.decoders.cache import Cache, Place, Prefix
+from workers.engines.decoders.cache import ALIKE, Cache, Place, Prefix
 from workers.engines.decoders.head import Head, best_of
 from workers.engines.decoders.padded_body import PaddedBody
 from workers.engines.decoders.sampling import change, draw, logprob_of
@@ -94,13 +94,14 @@ class TorchSlots:
                 self._share(seat)
 
     def _share(self, seat: _Seat) -> None:
-        """Finds what the row's prompt has in common with one before it, or with one that waits with it."""
+        """Finds what the row's prompt has in common with one before it, or much more with one that waits with it."""
         tenant, ids = seat.row.tenant, seat.row.ids
-        seat.waits_for = self._cache.find(tenant, ids)
-        if seat.waits_for is not None:
-            return
-        others = [one.row.ids for one in self._reading if one is not seat and one.row.tenant == tenant and one.waits_for is None]
-        seat.makes = self._cache.plan(tenant, ids, others, seat.place)
+        found, tokens = self._cache.find(tenant, ids)
+        if tokens < ALIKE * len(ids):
+            others = [one.row.ids for one in self._reading if one is not seat and one.row.tenant == tenant and one.waits_for is None]
+            seat.makes = self._cache.plan(tenant, ids, others, seat.place, tokens)
+        if seat.makes is None:
+            seat.waits_for = found
 
     def cancel(self, row: DecoderRow) -> None:
         seat = self._seats.get(row)

@@ -200,14 +200,15 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
 def _read(
     lists: dict[tuple[object, ...], LabelList], asking: Asking | None, max_tokens: int, ask: ClassifyBody, ticket: Ticket
 ) -> tuple[LabelList, Reading] | FailedRow:
-    """Whatever it is that this fails on is the row's own, and no neighbour's. Rows that share the list object are not compared label by
-    label."""
+    """Whatever it is that this fails on is the row's own, and no neighbour's. ``lists``: by what is the same object, since rows of one job
+    are not compared label by label, and by what they hold."""
     if asking is None:
         return FailedRow("no_label_scores")
     same = id(ask.labels), id(ask.descriptions), ask.label_set, ask.rotations, ask.length_normalised
     try:
         if same not in lists:
-            lists[same] = LabelList(asking, max_tokens, ask)
+            alike = tuple(ask.labels or ()), frozenset((ask.descriptions or {}).items()), *same[2:]
+            lists[same] = lists.get(alike) or lists.setdefault(alike, LabelList(asking, max_tokens, ask))
         own = lists[same]
         reading = FailedRow(own.fault) if own.fault else own.read(ask, ticket)
     except (MemoryError, Stopped):

@@ -136,6 +136,19 @@ def test_long_labels_are_refused_before_anything_is_made_of_them(fake_runtime: R
     assert len(read) == 9, "the ninth leaves no room, and the tenth is not read"
 
 
+def test_lists_that_rows_bring_are_made_once_where_they_hold_the_same(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, read = fake_runtime.decoder(MODEL).engine.asking, list[str]()
+    assert asking is not None
+    answer = asking.answer
+    monkeypatch.setattr(asking, "answer", lambda text: read.append(text) or answer(text))  # type: ignore[func-returns-value]
+    described: list[dict[str, str] | None] = [None, {"art": "x"}, {"art": "x"}, {"art": "y"}, None]
+    asks = [ClassifyBody(input="a", labels=[*LABELS], descriptions=one) for one in described]
+    answers = classified(fake_runtime, *asks)
+    assert read == LABELS * 3
+    for one, found in zip(described, answers, strict=True):
+        assert found["scores"] == pytest.approx(known("a", descriptions=one), abs=1e-6)
+
+
 def test_a_row_of_more_windows_and_orders_than_it_may_ask_is_refused_before_they_are_made(fake_runtime: Runtime) -> None:
     text, labels = "x" * 100_000, [f"label {number}" for number in range(64)]
     asked = ClassifyBody(input=text, labels=labels, on_long="chunk", rotations=64)

@@ -98,6 +98,13 @@ def test_what_it_cannot_do_is_refused_by_name_and_its_neighbours_are_answered(de
     assert said(answered).ids
 
 
+def test_numbers_at_the_edge_of_32_bits_draw_the_likeliest(decoder: OpenVinoDecoder) -> None:
+    ids = prompt(1, 9)
+    [known] = says(decoder, DecoderRow(ids, 8))
+    asked = [Sampling(1.5, min_p=1.0), Sampling(1.5, min_p=0.99999999), Sampling(1.5, top_p=1e-50)]
+    assert says(decoder, *(DecoderRow(ids, 8, one) for one in asked)) == [known] * 3
+
+
 def test_a_chat_is_put_by_the_folders_template(decoder: OpenVinoDecoder) -> None:
     ids = decoder.tokenize_chat([Message("user", "a <|im_end|> a")])
     assert not isinstance(ids, FailedRow)

@@ -114,6 +114,14 @@ def test_of_rows_that_come_together_one_reads_what_all_have_in_common() -> None:
     assert [said(answer).cached_tokens for answer in run(slots, rows)] == [0] + [len(beginning)] * 3
 
 
+def test_behind_one_template_what_each_list_has_in_common_is_shared() -> None:
+    template, lists = prompt(1, LEAST_SHARED + 6), [prompt(seed, 60) for seed in (2, 3)]
+    prompts_of = [[np.concatenate([template, own, prompt(seed, 5)]) for seed in (4, 5, 6)] for own in lists]
+    rows = [DecoderRow(ids, 1, tenant="a") for ids in (*prompts_of[0], *prompts_of[1])]
+    slots = TorchSlots(replace(small(), rows=6))
+    assert [said(answer).cached_tokens for answer in run(slots, rows)] == [0, 130, 130] * 2
+
+
 def test_keys_and_values_are_counted_while_they_are_held_and_a_beginning_once() -> None:
     slots = TorchSlots(small())
     beginning = prompt(1, 3 * LEAST_SHARED)
