@@ -60,7 +60,7 @@ class Joined:
 def measure_joined(mill: Mill, count: int) -> Joined:
     """The null model's labels joined to the table and read as a client reads them, to the last byte."""
     file = mill.client.upload(Upload(LineReader(rows(count, all_columns=True)), "tickets.csv", "rows", {}))
-    batch = mill.client.create_batch(file.id, "/v1/classifications", defaults={"model": NULL_MODEL})
+    batch = mill.client.create_batch(file.id, "/v1/classifications", defaults={"model": NULL_MODEL, "labels": ["late", "lost"]})
     batch = wait_ended(mill.client, batch, limit_seconds=LIMIT_SECONDS)
     assert batch.counts.completed == count, f"{batch.counts.completed} of {count} rows were completed"
     api = {name: pid for name, pid in watched(mill).items() if name == "api"}
