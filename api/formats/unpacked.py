@@ -28,6 +28,7 @@ MAX_DEPTH: Final = 100  # of lists and objects within each other
 MAX_ROW_GROUP_BYTES: Final = 1 << 30  # decompressed, of all columns that are read, as the footer tells: a bomb stops here
 MAX_ROW_BYTES: Final = 256 << 20  # that a row's lists and objects take here
 COUNTED_ROWS: Final = 1 << 20  # a dictionary grows over a row group and is copied for each batch: small ones would cost its square
+NESTED_ROWS: Final = 1 << 14  # the same of lists, of which a footer may tell too little
 COUNTED_BYTES: Final = 192 << 20  # of values by their differences, at most, however often they are repeated
 ROW_BYTES: Final = 12  # the least that a row takes, as a JSON line: a column of nulls is no way to a thousand million rows
 CELL_BYTES: Final = 16  # that are stored of a cell at least, about
@@ -99,9 +100,13 @@ def batch_rows(held: Any, file: pq.ParquetFile, wanted: Sequence[Column], max_by
     counter = open_parquet(held, [at for at, leaf in leaves.items() if leaf.is_text and not leaf.by_differences])
     for columns in _together(file, wanted, leaves):
         largest = [0] * len(SIZES)
+        found = 0
         for texts, of_rows in _counted(counter, columns, _at_once(file, columns[0], leaves)):
             size += texts
             _check_size(size, max_bytes)
+            if columns[0].nested and of_rows is not None:  # the footer may tell of too few; an item may be an object, too
+                found += pc.sum(of_rows).as_py() * ITEM_BYTES // (2 * HELD_BYTES)  # type: ignore[attr-defined]
+                _check_size(found, max_bytes)
             for place, rows in enumerate(SIZES if of_rows is not None else ()):
                 largest[place] = max(largest[place], _most(of_rows, rows))
         if columns[0].nested and largest[0] > MAX_ROW_BYTES:
@@ -171,6 +176,7 @@ def _at_once(file: pq.ParquetFile, column: Column, leaves: dict[int, _Leaf]) -> 
     rows = max(1, file.metadata.num_rows)
     values = sum(chunk.num_values * (1 + leaves[leaf].width // 16) for leaf in column.leaves for chunk in _chunks(file, leaf))
     at_once: int = max(1, min(COUNTED_ROWS, COUNTED_ROWS * rows // max(rows, values)))
+    at_once = min(at_once, NESTED_ROWS) if column.nested else at_once
     for leaf in (leaves[at] for at in column.leaves if leaves[at].by_differences):
         if leaf.repeats and column.nested:
             message = "Texts in the file's lists or objects are written by their differences (DELTA_BYTE_ARRAY): write them plainly."

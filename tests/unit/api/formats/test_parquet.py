@@ -455,6 +455,23 @@ def test_one_row_with_a_very_long_list_is_read_with_few_others_or_refused() -> N
     assert "take more than 256 MiB" in refused_of(table(3_000_000))
 
 
+def varint(number: int, length: int) -> bytes:
+    """As a footer writes it; longer than it need be."""
+    groups = [(2 * number >> 7 * at) & 127 for at in range(length)]
+    return bytes([group | 128 for group in groups[:-1]] + groups[-1:])
+
+
+def test_lists_are_counted_though_the_footer_tells_of_fewer_values() -> None:
+    items = 2_500_001
+    lists = pa.ListArray.from_arrays(pa.array([0, items], pa.int32()), pa.array([True] * items))
+    data = written(pa.table({"text": ["a"], "list": lists}), compression="zstd", write_statistics=False)
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    told = data[:footer] + data[footer:].replace(varint(items, 4), varint(7, 4))
+    assert pq.ParquetFile(io.BytesIO(told)).metadata.row_group(0).column(1).num_values == 7
+    with pytest.raises(Refused, match="once it is unpacked"):
+        next(parquet_rows([told], Columns(), FileLimits(), Noted()))
+
+
 def test_empty_lists_in_lists_count() -> None:
     empty = pa.array([[[]] * 600] * 1_030, pa.list_(pa.list_(pa.int8())))
     assert max(batches_of(written(pa.table({"empty": empty})))) == 512
