@@ -246,4 +246,11 @@ MUTANTS: Final = (
         (("return unsupported(body) if card.openvino else None", "return None"),),
         ("tests/unit/workers/tasks/test_pairs.py::test_what_openvinos_pipeline_cannot_do_is_refused_of_defaults",),
     ),
+    Mutant(
+        "label-behind-a-thought",
+        "a label stands behind what the template writes before each answer",
+        _OWN,
+        (('self._chat([Message("user", text)], self._thought)', 'self.chat([Message("user", text)])'),),
+        ("tests/workers/engines/decoders/test_asking.py::test_a_label_follows_what_the_template_writes_before_an_answer",),
+    ),
 )

@@ -8,6 +8,7 @@ import pytest
 from tests.workers.decoder_folders import TEMPLATES, TOKENIZERS, make
 from tests.workers.engines.decoders.test_own_models import CHATS, SPELT, by_transformers, control_of, ids_of, load
 from workers.engines.contract.choices import Choices
+from workers.engines.contract.generation import Message
 from workers.engines.decoders.torch_decoder import TorchDecoder
 
 LABELS = ("Paris", "the goal", "It is Paris", "late, é 漢 🙂")
@@ -38,6 +39,26 @@ def test_a_label_follows_the_question_as_an_answer_does(name: str, tokenizer: st
         answer = asking.answer(label).tolist()
         if (name, tokenizer) == ("llama-3", "bytes"):  # whose line ends melt into what follows them: the question ends in other tokens
             assert whole[: len(asked)] != asked
+            assert read_back(decoder, asked, answer) == read_back(decoder, asked) + label
+        else:
+            assert whole[: len(asked) + len(answer)] == asked + answer, label
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_a_label_follows_what_the_template_writes_before_an_answer(tokenizer: str, root: Path) -> None:
+    thinks = "{{ '<think>\\n\\n</think>\\n\\n' if message.role == 'assistant' else '' }}"
+    begins = "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    ends = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    make(root / "own", template=f"{begins}{thinks}{{{{ message.content }}}}{ends}", tokenizer=tokenizer)
+    decoder = load(root)
+    asked = ids_of(decoder.asking.question(QUESTION, "Label:"))
+    chat = ids_of(decoder.tokenize_chat([Message("user", QUESTION)]))
+    assert chat == by_transformers(root / "own", CHATS["one"]), "where it speaks itself, it says whether it thinks"
+    assert (asked[: len(chat)], len(asked) > len(chat)) == (chat, True)
+    for label in LABELS:
+        whole = by_transformers(root / "own", [*CHATS["one"], ("assistant", label)])
+        answer = decoder.asking.answer(label).tolist()
+        if tokenizer == "bytes":  # as above
             assert read_back(decoder, asked, answer) == read_back(decoder, asked) + label
         else:
             assert whole[: len(asked) + len(answer)] == asked + answer, label

@@ -51,15 +51,19 @@ class OwnWording:
         line_end = self._guarded.encode("\n", add_special_tokens=False)
         self.closing_ids = [*self.end_ids, *(line_end if len(line_end) == 1 else ())]
         self._asked = "" if self._template is None else self._template.fill(ASKED) or ""
-        self._space = self._between()
+        between = self._between()
+        # A space may be of the first token of what is said; what is more belongs to the question.
+        self._space, self._thought = (between, "") if not between.strip() else ("", between)
+        self._asked += self._thought
 
     def _between(self) -> str:
-        """What the template puts between the place where the assistant begins to speak and what it says: nothing, or a space."""
+        """What the template puts between the place where the assistant begins to speak and what it says: nothing, a space, or that it has
+        thought (nothing), or to whom it speaks."""
         if self._template is None:
             return " "
-        whole = (self._template.fill([*ASKED, SAID]) or "").removeprefix(self._asked)
-        space = whole[: whole.find(SAID["content"])] if SAID["content"] in whole else ""
-        return space if space.isspace() else ""
+        whole = self._template.fill([*ASKED, SAID]) or ""
+        said = whole.find(SAID["content"], len(self._asked))
+        return whole[len(self._asked) : said] if whole.startswith(self._asked) and said >= 0 else ""
 
     def _control(self, template: str, named: Mapping[str, str]) -> set[str]:
         """What the file calls special, what ends an answer, and those of the added tokens that the template writes."""
@@ -70,6 +74,10 @@ class OwnWording:
         return {token for token in found if token and token.strip(SPACE) and self.tokenizer.token_to_id(token) is not None}
 
     def chat(self, messages: Sequence[Message]) -> Ids | FailedRow:
+        return self._chat(messages)
+
+    def _chat(self, messages: Sequence[Message], behind: str = "") -> Ids | FailedRow:
+        """``behind``: what the template would write there."""
         if self._template is None:
             return FailedRow("no_chat_template")
         hidden = self._guarded.hidden([text for message in messages for text in (message.content, message.name or "")])
@@ -77,13 +85,13 @@ class OwnWording:
         filled = self._template.fill(told)
         if filled is None:
             return FailedRow("chat_refused")
-        return self._encode(self._guarded.named(filled, hidden), add_special_tokens=False)
+        return self._encode(self._guarded.named(filled + behind, hidden), add_special_tokens=False)
 
     def prompt(self, text: str) -> Ids | FailedRow:
         return self._encode(text, add_special_tokens=True)
 
     def question(self, text: str, lead: str) -> Ids | FailedRow:
-        return self.prompt(f"{text}\n\n{lead}") if self._template is None else self.chat([Message("user", text)])
+        return self.prompt(f"{text}\n\n{lead}") if self._template is None else self._chat([Message("user", text)], self._thought)
 
     def answer(self, text: str) -> Ids:
         """As it follows a question; where it would melt into that, by itself."""
