@@ -36,6 +36,12 @@ class Writer(Protocol):
     def finish(self) -> None: ...
 
 
+def columns_of(kind: Kind, columns: Mapping[str, str], *, scores: bool = True) -> dict[str, str]:
+    """Those of a task that such a table has. ``scores``: whether those of all labels are told."""
+    left_out = _NOT_IN_CSV if kind == "csv" else frozenset() if scores else frozenset({"scores"})
+    return {name: what for name, what in columns.items() if what not in left_out}
+
+
 def table_writer(
     file: BinaryIO,
     kind: Kind,
@@ -50,8 +56,7 @@ def table_writer(
     """``columns``: of the task. ``table``: what the input was, to which results are joined; None where they stand alone. ``scores``:
     whether those of all labels are told. ``guard``: of texts in a CSV, against formulas. ``spell``: done to a line of JSON. Raises
     UnknownColumn where ``picked`` names one that is not there."""
-    left_out = _NOT_IN_CSV if kind == "csv" else frozenset() if scores else frozenset({"scores"})
-    shown = {name: what for name, what in columns.items() if what not in left_out}
+    shown = columns_of(kind, columns, scores=scores)
     kept = None if table is None else kept_rows(table)
     layout = Layout.of(None if kept is None else kept.names, shown, picked)
     if kind == "csv":

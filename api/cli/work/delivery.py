@@ -59,7 +59,7 @@ class Delivery:
     def look(self, file_id: str) -> None:
         """At the table that the rows are joined to. Raises CommandError where a column that was asked for is not there."""
         self._table = self._client.columns(file_id) if self._shown_as.inputs else None
-        check_columns(self._task, self._table, self._shown_as)
+        check_columns(self._target, self._task, self._table, self._shown_as)
 
     def take(self, batch: "Batch") -> None:
         """The rows that it has and were not taken yet."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.terminal import shown
 from api.tables.layout import Layout, UnknownColumn
-from api.tables.writers import Kind, Writer, table_writer
+from api.tables.writers import Kind, Writer, columns_of, table_writer
 from db.files.table import Table
 from workers.tasks.task import Task
 
@@ -94,10 +94,11 @@ class Shown:
         return Shown(inputs, picked, scores, guard)
 
 
-def check_columns(task: Task[Any], table: Table | None, shown_as: Shown) -> None:
+def check_columns(target: Target, task: Task[Any], table: Table | None, shown_as: Shown) -> None:
     """Raises CommandError where one that was picked is not there."""
     try:
-        Layout.of(None if table is None else table.names, task.columns, shown_as.columns)
+        shown_columns = columns_of(target.kind, task.columns, scores=shown_as.scores)
+        Layout.of(None if table is None else table.names, shown_columns, shown_as.columns)
     except UnknownColumn as unknown:
         known = ", ".join(shown(name) for name in unknown.known)
         raise CommandError(f"--columns: the table has no column {shown(unknown.name)}. It has {known}.") from None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from api.cli.terminal.exits import CommandError
-from api.cli.work.outputs import Shown, open_output, parse_target
+from api.cli.work.outputs import Shown, check_columns, open_output, parse_target
 from api.tables.formulas import guarded, is_formula
 from api.tables.outcome import Outcome
 from workers.tasks import TASKS
@@ -38,6 +38,13 @@ def test_json_lines_hold_answers_and_failures_in_their_order(tmp_path: Path) -> 
 def test_scores_can_be_left_out(tmp_path: Path) -> None:
     write(tmp_path / "out.jsonl", GOOD, scores=False)
     assert "scores" not in json.loads((tmp_path / "out.jsonl").read_text())
+
+
+@pytest.mark.parametrize(("name", "scores"), [("out.csv", True), ("out.parquet", False)])
+def test_a_column_that_such_an_output_has_not_is_refused_before_there_is_a_job(tmp_path: Path, name: str, scores: bool) -> None:
+    target = parse_target(str(tmp_path / name), TASKS["classify"])
+    with pytest.raises(CommandError, match="--columns: the table has no column scores"):
+        check_columns(target, TASKS["classify"], None, Shown(columns=("id", "scores"), scores=scores))
 
 
 def test_csv_keeps_quotes_and_line_ends_inside_a_cell(tmp_path: Path) -> None:
