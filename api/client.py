@@ -241,19 +241,15 @@ class Client:
         query = {} if after is None else {"after": after}
         if inputs:
             query["input"] = "true"
-        try:
-            with self._http.stream("GET", f"/v1/files/{segment(file_id)}/content", params=query) as response:
-                if not response.is_success:
-                    response.read()
-                    self._checked(response)
-                yield from _split_lines(response.iter_bytes())
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+        yield from _split_lines(self._streamed(f"/v1/files/{segment(file_id)}/content", query))
 
     def table(self, batch_id: str, form: str = "jsonl") -> Iterator[bytes]:
         """The pieces of a job's table as they arrive: ``jsonl``, ``csv`` or ``parquet``."""
+        yield from self._streamed(f"/v1/batches/{segment(batch_id)}/table", {"format": form})
+
+    def _streamed(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
         try:
-            with self._http.stream("GET", f"/v1/batches/{segment(batch_id)}/table", params={"format": form}) as response:
+            with self._http.stream("GET", path, params=dict(query)) as response:
                 if not response.is_success:
                     response.read()
                     self._checked(response)

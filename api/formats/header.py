@@ -30,7 +30,7 @@ def find_column(header: Sequence[str], field: str, names: tuple[str, ...], *, re
 
 def missing_column(field: str, names: tuple[str, ...], header: Sequence[str], hint: str = "") -> Refused:
     looked_for = " or ".join(f"“{name}”" for name in names)
-    there = ", ".join(f"“{_told(cell)}”" for cell in header[:MAX_TOLD]) + (", …" if len(header) > MAX_TOLD else "")
+    there = told_columns(header)
     code = "missing_text_column" if field == "text_column" else "missing_column"
     if not header:
         return Refused(code, f"The file has no column {looked_for}, nor any other.", param=field)
@@ -38,7 +38,12 @@ def missing_column(field: str, names: tuple[str, ...], header: Sequence[str], hi
     return Refused(code, message, param=field)
 
 
-def _told(cell: str) -> str:
+def told_columns(names: Sequence[str]) -> str:
+    """As a refusal lists them: the first ones, each in quotes and no longer than a name is."""
+    return ", ".join(f"“{told_column(name)}”" for name in names[:MAX_TOLD]) + (", …" if len(names) > MAX_TOLD else "")
+
+
+def told_column(cell: str) -> str:
     cell = "".join(char if char.isprintable() else " " for char in cell.strip())
     return cell if len(cell) <= MAX_NAME_CHARS else cell[: MAX_NAME_CHARS - 1] + "…"
 

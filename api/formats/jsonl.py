@@ -242,11 +242,11 @@ def _plain_row(
     if noted is None or row.defect is not None:
         return row if row.defect is None else defective_row(number, row.defect, row.custom_id, raw=line)
     return NewRow(
-        row.line, None, None, row.custom_id, row.body, row.size, kept_fields(own, asked, text_field if field else None, noted.text)
+        row.line, None, None, row.custom_id, row.body, row.size, _kept_fields(own, asked, text_field if field else None, noted.text)
     )
 
 
-def kept_fields(own: Mapping[str, Raw], asked: Mapping[str, Raw], text_field: str | None, usual: str | None) -> bytes:
+def _kept_fields(own: Mapping[str, Raw], asked: Mapping[str, Raw], text_field: str | None, usual: str | None) -> bytes:
     """What of a line stands beside its body, whose input is of the field ``text_field``. A line that has its text elsewhere than ``usual``
     is kept whole, and in a list, by which it is known."""
     kept = {name: raw for name, raw in own.items() if name not in asked and not (name == text_field == usual)}

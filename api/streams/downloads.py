@@ -116,7 +116,7 @@ def _result_line(job: bytes, result: ResultLine) -> bytes:
         response = b'{"status_code":200,"request_id":"req_%b","body":%b}' % (row, result.payload)
         error = _told(DAMAGED) if result.damaged else b"null"
     else:
-        code = DAMAGED if result.damaged else result.code or "engine_error"
+        code = result.told_code
         response, error = (b"null", _told(code)) if code in NEVER_RAN else (_failed(row, code), b"null")
     return b'{"id":"batch_req_%b","custom_id":%b,"response":%b,"error":%b,"line":%b,"row":%d}\n' % (
         row,

@@ -9,12 +9,12 @@ import msgspec
 
 from api import metrics
 from api.errors import Refused
+from api.formats.header import told_column, told_columns
 from api.objects import result_files
 from api.tables.layout import UnknownColumn
 from api.tables.outcome import Outcome
 from api.tables.writers import Kind, table_writer
 from db.actors import Actor
-from db.audit.damage import DAMAGED
 from db.connect import Store
 from db.failures import describe
 from db.files.columns import table_of_file
@@ -29,7 +29,6 @@ MEDIA_TYPES: Final[dict[Kind, str]] = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-MAX_TOLD: Final = 20  # columns that a refusal lists
 
 
 def table_pieces(
@@ -52,8 +51,8 @@ def table_pieces(
     try:
         writer = table_writer(file, kind, task.columns, table, picked=picked)
     except UnknownColumn as unknown:
-        known = ", ".join(f"“{name[:40]}”" for name in unknown.known[:MAX_TOLD]) + (", …" if len(unknown.known) > MAX_TOLD else "")
-        raise Refused("unknown_column", f"The table has no column “{unknown.name[:40]}”; it has {known}.", param="columns") from None
+        message = f"The table has no column “{told_column(unknown.name)}”; it has {told_columns(unknown.known)}."
+        raise Refused("unknown_column", message, param="columns") from None
     for outcome in _outcomes(store, actor, job, task, inputs=writer.shows_inputs):
         writer.write(outcome)
         if piece := sink.take():
@@ -72,17 +71,18 @@ def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], *, in
     if not there and (job.completed_count or job.failed_count):
         raise no_such_job(store, actor, "results.read", job.job_id)
     readings = [iter_results(store, actor, job.job_id, which=which, inputs=inputs) for which in there]
+    read = metrics.rows_read.labels("table")
     for result in heapq.merge(*readings, key=lambda result: result.idx):
         if result.idx >= end_idx:
             return
-        metrics.rows_read.labels("table").inc()
+        read.inc()
         yield _outcome(result, task)
 
 
 def _outcome(result: ResultLine, task: Task[Any]) -> Outcome:
     place = (result.idx + 1, result.line or 0, result.custom_id)
     if result.payload is None or result.damaged:
-        failure = describe(DAMAGED if result.damaged else result.code or "engine_error")
+        failure = describe(result.told_code)
         return Outcome(*place, code=failure.code, message=failure.message, body=result.body, columns=result.columns)
     values = task.values(msgspec.Raw(result.payload))
     return Outcome(*place, values=values, body=result.body, columns=result.columns, size=len(result.payload))

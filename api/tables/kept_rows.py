@@ -9,12 +9,12 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw
 
+from api.tables.noted import INT64
 from api.tables.outcome import Outcome
 from db.files.table import Table
 
 _OF_BODY: Final = frozenset({"input", "label"})  # fields that a plain row's body has of ours; others are the line's own
 _NULL: Final = Raw(b"null")
-_INT64: Final = range(-(2**63), 2**63)
 _DIGITS: Final = frozenset(bytes([one]) for one in b"-0123456789")
 _cells: Final = msgspec.json.Decoder(list[Any]).decode
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -161,7 +161,7 @@ def _array(kind: Any, values: Sequence[Raw]) -> Any:
 
 def _integer(raw: Raw) -> int | None:
     value = bytes(raw)
-    return int(value) if len(value) <= 20 and value.lstrip(b"-").isdigit() and int(value) in _INT64 else None
+    return int(value) if len(value) <= 20 and value.lstrip(b"-").isdigit() and int(value) in INT64 else None
 
 
 def _number(raw: Raw) -> float | None:

@@ -39,10 +39,10 @@ class Layout:
         names = kept or ()
         called = dict(zip(unique([*names, *kinds])[len(names) :], kinds, strict=True))
         shown = [told for told, name in called.items() if kept is None or name not in PLACE]
-        known = [*names, *called]
+        known = dict.fromkeys([*names, *called])
         for name in picked or ():
             if name not in known:
-                raise UnknownColumn(name, known)
+                raise UnknownColumn(name, list(known))
         order = tuple(dict.fromkeys(picked)) if picked is not None else (*names, *shown)
         own = {name: called[name] for name in order if name in called}
         return Layout(tuple(name for name in order if name not in called), own, kinds, order, picked is not None)

@@ -11,7 +11,7 @@ from api.errors import Refused
 from db.files.table import Table
 
 MAX_NAMES: Final = 5_000  # of columns. Of fields, which may be others in each line, those beyond stay in their rows, and are no columns
-_INT64: Final = range(-(2**63), 2**63)
+INT64: Final = range(-(2**63), 2**63)
 _DOUBLE_DIGITS: Final = 15  # of a whole number that a double surely holds
 _KINDS: Final = {ord('"'): "text", ord("["): "json", ord("{"): "json", ord("t"): "flag", ord("f"): "flag", ord("n"): ""}
 _decode_integer: Final = msgspec.json.Decoder(int).decode
@@ -89,7 +89,7 @@ def _number_kind(value: bytes) -> str:
         return "number" if math.isfinite(float(value)) else "text"
     if len(value) <= _DOUBLE_DIGITS:
         return "integer"
-    return "long" if len(value) <= 20 and _decode_integer(value) in _INT64 else "text"
+    return "long" if len(value) <= 20 and _decode_integer(value) in INT64 else "text"
 
 
 def _kind_of(kinds: set[str]) -> str:

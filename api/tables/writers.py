@@ -154,32 +154,25 @@ class CsvTable(_Held):
         self._text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)  # a row a write
         self._csv = csv.writer(self._text)
         self._csv.writerow(layout.order)
+        place = {} if kept is None else {name: at for at, name in enumerate(kept.names)}
+        self._cells: list[tuple[int | None, str]] = [  # where each is among the user's, or which of ours it is
+            (None, layout.own[name]) if name in layout.own else (place[name], name) for name in layout.order
+        ]
 
     def _put(self, rows: list[Outcome]) -> None:
-        layout = self._layout
         kept = self._kept.texts(rows) if self._kept is not None and self.shows_inputs else [()] * len(rows)
-        place = {} if self._kept is None else {name: at for at, name in enumerate(self._kept.names)}
-        ways = [
-            (place[name], "", None) if name not in layout.own else (None, layout.own[name], layout.kinds[layout.own[name]])
-            for name in layout.order
-        ]
         for row, cells in zip(rows, kept, strict=True):
-            values = _values_of(row)
-            self._csv.writerow(
-                [
-                    cells[at] if at is not None else self._cell(values, name, kind or "", failed=row.code is not None)
-                    for at, name, kind in ways
-                ]
-            )
+            values, failed = _values_of(row), row.code is not None
+            self._csv.writerow([cells[at] if at is not None else self._own(values, name, failed=failed) for at, name in self._cells])
 
     def flush(self) -> None:
         super().flush()
         self._text.flush()
 
-    def _cell(self, values: Mapping[str, object], name: str, kind: str, *, failed: bool) -> object:
+    def _own(self, values: Mapping[str, object], name: str, *, failed: bool) -> object:
         if name == "id":
             return values[name]
-        value = values.get(name, None if failed else UNSAID.get(kind))
+        value = values.get(name, None if failed else UNSAID.get(self._layout.kinds[name]))
         return self._guard(str(value).lower() if isinstance(value, bool) else value)
 
     def finish(self) -> None:

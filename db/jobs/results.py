@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, select, text
 from db import bulk
 from db.actors import Actor
 from db.audit.acts import attempt, denied, record_act
-from db.audit.damage import Opening
+from db.audit.damage import DAMAGED, Opening
 from db.audit.events import about_job, record_digest
 from db.connect import Store
 from db.errors import Conflict, NotFound
@@ -95,6 +95,11 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     damaged: bool = False
     body: bytes | None = None
     columns: bytes | None = None
+
+    @property
+    def told_code(self) -> str:
+        """Of a row without an answer: why, as its owner is told."""
+        return DAMAGED if self.damaged else self.code or "engine_error"
 
 
 @dataclass(frozen=True, slots=True)

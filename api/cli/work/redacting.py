@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -58,7 +59,9 @@ class Redaction:
         wanted = Columns(text=self.columns[0] if self.columns else None)
         lines, dialect = sniff(split_lines(text_chunks(chunks, LIMITS), LIMITS.max_line_bytes), wanted, delimiter)
         first = next(lines, (0, b""))
-        reader = csv.reader(_decoded(_rejoined(first, lines)), delimiter=dialect.delimiter, skipinitialspace=dialect.spaced)
+        reader = csv.reader(
+            _decoded(chain([first] if first[0] else [], lines)), delimiter=dialect.delimiter, skipinitialspace=dialect.spaced
+        )
         text = TextIOWrapper(out, encoding="utf-8", errors=_BYTES_AS_THEY_ARE, newline="", write_through=True)
         ends = "\r\n" if first[1].endswith(b"\r") else "\n"
         writer = csv.writer(text, delimiter=dialect.delimiter, lineterminator=ends)
@@ -199,12 +202,6 @@ def _decoded(lines: Iterable[tuple[int, bytes]]) -> Iterator[str]:
             most = LIMITS.max_line_bytes >> 20
             raise Refused("line_too_long", f"Line {number:,} has more than {most} MiB. Nothing was written.", param="file")
         yield line.decode(errors=_BYTES_AS_THEY_ARE) + "\n"
-
-
-def _rejoined(first: tuple[int, bytes], lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    if first[0]:
-        yield first
-    yield from lines
 
 
 def _holds_text(kind: Any) -> bool:

@@ -609,15 +609,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
 ) -> None:
     source, out = tmp_path / "many.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(f'{{"text":"{number}"}}\n' for number in range(3000)))
-    labelling = subprocess.Popen(
-        [sys.executable, "-m", "api.cli", "label", str(source), "--labels", "x,y", "-o", str(out)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
+    labelling = begin(environment, "label", str(source), "--labels", "x,y", "-o", str(out))
     job = wait_until(lambda: next((one for one in textmill("jobs", "list", "--json").items if one["status"] == "in_progress"), None))
     labelling.send_signal(signal.SIGINT)
     _, said = labelling.communicate(timeout=30)
@@ -639,15 +631,7 @@ def test_answers_are_in_the_file_while_the_job_runs_and_a_file_that_is_not_whole
 ) -> None:
     source, out, rows_asked = tmp_path / "many.jsonl", tmp_path / "out.jsonl", 10_000
     source.write_text("".join(f'{{"prompt":"{number}"}}\n' for number in range(rows_asked)))
-    generating = subprocess.Popen(
-        [sys.executable, "-m", "api.cli", "generate", str(source), "-o", str(out), "--max-tokens", "2"],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
+    generating = begin(environment, "generate", str(source), "-o", str(out), "--max-tokens", "2")
     wait_until(lambda: out.exists() and out.stat().st_size > 0)
     generating.send_signal(signal.SIGINT)
     _, said = generating.communicate(timeout=30)
@@ -970,6 +954,19 @@ def test_an_unknown_id_is_one_sentence(textmill: Callable[..., Done]) -> None:
 def heed_interrupts() -> None:
     """A shell's background job, as the tests may be one, ignores SIGINT, and so would all that it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def begin(environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    """A command that goes on, and can be interrupted."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "api.cli", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
 
 
 class Terminal:

@@ -23,6 +23,12 @@ def redact(tmp_path: Path, name: str, content: bytes, *options: str, out: str | 
     return run(["redact", str(source), "-o", str(target), *options]), target
 
 
+def as_parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
 def test_a_csv_keeps_its_delimiter_its_line_ends_and_what_is_not_sensitive(tmp_path: Path) -> None:
     code, out = redact(tmp_path, "in.csv", f'id;who;note\r\n1;{EMAIL};"a;b"\r\n2;;"{EMAIL}\nx"\r\n'.encode())
     assert code == 0
@@ -67,9 +73,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
             "n": pa.array([1.5, None, 2.5]),
         }
     )
-    sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
-    code, out = redact(tmp_path, "in.parquet", sink.getvalue().to_pybytes())
+    code, out = redact(tmp_path, "in.parquet", as_parquet(table))
     assert code == 0
     masked = parquet.read_table(out)
     assert masked.schema == table.schema
@@ -87,9 +91,7 @@ def test_texts_within_lists_maps_and_objects_are_masked_beside_what_is_none(tmp_
     )
     row = [(EMAIL, {"s": CARD, "d": Decimal("4111111111111111.00"), "b": b"\xff\x00", "t": 5})]
     table = pa.table({"m": pa.array([row, None, []], pairs), "n": pa.array([[1], [], None])})
-    sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
-    code, out = redact(tmp_path, "in.parquet", sink.getvalue().to_pybytes())
+    code, out = redact(tmp_path, "in.parquet", as_parquet(table))
     assert code == 0
     masked = parquet.read_table(out)
     assert masked.schema == table.schema
@@ -102,10 +104,9 @@ def test_texts_within_lists_maps_and_objects_are_masked_beside_what_is_none(tmp_
 
 
 def test_a_parquet_column_without_text_cannot_be_named(tmp_path: Path) -> None:
-    sink = pa.BufferOutputStream()
-    parquet.write_table(pa.table({"a": [EMAIL], "n": [1]}), sink)
-    assert redact(tmp_path, "in.parquet", sink.getvalue().to_pybytes(), "--text-column", "n")[0] == 2
-    code, out = redact(tmp_path, "in.parquet", sink.getvalue().to_pybytes(), "--text-column", "a")
+    content = as_parquet(pa.table({"a": [EMAIL], "n": [1]}))
+    assert redact(tmp_path, "in.parquet", content, "--text-column", "n")[0] == 2
+    code, out = redact(tmp_path, "in.parquet", content, "--text-column", "a")
     assert code == 0
     assert re.fullmatch(MASK, parquet.read_table(out)["a"][0].as_py())
 
