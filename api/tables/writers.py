@@ -25,8 +25,10 @@ _NOT_IN_CSV: Final = frozenset({"scores", "vector"})
 
 
 class Writer(Protocol):
-    """``write`` holds rows back for a while; ``flush`` writes those; ``finish`` ends the table. ``shows_inputs``: whether it needs of a row
-    what was kept of it."""
+    """``write`` holds rows back for a while; ``flush`` writes those; ``finish`` ends the table. ``written``: how many rows the file has,
+    all of them whole. ``shows_inputs``: whether it needs of a row what was kept of it."""
+
+    written: int
 
     @property
     def shows_inputs(self) -> bool: ...
@@ -72,6 +74,7 @@ class _Held(ABC):
     def __init__(self, layout: Layout, kept: KeptCells | KeptFields | None) -> None:
         self._layout = layout
         self._kept = kept
+        self.written = 0
         self._rows: list[Outcome] = []
         self._bytes = 0
 
@@ -90,9 +93,14 @@ class _Held(ABC):
         rows, self._rows, self._bytes = self._rows, [], 0
         if rows:
             self._put(rows)
+            self._send()
+            self.written += len(rows)
 
     @abstractmethod
     def _put(self, rows: list[Outcome]) -> None: ...
+    @abstractmethod
+    def _send(self) -> None:
+        """What was put goes out of our hands."""
 
 
 class JsonLines(_Held):
@@ -137,11 +145,12 @@ class JsonLines(_Held):
                 shown[name if name not in shown else f"{name}_2"] = value
         return shown
 
-    def flush(self) -> None:
-        super().flush()
+    def _send(self) -> None:
         self._file.flush()
 
-    finish = flush
+    def finish(self) -> None:
+        self.flush()
+        self._send()  # a file without rows
 
 
 class CsvTable(_Held):
@@ -165,8 +174,7 @@ class CsvTable(_Held):
             values, failed = _values_of(row), row.code is not None
             self._csv.writerow([cells[at] if at is not None else self._own(values, name, failed=failed) for at, name in self._cells])
 
-    def flush(self) -> None:
-        super().flush()
+    def _send(self) -> None:
         self._text.flush()
 
     def _own(self, values: Mapping[str, object], name: str, *, failed: bool) -> object:
@@ -177,6 +185,7 @@ class CsvTable(_Held):
 
     def finish(self) -> None:
         self.flush()
+        self._send()  # the header of a table without rows
         self._text.detach()
 
 
@@ -213,6 +222,9 @@ class ParquetTable(_Held):
         unsaid = UNSAID.get(self._layout.kinds[name])
         found = [of_row.get(name, None if row.code is not None else unsaid) for row, of_row in zip(rows, values, strict=True)]
         return self._arrow.array([list(value.items()) if isinstance(value, dict) else value for value in found], kind)
+
+    def _send(self) -> None:
+        pass  # it writes a group of rows at once
 
     def finish(self) -> None:
         self.flush()

@@ -48,6 +48,7 @@ class Delivery:
         self._output: AbstractContextManager[Writer] | None = None
         self._writer: Writer | None = None
         self._row = 0
+        self._whole = False
 
     def __enter__(self) -> Self:
         return self
@@ -76,11 +77,12 @@ class Delivery:
             self._tally.add(outcome)
             self._row = outcome.row
         self._writer.flush()
+        self._whole = batch.ended
 
     def say_left(self) -> None:
         """What of the rows is in OUT, where they did not all come."""
-        if self.come_one_by_one and self._target.path is not None and self._row:
-            say(f"{shown(self._target.path)} is not whole: it holds the first {self._row:,} rows.")
+        if self.come_one_by_one and self._target.path is not None and self._writer is not None and not self._whole:
+            say(f"{shown(self._target.path)} is not whole: it holds the first {self._writer.written:,} rows.")
 
     def report(self, batch: "Batch", *, as_json: bool, quiet: bool) -> ExitCode:
         """Says what came, what is missing and what was cut."""

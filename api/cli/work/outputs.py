@@ -34,7 +34,6 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-GROWS_BYTES: Final = 64 << 10  # that are kept of a file that grows before they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def opened(target: Path | None, *, grows: bool = False) -> Iterator[BinaryIO]:
 
 
 class Growing(BufferedIOBase):
-    """A new file that holds whole rows only, whatever happens: a write is a row or several. Raises FileExistsError."""
+    """A new file that holds what was flushed and nothing else, whatever happens: rows that are whole. Raises FileExistsError."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
@@ -172,8 +171,6 @@ class Growing(BufferedIOBase):
 
     def write(self, rows: "ReadableBuffer") -> int:
         self._rows += rows
-        if len(self._rows) >= GROWS_BYTES:
-            self.flush()
         return memoryview(rows).nbytes
 
     def flush(self) -> None:
@@ -189,6 +186,7 @@ class Growing(BufferedIOBase):
 
     def close(self) -> None:
         if not self.closed:
+            self._rows.clear()
             try:
                 super().close()
             finally:

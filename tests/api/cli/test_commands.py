@@ -629,7 +629,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_come_back(
 def test_answers_are_in_the_file_while_the_job_runs_and_a_file_that_is_not_whole_is_said_not_to_be(
     environment: dict[str, str], textmill: Callable[..., Done], tmp_path: Path
 ) -> None:
-    source, out, rows_asked = tmp_path / "many.jsonl", tmp_path / "out.jsonl", 10_000
+    source, out, rows_asked = tmp_path / "many.jsonl", tmp_path / "out.jsonl", 30_000
     source.write_text("".join(f'{{"prompt":"{number}"}}\n' for number in range(rows_asked)))
     generating = begin(environment, "generate", str(source), "-o", str(out), "--max-tokens", "2")
     wait_until(lambda: out.exists() and out.stat().st_size > 0)

@@ -35,6 +35,14 @@ class Answers:
             yield b'{"custom_id":null,"line":%d,"row":%d,"response":{"status_code":200,"body":%s},"error":null}' % (row, row, body)
 
 
+class CutOff(Answers):
+    """Somebody interrupts behind so many rows, while they are read."""
+
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+        yield from super().lines(file_id, after=after, inputs=inputs)
+        raise KeyboardInterrupt
+
+
 def finished(completed: int) -> Batch:
     counts = RowCounts(completed, completed, 0)
     return Batch("batch_ab", "/v1/classifications", "completed", "file-1", 0, output_file_id="file-oab", counts=counts)
@@ -108,6 +116,28 @@ def test_a_file_that_stops_growing_keeps_whole_rows_and_is_said_not_to_be_whole(
     rows.say_left()
     assert [json.loads(line)["row"] for line in out.read_text().splitlines()] == [1, 2, 3, 4]
     assert f"{out} is not whole: it holds the first 4 rows." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("came", [1, 4_095, 4_096, 4_097, 9_000])
+def test_what_a_file_is_said_to_hold_is_what_it_holds_where_the_reading_was_cut_off(
+    tmp_path: Path, name: str, came: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / name
+    rows = growing(CutOff(came), out)
+    with pytest.raises(KeyboardInterrupt), rows:
+        rows.take(finished(10_000))
+    rows.say_left()
+    holds = len(out.read_bytes().splitlines()) - (name.endswith("csv") and out.stat().st_size > 0)
+    assert came - 4_096 < holds <= came
+    assert f"{out} is not whole: it holds the first {holds:,} rows." in capfd.readouterr().err
+
+
+def test_a_file_that_has_all_rows_is_not_said_to_lack_some(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = growing(Answers(9), tmp_path / "out.jsonl")
+    interrupt(rows, finished(9))
+    rows.say_left()
+    assert "not whole" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["old.jsonl", "new.parquet"])
