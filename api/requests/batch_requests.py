@@ -24,7 +24,7 @@ from db.connect import Store
 from db.errors import TextmillError
 from db.failures import describe, parts_of
 from db.files.stored_names import Names
-from db.jobs.jobs import NewJob, RequestRef
+from db.jobs.creating import NewJob, RequestRef
 from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.models import registry

@@ -14,7 +14,8 @@ from api.requests.json_body import json_of
 from api.waiting import waiting_for
 from db.actors import Actor
 from db.connect import Store
-from db.jobs.jobs import JobRecord, NewJob, cancel_job, create_job, list_jobs, watch_job
+from db.jobs.creating import NewJob, create_job
+from db.jobs.jobs import JobRecord, cancel_job, list_jobs, watch_job
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255

@@ -16,7 +16,7 @@ from db.catalogue.heads import store_head
 from db.catalogue.label_sets import put_label_set
 from db.connect import Store
 from db.errors import NotFound
-from db.jobs.jobs import create_job
+from db.jobs.creating import create_job
 from db.operators.api_keys import create_api_key
 from db.settings import Role
 from tests.db.conftest import AsSuperuser

@@ -18,7 +18,8 @@ from db.catalogue.label_sets import delete_label_set, put_label_set
 from db.errors import StoreError
 from db.files.files import create_file, delete_file
 from db.files.rows import RowWriter, iter_rows
-from db.jobs.jobs import RequestRef, cancel_job, create_job, delete_outputs, list_jobs, read_spec
+from db.jobs.creating import RequestRef, create_job
+from db.jobs.jobs import cancel_job, delete_outputs, list_jobs, read_spec
 from db.jobs.results import Place, iter_results
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
@@ -219,15 +220,14 @@ MADE: Final = {
     "db/audit/reading.py": {"not_found": 1},
     "db/files/files.py": {"file_in_use": 1, "not_found": 1},
     "db/files/rows.py": {"empty_file": 1, "file_not_processed": 1, "upload_gone": 1},
-    "db/jobs/jobs.py": {
-        "cannot_cancel": 1,
+    "db/jobs/creating.py": {
         "file_not_processed": 1,
         "idempotency_key_reused": 1,
         "invalid_spec": 1,
-        "job_not_ended": 1,
-        "not_found": 4,
+        "not_found": 1,
         "too_many_rows": 1,
     },
+    "db/jobs/jobs.py": {"cannot_cancel": 1, "job_not_ended": 1, "not_found": 3},
     "db/jobs/results.py": {"not_found": 1, "results_changed": 1},
     "db/jobs/steering.py": {
         "cannot_reorder": 1,

@@ -24,8 +24,9 @@ from db.files.columns import table_of_file
 from db.files.files import get_file
 from db.files.rows import iter_rows
 from db.files.stored_names import names_of_file
+from db.jobs.creating import create_job
 from db.jobs.file_lists import list_files
-from db.jobs.jobs import JobRecord, create_job, get_job, list_jobs, read_spec
+from db.jobs.jobs import JobRecord, get_job, list_jobs, read_spec
 from db.jobs.results import iter_results
 from db.operators.api_keys import create_api_key, list_api_keys
 from db.queue.results import write_results

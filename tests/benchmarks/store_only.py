@@ -27,7 +27,7 @@ from db.audit import acts, events
 from db.connect import Store, open_store
 from db.files.files import create_file
 from db.files.rows import NewRow, RowWriter
-from db.jobs.jobs import NewJob, create_job
+from db.jobs.creating import NewJob, create_job
 from db.jobs.results import iter_results
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant

@@ -14,7 +14,8 @@ import pytest
 from db.actors import Actor, Lease
 from db.connect import Store
 from db.errors import Conflict, LeaseLost
-from db.jobs.jobs import cancel_job, create_job, get_job
+from db.jobs.creating import create_job
+from db.jobs.jobs import cancel_job, get_job
 from db.jobs.results import iter_results
 from db.jobs.steering import delete_job
 from db.lifecycle import LIVE_JOBS

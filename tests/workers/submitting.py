@@ -11,8 +11,7 @@ from db.connect import Store
 from db.files import files
 from db.files.rows import NewRow, RowWriter
 from db.files.stored_names import Names
-from db.jobs import jobs
-from db.jobs.jobs import NewJob
+from db.jobs.creating import NewJob, create_job
 
 LABELS = ["sport", "politics", "business", "tech"]
 ENDPOINTS = {"classify": "/v1/classifications", "generate": "/v1/chat/completions", "embed": "/v1/embeddings", "train": "/v1/heads"}
@@ -67,4 +66,4 @@ def submit(
         names=noted.named,
         other_names=noted.others,
     )
-    return jobs.create_job(api, actor, new).job_id
+    return create_job(api, actor, new).job_id

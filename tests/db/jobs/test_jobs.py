@@ -8,7 +8,8 @@ from db.actors import Actor
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.files.files import create_file, delete_file
-from db.jobs.jobs import NewJob, RequestRef, cancel_job, create_job, delete_outputs, get_job, list_jobs, read_spec
+from db.jobs.creating import NewJob, RequestRef, create_job
+from db.jobs.jobs import cancel_job, delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.queue.endings import finalize_jobs

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from db.actors import Actor
 from db.errors import AuditUnavailable, NotFound
 from db.files.files import delete_file
-from db.jobs.jobs import JobRecord, create_job, get_job, watch_job
+from db.jobs.creating import create_job
+from db.jobs.jobs import JobRecord, get_job, watch_job
 from db.jobs.looks import _LAST, KEPT_LOOKS
 from db.jobs.results import iter_results
 from db.jobs.timeline import job_story

@@ -11,8 +11,9 @@ from db.errors import Conflict, LeaseLost, NotFound
 from db.files.files import delete_file
 from db.files.purge import FilePurge
 from db.jobs import erasing
+from db.jobs.creating import create_job
 from db.jobs.file_lists import list_files
-from db.jobs.jobs import JobRecord, cancel_job, create_job, delete_outputs, get_job, list_jobs
+from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job, list_jobs
 from db.jobs.purge import JobPurge
 from db.jobs.results import has_results, iter_results
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority

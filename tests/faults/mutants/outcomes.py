@@ -497,7 +497,7 @@ MUTANTS: Final = (
     Mutant(
         "twins-in-turn",
         "two tries of one request at once make one job",
-        "db/jobs/jobs.py",
+        "db/jobs/creating.py",
         (("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, :salt))", "SELECT hashtextextended(:tenant, :salt)"),),
         ("tests/db/jobs/test_jobs.py::test_one_request_sent_many_times_at_once_makes_one_job",),
     ),

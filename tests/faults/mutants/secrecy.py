@@ -353,7 +353,7 @@ MUTANTS: Final = (
     Mutant(
         "refusal-object",
         "a refusal on record names what it is of",
-        "db/jobs/jobs.py",
+        "db/jobs/creating.py",
         (('    with refusing(store, actor, "job.create", **about_job(job_id)):\n', "    if True:\n"),),
         (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
     ),

@@ -68,14 +68,14 @@ MUTANTS: Final = (
     Mutant(
         "repeated-by-meaning",
         "a request that nobody named gets no job of other versions",
-        "db/jobs/jobs.py",
+        "db/jobs/creating.py",
         (("        if twin is not None and not _asks_the_same(conn, store, actor, new, twin):\n", "        if False:\n"),),
         ("tests/api/routes/test_batches.py::test_a_create_whose_names_mean_other_versions_is_sent_again_by_nobody",),
     ),
     Mutant(
         "repeated-beside-others",
         "a label set that a job has nothing to do with makes no other request of it",
-        "db/jobs/jobs.py",
+        "db/jobs/creating.py",
         (("pins_others=new.other_names is not None", "pins_others=False"),),
         ("tests/api/routes/test_batches.py::test_of_a_file_whose_names_nobody_noted_only_what_the_defaults_name_makes_a_create_another",),
     ),

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from db.actors import Actor
 from db.connect import Store
-from db.jobs.jobs import NewJob, RequestRef, create_job
+from db.jobs.creating import NewJob, RequestRef, create_job
 from tests.faults.counters import Load
 from tests.faults.soak import plan
 from tests.faults.soak.ledger import Ledger, Sent
