@@ -29,6 +29,9 @@ _KINDS: Final = {
     "results": "job",
     "label_sets": "label_set",
     "models": "head",
+    "prompts": "prompt",  # as rules and templates, of definitions
+    "rules": "rules",
+    "templates": "template",
     "api_keys": "api_key",
 }
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row, TextClause, delete, select
 
 from db.audit.acts import record_duty
 from db.connect import Store
-from db.jobs.versions import HEADS, LABEL_SETS, Kind, in_use, lock_versions
+from db.jobs.versions import KINDS, Kind, in_use, lock_versions
 from db.sweeps import Page, paged, sweep
 
 KEPT_VERSIONS: Final = 5  # of a name, the newest ones; older ones go once no job that runs began with them
@@ -21,7 +21,7 @@ def purge_versions(store: Store) -> int:
     """One pass; how many are gone. Raises Unfinished after all others where some could not be removed."""
     return sum(
         sweep(store, Page.look(store, _surplus(kind), None, limit=VERSIONS_AT_ONCE, kept=KEPT_VERSIONS), partial(_remove, kind))
-        for kind in (HEADS, LABEL_SETS)
+        for kind in KINDS.values()
     )
 
 
@@ -33,7 +33,7 @@ def _surplus(kind: Kind) -> TextClause:
             SELECT tenant_id, {kind.id.name} AS id, created_at, deleted_at,
                    row_number() OVER (
                        PARTITION BY tenant_id, coalesce(first_id, {kind.id.name}), deleted_at IS NULL ORDER BY number DESC) AS place
-            FROM {kind.table.name}) v
+            FROM {kind.table.name} WHERE {kind.own.compile(compile_kwargs={"literal_binds": True})}) v
         WHERE (v.deleted_at IS NOT NULL OR v.place > :kept)
           AND NOT EXISTS (
             SELECT FROM job_pins p JOIN jobs j ON j.tenant_id = p.tenant_id AND j.job_id = p.job_id

@@ -1,4 +1,4 @@
-"""How versions of what a tenant named are read, heads and label sets alike: on record, and no other than those that were asked for."""
+"""How versions of what a tenant named are read, whatever they are of: on record, and no other than those that were asked for."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ class Reading:
 
     def _seen(self, actor: Actor) -> Select[Any]:
         columns = self.kind.table.c
-        return select(*self.columns).where(columns.tenant_id == actor.tenant_id, columns.deleted_at.is_(None))
+        return select(*self.columns).where(columns.tenant_id == actor.tenant_id, self.kind.own, columns.deleted_at.is_(None))
 
 
 def read_for_worker(
@@ -85,7 +85,7 @@ def read_for_worker(
         if opener is None:
             return None
         which = (kind.id == pinned.id,) if pinned is not None else (own.number == 1, own.name_hmac == kind.hmac(opener, name))
-        row = conn.execute(select(*columns, *sealed).where(own.tenant_id == lease.tenant_id, *which)).one_or_none()
+        row = conn.execute(select(*columns, *sealed).where(own.tenant_id == lease.tenant_id, kind.own, *which)).one_or_none()
         if row is None:
             return None
         record_digest(conn, lease.tenant_id, event_id, [row._mapping[column] for column in sealed], objects=[row._mapping[kind.id]])

@@ -1,8 +1,8 @@
-"""Which heads and label sets the rows of a file name: noted while it is uploaded, so that a job can be bound to their versions without
-opening its rows again."""
+"""What of their tenant's the rows of a file name, heads and label sets: noted while it is uploaded, so that a job can be bound to their
+versions without opening its rows again."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 from uuid import UUID
 
@@ -16,19 +16,22 @@ _COLUMN: Final = "files.stored_names"
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Of heads (without ``head:``) and label sets, each maybe with its version: ``news@2``."""
+    """Of heads (without ``head:``), label sets and definitions, each maybe with its version: ``news@2``."""
 
     heads: frozenset[str] = frozenset()
     label_sets: frozenset[str] = frozenset()
+    prompts: frozenset[str] = frozenset()
+    rules: frozenset[str] = frozenset()
+    templates: frozenset[str] = frozenset()
 
     def __or__(self, other: "Names") -> "Names":
-        return Names(self.heads | other.heads, self.label_sets | other.label_sets)
+        return Names(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(self)))
 
 
 def seal_names(sealer: Sealer, file_id: UUID, names: Names | None) -> bytes | None:
     if names is None:
         return None
-    body = {"heads": sorted(names.heads), "label_sets": sorted(names.label_sets)}
+    body = {kind: sorted(those) for kind, those in asdict(names).items()}
     return sealer.seal(_COLUMN, file_id, json.dumps(body).encode())
 
 
@@ -38,5 +41,4 @@ def names_of_file(store: Store, actor: Actor, file_id: UUID) -> Names | None:
     opened = read_described(store, actor, file_id, "names.read", "stored_names")
     if opened is None:
         return None
-    found = json.loads(opened)
-    return Names(frozenset(found["heads"]), frozenset(found["label_sets"]))
+    return Names(**{kind: frozenset(those) for kind, those in json.loads(opened).items()})

@@ -1,14 +1,14 @@
-"""The versions of heads and label sets that a job began with, pinned by its sealed spec: its rows are answered with no others."""
+"""The versions of what its tenant named that a job began with, pinned by its sealed spec: its rows are answered with no others."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
 
 from db.files.stored_names import Names
-from db.jobs.versions import HEADS, LABEL_SETS, Version, find_versions, lock_versions
+from db.jobs.versions import KINDS, Version, find_versions, lock_versions
 from db.schema import job_pins
 from db.sealing.cells import Opener, Sealer
 
@@ -19,19 +19,22 @@ class Pins:
 
     heads: dict[str, Version]
     label_sets: dict[str, Version]
+    prompts: dict[str, Version] = field(default_factory=dict)
+    rules: dict[str, Version] = field(default_factory=dict)
+    templates: dict[str, Version] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> "Pins | None":
         """None of a job that was made before there were versions: all that its names can mean is version 1."""
         pinned = spec.get("pins")
-        return None if pinned is None else cls(_read(pinned["heads"]), _read(pinned["label_sets"]))
+        return None if pinned is None else cls(**{kind: _read(versions) for kind, versions in pinned.items()})
 
     @property
     def ids(self) -> set[UUID]:
-        return {version.id for version in (*self.heads.values(), *self.label_sets.values())}
+        return {version.id for kind in KINDS for version in getattr(self, kind).values()}
 
     def as_spec(self) -> dict[str, object]:
-        return {"heads": _written(self.heads), "label_sets": _written(self.label_sets)}
+        return {kind: _written(getattr(self, kind)) for kind in KINDS}
 
 
 def pin(conn: Connection, own: Sealer, tenant_id: UUID, job_id: UUID, names: Names) -> Pins:
@@ -53,10 +56,7 @@ def mean_the_same(conn: Connection, own: Opener, tenant_id: UUID, job_id: UUID, 
 
 
 def _meant(conn: Connection, own: Opener, tenant_id: UUID, names: Names, *, among: Collection[UUID] | None = None) -> Pins:
-    return Pins(
-        find_versions(conn, HEADS, tenant_id, own, names.heads, among=among),
-        find_versions(conn, LABEL_SETS, tenant_id, own, names.label_sets, among=among),
-    )
+    return Pins(**{name: find_versions(conn, kind, tenant_id, own, getattr(names, name), among=among) for name, kind in KINDS.items()})
 
 
 def _written(versions: dict[str, Version]) -> dict[str, list[object]]:

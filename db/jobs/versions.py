@@ -1,4 +1,4 @@
-"""Versions of what a tenant named, heads and label sets: which one an address means, and which one comes next.
+"""Versions of what a tenant named, heads, label sets and definitions: which one an address means, and which one comes next.
 
 A version is never changed. The same name again makes the next one, and the name alone means the newest; ``NAME@2`` means the second, and
 never another one, also when that is deleted.
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, exists, func, select, text
+from sqlalchemy import Column, ColumnElement, Connection, Table, exists, func, select, text, true
 from sqlalchemy.dialects import postgresql
 
 from db.lifecycle import LIVE_JOBS
-from db.schema import deleted_versions, job_pins, jobs, label_sets, models
+from db.schema import definitions, deleted_versions, job_pins, jobs, label_sets, models
 from db.sealing.cells import Opener, Sealer
 
 _ADDRESS: Final = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
@@ -24,7 +24,7 @@ _LOCK_SHARED: Final = text("SELECT pg_advisory_xact_lock_shared(hashtextextended
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What has versions. ``word``: what the record calls it; ``purpose``: of its names' keyed hash."""
+    """What has versions. ``word``: what the record calls it, and definitions their ``kind``; ``purpose``: of its names' keyed hash."""
 
     word: str
     table: Table
@@ -34,9 +34,19 @@ class Kind:
     def hmac(self, sealer: Opener, name: str) -> bytes:
         return sealer.hmac(self.purpose, name.encode("utf-8", "surrogatepass"))
 
+    @property
+    def own(self) -> ColumnElement[bool]:
+        """Which rows of its table are its own."""
+        return self.table.c.kind == self.word if self.table is definitions else true()
+
 
 HEADS: Final = Kind("head", models, models.c.model_id, "models.name")
 LABEL_SETS: Final = Kind("label_set", label_sets, label_sets.c.label_set_id, "label_sets.name")
+PROMPTS: Final = Kind("prompt", definitions, definitions.c.definition_id, "prompts.name")
+RULES: Final = Kind("rules", definitions, definitions.c.definition_id, "rules.name")
+TEMPLATES: Final = Kind("template", definitions, definitions.c.definition_id, "templates.name")
+# By what a job's spec and its file call them: see :class:`db.files.stored_names.Names`.
+KINDS: Final = {"heads": HEADS, "label_sets": LABEL_SETS, "prompts": PROMPTS, "rules": RULES, "templates": TEMPLATES}
 
 
 class Version(NamedTuple):

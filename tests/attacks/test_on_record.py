@@ -12,19 +12,21 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from db.actors import Actor, Lease
+from db.catalogue.definitions import put_definition
 from db.catalogue.heads import store_head
 from db.catalogue.label_sets import put_label_set
 from db.connect import Store
 from db.errors import NotFound
 from db.jobs.creating import create_job
+from db.jobs.versions import PROMPTS
 from db.operators.api_keys import create_api_key
 from db.settings import Role
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores, new_job
 from tests.looking import LOOK, on_record
 
-API_TABLES = ("tenants", "tenant_keys", "data_keys", "files", "rows", "job_specs", "results", "label_sets", "models")
-WORKER_TABLES = ("tenant_keys", "data_keys", "rows", "job_specs", "results", "label_sets", "models")
+API_TABLES = ("tenants", "tenant_keys", "data_keys", "files", "rows", "job_specs", "results", "label_sets", "definitions", "models")
+WORKER_TABLES = ("tenant_keys", "data_keys", "rows", "job_specs", "results", "label_sets", "definitions", "models")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def scene(stores: Stores, tenant: Actor) -> Scene:
     job_ids: dict[uuid.UUID, uuid.UUID] = {}
     for actor in (foreign, tenant):
         put_label_set(flow.api, actor, "a set", ["a", "b"])
+        put_definition(flow.api, actor, PROMPTS, "a prompt", "x")
         job = create_job(flow.api, actor, new_job(flow.upload(actor, 6).file_id, task="train", metadata={"k": "v"}))
         flow.cut()
         lease = flow.claim()

@@ -14,6 +14,7 @@ import pytest
 
 from db.actors import Actor
 from db.audit.reading import AuditEvent, list_events
+from db.catalogue.definitions import delete_definition
 from db.catalogue.label_sets import delete_label_set, put_label_set
 from db.errors import StoreError
 from db.files.files import create_file, delete_file
@@ -22,6 +23,7 @@ from db.jobs.creating import RequestRef, create_job
 from db.jobs.jobs import cancel_job, delete_outputs, list_jobs, read_spec
 from db.jobs.results import Place, iter_results
 from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.jobs.versions import PROMPTS
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.operators.api_keys import authenticate, create_api_key, revoke_api_key
 from db.queue.endings import finalize_jobs
@@ -183,6 +185,7 @@ REFUSALS: Final[tuple[tuple[str, str, Callable[[Flow, Actor], Asked]], ...]] = (
     ("not_found", "job.list", lambda f, who: (unknown := uuid4(), lambda: list_jobs(f.api, who, limit=1, after=unknown))),
     ("not_found", "audit.list", lambda f, who: (None, lambda: list_events(f.api, who, after=uuid4()))),
     ("not_found", "label_set.delete", lambda f, who: (None, lambda: delete_label_set(f.api, who, "none"))),
+    ("not_found", "prompt.delete", lambda f, who: (None, lambda: delete_definition(f.api, who, PROMPTS, "none"))),
     ("not_found", "key.revoke", lambda f, who: of_job(f, who, revoke_api_key, uuid4())),
     ("revoked_api_key", "key.use", revoked),
     ("expired_api_key", "key.use", expired),

@@ -16,6 +16,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import db
 from db.actors import Actor, Lease
+from db.catalogue.definitions import (
+    definition_versions,
+    find_definition,
+    get_definition_for_worker,
+    list_definitions,
+    put_definition,
+)
 from db.catalogue.heads import find_head, head_versions, list_heads, load_head_for_worker, store_head
 from db.catalogue.label_sets import find_label_set, get_label_set_for_worker, label_set_versions, list_label_sets, put_label_set
 from db.connect import Store
@@ -28,6 +35,7 @@ from db.jobs.creating import create_job
 from db.jobs.file_lists import list_files
 from db.jobs.jobs import JobRecord, get_job, list_jobs, read_spec
 from db.jobs.results import iter_results
+from db.jobs.versions import PROMPTS, Version
 from db.operators.api_keys import create_api_key, list_api_keys
 from db.queue.results import write_results
 from db.queue.row import WorkRow
@@ -57,6 +65,7 @@ job_specs           SI--   S---    ----        ----     ----
 shards              S-uD   S-u-    SIuD        ----     ----
 results             S-uD   sI--    siuD        ----     ----
 label_sets          SIuD   S---    s--D        ----     ----
+definitions         SIuD   S---    s--D        ----     ----
 models              S-uD   SI--    s--D        ----     ----
 deleted_versions    SIu-   S---    ----        ----     ----
 job_pins            SI--   ----    S---        ----     ----
@@ -90,9 +99,11 @@ SOME_COLUMNS = {
     ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
     ("worker", "audit_events", "s"): "tenant_id at outcome object_kind object_id job_id xact",  # of its own transaction: test_on_record.py
     ("api", "label_sets", "u"): "deleted_at",
+    ("api", "definitions", "u"): "deleted_at",
     ("api", "models", "u"): "deleted_at",
     ("api", "deleted_versions", "u"): "number",
     ("dispatcher", "label_sets", "s"): "tenant_id label_set_id number first_id created_at deleted_at",
+    ("dispatcher", "definitions", "s"): "tenant_id definition_id kind number first_id created_at deleted_at",
     ("dispatcher", "models", "s"): "tenant_id model_id number first_id created_at deleted_at",
     ("dispatcher", "data_keys", "s"): "tenant_id key_id owner_kind owner_id",
     (
@@ -123,7 +134,7 @@ SOME_COLUMNS = {
 ACROSS_TENANTS = {("worker", "jobs"), ("worker", "shards")} | {
     ("dispatcher", name)
     for name in (
-        *("files", "rows", "jobs", "shards", "results", "data_keys", "label_sets", "models", "job_pins"),
+        *("files", "rows", "jobs", "shards", "results", "data_keys", "label_sets", "definitions", "models", "job_pins"),
         *("audit_events", "audit_digests", "audit_unsealed"),
     )
 }
@@ -170,6 +181,7 @@ def scene(stores: Stores, tenant: Actor, as_superuser: AsSuperuser) -> Scene:
     assert others.file_id != lease.file_id
     for actor in (tenant, foreign):
         put_label_set(flow.api, actor, "a set", ["a", "b"])
+        put_definition(flow.api, actor, PROMPTS, "a prompt", "x")
         create_api_key(flow.api, actor.tenant_id, actor.principal_id, "a key", ["read"])
         own = [actor.tenant_id]
         as_superuser(
@@ -366,6 +378,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "shards": {"shard_id": uuid.uuid4()},
         "results": {"idx": 5, "job_id": scene.job.job_id, "outcome": 2},
         "label_sets": {"label_set_id": uuid.uuid4(), "name_hmac": os.urandom(16)},
+        "definitions": {"definition_id": uuid.uuid4(), "name_hmac": os.urandom(16)},
         "models": {"model_id": scene.job.head_id, "name_hmac": os.urandom(16)},
         "deleted_versions": {"name_hmac": os.urandom(16)},
         "job_pins": {"version_id": uuid.uuid4()},
@@ -383,7 +396,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
 
 # The worker's lease
 
-SEALED_TABLES = ("rows", "job_specs", "results", "data_keys", "tenant_keys", "label_sets", "models")
+SEALED_TABLES = ("rows", "job_specs", "results", "data_keys", "tenant_keys", "label_sets", "definitions", "models")
 
 
 def seen_by_worker(scene: Scene, *, job_id: uuid.UUID | None = None, **context: Any) -> dict[str, int]:
@@ -414,7 +427,8 @@ def test_under_a_live_lease_a_worker_sees_its_range_and_no_more(scene: Scene) ->
         keys = metadata.tables["data_keys"].c
         assert set(conn.execute(select(keys.owner_id)).scalars()) == {held.tenant_id, held.job_id, held.file_id}
     assert seen_by_worker(scene, **context) == {
-        "rows": 10, "job_specs": 1, "results": 0, "data_keys": 3, "tenant_keys": 1, "label_sets": 1, "models": 1,
+        "rows": 10, "job_specs": 1, "results": 0, "data_keys": 3, "tenant_keys": 1, "label_sets": 1, "definitions": 1,
+        "models": 1,
     }  # fmt: skip
     write_results(flow.worker, held, answers([held.first_idx]), finish=False, model_version="m", metrics=None)
     assert seen_by_worker(scene, **context)["results"] == 1
@@ -516,6 +530,12 @@ READERS: dict[str, Callable[[Scene], object]] = {
     "catalogue/label_sets.get_label_set_for_worker": lambda on: get_label_set_for_worker(on.flow.worker, on.lease, "a set", None),
     "catalogue/label_sets.label_set_versions": lambda on: label_set_versions(on.flow.api, on.own, "a set"),
     "catalogue/label_sets.list_label_sets": lambda on: list_label_sets(on.flow.api, on.own),
+    "catalogue/definitions.find_definition": lambda on: find_definition(on.flow.api, on.own, PROMPTS, "a prompt"),
+    "catalogue/definitions.get_definition_for_worker": lambda on: get_definition_for_worker(
+        on.flow.worker, on.lease, PROMPTS, "a prompt", Version(on.samples["definitions", on.own.tenant_id]["definition_id"], 1)
+    ),
+    "catalogue/definitions.definition_versions": lambda on: definition_versions(on.flow.api, on.own, PROMPTS, "a prompt"),
+    "catalogue/definitions.list_definitions": lambda on: list_definitions(on.flow.api, on.own, PROMPTS),
     "jobs/results.iter_results": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="output")),
     "jobs/results.iter_results of errors": lambda on: list(iter_results(on.flow.api, on.own, on.job.job_id, which="errors")),
     "files/described of columns": lambda on: table_of_file(on.flow.api, on.own, on.lease.file_id),

@@ -7,11 +7,13 @@ import pytest
 
 from db.actors import Actor
 from db.audit.reading import AuditEvent, list_events
+from db.catalogue.definitions import find_definition, list_definitions, put_definition
 from db.catalogue.heads import find_head, list_heads, store_head
 from db.catalogue.label_sets import find_label_set, list_label_sets, put_label_set
 from db.id_ranges import IdRange
 from db.jobs.file_lists import find_files, list_files
 from db.jobs.jobs import list_jobs
+from db.jobs.versions import PROMPTS, RULES
 from db.operators.api_keys import create_api_key, list_api_keys
 from tests.db.flow import Flow, Stores
 
@@ -51,6 +53,19 @@ def one_label_set(flow: Flow, who: Actor) -> Made:
     return [put_label_set(flow.api, who, "one", ["a", "b"]).label_set_id], lambda f, reader: find_label_set(f.api, reader, "one")
 
 
+def prompts(flow: Flow, who: Actor) -> Made:
+    made = [put_definition(flow.api, who, PROMPTS, name, "x").definition_id for name in ("one", "two")]
+    put_definition(flow.api, who, RULES, "one", "x")
+    return made, lambda f, reader: list_definitions(f.api, reader, PROMPTS)
+
+
+def one_prompt(flow: Flow, who: Actor) -> Made:
+    put_definition(flow.api, who, PROMPTS, "two", "x")
+    return [put_definition(flow.api, who, PROMPTS, "one", "x").definition_id], lambda f, reader: find_definition(
+        f.api, reader, PROMPTS, "one"
+    )
+
+
 def trained(flow: Flow, who: Actor, name: str) -> UUID:
     flow.job(who, 3, task="train")
     lease = flow.claim(f"host:{uuid4()}")
@@ -77,6 +92,8 @@ LISTS = [
     ("key.list", keys),
     ("label_set.list", label_sets),
     ("label_set.read", one_label_set),
+    ("prompt.list", prompts),
+    ("prompt.read", one_prompt),
     ("head.list", heads),
     ("head.read", one_head),
 ]
