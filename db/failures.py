@@ -92,6 +92,8 @@ _TABLE: Final = (
     Failure("version_gone", 404, "The version of the head or label set that the batch began with was deleted: make a new batch."),
     Failure("missing_label", 400, "A training row has no label."),
     Failure("rare_label", 400, "Its label has one example only and was left out of the head: give at least two of each label."),
+    Failure("step_failed", 409, "The row has no answer in a step before this one: the row's story says why."),
+    Failure("source_gone", 410, "The results that the batch reads were deleted, or have expired, before it ran."),
     Failure("too_few_examples", 400, "There are too few examples to train on: give at least two for each of at least two labels."),
     Failure("too_large_head", 413, "There are too many examples, or labels, for one head: give fewer examples of each label."),
     Failure("invalid_grammar", 400, "No answer can be held to the schema, pattern or grammar that it should meet."),
@@ -172,6 +174,8 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
             taken, _, reason = detail.partition("|")
             why = f", {reason}" if reason else ""
             return f"What the field `{field}` asks for is not done here{why}: leave it out{f', or send {taken}' if taken else ''}."
+        case "step_failed" if _COUNT.fullmatch(field):
+            return f"The row has no answer in step {field}, which this one reads: the row's story says why."
         case "invalid_grammar" if detail:
             return f"No answer can be held to what the field `{field}` asks for: {detail}."
         case "refused_by_server" if detail:

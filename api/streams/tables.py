@@ -84,7 +84,7 @@ def _outcome(result: ResultLine, task: Task[Any]) -> Outcome:
     if result.payload is None or result.damaged:
         failure = describe(result.told_code)
         return Outcome(*place, code=failure.code, message=failure.message, body=result.body, columns=result.columns)
-    values = task.values(msgspec.Raw(result.payload))
+    values = task.told(msgspec.Raw(result.payload))
     return Outcome(*place, values=values, body=result.body, columns=result.columns, size=len(result.payload))
 
 

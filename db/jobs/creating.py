@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, DateTime, Interval, func, insert, literal, text
+from sqlalchemy import Connection, DateTime, Interval, func, insert, literal, select, text
 
 from db.actors import Actor
 from db.audit.acts import attempt, find_sealer, record_act, refusing
@@ -16,11 +16,13 @@ from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.files.stored_names import Names
-from db.jobs.jobs import JobRecord, get_changed
+from db.jobs.chains import steps_of
+from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, JobRecord, get_changed
 from db.jobs.pins import mean_the_same, pin
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
-from db.schema import job_specs, jobs
+from db.schema import job_sources, job_specs, jobs
 
+INPUT_STEP: Final = "input"  # what a job whose output is another's input is called there
 REQUEST_HALF_BYTES: Final = 16  # of `request_hmac`: the first names the request, the second is of its body
 TWIN_SECONDS: Final = 600  # a client that got no answer tries again within minutes
 
@@ -54,7 +56,11 @@ class NewJob:
     repeated. ``head_id``: of the head that the job makes. ``results_expire_seconds``: how long after its end its results are kept.
     ``names``: heads and label sets that its rows and defaults name, None of a task whose rows name none: the spec pins the versions
     that they mean now. ``other_names``: where it is not known what its rows name, all that they may; pinned too, but no part of what the
-    request asks for."""
+    request asks for.
+
+    ``before``: the steps before it, in order, of a chain, whose last step this is; what is said of the whole (file, metadata, priority,
+    window, request, expiry) is said here. ``step``: what it is called there. ``source_id``: the job whose output is its input: what its
+    rows, and those of all steps, read first."""
 
     task: str
     endpoint: str
@@ -69,10 +75,13 @@ class NewJob:
     results_expire_seconds: int | None = None
     names: Names | None = None
     other_names: Names | None = None
+    step: str | None = None
+    before: "tuple[NewJob, ...]" = ()
+    source_id: UUID | None = None
 
 
 def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = False) -> JobRecord:
-    """Makes a job over a processed file, in one transaction; the dispatcher cuts it into shards.
+    """Makes a job over a processed file, or all jobs of a chain, in one transaction; the dispatcher cuts them into shards.
 
     With ``find_twin``, a job that the same request made within ten minutes is returned instead, whatever has become of it since (but a
     request that nobody named is another one once its heads and label sets mean other versions: it must not get their answers); Conflict
@@ -91,7 +100,7 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
         if twin is not None and not _asks_the_same(conn, store, actor, new, twin):
             twin = None
         if twin is None:
-            _insert_job(conn, store, actor, new, job_id, request_hmac)
+            _insert_jobs(conn, store, actor, new, job_id, request_hmac)
         else:
             job_id = twin
     metadata = None if new.metadata is None else dict(new.metadata)  # the caller's own words, whether it may read or not
@@ -115,44 +124,99 @@ def _find_twin(conn: Connection, store: Store, actor: Actor, request_hmac: bytes
 
 def _asks_the_same(conn: Connection, store: Store, actor: Actor, new: NewJob, twin: UUID) -> bool:
     """Of a job that came of the same body."""
-    if new.request is None or new.request.keyed or new.names is None:
+    if new.request is None or new.request.keyed:
         return True
-    record_act(conn, store, actor, "job.read", **about_job(twin))
-    own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
-    return mean_the_same(conn, own, actor.tenant_id, twin, new.names, pins_others=new.other_names is not None)
+    asked: dict[UUID, NewJob] = {twin: new}
+    if new.before:
+        asked = dict(zip(steps_of(conn, actor.tenant_id, twin), (*new.before, new), strict=True))
+    for job_id, step in asked.items():
+        if step.names is None:
+            continue
+        record_act(conn, store, actor, "job.read", **about_job(job_id))
+        own = store.keyring.sealer(conn, actor.tenant_id, "tenant", actor.tenant_id)
+        if not mean_the_same(conn, own, actor.tenant_id, job_id, step.names, pins_others=step.other_names is not None):
+            return False
+    return True
 
 
-def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> None:
-    """Raises what :func:`create_job` does."""
+def _insert_jobs(conn: Connection, store: Store, actor: Actor, new: NewJob, job_id: UUID, request_hmac: bytes | None) -> None:
+    """Of a chain all steps, each of which reads those before it. Raises what :func:`create_job` does."""
+    sources = [] if new.source_id is None else [_lock_source(conn, actor, new.source_id, new.file_id)]
+    for number, step in enumerate((*new.before, new), start=1):
+        last = step is new
+        step_id = job_id if last else uuid4()
+        place = {"chain_id": job_id, "step": number} if new.before else {}
+        told = {"sources": [{"name": source.name, "task": source.task} for source in sources]} if sources else {}
+        own = replace(step, spec={**step.spec, **told}, metadata=new.metadata if last else None)
+        _insert_job(conn, store, actor, own, new, step_id, place, request_hmac if last else None)
+        read = [{"number": at, "source_job_id": source.job_id} for at, source in enumerate(sources, start=1)]
+        if read:
+            conn.execute(insert(job_sources), [{"tenant_id": actor.tenant_id, "job_id": step_id, **each} for each in read])
+        sources.append(_Source(step_id, step.step or "", step.task))
+
+
+class _Source(NamedTuple):
+    """A job whose results others read; they call it ``name``."""
+
+    job_id: UUID
+    name: str
+    task: str
+
+
+def _lock_source(conn: Connection, actor: Actor, source_id: UUID, file_id: UUID) -> _Source:
+    """The job whose output is read, which is there until this transaction has ended. Raises NotFound, as for a file that is not there."""
+    found = conn.execute(
+        select(jobs.c.task)
+        .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == source_id, jobs.c.file_id == file_id)
+        .where(IS_THERE, jobs.c.output_deleted_at.is_(None), ~RESULTS_EXPIRED)
+        .with_for_update(key_share=True)
+    ).scalar_one_or_none()
+    if found is None:
+        raise NotFound(files.NO_FILE)
+    return _Source(source_id, INPUT_STEP, found)
+
+
+def _insert_job(
+    conn: Connection,
+    store: Store,
+    actor: Actor,
+    new: NewJob,
+    whole: NewJob,
+    job_id: UUID,
+    place: Mapping[str, object],
+    request_hmac: bytes | None,
+) -> None:
+    """``whole``: the last step, which says what is so for all. ``place``: in the chain."""
     record_act(conn, store, actor, "job.create", **about_job(job_id))
-    file = files.lock_for_job(conn, actor.tenant_id, new.file_id)
+    file = files.lock_for_job(conn, actor.tenant_id, whole.file_id)
     if file is None:
         raise NotFound(files.NO_FILE)
     if file.state != "processed":
         raise Conflict(code="file_not_processed", message="The input file is still being uploaded: wait until its status is processed.")
-    if new.priority >= INTERACTIVE_PRIORITY and file.row_count > MAX_INTERACTIVE_ROWS:
+    if whole.priority >= INTERACTIVE_PRIORITY and file.row_count > MAX_INTERACTIVE_ROWS:
         message = f"An interactive job has at most {MAX_INTERACTIVE_ROWS} rows; this file has more: run it as bulk."
         raise StoreError(code="too_many_rows", message=message, status=400)
     sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
-    window = new.completion_window
+    window = whole.completion_window
     deadline = literal(window, DateTime(timezone=True)) if isinstance(window, datetime) else func.now() + literal(window, Interval)
     conn.execute(
         insert(jobs).values(
             tenant_id=actor.tenant_id,
             job_id=job_id,
-            file_id=new.file_id,
+            file_id=whole.file_id,
             principal_id=actor.principal_id,
             task=new.task,
             endpoint=new.endpoint,
             model=new.model,
             head_id=new.head_id,
             state=JobState.VALIDATING.value,
-            priority=new.priority,
+            priority=whole.priority,
             completion_window_seconds=func.greatest(1, func.ceil(func.extract("epoch", deadline - func.now()))),
             row_count=file.row_count,
             request_hmac=request_hmac,
-            results_expire_seconds=new.results_expire_seconds,
+            results_expire_seconds=whole.results_expire_seconds,
             deadline=deadline,
+            **place,
         )
     )
     spec = dict(new.spec)
@@ -165,6 +229,7 @@ def _insert_job(conn: Connection, store: Store, actor: Actor, new: NewJob, job_i
             job_id=job_id,
             spec_sealed=sealer.seal("job_specs.spec", job_id, _json(spec)),
             metadata_sealed=None if new.metadata is None else sealer.seal("job_specs.metadata", job_id, _json(new.metadata)),
+            step_sealed=None if new.step is None else sealer.seal("job_specs.step", job_id, new.step.encode()),
         )
     )
 

@@ -4,7 +4,7 @@ What moves a job by itself is the dispatcher's: see :mod:`db.queue`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,6 +33,7 @@ from db.sealing.cells import Opener
 from db.sealing.keys import Owner
 
 NO_JOB: Final = "There is no batch with this id."
+IS_INNER_STEP: Final = func.coalesce(jobs.c.chain_id != jobs.c.job_id, False)  # of a chain, which is told of with its last step
 IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
 RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
 # Columns of jobs that no record has.
@@ -49,6 +50,7 @@ class JobRecord:
     shards counted, see :mod:`db.jobs.pace`.
     ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None, as they are for who
     may not read; or errors, metrics or a moment are nothing that was written here.
+    ``chain_id``: of a step of a chain, the job that is its last, which has all ``steps``, itself among them; ``step``: which it is, from 1.
     """
 
     job_id: UUID
@@ -90,6 +92,10 @@ class JobRecord:
     lately: dict[str, float] | None = None
     file_name: str | None = None
     damaged: bool = False
+    chain_id: UUID | None = None
+    step: int | None = None
+    step_name: str | None = None
+    steps: "tuple[JobRecord, ...]" = ()
 
     @property
     def ended(self) -> bool:
@@ -133,13 +139,13 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
         on_record = shown is not None and sealers is not None
         if shown is None or sealers is None:
             event_id = record_act(conn, store, actor, "job.read", object_kind="job", object_id=job_id, job_id=job_id)
-            found = _fetch(conn, actor, jobs.c.job_id == job_id)
+            found = _with_steps(conn, actor, _fetch(conn, actor, jobs.c.job_id == job_id))
             shown, sealers = _select_shown(conn, store, actor, found)
             record_digest(conn, actor.tenant_id, event_id, shown.ciphertexts)
             if found:
                 keep_look(conn, job_id, shown)
         else:
-            found = _fetch(conn, actor, jobs.c.job_id == job_id)
+            found = _with_steps(conn, actor, _fetch(conn, actor, jobs.c.job_id == job_id))
         counts = _count(conn, actor, found)
         alive = bool(found) and found[0].state in LIVE_JOBS
         in_order = rows_in_order(conn, actor.tenant_id, job_id) if alive else None
@@ -159,7 +165,9 @@ def list_jobs(
 ) -> tuple[list[JobRecord], bool]:
     """A page of the tenant's jobs, newest first, and whether there are more. ``after``: the last id of the page before; NotFound where
     unknown. ``within``: only jobs whose ids lie there."""
-    which: list[Any] = [] if within is None else [jobs.c.job_id.between(within.first, within.last)]
+    which: list[Any] = [~IS_INNER_STEP]
+    if within is not None:
+        which.append(jobs.c.job_id.between(within.first, within.last))
     with store.transaction(tenant=actor.tenant_id) as conn:
         last: str | None = None
         if after is not None:
@@ -170,7 +178,7 @@ def list_jobs(
         if after is None or last is not None:
             event_id = record_act(conn, store, actor, "job.list")
             page = _fetch(conn, actor, *which, limit=limit + 1)
-            found = page[:limit]
+            found = _with_steps(conn, actor, page[:limit])
             told = _Page(_count(conn, actor, found), *_select_shown(conn, store, actor, found))
             record_digest(conn, actor.tenant_id, event_id, told.shown.ciphertexts, objects=[row.job_id for row in found])
     if after is not None and last is None:
@@ -241,16 +249,22 @@ class _Page:
     sealers: Mapping[UUID, Opener]
 
     def records(self, opening: Opening, found: list[Row[Any]]) -> list[JobRecord]:
-        return [self._record(opening, row) for row in found]
+        """Of chains the last steps, with all; of a step that was asked for by itself, that."""
+        every = {row.job_id: self._record(opening, row) for row in found}
+        told = [job for job in every.values() if job.chain_id is None or job.chain_id == job.job_id or job.chain_id not in every]
+        return [replace(job, steps=_steps_of(job, every.values())) if job.chain_id == job.job_id else job for job in told]
 
     def _record(self, opening: Opening, row: Row[Any]) -> JobRecord:
         values = {name: value for name, value in row._mapping.items() if name not in _NOT_SHOWN}
-        metadata = file_name = None
+        metadata = file_name = step_name = None
+        if (sealed_step := self.shown.steps.get(row.job_id)) is not None:
+            step_name = opening.open_text(self.sealers[row.job_id], "job_specs.step", row.job_id, sealed_step)
         if (sealed_metadata := self.shown.metadata.get(row.job_id)) is not None:
             metadata = opening.open(self.sealers[row.job_id], "job_specs.metadata", row.job_id, sealed_metadata)
         if (sealed_name := self.shown.file_names.get(row.file_id)) is not None:
             file_name = opening.open_text(self.sealers[row.file_id], "files.name", row.file_id, sealed_name)
         damaged = (metadata is None) != (sealed_metadata is None) or (file_name is None) != (sealed_name is None)
+        damaged |= (step_name is None) != (sealed_step is None)
         values["errors"], errors_fit = checked("errors", row.errors)
         values["metrics"], metrics_fit = checked("metrics", row.metrics)
         if not (errors_fit and metrics_fit and all(map(is_known, values.values()))):
@@ -265,9 +279,20 @@ class _Page:
             **values,
             metadata=None if metadata is None else json.loads(metadata),
             file_name=file_name,
+            step_name=step_name,
             damaged=damaged,
             shards={state: part.shards for state, part in by_state.items()},
         )
+
+
+def _with_steps(conn: Connection, actor: Actor, found: list[Row[Any]]) -> list[Row[Any]]:
+    """With those of the chains that end with one of them."""
+    chains = [row.job_id for row in found if row.chain_id == row.job_id]
+    return [*found, *_fetch(conn, actor, jobs.c.chain_id.in_(chains), IS_INNER_STEP)] if chains else found
+
+
+def _steps_of(job: JobRecord, every: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
+    return tuple(sorted((step for step in every if step.chain_id == job.job_id), key=lambda step: step.step or 0))
 
 
 def _count(conn: Connection, actor: Actor, found: list[Row[Any]]) -> Mapping[UUID, Mapping[str, Counts]]:
@@ -279,25 +304,30 @@ def _select_shown(conn: Connection, store: Store, actor: Actor, found: list[Row[
     """With what opens it, by owner; nothing for who may not read. Keys are looked for first: of what is deleted meanwhile both are gone,
     and of what is there and has no key, somebody took it."""
     if not actor.may_read:
-        return Shown({}, {}), {}
+        return Shown({}, {}, {}), {}
     tenant_id = actor.tenant_id
     job_ids, file_ids = [row.job_id for row in found], {row.file_id for row in found}
     owners: list[Owner] = [*(("job", job_id) for job_id in job_ids), *(("file", file_id) for file_id in file_ids)]
     openers = store.keyring.openers(conn, tenant_id, owners)  # not in one query each
     specs = conn.execute(
-        select(job_specs.c.job_id, job_specs.c.metadata_sealed)
+        select(job_specs.c.job_id, job_specs.c.metadata_sealed, job_specs.c.step_sealed)
         .join(jobs, (jobs.c.tenant_id == job_specs.c.tenant_id) & (jobs.c.job_id == job_specs.c.job_id))
-        .where(jobs.c.tenant_id == tenant_id, IS_THERE, jobs.c.job_id.in_(job_ids), job_specs.c.metadata_sealed.is_not(None))
+        .where(jobs.c.tenant_id == tenant_id, IS_THERE, jobs.c.job_id.in_(job_ids))
+        .where(job_specs.c.metadata_sealed.is_not(None) | job_specs.c.step_sealed.is_not(None))
         .order_by(job_specs.c.job_id)
+    ).all()
+    shown = Shown(
+        {row.job_id: row.metadata_sealed for row in specs if row.metadata_sealed is not None},
+        files.sealed_names(conn, tenant_id, file_ids),
+        {row.job_id: row.step_sealed for row in specs if row.step_sealed is not None},
     )
-    shown = Shown({row.job_id: row.metadata_sealed for row in specs}, files.sealed_names(conn, tenant_id, file_ids))
     return shown, {owner_id: opener for (_, owner_id), opener in openers.items()}
 
 
 def _cached_sealers(store: Store, actor: Actor, shown: Shown) -> Mapping[UUID, Opener] | None:
     """Of what was read before; None where a key must be read again."""
     cached = {
-        **{job_id: store.keyring.cached(actor.tenant_id, "job", job_id) for job_id in shown.metadata},
+        **{job_id: store.keyring.cached(actor.tenant_id, "job", job_id) for job_id in (*shown.metadata, *shown.steps)},
         **{file_id: store.keyring.cached(actor.tenant_id, "file", file_id) for file_id in shown.file_names},
     }
     sealers: dict[UUID, Opener] = {owner_id: sealer for owner_id, sealer in cached.items() if sealer is not None}

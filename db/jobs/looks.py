@@ -37,14 +37,16 @@ _LAST: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is sealed of that which is shown of jobs: their metadata, by job, and the names of their files, by file."""
+    """What is sealed of that which is shown of jobs: their metadata, by job, the names of their files, by file, and what they are called as
+    steps of chains, by job."""
 
     metadata: Mapping[UUID, bytes]
     file_names: Mapping[UUID, bytes]
+    steps: Mapping[UUID, bytes]
 
     @property
     def ciphertexts(self) -> list[bytes]:
-        return [*self.metadata.values(), *self.file_names.values()]
+        return [*self.metadata.values(), *self.file_names.values(), *self.steps.values()]
 
 
 _KEPT: Final = Recent[UUID, Shown](KEPT_LOOKS)  # by job: their ids are never used again

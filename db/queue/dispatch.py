@@ -18,20 +18,27 @@ CUT_AT_ONCE: Final = 200  # jobs of a round; the next round follows at once wher
 MAX_LISTED_ERRORS: Final = 100
 REDISPATCH_SECONDS: Final = 60.0  # a message that nobody acted on for so long is taken for lost; workers also look for themselves
 
-_VALIDATING: Final = paged(
+# A job reads what its sources made of its rows: before they have ended, and while they are run again, it is not cut.
+_SOURCES_ENDED: Final = """
+    NOT EXISTS (SELECT FROM job_sources s JOIN jobs source ON source.tenant_id = s.tenant_id AND source.job_id = s.source_job_id
+                WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id
+                  AND source.state IN ('validating', 'in_progress', 'finalizing', 'cancelling'))
     """
+_VALIDATING: Final = paged(
+    f"""
     SELECT j.created_at AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.task, j.model, f.row_count, f.size_chars, f.defect_count
     FROM jobs j JOIN files f ON f.tenant_id = j.tenant_id AND f.file_id = j.file_id
-    WHERE j.state = 'validating'
-    """,
+    WHERE j.state = 'validating' AND {_SOURCES_ENDED}
+    """,  # noqa: S608 - constants
     "timestamptz",
 )
 _START: Final = text(
-    """
-    UPDATE jobs SET state = 'in_progress', in_progress_at = now()
-    WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' RETURNING job_id
-    """
+    f"""
+    UPDATE jobs j SET state = 'in_progress', in_progress_at = now()
+    WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' AND {_SOURCES_ENDED} RETURNING job_id
+    """  # noqa: S608 - constants
 )
+# A step of a chain that is run again has its shards already: it waited for the steps before it to be run again.
 _CUT: Final = text(
     """
     INSERT INTO shards (tenant_id, shard_id, job_id, file_id, first_idx, end_idx, state, priority, deadline, cost, whole)
@@ -39,6 +46,7 @@ _CUT: Final = text(
            (part.last - part.first) * CAST(:row_cost AS real), :whole
     FROM jobs j, unnest(CAST(:firsts AS integer[]), CAST(:lasts AS integer[])) AS part (first, last)
     WHERE j.tenant_id = :tenant AND j.job_id = :job
+      AND NOT EXISTS (SELECT FROM shards s WHERE s.tenant_id = :tenant AND s.job_id = :job)
     """
 )
 _LISTED_ERRORS: Final = text(

@@ -11,7 +11,8 @@ class WorkRow(msgspec.Struct, gc=False):
     """It enters with its sealed body opened, is read (``ask``: what its body asks for, the task's own object), answered, and stored.
 
     ``endpoint``: what its line named, None fits all. ``code``: why it failed (``code`` or ``code:field``), from its upload or met since;
-    ``payload``: its answer. ``cost``: characters of it that the model sees at most.
+    ``payload``: its answer. ``cost``: characters of it that the model sees at most. ``answers``: what the
+    job's sources made of this row, in their order.
     """
 
     idx: int
@@ -20,6 +21,7 @@ class WorkRow(msgspec.Struct, gc=False):
     code: str | None = None
     ask: Any = None
     cost: int = 0
+    answers: tuple[bytes, ...] = ()
     payload: bytes | None = None
     input_tokens: int = 0
     output_tokens: int = 0

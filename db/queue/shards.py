@@ -36,6 +36,7 @@ from db.lifecycle import (
     holder_told,
 )
 from db.queue.row import WorkRow
+from db.queue.sources import open_sources, select_sources
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 from db.sealing.cells import BrokenKey, KeyOwner, Opener
 from db.sealing.keys import Owner
@@ -230,7 +231,7 @@ def record_sending(store: Store, lease: Lease, rows: Sequence[WorkRow], address:
 
 def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict[str, Any], list[WorkRow]]:
     """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
-    is on record. Raises LeaseLost.
+    is on record, each with what the job's sources answered. Raises LeaseLost.
 
     A row whose sealed body does not open, or was taken, has failed with ``sealed_value_damaged``, which is on record; its neighbours are
     unharmed. Where the spec does not, or one of the keys is altered or gone under a lease that holds, all have.
@@ -245,6 +246,7 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
             lock_lease(conn, lease)
             spec_sealed = b""  # somebody took it
         found = bulk.fetch(conn, _ROWS, {**at, "bytes": 1 << 62 if whole else OPEN_BYTES})
+        sources = select_sources(conn, store, lease, [idx for idx, *_ in found])
         sealed_values = [spec_sealed, *(sealed for *_, sealed in found if sealed is not None)]
         record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])
         job, file = _openers(conn, store, lease)
@@ -254,11 +256,14 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
         bodies = file.open_all("rows.body", idxs, to_open)
         if bodies.count(None) != to_open.count(None):
             opening.note_all(file, "rows.body", idxs, to_open, bodies)
-    rows = [
-        WorkRow(idx, endpoint, body, DAMAGED if defect is None and (spec is None or body is None) else defect)
-        for (idx, endpoint, defect, _), body in zip(found, bodies, strict=True)
-    ]
-    return {} if spec is None else json.loads(spec), rows
+        rows = [
+            WorkRow(idx, endpoint, body, DAMAGED if defect is None and (spec is None or body is None) else defect)
+            for (idx, endpoint, defect, _), body in zip(found, bodies, strict=True)
+        ]
+        read: dict[str, Any] = {} if spec is None else json.loads(spec)
+        if read.get("sources"):
+            open_sources(opening, sources, rows, len(read["sources"]))
+    return read, rows
 
 
 def _openers(conn: Connection, store: Store, lease: Lease) -> Sequence[Opener]:

@@ -13,7 +13,7 @@ from db.schema.columns import metadata
 from db.schema.files import files, rows
 from db.schema.fleet import leads, workers
 from db.schema.tenants import api_keys, data_keys, store_keys, tenant_keys, tenants
-from db.schema.work import job_specs, jobs, results, schedules, shards
+from db.schema.work import job_sources, job_specs, jobs, results, schedules, shards
 
 __all__ = [
     "api_keys",
@@ -27,6 +27,7 @@ __all__ = [
     "deleted_versions",
     "files",
     "job_pins",
+    "job_sources",
     "job_specs",
     "jobs",
     "label_sets",

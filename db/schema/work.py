@@ -60,6 +60,8 @@ jobs = Table(
     Column("erase_from_idx", Integer),  # of what was deleted of it: rows before this one are erased; NULL where nothing is left to erase
     Column("results_expire_seconds", Integer),  # so long after its end its results are deleted; NULL: never
     moment("results_expire_at"),
+    Column("chain_id", UUID(as_uuid=True)),  # of a step of a chain: the last step's job, which is the batch that its owner holds
+    Column("step", SmallInteger),  # which step of it, from 1
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),
@@ -75,6 +77,7 @@ jobs = Table(
         postgresql_where="state = 'in_progress' AND paused_at IS NULL",
     ),
     Index("jobs_erasing", "job_id", postgresql_where="erase_from_idx IS NOT NULL"),
+    Index("jobs_of_chain", "tenant_id", "chain_id", "step", postgresql_where="chain_id IS NOT NULL"),
     Index("jobs_live", "state", postgresql_where="state IN ('validating', 'in_progress', 'finalizing', 'cancelling')"),
 )
 
@@ -85,8 +88,22 @@ job_specs = Table(  # the sealed half of a job, apart so that the dispatcher nev
     Column("job_id", UUID(as_uuid=True), nullable=False),
     Column("spec_sealed", LargeBinary, nullable=False),
     Column("metadata_sealed", LargeBinary),
+    Column("step_sealed", LargeBinary),  # of a step of a chain: its name
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
+)
+
+job_sources = Table(  # jobs whose results a job's rows read with them, each of the same row: all of one file
+    "job_sources",
+    metadata,
+    of_tenant(),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    Column("number", SmallInteger, nullable=False),  # in which order, from 1
+    Column("source_job_id", UUID(as_uuid=True), nullable=False),
+    PrimaryKeyConstraint("tenant_id", "job_id", "number"),
+    ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["tenant_id", "source_job_id"], ["jobs.tenant_id", "jobs.job_id"], ondelete="CASCADE"),
+    Index("job_sources_of_source", "tenant_id", "source_job_id"),
 )
 
 shards = Table(

@@ -69,6 +69,7 @@ definitions         SIuD   S---    s--D        ----     ----
 models              S-uD   SI--    s--D        ----     ----
 deleted_versions    SIu-   S---    ----        ----     ----
 job_pins            SI--   ----    S---        ----     ----
+job_sources         SI--   S---    S---        ----     ----
 schedules           SIUD   ----    ----        ----     ----
 audit_events        SI--   sI--    -I--        S---     ----
 audit_digests       SI--   -I--    -I--        S---     ----
@@ -84,7 +85,7 @@ SOME_COLUMNS = {
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed columns_sealed",
     ("api", "results", "u"): "payload_sealed",
-    ("api", "jobs", "u"): " ".join(sorted(set(metadata.tables["jobs"].c.keys()) - {"tenant_id", "job_id", "file_id"})),
+    ("api", "jobs", "u"): " ".join(sorted(set(metadata.tables["jobs"].c.keys()) - {"tenant_id", "job_id", "file_id", "chain_id", "step"})),
     (
         "api",
         "shards",
@@ -96,7 +97,7 @@ SOME_COLUMNS = {
     ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes models loaded loading loading_since calibrating",
     ("api", "workers", "s"): "state seen_at models loaded loading loading_since calibrating",
     ("dispatcher", "workers", "u"): "asked",
-    ("worker", "results", "s"): "tenant_id job_id idx outcome epoch",
+    ("worker", "results", "s"): "tenant_id job_id idx outcome payload_sealed epoch",
     ("worker", "audit_events", "s"): "tenant_id at outcome object_kind object_id job_id xact",  # of its own transaction: test_on_record.py
     ("api", "label_sets", "u"): "deleted_at",
     ("api", "definitions", "u"): "deleted_at",
@@ -134,7 +135,7 @@ SOME_COLUMNS = {
 ACROSS_TENANTS = {("worker", "jobs"), ("worker", "shards")} | {
     ("dispatcher", name)
     for name in (
-        *("files", "rows", "jobs", "shards", "results", "data_keys", "label_sets", "definitions", "models", "job_pins"),
+        *("files", "rows", "jobs", "shards", "results", "data_keys", "label_sets", "definitions", "models", "job_pins", "job_sources"),
         *("audit_events", "audit_digests", "audit_unsealed"),
     )
 }
@@ -179,7 +180,13 @@ def scene(stores: Stores, tenant: Actor, as_superuser: AsSuperuser) -> Scene:
     assert lease.tenant_id == tenant.tenant_id
     flow.answer(lease, range(2), finish=False)
     assert others.file_id != lease.file_id
-    for actor in (tenant, foreign):
+    for actor, reading in ((tenant, job), (foreign, others)):
+        read = create_job(flow.api, actor, new_job(reading.file_id))
+        as_superuser("UPDATE jobs SET state = 'cancelled' WHERE job_id = %s", [read.job_id])
+        as_superuser(
+            "INSERT INTO job_sources (tenant_id, job_id, number, source_job_id) VALUES (%s, %s, 1, %s)",
+            [actor.tenant_id, reading.job_id, read.job_id],
+        )
         put_label_set(flow.api, actor, "a set", ["a", "b"])
         put_definition(flow.api, actor, PROMPTS, "a prompt", "x")
         create_api_key(flow.api, actor.tenant_id, actor.principal_id, "a key", ["read"])
@@ -381,6 +388,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
         "definitions": {"definition_id": uuid.uuid4(), "name_hmac": os.urandom(16)},
         "models": {"model_id": scene.job.head_id, "name_hmac": os.urandom(16)},
         "deleted_versions": {"name_hmac": os.urandom(16)},
+        "job_sources": {"number": 99},
         "job_pins": {"version_id": uuid.uuid4()},
         "schedules": {"schedule_id": uuid.uuid4()},
         "audit_events": {"event_id": uuid.uuid4()},

@@ -41,6 +41,7 @@ from workers.shard.in_flight import InFlight
 from workers.shard.names import StoredNames
 from workers.shard.pace import Pace
 from workers.shard.reading import read_rows
+from workers.shard.steps import take_step
 from workers.stages import StageSeconds
 from workers.tasks import TASKS
 from workers.tasks.task import Group, Task, Work
@@ -151,17 +152,19 @@ class ShardLife:
         if (seconds := self._away_until.get(lease.model or "", 0.0) - time.monotonic()) > 0:
             raise EngineAway(seconds)  # nothing is opened for nothing
         spec, rows = shards.open_shard(self._store, lease, whole=task.whole)
+        if spec.get("sources"):
+            take_step(spec, rows)
         names = StoredNames(self._store, lease, task, spec, max_labels=self._settings.max_labels)
         groups = read_rows(task, lease, spec, rows, names, max_labels=self._settings.max_labels)
         work = Work(self._store, lease, held.ticket, spec, self._runtime)
-        failed = [row for row in rows if row.code is not None]
+        over = [row for row in rows if row.code is not None or row.payload is not None]  # failed, or skipped
         opening = StageSeconds(open=time.perf_counter() - started)  # told with the first chunk that a model answered
         uncut = Uncut(groups, self._pace_of if not task.whole and not task.streams else lambda _group: Pace(math.inf, 1.0))
         for group, own in groups:
             if group.card is not None and group.card.sends_to:
                 shards.record_sending(self._store, lease, own, group.card.sends_to)
-        if failed or not uncut:
-            self._write(held, Chunk(failed), 0.0, StageSeconds(), finish=not uncut)
+        if over or not uncut:
+            self._write(held, Chunk(over), 0.0, StageSeconds(), finish=not uncut)
         with closing((self._streamed if task.streams else self._answered)(held, task, work, uncut)) as chunks:
             for chunk, seconds, is_last in chunks:
                 self._write(held, chunk, seconds, opening, finish=is_last)

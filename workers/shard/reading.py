@@ -28,7 +28,7 @@ def read_rows(task: Task[Any], lease: Lease, spec: Mapping[str, Any], rows: Sequ
         return []
     groups: dict[str, tuple[Group, list[WorkRow]]] = {}
     for row in rows:
-        if row.code is not None:
+        if row.code is not None or row.payload is not None:
             continue
         if row.endpoint is not None and row.endpoint != lease.endpoint:
             row.fail("url_mismatch")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workers.stages import StageSeconds
 
 HEAD_PREFIX: Final = "head:"
+SKIPPED: Final = b'{"skipped":true}'  # the answer of a row that a step of a chain is not for
 # "flag": whether something holds, and not where nothing is said; "count": of parts, 1 where nothing is said.
 Columns = Mapping[str, Literal["text", "number", "scores", "vector", "flag", "count", "integer"]]
 LONG_TEXT: Final[Columns] = {"truncated": "flag", "chunks": "count"}
@@ -167,6 +168,10 @@ class Task(ABC, Generic[BodyT]):
     @property
     def _running(self) -> Any:
         return import_module(f"{type(self).__module__.rpartition('.')[0]}.running")
+
+    def told(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
+        """As :meth:`values`; nothing of a row that was skipped."""
+        return {} if bytes(answer) == SKIPPED else self.values(answer)
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         """A row's answer by column, and whatever else a line of JSON shows."""

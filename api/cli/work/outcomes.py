@@ -76,7 +76,7 @@ def parse_outcome(line: bytes, task: Task[Any]) -> Outcome:
     elif read.response.status_code >= 400:
         fault = msgspec.json.decode(read.response.body, type=_FaultBody).error
     else:
-        values = task.values(read.response.body)
+        values = task.told(read.response.body)
     code, message = (None, None) if fault is None else (fault.code or "unknown", fault.message)
     return Outcome(read.row or 0, read.line or 0, read.custom_id, values, code, message, body, columns, len(line))
 

@@ -425,8 +425,8 @@ MUTANTS: Final = (
         "db/queue/dispatch.py",
         (
             (
-                "WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' RETURNING job_id",
-                "WHERE tenant_id = :tenant AND job_id = :job RETURNING job_id",
+                "WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' AND {_SOURCES_ENDED}",
+                "WHERE tenant_id = :tenant AND job_id = :job AND {_SOURCES_ENDED}",
             ),
         ),
         ("tests/db/queue/test_dispatch.py::test_a_job_is_cut_once_by_dispatchers_at_once",),

@@ -5,6 +5,7 @@ from typing import Final
 from tests.faults.mutants import (
     answers,
     calibration,
+    chains,
     decoding,
     doors,
     leases,
@@ -33,4 +34,5 @@ ALL: Final[tuple[Mutant, ...]] = (
     *versions.MUTANTS,
     *doors.MUTANTS,
     *redaction.MUTANTS,
+    *chains.MUTANTS,
 )

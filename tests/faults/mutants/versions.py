@@ -76,7 +76,7 @@ MUTANTS: Final = (
         "repeated-beside-others",
         "a label set that a job has nothing to do with makes no other request of it",
         "db/jobs/creating.py",
-        (("pins_others=new.other_names is not None", "pins_others=False"),),
+        (("pins_others=step.other_names is not None", "pins_others=False"),),
         ("tests/api/routes/test_batches.py::test_of_a_file_whose_names_nobody_noted_only_what_the_defaults_name_makes_a_create_another",),
     ),
     Mutant(
