@@ -6,15 +6,14 @@ record's id is kept where it stands before the fault.
 """
 
 import csv
-import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Self
 
 import msgspec
 
 from api.errors import Refused
+from api.formats.dialect import Dialect, Line, sniff
 from api.formats.header import find_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, old_line_ends, split_lines, text_chunks
@@ -23,16 +22,10 @@ from api.tables.noted import Noted
 from db.files.rows import NewRow
 
 DELIMITERS: Final = {",": ",", ";": ";", "\t": "\t", "\\t": "\t", "tab": "\t", "|": "|"}
-SNIFFED: Final = (",", ";", "\t", "|")
 AGAIN_BYTES: Final = 1 << 20  # may be read again in any case, however little has come
-
-_NO_HEADER: Final = b' \t\r,;|"'  # of nothing else is a line before the header
-_SEP_LINE: Final = re.compile(rb'"?sep=([,;\t|])"?[\s,;|]*', re.IGNORECASE)  # tells Excel the delimiter
 
 # By what the csv module says; its messages are constants, and nothing of the record is in them.
 _FAULTS: Final = {"field larger": "line_too_long", "new-line character": "stray_carriage_return"}
-
-_Line = tuple[int, bytes]
 
 
 class _BadLine(Exception):
@@ -46,13 +39,13 @@ class _BadLine(Exception):
 class _Feed:
     """Lines for ``csv.reader``, decoded; remembers those of the record in hand, for its number, its size, and to read them again."""
 
-    def __init__(self, lines: Iterator[_Line], max_record_bytes: int) -> None:
+    def __init__(self, lines: Iterator[Line], max_record_bytes: int) -> None:
         self._lines = lines
         self._max_record_bytes = max_record_bytes
-        self._again: deque[_Line] = deque()
+        self._again: deque[Line] = deque()
         self._again_bytes_left = AGAIN_BYTES
         self._alone = 0  # lines at the head of those to read again that are a record each, or none
-        self._taken: list[_Line] = []
+        self._taken: list[Line] = []
         self._taken_bytes = 0
         self._ends = False
 
@@ -123,7 +116,7 @@ def csv_rows(
     csv.field_size_limit(limits.max_line_bytes)  # of the process; the default of 131,072 characters is less than a long document
     lines, dialect = sniff(split_lines(text_chunks(chunks, limits), limits.max_line_bytes), columns, delimiter)
     feed = _Feed(lines, limits.max_line_bytes)
-    reader = csv.reader(feed, delimiter=dialect.delimiter, skipinitialspace=dialect.spaced, strict=True)
+    reader = csv.reader(feed, **dialect.as_csv, skipinitialspace=dialect.spaced, strict=True)
     places: _Places | None = None
     while True:
         feed.next_record()
@@ -165,52 +158,6 @@ def csv_rows(
             )
 
 
-class Dialect(NamedTuple):
-    """``spaced``: spaces after a delimiter are not part of a cell."""
-
-    delimiter: str
-    spaced: bool
-
-
-def sniff(lines: Iterator[_Line], columns: Columns, delimiter: str | None) -> tuple[Iterator[_Line], Dialect]:
-    """By the header: the first delimiter with which the text's column is there, or else the one that makes most cells of it. What stands
-    before the header is left out: lines of empty cells, and Excel's ``sep=;``."""
-    seen: list[_Line] = []
-    for number, line in lines:
-        if (told := _SEP_LINE.fullmatch(line)) is not None:
-            delimiter = delimiter or told[1].decode()
-        elif line.strip(_NO_HEADER) or line.count(b'"') % 2:  # an open quote: a name with a line break
-            seen.append((number, line))
-            break
-    header = seen[-1][1].decode("utf-8", "replace") if seen else ""
-    cells = {known: _cells(header, known) for known in ((delimiter,) if delimiter is not None else SNIFFED)}
-    chosen = max(cells, key=lambda known: (_has_text(cells[known], columns), len(cells[known])))  # the first of equals
-    if header.startswith(("{", "[")) and not _has_text(cells[chosen], columns):
-        raise Refused("invalid_format", "The file begins as JSON does: set the form field format to `jsonl`.", param="format")
-    return chain(seen, lines), Dialect(chosen, any(cell.startswith(" ") for cell in cells[chosen][1:]))
-
-
-def looks_like_csv(first: bytes, second: bytes) -> bool:
-    """Whether two lines are a header, with a column that is usually the text, and a record."""
-    header = first.decode("utf-8", "replace")
-    tried = ((_cells(header, known), known.encode()) for known in SNIFFED)
-    return any(len(cells) > 1 and known in second and _has_text(cells, Columns()) for cells, known in tried)
-
-
-def _cells(header: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([header], delimiter=delimiter, strict=True), [])
-    except csv.Error:  # a header with a line break in it
-        return header.split(delimiter)
-
-
-def _has_text(header: Sequence[str], columns: Columns) -> bool:
-    try:
-        return find_column(header, "text_column", columns.text_names, required=False) is not None
-    except Refused:  # there twice: told where the header is read
-        return True
-
-
 def _find_columns(header: list[str], columns: Columns, delimiter: str) -> _Places:
     taken = "a tab" if delimiter == "\t" else delimiter
     hint = f", or what separates the cells in the form field delimiter (“{taken}” was taken)"
@@ -245,10 +192,11 @@ def _legible_id(line: bytes, places: _Places, dialect: Dialect) -> str | None:
     cells = line.split(dialect.delimiter.encode(), places.id + 1)
     if len(cells) < places.id + 2:
         return None
+    quote = dialect.quote.encode()
     for at, cell in enumerate(cells[:-1]):
         cell = cell.strip() if dialect.spaced else cell
-        cells[at] = cell[1:-1] if len(cell) > 1 and cell[:1] == cell[-1:] == b'"' else cell
-    if any(b'"' in cell for cell in cells[:-1]):
+        cells[at] = cell[1:-1] if len(cell) > 1 and cell[:1] == cell[-1:] == quote else cell
+    if any(quote in cell for cell in cells[:-1]):
         return None
     try:
         return fit_id(cells[places.id].decode())

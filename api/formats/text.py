@@ -6,7 +6,7 @@ from itertools import chain, islice
 import msgspec
 
 from api.errors import Refused
-from api.formats.csv import looks_like_csv
+from api.formats.dialect import looks_like_csv
 from api.formats.json_text import is_object
 from api.formats.limits import FileLimits
 from api.formats.lines import LongLine, old_line_ends, split_lines, text_chunks

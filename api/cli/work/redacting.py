@@ -19,7 +19,7 @@ from msgspec import Raw
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.terminal import shown
 from api.errors import Refused
-from api.formats.csv import sniff
+from api.formats.dialect import sniff
 from api.formats.header import find_column, missing_column
 from api.formats.limits import Columns, FileLimits
 from api.formats.lines import LongLine, split_lines, text_chunks
@@ -57,14 +57,12 @@ class Redaction:
         """The header's names are masked as well: where there is none they are the first row."""
         csv.field_size_limit(LIMITS.max_line_bytes)
         wanted = Columns(text=self.columns[0] if self.columns else None)
-        lines, dialect = sniff(split_lines(text_chunks(chunks, LIMITS), LIMITS.max_line_bytes), wanted, delimiter)
+        lines, dialect = sniff(split_lines(text_chunks(chunks, LIMITS), LIMITS.max_line_bytes), wanted, delimiter, titles=0)
         first = next(lines, (0, b""))
-        reader = csv.reader(
-            _decoded(chain([first] if first[0] else [], lines)), delimiter=dialect.delimiter, skipinitialspace=dialect.spaced
-        )
+        reader = csv.reader(_decoded(chain([first] if first[0] else [], lines)), **dialect.as_csv, skipinitialspace=dialect.spaced)
         text = TextIOWrapper(out, encoding="utf-8", errors=_BYTES_AS_THEY_ARE, newline="", write_through=True)
         ends = "\r\n" if first[1].endswith(b"\r") else "\n"
-        writer = csv.writer(text, delimiter=dialect.delimiter, lineterminator=ends)
+        writer = csv.writer(text, **dialect.as_csv, lineterminator=ends)
         try:
             header = next(reader, [])
             places = self._places(header)

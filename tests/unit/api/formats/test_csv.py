@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -151,6 +152,51 @@ def test_what_a_csv_writer_wrote_is_read_back(texts: list[str], ending: str, chu
 )
 def test_delimiter_and_header_are_understood_as_people_write_them(data: bytes) -> None:
     assert [(row.custom_id, row.body) for row in read(data)] == [("1", b'{"input":"rates, again"}')]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"id;text;note\n1;'rates; \"again\"';x\n2;'b';y\n",  # single quotes
+        b"id,note,text\n1,'a, b','rates; \"again\"'\n2,c,'d, e'\n",
+        b'id,text,n\n1,"rates; \\"again\\"",x\n',  # as MySQL and Spark write a quote inside a cell
+        b"id,text,n\n1,'rates; \"again\"','it\\'s, well'\n",
+        b'# made by a tool\nid,text\n1,"rates; ""again"""\n',
+        b'Report of May\n"by, whoever"\n\nid,text,n\n1,"rates; ""again""",x\n',
+        b'Report of May,,\nid,note,n,text\n1,,,"rates; ""again"""\n',
+    ],
+)
+def test_quotes_and_titles_are_understood_as_programs_write_them(data: bytes) -> None:
+    assert (read(data)[0].custom_id, read(data)[0].body) == ("1", b'{"input":"rates; \\"again\\""}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "it's a \\ backslash",  # outside of quotes
+        "'tis the season",
+        "a 'quoted' word, and 'another'",
+        "'all of it'",
+        'C:\\"new"',
+        "ends in a backslash \\",
+    ],
+)
+def test_what_a_csv_writer_wrote_is_not_taken_for_another_dialect(text: str) -> None:
+    written = io.StringIO()
+    csv.writer(written).writerows([["id", "text"], ["1", text], ["2", "plain"], ["3", f"{text}, {text}"]])
+    rows = read(written.getvalue().encode())
+    assert [json.loads(row.body or b"{}").get("input") for row in rows] == [text, "plain", f"{text}, {text}"]
+
+
+def test_a_row_that_holds_a_column_s_name_is_no_header() -> None:
+    with pytest.raises(Refused, match="no column"):
+        read(b"1,the news\n2,text\n3,more\n")
+
+
+def test_how_cells_are_quoted_is_seen_by_the_beginning_alone() -> None:
+    plain = b"".join(b"%d,'word, %d'\n" % (row, row) for row in range(10_000))
+    rows = read(b"id,text\n" + plain + b"x,'it''s, and more'\n", chunk_bytes=5_000)
+    assert (rows[9].body, rows[-1].custom_id, rows[-1].body) == (b'{"input":"word, 9"}', "x", b'{"input":"it\'s, and more"}')
 
 
 def test_a_delimiter_that_is_given_is_not_second_guessed() -> None:

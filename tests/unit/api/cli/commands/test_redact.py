@@ -36,6 +36,20 @@ def test_a_csv_keeps_its_delimiter_its_line_ends_and_what_is_not_sensitive(tmp_p
     assert re.fullmatch(rf'id;who;note\r\n1;({MASK});"a;b"\r\n2;;"\1\nx"\r\n', text)
 
 
+def test_a_title_above_the_header_is_masked_and_stays(tmp_path: Path) -> None:
+    code, out = redact(tmp_path, "in.csv", f"Report for {EMAIL}\nid,text\n1,a\n".encode())
+    title, *rest = out.read_text().splitlines()
+    assert (code, rest) == (0, ["id,text", "1,a"])
+    assert title.startswith("Report for ")
+    assert EMAIL not in title
+
+
+@pytest.mark.parametrize("content", [b"id;text;n\n1;'a; b';x\n2;'c; d';y\n", b'"id","text"\n"1","a \\"b\\", c"\n'])
+def test_a_csv_keeps_the_way_its_cells_are_quoted(tmp_path: Path, content: bytes) -> None:
+    code, out = redact(tmp_path, "in.csv", content)
+    assert (code, out.read_bytes()) == (0, content)
+
+
 def test_a_csv_without_a_header_or_with_bytes_of_another_code_page_comes_through(tmp_path: Path) -> None:
     code, out = redact(tmp_path, "in.csv", f"{EMAIL},M\xfcller\n".encode("latin-1") + b"x,y\n")
     assert code == 0
