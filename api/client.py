@@ -161,9 +161,10 @@ class Client:
         window: str = "24h",
         priority: int | str = 0,
         metadata: Mapping[str, str] | None = None,
+        content: Mapping[str, object] | None = None,
     ) -> None:
         """Raises what :meth:`create_batch` would, of what is known before a file is sent."""
-        self._check("/v1/batches", _plan(endpoint, defaults, window, priority, metadata))
+        self._check("/v1/batches", _plan(endpoint, defaults, window, priority, metadata, content))
 
     def check_head(self, name: str, *, model: str | None = None) -> None:
         """The same of :meth:`train_head`."""
@@ -178,9 +179,11 @@ class Client:
         window: str = "24h",
         priority: int | str = 0,
         metadata: Mapping[str, str] | None = None,
+        content: Mapping[str, object] | None = None,
     ) -> Batch:
-        """``defaults`` are laid under every row's body: labels and the like need not be repeated in each."""
-        plan = _plan(endpoint, defaults, window, priority, metadata)
+        """``defaults`` are laid under every row's body: labels and the like need not be repeated in each. ``content``: fields of the batch
+        that are the job's and no row's, such as ``checks``."""
+        plan = _plan(endpoint, defaults, window, priority, metadata, content)
         return self._batch("POST", "/v1/batches", {"input_file_id": file_id, **plan})
 
     def train_head(self, name: str, file_id: str, *, model: str | None = None) -> Batch:
@@ -371,10 +374,16 @@ def is_loopback(url: str) -> bool:
 
 
 def _plan(
-    endpoint: str, defaults: Mapping[str, object] | None, window: str, priority: int | str, metadata: Mapping[str, str] | None
+    endpoint: str,
+    defaults: Mapping[str, object] | None,
+    window: str,
+    priority: int | str,
+    metadata: Mapping[str, str] | None,
+    content: Mapping[str, object] | None,
 ) -> JsonObject:
     plan: JsonObject = {"endpoint": endpoint, "completion_window": window, "priority": priority}
-    return plan | ({"defaults": dict(defaults)} if defaults else {}) | ({"metadata": dict(metadata)} if metadata else {})
+    optional = {"defaults": defaults, "metadata": metadata, **(content or {})}
+    return plan | {name: value for name, value in optional.items() if value}
 
 
 def _training(name: str, model: str | None) -> JsonObject:

@@ -116,6 +116,16 @@ _TABLE: Final = (
         "The answer reached its limit of tokens, or a text of `stop`, before it was what it must look like, so none is given: raise"
         " `max_tokens`, or ask for less.",
     ),
+    Failure(
+        "check_failed",
+        422,
+        "No answer passed the job's checks, in as many tries as it allows: ask in other words, allow more `tries`, or loosen the check.",
+    ),
+    Failure(
+        "check_unavailable",
+        500,
+        "The worker cannot check the answer: it is older than the API, or lacks the extra `checks` (`pip install 'textmill[checks]'`).",
+    ),
     Failure("non_finite_output", 500, "The model's output was not a number."),
     Failure("refused_by_server", 400, "The server that runs the model refused this row."),
     Failure("content_filtered", 400, "The server that runs the model kept its answer back."),
@@ -178,6 +188,13 @@ def _sentence(failure: Failure, field: str, detail: str) -> str:
             return f"The row has no answer in step {field}, which this one reads: the row's story says why."
         case "invalid_grammar" if detail:
             return f"No answer can be held to what the field `{field}` asks for: {detail}."
+        case "check_failed":
+            place, _, tries = detail.partition("|")
+            if not (_COUNT.fullmatch(place) and _COUNT.fullmatch(tries)):  # nothing that was written here
+                return failure.message
+            which = f"the check `{field}` (`checks[{place}]`)"
+            found = f"The answer did not pass {which}" if tries == "1" else f"No answer of {tries} tries passed {which}"
+            return f"{found}: ask in other words, allow more `tries`, or loosen the check."
         case "refused_by_server" if detail:
             found_status = _STATUS.fullmatch(detail)
             if found_status is None:

@@ -9,6 +9,7 @@ from typing import Final
 TOPICS: Final = (
     "commands",
     "files",
+    "checks",
     "redaction",
     "jobs",
     "tasks",

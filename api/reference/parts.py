@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from api.reference import bodies, commands, failures, metrics, routes, settings, uploads
+from api.reference import bodies, checks, commands, failures, metrics, routes, settings, uploads
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "commands": commands.part,
@@ -12,6 +12,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "routes": routes.part,
     "request bodies": bodies.requests,
     "task bodies": bodies.tasks,
+    "checks": checks.part,
     "form": uploads.part,
     "failures": failures.part,
     "metrics": metrics.part,

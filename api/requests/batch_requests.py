@@ -15,6 +15,7 @@ from api.endpoints import TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
 from api.requests.addresses import path_holds_key
+from api.requests.content_fields import checked
 from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.catalogue.heads import HeadRecord, find_head
@@ -27,6 +28,7 @@ from db.files.stored_names import Names
 from db.jobs.creating import NewJob, RequestRef
 from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
+from workers.content.checks import MAX_TRIES
 from workers.models import registry
 from workers.tasks import train
 from workers.tasks.reading import check_defaults, check_pair
@@ -83,6 +85,14 @@ class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         dict[str, object] | None,
         Meta(description="Fields of the task's body, laid under every row's: what a row leaves out, it takes here."),
     ] = None
+    checks: Annotated[
+        list[dict[str, object]] | None,
+        Meta(description="What every text that is written must pass, up to 20; each an object that names its kind as `check`."),
+    ] = None
+    tries: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_TRIES)] | None,
+        Meta(description="How often a row is asked, with the next seed each time, until its answers pass all `checks`; 1 by default."),
+    ] = None
 
 
 class BatchRequest(BatchPlan, forbid_unknown_fields=True, kw_only=True):
@@ -104,7 +114,7 @@ class HeadRequest(HeadPlan, forbid_unknown_fields=True, kw_only=True):
 
 
 class Planned(NamedTuple):
-    """A plan that was checked, as a job takes it."""
+    """A plan that was checked, as a job takes it. ``content``: what its spec says beside the defaults."""
 
     task: Task[Any]
     endpoint: str
@@ -113,6 +123,7 @@ class Planned(NamedTuple):
     metadata: dict[str, str] | None
     priority: int
     window: timedelta | datetime
+    content: Mapping[str, object] = {}
 
 
 def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
@@ -136,7 +147,8 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     model = _model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model")
     if name is not None and model is not None and (code := check_pair(task, request.endpoint, asked, registry.get(model))) is not None:
         raise _refused_defaults(code)
-    return _planned(request, task, request.endpoint, model, defaults)
+    content = checked(task, defaults, request.checks, request.tries)
+    return _planned(request, task, request.endpoint, model, defaults)._replace(content=content)
 
 
 def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> NewJob:
@@ -149,7 +161,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         endpoint=plan.endpoint,
         file_id=file_id,
         model=plan.model,
-        spec={"defaults": plan.defaults},
+        spec={"defaults": plan.defaults, **plan.content},
         metadata=plan.metadata,
         priority=plan.priority,
         completion_window=plan.window,

@@ -34,5 +34,5 @@ class WorkRow(msgspec.Struct, gc=False):
         self.payload, self.input_tokens, self.output_tokens = payload, input_tokens, output_tokens
 
     def fail(self, code: str) -> None:
-        """A failure holds no answer, and counts no tokens."""
+        """A failure holds no answer, and counts no tokens: whoever knows that it took some says so afterwards."""
         self.code, self.payload, self.input_tokens, self.output_tokens = code, None, 0, 0

@@ -41,11 +41,12 @@ def run(
     head: Head | None = None,
     endpoint: str | None = None,
     group: Group | None = None,
+    spec: dict[str, Any] | None = None,
 ) -> tuple[Ran, list[WorkRow]]:
     """One call of the model."""
     rows = [WorkRow(at, ask=ask) for at, ask in enumerate(asks)]
     lease = Lease(UUID(int=2), UUID(int=3), JOB, UUID(int=4), 1, 0, len(rows), task, endpoint or TASKS[task].endpoints[0], model, None)
-    work = Work(cast(Store, None), lease, ticket or Ticket(), {}, runtime)
+    work = Work(cast(Store, None), lease, ticket or Ticket(), spec or {}, runtime)
     group = group or Group(model, registry.get(model), head)
     if not TASKS[task].streams:
         return TASKS[task].run(work, group, rows), rows
@@ -83,12 +84,18 @@ def asking(request: GenerateRequest) -> GenerateAsk:
     return GenerateAsk(None, [request], 1, ChatBody())
 
 
-def generate(runtime: Runtime, bodies: Sequence[dict[str, Any]], endpoint: str = CHAT, model: str = "fake-decoder") -> list[WorkRow]:
-    """What bodies that ask for something possible are answered."""
+def generate(
+    runtime: Runtime,
+    bodies: Sequence[dict[str, Any]],
+    endpoint: str = CHAT,
+    model: str = "fake-decoder",
+    spec: dict[str, Any] | None = None,
+) -> list[WorkRow]:
+    """What bodies that ask for something possible are answered. ``spec``: of their job, beside the defaults."""
     reader = Reader(TASKS["generate"], endpoint, {})
     asks = [reader.ask(json.dumps(body).encode()) for body in bodies]
     assert not [ask for ask in asks if isinstance(ask, str)], asks
-    return run(runtime, "generate", model, asks, endpoint=endpoint)[1]
+    return run(runtime, "generate", model, asks, endpoint=endpoint, spec=spec)[1]
 
 
 def embed(

@@ -44,6 +44,14 @@ def generate(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, max=2.0, help="0 always takes the likeliest word.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable on the same machine.")] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option("--check", metavar="CHECK", help="What each text must pass, such as words<=80 or language=de (repeatable)."),
+    ] = None,
+    check_file: Annotated[
+        str | None, typer.Option("--check-file", metavar="FILE", help="A list of checks in JSON, as the API takes it.")
+    ] = None,
+    tries: Annotated[int | None, typer.Option("--tries", min=1, help="How often a row is asked until its text passes every check.")] = None,
     prompt_column: Annotated[str | None, typer.Option("--prompt-column", metavar="NAME", help="The column that holds the prompt.")] = None,
     id_column: IdColumn = None,
     form: Format = None,
@@ -66,6 +74,7 @@ def generate(
     `top_p` and `seed` count before the options. The lines of a batch file are taken as they are.
     """
     from api.cli.terminal.terminal import say, shown
+    from api.cli.work.checks import checks_of
     from api.cli.work.outputs import Shown
     from api.cli.work.peeking import literal_places
     from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, run
@@ -82,6 +91,7 @@ def generate(
         title="Generating",
         endpoint="/v1/completions" if complete else "/v1/chat/completions",
         defaults=defaults,
+        content={"checks": checks_of(check or [], check_file), "tries": tries},
         out=out,
         window=window,
         priority=priority_of(priority, interactive=interactive),

@@ -66,7 +66,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What to do with the rows, and how to tell about it."""
+    """What to do with the rows, and how to tell about it. ``content``: fields of the batch that are the job's and no row's."""
 
     title: str
     endpoint: str
@@ -75,6 +75,7 @@ class Work:
     window: str = "24h"
     priority: int | str = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    content: Mapping[str, object] = field(default_factory=dict)
     detach: bool = False
     as_json: bool = False
     quiet: bool = False
@@ -84,7 +85,8 @@ class Work:
     @property
     def plan(self) -> dict[str, Any]:
         """What the job is asked for with."""
-        return {"defaults": self.defaults, "window": self.window, "priority": self.priority, "metadata": self.metadata}
+        asked = {"defaults": self.defaults, "window": self.window, "priority": self.priority, "metadata": self.metadata}
+        return asked | ({"content": self.content} if any(self.content.values()) else {})
 
 
 def priority_of(number: int, *, interactive: bool) -> int | str:

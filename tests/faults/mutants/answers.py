@@ -57,14 +57,14 @@ MUTANTS: Final = (
         "one-fails-all",
         "a row is answered only where each of its answers is",
         "workers/tasks/generate/running.py",
-        (("    if failed is not None:\n        row.fail(failed.code)\n        return\n", ""),),
+        (("    if failed is not None:\n", "    if False:\n"),),
         (f"{_ANSWERS_TEST}test_where_one_of_n_answers_fails_the_row_does",),
     ),
     Mutant(
         "whole-again",
         "a row that lost one of its answers to a drain is asked again as a whole",
-        "workers/tasks/generate/running.py",
-        (("return not self.left and not any(one is TAKEN_BACK for one in self._answers)", "return not self.left"),),
+        "workers/tasks/generate/trying.py",
+        (("if self.left or any(one is TAKEN_BACK for one in self._answers):", "if self.left:"),),
         (f"{_ANSWERS_TEST}test_a_row_that_lost_one_of_its_answers_to_a_drain_is_left_as_it_is",),
     ),
     Mutant(

@@ -154,8 +154,8 @@ MUTANTS: Final = (
     Mutant(
         "taken-back-before-it-began",
         "a drain begins no row that waits",
-        "workers/tasks/generate/running.py",
-        (("            answering.take_back()\n", ""),),
+        "workers/tasks/generate/trying.py",
+        (("            answering.take_back()\n", "            pass\n"),),
         ("tests/workers/shard/test_life.py::test_a_drain_lets_rows_end_that_have_begun_and_gives_the_others_back",),
     ),
 )

@@ -6,6 +6,7 @@ from tests.faults.mutants import (
     answers,
     calibration,
     chains,
+    content,
     decoding,
     doors,
     leases,
@@ -35,4 +36,5 @@ ALL: Final[tuple[Mutant, ...]] = (
     *doors.MUTANTS,
     *redaction.MUTANTS,
     *chains.MUTANTS,
+    *content.MUTANTS,
 )

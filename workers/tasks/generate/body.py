@@ -103,14 +103,15 @@ class GenerateAsk:
     body: GenerateBody
     says_form: bool = False
 
-    def each(self) -> Iterator[GenerateRequest]:
-        """One for each answer, prompt by prompt. Seeds of one prompt follow each other; the first is that of the row."""
+    def each(self, tried: int = 0) -> Iterator[GenerateRequest]:
+        """One for each answer, prompt by prompt. Seeds of one prompt follow each other; the first is that of the row, and of a row that was
+        ``tried`` before the one behind the last that it had."""
+        first = tried * self.n
         for request in self.requests:
-            yield request
             seed = request.sampling.seed
-            for more in range(1, self.n):
+            for more in range(first, first + self.n):
                 sampling = request.sampling if seed is None else replace(request.sampling, seed=_wrapped(seed + more))
-                yield replace(request, sampling=sampling)
+                yield replace(request, sampling=sampling) if more else request
 
 
 def ask_of(

@@ -58,6 +58,7 @@ class _Answer(msgspec.Struct):
     output: list[_Message] = []
     status: str = ""
     usage: _Usage = msgspec.field(default_factory=_Usage)
+    tries: int | None = None
 
     def texts(self) -> list[str]:
         messages = [choice.message or _Message(choice.text) for choice in self.choices] or self.output
@@ -117,6 +118,7 @@ class Generate(Task[GenerateBody]):
             "finish_reason": read.choices[0].finish_reason if read.choices else cut,
             "input_tokens": usage.prompt_tokens or usage.input_tokens,
             "output_tokens": usage.completion_tokens or usage.output_tokens,
+            **({} if read.tries is None else {"tries": read.tries}),
         }
 
 

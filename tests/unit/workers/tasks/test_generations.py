@@ -19,7 +19,7 @@ from workers.inference.continuous import TAKEN_BACK
 from workers.inference.runtime import Runtime
 from workers.tasks import TASKS
 from workers.tasks.generate import forms
-from workers.tasks.generate.running import _Open
+from workers.tasks.generate.trying import OpenRow
 from workers.tasks.moderate.task import CATEGORIES, UNFIT
 from workers.tasks.reading import Reader
 from workers.tasks.task import Group, LabelSet
@@ -86,7 +86,8 @@ def test_a_row_that_lost_one_of_its_answers_to_a_drain_is_left_as_it_is() -> Non
     ask = Reader(TASKS["generate"], "/v1/chat/completions", {}).ask(json.dumps({**HELLO, "n": 2}).encode())
     said = Generation("a", [1], "stop")
     for answers, ends in (([said, said], True), ([said, TAKEN_BACK], False), ([FailedRow("engine_error"), said], True)):
-        one = _Open(WorkRow(0, ask=ask))
+        one = OpenRow(WorkRow(0, ask=ask))
+        one.begin()
         assert [one.take(nth, answer) for nth, answer in enumerate(answers)] == [False, ends]
 
 

@@ -1,0 +1,120 @@
+"""Guards of what a content job checks."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+_CHECKS: Final = "workers/content/checks.py"
+_CHECKING: Final = "workers/content/checking.py"
+_TRYING: Final = "workers/tasks/generate/trying.py"
+_FIELDS: Final = "api/requests/content_fields.py"
+_CHECKS_TEST: Final = "tests/unit/workers/content/test_checks.py::"
+_CHECKING_TEST: Final = "tests/unit/workers/content/test_checking.py::"
+_TRYING_TEST: Final = "tests/unit/workers/tasks/test_trying.py::"
+_FIELDS_TEST: Final = "tests/unit/api/requests/test_content_fields.py::"
+
+MUTANTS: Final = (
+    Mutant(
+        "checks-that-contradict",
+        "checks that no answer can pass together are refused",
+        _CHECKS,
+        (("    for contradiction in _contradictions(checks):\n        raise contradiction\n", ""),),
+        (f"{_CHECKS_TEST}test_what_no_check_is_or_no_answer_passes_is_refused_by_its_place",),
+    ),
+    Mutant(
+        "quoted-check",
+        "no sentence of a decoder, which may quote what was sent, tells what is wrong with a check",
+        _CHECKS,
+        (("{len(strange)} field(s)", "{strange}"),),
+        (f"{_CHECKS_TEST}test_a_refusal_holds_nothing_that_was_sent",),
+    ),
+    Mutant(
+        "whole-words",
+        "a word is not found within another",
+        _CHECKS,
+        (("    return all((sign.isalnum() or", "    return not left and all((sign.isalnum() or"),),
+        (f"{_CHECKS_TEST}test_words_are_found_whole_and_in_any_case",),
+    ),
+    Mutant(
+        "repeats-bounded",
+        "what a pattern repeats is bounded",
+        _CHECKING,
+        (("> MAX_REPEATS:", "> 10**9:"),),
+        (f"{_CHECKING_TEST}test_a_pattern_that_is_none_or_takes_too_much_is_refused",),
+    ),
+    Mutant(
+        "schema-at-home",
+        "a schema is fetched from nowhere",
+        _CHECKING,
+        ((", offline=True", ""),),
+        (f"{_CHECKING_TEST}test_a_schema_of_a_file_of_the_worker_is_not_read",),
+    ),
+    Mutant(
+        "all-answers-pass",
+        "every answer of a row must pass",
+        _CHECKING,
+        (("if not all(passes(*answer)", "if not any(passes(*answer)"),),
+        (f"{_CHECKING_TEST}test_all_answers_of_a_row_must_pass",),
+    ),
+    Mutant(
+        "unlike-what-passed",
+        "what passed is what later rows must be unlike",
+        _CHECKING,
+        (
+            (
+                "            for text, _ in answers:\n                self._remembered.add(",
+                "            for text, _ in answers:\n                id(",
+            ),
+        ),
+        (f"{_CHECKING_TEST}test_a_text_that_is_like_one_that_passed_before_fails",),
+    ),
+    Mutant(
+        "tries-bounded",
+        "a row is tried so often and no more",
+        _TRYING,
+        (("row.tries < self._tries", "row.tries < self._tries + 1"),),
+        (f"{_TRYING_TEST}test_after_the_last_try_the_failure_names_the_check",),
+    ),
+    Mutant(
+        "greedy-once",
+        "a row that would say the same is not asked again",
+        _TRYING,
+        (("all(request.sampling.temperature > 0 for request", "all(request is not None for request"),),
+        (f"{_TRYING_TEST}test_a_greedy_row_is_not_asked_again_since_it_would_say_the_same",),
+    ),
+    Mutant(
+        "all-tries-count",
+        "tokens of all tries count",
+        _TRYING,
+        (("self.used = self.used.plus(", "self.used = Usage().plus("),),
+        (f"{_TRYING_TEST}test_tokens_of_all_tries_count",),
+    ),
+    Mutant(
+        "no-seed-twice",
+        "no seed of a row comes twice",
+        "workers/tasks/generate/body.py",
+        (("first = tried * self.n", "first = tried"),),
+        (f"{_TRYING_TEST}test_all_answers_of_a_row_must_pass_and_no_seed_comes_twice",),
+    ),
+    Mutant(
+        "unchecked-not-asked",
+        "a worker that cannot check asks no model",
+        _TRYING,
+        (("        if unfit is None:\n", "        if True:\n"),),
+        (f"{_TRYING_TEST}test_a_worker_that_cannot_check_fails_each_row_and_asks_no_model",),
+    ),
+    Mutant(
+        "greedy-tries-refused",
+        "second tries without a temperature are refused with the job",
+        _FIELDS,
+        (("    if tries not in (None, 1) and not", "    if False and not"),),
+        (f"{_FIELDS_TEST}test_fields_that_no_job_can_have_are_refused_by_name",),
+    ),
+    Mutant(
+        "missing-extra-refused",
+        "a check that is not installed is refused with the job",
+        _FIELDS,
+        (("        Checker(read_checks(checks))\n", "        read_checks(checks)\n"),),
+        (f"{_FIELDS_TEST}test_a_check_that_is_not_installed_is_refused_with_the_job",),
+    ),
+)
