@@ -6,6 +6,7 @@ below tells of them. Counts and fixed sentences: no content goes this way. Pure.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from api.wire import JobWarning
@@ -43,6 +44,14 @@ TOLD: Final = (
         least_share=0.5,
     ),
 )
+
+
+def late_warnings(expected_at: datetime | None, deadline: datetime, rows: int) -> list[JobWarning]:
+    """Of a job whose window is likely to end before its last ``rows`` have run."""
+    if expected_at is None or expected_at <= deadline or not rows:
+        return []
+    told = "It would be done after its completion window ends: rows that have not run by then fail, with `batch_expired`."
+    return [JobWarning("late", told, rows)]
 
 
 def warnings_of(metrics: Mapping[str, float] | None, answers: int) -> list[JobWarning]:

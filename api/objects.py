@@ -13,7 +13,8 @@ import msgspec
 from fastapi import Response
 
 from api.errors import Refused
-from api.job_warnings import warnings_of
+from api.forecasts import NOT_ASKED, Foreseen, eta_seconds, open_rows
+from api.job_warnings import late_warnings, warnings_of
 from api.wire import Batch, BatchFault, BatchFaults, Extras, Fault, FileInfo, RowCounts, Usage, WaitingFor
 from db.audit.damage import DAMAGED
 from db.catalogue.deleting import Deleted
@@ -229,8 +230,8 @@ def list_object(data: Sequence[Mapping[str, object]], *, has_more: bool) -> Json
     }
 
 
-def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
-    """``waiting``: what it waits for, where that was asked about."""
+def batch_object(job: JobRecord, waiting: WaitingFor | None = None, foreseen: Foreseen = NOT_ASKED) -> Json:
+    """``waiting``: what it waits for, and ``foreseen``: when it will be done, where that was asked about."""
     output, errors = result_files(job)
     told = Batch(
         id=batch_id(job.job_id),
@@ -267,11 +268,14 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None) -> Json:
             run_seconds=_run_seconds(job),
             paused=job.paused,
             retries=job.retry_count,
-            eta_seconds=_eta_seconds(job),
+            eta_seconds=eta_seconds(job),
+            expected_at=seconds(foreseen.at),
+            promised_at=seconds(job.promised_at),
+            unforeseen=foreseen.why_not,
             waiting_for=waiting,
             readable_rows=job.rows_in_order,
             input_filename=job.file_name,
-            warnings=warnings_of(job.metrics, job.completed_count),
+            warnings=[*late_warnings(foreseen.at, job.deadline, open_rows(job)), *warnings_of(job.metrics, job.completed_count)],
             error=damage(job.damaged),
         ),
     )
@@ -316,14 +320,6 @@ def _rows_per_second(job: JobRecord) -> float | None:
     """Over the whole run so far; None before there is a result."""
     done, seconds = job.completed_count + job.failed_count, _run_seconds(job)
     return round(done / seconds, 2) if done and seconds else None
-
-
-def _eta_seconds(job: JobRecord) -> float | None:
-    """Until its last row, at its pace; None where that is not known yet, while it is paused, and in a second run: most of its rows were
-    done when it began."""
-    if job.state != "in_progress" or job.paused or job.retry_count or not job.pace:
-        return None
-    return round((job.row_count - job.completed_count - job.failed_count) / job.pace, 1)
 
 
 def _run_seconds(job: JobRecord) -> float | None:

@@ -66,6 +66,8 @@ class Extras(msgspec.Struct, frozen=True):
     sums over the job, see :mod:`workers.shard.chunks`; ``recent_metrics``: of a running one that writes texts and was asked for by itself,
     sums over the shards about its first row that is not done, with their ``prompt_tokens``. ``input_filename``: while the input file is
     there. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or its last row.
+    ``expected_at``: when it will be done, of a job that was made just now or asked for by itself; where that is not known, ``unforeseen``
+    says why. ``promised_at``: the same as it was told when the job was made.
     ``error``: metadata or file name do not open."""
 
     task: str | None = None
@@ -80,6 +82,9 @@ class Extras(msgspec.Struct, frozen=True):
     paused: bool = False
     retries: int = 0
     eta_seconds: float | None = None
+    expected_at: int | None = None
+    promised_at: int | None = None
+    unforeseen: Fault | None = None
     waiting_for: WaitingFor | None = None
     priority: int = 0
     readable_rows: int | None = None

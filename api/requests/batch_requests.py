@@ -93,6 +93,12 @@ class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=MAX_TRIES)] | None,
         Meta(description="How often a row is asked, with the next seed each time, until its answers pass all `checks`; 1 by default."),
     ] = None
+    if_late: Annotated[
+        Literal["run", "refuse"],
+        Meta(
+            description="`refuse`: no job is made that would be done after its window; the refusal says when it would be. `run`: it warns."
+        ),
+    ] = "run"
 
 
 class BatchRequest(BatchPlan, forbid_unknown_fields=True, kw_only=True):
@@ -166,6 +172,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         priority=plan.priority,
         completion_window=plan.window,
         request=_request_ref(actor, request, idempotency_key),
+        refuse_late=request.if_late == "refuse",
         results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
         names=names.named,
         other_names=names.others,

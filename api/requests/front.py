@@ -1,6 +1,6 @@
 """What every route needs, made once a process: the store, the settings, the keys seen lately, the limits on threads."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 import anyio
@@ -11,6 +11,7 @@ from api.requests.upload_slots import UploadSlots
 from api.settings import ApiSettings
 from db.connect import Store
 from db.jobs.file_lists import ResultFile
+from db.operators.backlog import Backlogs
 from db.queue.wakeups import Bell
 from db.recent import Recent
 
@@ -29,6 +30,7 @@ class Front:
     sizes: Recent[ResultFile, int]
     uploads: UploadSlots
     store_calls: anyio.CapacityLimiter
+    backlogs: Backlogs = field(default_factory=Backlogs)
 
 
 def front_of(request: Request) -> Front:

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 
 from api.errors import Refused
+from api.forecasts import foreseen, note_made, with_forecast
 from api.objects import Json, batch_object, batch_range, list_object, parse_batch_id
 from api.requests.auth import Manager, Submitter, Watcher
 from api.requests.batch_requests import BatchPlan, BatchRequest, Planned, batch_job, plan_batch
@@ -13,9 +14,8 @@ from api.requests.front import front_of
 from api.requests.json_body import json_of
 from api.waiting import waiting_for
 from db.actors import Actor
-from db.connect import Store
 from db.jobs.creating import NewJob, create_job
-from db.jobs.jobs import JobRecord, cancel_job, list_jobs, watch_job
+from db.jobs.jobs import cancel_job, list_jobs, watch_job
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255
@@ -26,10 +26,7 @@ router = APIRouter(prefix="/v1/batches")
 @router.post("")
 def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Depends(json_of(BatchRequest))]) -> Json:
     """Make a job over a file."""
-    front, idempotency_key = front_of(request), idempotency_key_of(request)
-    made = create_once(request, front.store, actor, batch_job(front.store, actor, body, idempotency_key))
-    front.bell.ring()
-    return batch_object(made)
+    return make(request, actor, batch_job(front_of(request).store, actor, body, idempotency_key_of(request)))
 
 
 @router.post("/check")
@@ -51,10 +48,10 @@ def index(
 
 @router.get("/{batch_id}")
 def show(request: Request, actor: Watcher, batch_id: str) -> Json:
-    """One job, and what it waits for."""
-    store = front_of(request).store
-    job = watch_job(store, actor, parse_batch_id(batch_id))
-    return batch_object(job, waiting_for(store, actor, job))
+    """One job, what it waits for, and when it will be done."""
+    front = front_of(request)
+    job = watch_job(front.store, actor, parse_batch_id(batch_id))
+    return batch_object(job, waiting_for(front.store, actor, job), foreseen(front.backlogs, front.store, actor, job))
 
 
 @router.post("/{batch_id}/cancel")
@@ -70,10 +67,16 @@ def plan_object(plan: Planned) -> Json:
     return {"object": "batch.check", "endpoint": plan.endpoint, "model": plan.model}
 
 
-def create_once(request: Request, store: Store, actor: Actor, new: NewJob) -> JobRecord:
-    """A create that a client sends again (it saw a timeout, we may have seen the request) gives the job that is there already."""
+def make(request: Request, actor: Actor, new: NewJob) -> Json:
+    """The new job, and when it will be done. A create that a client sends again (it saw a timeout, we may have seen the request) gives the
+    job that is there already."""
+    front = front_of(request)
     sent_again = request.headers.get("x-stainless-retry-count", "0") not in {"", "0"}
-    return create_job(store, actor, new, find_twin=sent_again or idempotency_key_of(request) is not None)
+    find_twin = sent_again or idempotency_key_of(request) is not None
+    made = create_job(front.store, actor, with_forecast(front.backlogs, front.store, actor, new), find_twin=find_twin)
+    note_made(front.backlogs, actor, made)
+    front.bell.ring()
+    return batch_object(made, foreseen=foreseen(front.backlogs, front.store, actor, made))
 
 
 def idempotency_key_of(request: Request) -> str | None:

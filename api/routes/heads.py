@@ -5,12 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from api.objects import Json, batch_object, damage, deleted_versions, list_object, to_json
+from api.objects import Json, damage, deleted_versions, list_object, to_json
 from api.requests.auth import Manager, Reader, Submitter
 from api.requests.batch_requests import HeadPlan, HeadRequest, head_job, plan_head
 from api.requests.front import front_of
 from api.requests.json_body import json_of
-from api.routes.batches import create_once, idempotency_key_of, plan_object
+from api.routes.batches import idempotency_key_of, make, plan_object
 from api.wire import Head, Version
 from db.catalogue.heads import HeadRecord, delete_head, find_head, head_versions, list_heads
 from db.errors import NotFound
@@ -23,10 +23,7 @@ router = APIRouter(prefix="/v1/heads")
 @router.post("")
 def train(request: Request, actor: Submitter, body: Annotated[HeadRequest, Depends(json_of(HeadRequest))]) -> Json:
     """Train a head: a job, whose end makes it; of a name that is there, its next version."""
-    front, idempotency_key = front_of(request), idempotency_key_of(request)
-    made = create_once(request, front.store, actor, head_job(front.store, actor, body, idempotency_key))
-    front.bell.ring()
-    return batch_object(made)
+    return make(request, actor, head_job(front_of(request).store, actor, body, idempotency_key_of(request)))
 
 
 @router.post("/check")

@@ -1,9 +1,9 @@
 """How a job is made: in one transaction, once for each request that asks for it. The dispatcher cuts it into shards."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.files.stored_names import Names
 from db.jobs.chains import steps_of
+from db.jobs.forecast import Promise
 from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, JobRecord, get_changed
 from db.jobs.pins import mean_the_same, pin
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
@@ -60,7 +61,9 @@ class NewJob:
 
     ``before``: the steps before it, in order, of a chain, whose last step this is; what is said of the whole (file, metadata, priority,
     window, request, expiry) is said here. ``step``: what it is called there. ``source_id``: the job whose output is its input: what its
-    rows, and those of all steps, read first."""
+    rows, and those of all steps, read first.
+    ``foresee``: of so many rows with so many characters, when they will be done; ``refuse_late``: no job, where that is after its
+    window."""
 
     task: str
     endpoint: str
@@ -78,6 +81,8 @@ class NewJob:
     step: str | None = None
     before: "tuple[NewJob, ...]" = ()
     source_id: UUID | None = None
+    foresee: Callable[[int, int], Promise] = lambda _rows, _chars: Promise()
+    refuse_late: bool = False
 
 
 def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = False) -> JobRecord:
@@ -87,7 +92,7 @@ def create_job(store: Store, actor: Actor, new: NewJob, *, find_twin: bool = Fal
     request that nobody named is another one once its heads and label sets mean other versions: it must not get their answers); Conflict
     (``idempotency_key_reused``) where that request had another body. Raises NotFound where there is no such file, Conflict
     (``file_not_processed``) where it is still being uploaded, StoreError (``too_many_rows``) where it is interactive and has
-    more than 256 rows.
+    more than 256 rows, Conflict (``would_be_late``) where it would be late and is not to be made then.
     """
     job_id = uuid4()
     request_hmac: bytes | None = None
@@ -196,8 +201,11 @@ def _insert_job(
     if whole.priority >= INTERACTIVE_PRIORITY and file.row_count > MAX_INTERACTIVE_ROWS:
         message = f"An interactive job has at most {MAX_INTERACTIVE_ROWS} rows; this file has more: run it as bulk."
         raise StoreError(code="too_many_rows", message=message, status=400)
-    sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
     window = whole.completion_window
+    promise = new.foresee(file.row_count - file.defect_count, file.size_chars)
+    if new.refuse_late and is_late(promise, window):
+        raise _too_late(promise)
+    sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
     deadline = literal(window, DateTime(timezone=True)) if isinstance(window, datetime) else func.now() + literal(window, Interval)
     conn.execute(
         insert(jobs).values(
@@ -217,6 +225,8 @@ def _insert_job(
             results_expire_seconds=whole.results_expire_seconds,
             deadline=deadline,
             **place,
+            worker_seconds=promise.worker_seconds,
+            promised_at=None if promise.seconds is None else func.now() + literal(timedelta(seconds=promise.seconds), Interval),
         )
     )
     spec = dict(new.spec)
@@ -232,6 +242,21 @@ def _insert_job(
             step_sealed=None if new.step is None else sealer.seal("job_specs.step", job_id, new.step.encode()),
         )
     )
+
+
+def is_late(promise: Promise, window: timedelta | datetime) -> bool:
+    """Whether the job would be done after its window, as far as that is known."""
+    left = window - datetime.now(UTC) if isinstance(window, datetime) else window
+    return promise.seconds is not None and promise.seconds > left.total_seconds()
+
+
+def _too_late(promise: Promise) -> Conflict:
+    at = datetime.now(UTC) + timedelta(seconds=promise.seconds or 0.0)
+    message = (
+        f"The batch would be done at {at:%Y-%m-%dT%H:%M:%SZ} at the earliest, which is after its completion window: give it a longer one,"
+        " or leave `if_late` out."
+    )
+    return Conflict(code="would_be_late", message=message)
 
 
 def _json(value: Mapping[str, object]) -> bytes:

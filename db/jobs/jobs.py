@@ -48,6 +48,7 @@ class JobRecord:
     the line of the first. ``metrics``: sums over the micro-batches, once it has ended. ``rows_in_order``: of a running job that was asked
     for by itself, how far its results can be read now; ``pace``, its rows a second, and ``lately``, of one that writes texts what its
     shards counted, see :mod:`db.jobs.pace`.
+    ``worker_seconds``: that it takes, and ``promised_at``, when it was to be done, as was known when it was made.
     ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None, as they are for who
     may not read; or errors, metrics or a moment are nothing that was written here.
     ``chain_id``: of a step of a chain, the job that is its last, which has all ``steps``, itself among them; ``step``: which it is, from 1.
@@ -85,6 +86,8 @@ class JobRecord:
     results_expire_at: datetime | None
     paused_at: datetime | None
     retry_count: int
+    worker_seconds: float | None
+    promised_at: datetime | None
     metadata: dict[str, str] | None
     shards: dict[str, int]
     rows_in_order: int | None = None

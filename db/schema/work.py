@@ -62,6 +62,8 @@ jobs = Table(
     moment("results_expire_at"),
     Column("chain_id", UUID(as_uuid=True)),  # of a step of a chain: the last step's job, which is the batch that its owner holds
     Column("step", SmallInteger),  # which step of it, from 1
+    Column("worker_seconds", REAL),  # that it takes, as was known when it was made; NULL: nothing was
+    moment("promised_at"),  # when it was to be done, as was known then
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),

@@ -116,6 +116,7 @@ class BatchShare:
     unlike_rows: float = 0.0  # answered though the text is near none of its labels
     foreign_rows: float = 0.0  # answered though the text is in a language that the model was not trained on
     cached_tokens: float = 0.0  # of prompts, that were computed for other rows
+    limit_tokens: float = 0.0  # that written answers may have at most, all together
     times: Counter[str] = field(default_factory=Counter)  # rows by how long their tokens took: see workers.latencies
 
     def add(self, other: "BatchShare") -> None:
@@ -129,6 +130,7 @@ class BatchShare:
         self.unlike_rows += other.unlike_rows
         self.foreign_rows += other.foreign_rows
         self.cached_tokens += other.cached_tokens
+        self.limit_tokens += other.limit_tokens
         self.times += other.times
 
     def as_dict(self) -> dict[str, float]:
@@ -142,5 +144,6 @@ class BatchShare:
             "unlike_rows": self.unlike_rows,
             "foreign_rows": self.foreign_rows,
             "cached_tokens": self.cached_tokens,
+            "limit_tokens": self.limit_tokens,
             **self.times,
         }

@@ -50,6 +50,7 @@ WRITE_ATTEMPTS: Final = 6  # where the write itself is to blame; else as long as
 STORE_PAUSE_SECONDS: Final = 1.0  # before a shard is given back to a store in trouble, which would offer it again at once
 
 CHARS_PER_SECOND_WITHOUT_MODEL: Final = 100_000.0  # of a task that needs none
+LOADED_SECONDS: Final = 0.5  # a model that is there is had sooner
 CHUNKS_IN_FLIGHT: Final = 2  # of a shard: one that runs, and one that waits for the lanes
 
 log = logging.getLogger("textmill.shard")
@@ -231,7 +232,7 @@ class ShardLife:
 
     def _stream(self, held: Held, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Iterator[tuple[Chunk, float, int]]:
         """Of one model: each chunk, the seconds that it took, and how many rows have not ended."""
-        with self._noting_away(group.model), self._runtime.using(group.model) as lanes:
+        with self._using(work.lease, group.model) as lanes:
             left, began_at = len(rows), time.monotonic()
             stream = task.stream(work, group, rows, self._settings.chunk_seconds, lambda: self._must_let_go(held))
             while left:
@@ -245,9 +246,14 @@ class ShardLife:
                 began_at = ended_at
 
     @contextmanager
-    def _noting_away(self, model: str) -> Iterator[None]:
+    def _using(self, lease: Lease, model: str) -> Iterator[int]:
+        """The model's lanes. Notes where what runs it is away, and that it had to be loaded."""
+        asked_at = time.monotonic()
         try:
-            yield
+            with self._runtime.using(model) as lanes:
+                if time.monotonic() - asked_at >= LOADED_SECONDS:
+                    self._in_flight.loaded(lease.job_id)
+                yield lanes
         except EngineAway as away:
             self._away_until[model] = time.monotonic() + away.seconds
             raise
@@ -263,8 +269,8 @@ class ShardLife:
 
     def _answer(self, task: Task[Any], work: Work, group: Group, rows: Sequence[WorkRow]) -> Chunk:
         # Loading is not part of what the chunk took: shards are sized by that.
-        using = self._runtime.using(group.model) if group.card is not None else nullcontext(1)
-        with self._watch(), self._noting_away(group.model), using as lanes:
+        using = self._using(work.lease, group.model) if group.card is not None else nullcontext(1)
+        with self._watch(), using as lanes:
             began_at = time.monotonic()
             ran = task.run(work, group, rows)
             for row in rows:
@@ -281,16 +287,17 @@ class ShardLife:
         told: dict[str, float] | None = None
         if chunk.ran is not None:
             version = chunk.ran.model_version
-            held_seconds, late = self._in_flight.take(lease.job_id)
+            taken = self._in_flight.take(lease.job_id)
             chunk.ran.stages.add(opening)
-            chunk.ran.stages.add(late)
+            chunk.ran.stages.add(taken.late)
             told = {
                 **chunk.ran.share.as_dict(),
                 **chunk.ran.stages.as_dict(),
                 "seconds": seconds,
                 "chars": float(sum(len(row.body or b"") for row in chunk.rows)),
-                "held_seconds": held_seconds,  # in which lanes could have worked for the job
-                "lane_seconds": held_seconds * chunk.lanes,
+                "held_seconds": taken.held_seconds,  # in which lanes could have worked for the job
+                "lane_seconds": taken.held_seconds * chunk.lanes,
+                "worker_seconds": taken.worker_seconds,  # of this process, the job's part
             }
         for attempt in itertools.count():
             try:

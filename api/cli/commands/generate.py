@@ -12,6 +12,7 @@ from api.cli.terminal.options import (
     Format,
     FormulaGuard,
     IdColumn,
+    IfLate,
     Input,
     Interactive,
     Json,
@@ -62,6 +63,7 @@ def generate(
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
+    if_late: IfLate = None,
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
@@ -78,6 +80,7 @@ def generate(
     from api.cli.work.outputs import Shown
     from api.cli.work.peeking import literal_places
     from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, run
+    from api.cli.work.terms import terms
 
     if (file is None) == (prompt is None):
         raise CommandError("Give either a FILE of prompts or one --prompt.")
@@ -94,6 +97,7 @@ def generate(
         content={"checks": checks_of(check or [], check_file), "tries": tries},
         out=out,
         window=window,
+        terms=terms(if_late),
         priority=priority_of(priority, interactive=interactive),
         metadata=parse_metadata(metadata or []),
         detach=detach,
@@ -164,6 +168,7 @@ def embed(
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
+    if_late: IfLate = None,
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
@@ -173,6 +178,7 @@ def embed(
     """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
     from api.cli.work.outputs import Shown
     from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
+    from api.cli.work.terms import terms
 
     work = Work(
         title="Embedding",
@@ -180,6 +186,7 @@ def embed(
         defaults={"encoding_format": "float", **({"model": model} if model is not None else {}), **long_texts(on_long, pool, stride)},
         out=out,
         window=window,
+        terms=terms(if_late),
         priority=priority_of(priority, interactive=interactive),
         metadata=parse_metadata(metadata or []),
         detach=detach,

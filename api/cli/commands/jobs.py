@@ -1,6 +1,7 @@
 """`textmill jobs`: what runs, how far it is, and what may be asked of it. `textmill results`: what came out."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -219,9 +220,21 @@ def results(
         return deliver(client, batch, target, task, as_json=as_json, shown_as=shown_as, quiet=quiet, errors_only=errors)
 
 
+def _expected(batch: "Batch") -> Iterator[tuple[str, object]]:
+    """When it will be done, and when it was to be, or why that is not known."""
+    from api.cli.terminal.terminal import age, shown, when
+
+    told = batch.textmill
+    if told.expected_at is not None:
+        yield "expected", f"{when(told.expected_at)}, in {age(time.time(), told.expected_at)}"
+    elif told.unforeseen is not None:
+        yield "expected", f"not known: {shown(told.unforeseen.message)}"
+    if told.promised_at is not None:
+        yield "promised", when(told.promised_at)
+
+
 def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object]]:
     """Field by field; what is not known is left out, and without ``verbose`` how fast it was."""
-    from api.cli.terminal.progress import clock
     from api.cli.terminal.terminal import shown, when
     from api.cli.work.figures import SPEEDS, figures
     from api.cli.work.following import fault_texts, waits_for
@@ -255,8 +268,7 @@ def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object
         rows.append(("run again", f"{batch.textmill.retries} ×"))
     if waits_for(batch):
         rows.append(("now", waits_for(batch)))
-    if batch.textmill.eta_seconds is not None:
-        rows.append(("done in about", clock(batch.textmill.eta_seconds)))
+    rows += _expected(batch)
     rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
     used = performance(batch)
     rows += [each for each in figures(used) if verbose or each[0] not in SPEEDS]

@@ -17,6 +17,7 @@ from api.cli.terminal.options import (
     Format,
     FormulaGuard,
     IdColumn,
+    IfLate,
     Input,
     Interactive,
     Json,
@@ -88,6 +89,7 @@ def label(
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
+    if_late: IfLate = None,
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
@@ -100,6 +102,7 @@ def label(
     """
     from api.cli.work.outputs import Shown
     from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
+    from api.cli.work.terms import terms
 
     defaults = choose_labels(labels, labels_file, head, label_set)
     if model is not None:
@@ -121,6 +124,7 @@ def label(
         defaults=defaults,
         out=out,
         window=window,
+        terms=terms(if_late),
         priority=priority_of(priority, interactive=interactive),
         metadata=parse_metadata(metadata or []),
         detach=detach,

@@ -15,6 +15,7 @@ from api.cli.terminal.options import (
     Format,
     FormulaGuard,
     IdColumn,
+    IfLate,
     Input,
     Interactive,
     Json,
@@ -60,6 +61,7 @@ def run(
     priority: Priority = 0,
     interactive: Interactive = False,
     window: Window = "24h",
+    if_late: IfLate = None,
     metadata: Metadata = None,
     detach: Detach = False,
     quiet: Quiet = False,
@@ -72,6 +74,7 @@ def run(
     """
     from api.cli.work import running
     from api.cli.work.outputs import Shown
+    from api.cli.work.terms import terms
     from api.endpoints import TASKS
 
     endpoint = next((endpoint for endpoint, known in TASKS.items() if known.name == task), None)
@@ -86,6 +89,7 @@ def run(
         },
         out=out,
         window=window,
+        terms=terms(if_late),
         priority=running.priority_of(priority, interactive=interactive),
         metadata=running.parse_metadata(metadata or []),
         detach=detach,

@@ -65,6 +65,15 @@ Stride = Annotated[
     int | None, typer.Option("--stride", min=0, max=8192, help="Tokens that a window shares with the one before it (with --on-long chunk).")
 ]
 Window = Annotated[str, typer.Option("--window", metavar="TIME", help="When it must be done: 30m, 24h, 7d, 2026-01-31, 2026-01-31T06:00Z.")]
+IfLate = Annotated[
+    str | None,
+    typer.Option(
+        "--if-late",
+        metavar="run|refuse",
+        help="Where it would be done after its window: run it and say so, or make no job.",
+        autocompletion=completion.words("run", "refuse"),
+    ),
+]
 Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the job; may be repeated.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.", autocompletion=completion.models)]
 

@@ -20,6 +20,7 @@ from api.cli.work.following import come_back, follow, let_go
 from api.cli.work.outcomes import task_of
 from api.cli.work.outputs import Shown, Target, parse_target
 from api.cli.work.peeking import batch_endpoint
+from api.cli.work.terms import say_promise
 from api.formats.names import FORMATS, format_of, is_archive, is_spreadsheet
 from api.performance import performance
 from db.errors import TextmillError
@@ -81,12 +82,14 @@ class Work:
     quiet: bool = False
     verbose: bool = False
     shown_as: Shown = field(default_factory=Shown)
+    terms: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def plan(self) -> dict[str, Any]:
         """What the job is asked for with."""
         asked = {"defaults": self.defaults, "window": self.window, "priority": self.priority, "metadata": self.metadata}
-        return asked | ({"content": self.content} if any(self.content.values()) else {})
+        content = {**self.content, **self.terms}
+        return asked | ({"content": content} if any(content.values()) else {})
 
 
 def priority_of(number: int, *, interactive: bool) -> int | str:
@@ -172,7 +175,10 @@ def start(client: "Client", source: Source, work: Work, of_batch: str | None = N
     file = send(client, source, "rows" if of_batch is None else "batch", quiet=work.quiet)
     if look is not None:
         look(file.id)
-    return client.create_batch(file.id, endpoint, **plan)
+    batch = client.create_batch(file.id, endpoint, **plan)
+    if not work.quiet:
+        say_promise(batch)
+    return batch
 
 
 def run(source: Source, work: Work) -> ExitCode:

@@ -9,6 +9,7 @@ from tests.faults.mutants import (
     content,
     decoding,
     doors,
+    forecasts,
     leases,
     machine_room,
     outcomes,
@@ -37,4 +38,5 @@ ALL: Final[tuple[Mutant, ...]] = (
     *redaction.MUTANTS,
     *chains.MUTANTS,
     *content.MUTANTS,
+    *forecasts.MUTANTS,
 )

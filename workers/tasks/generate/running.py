@@ -48,6 +48,7 @@ def _complete(one: OpenRow, work: Work, model: str, engine: DecoderEngine, creat
     version = next((told.model_version for answers in one.said for told in answers if told.model_version), engine.model_version)
     told = Told(row.ask, one.said, number, created, model, version, _fingerprint(version), engine.vocabulary, one.used, tries)
     share.cached_tokens += one.used.cached
+    share.limit_tokens += one.tries * row.ask.n * sum(request.max_tokens for request in row.ask.requests)
     row.complete(_encode(ANSWERS[work.lease.endpoint](told)), one.used.prompt, one.used.said)
 
 

@@ -1,0 +1,55 @@
+"""Guards of what is promised of a job's end."""
+
+from typing import Final
+
+from tests.faults.mutants.mutant import Mutant
+
+_FORECAST: Final = "db/jobs/forecast.py"
+_FORECAST_TEST: Final = "tests/unit/db/jobs/test_forecast.py::"
+_ROUTE_TEST: Final = "tests/api/routes/test_forecasts.py::"
+_IN_FLIGHT_TEST: Final = "tests/unit/workers/test_stages.py::"
+
+MUTANTS: Final = (
+    Mutant(
+        "late-is-refused",
+        "a job that would be late is not made where that was asked",
+        "db/jobs/creating.py",
+        (("if new.refuse_late and is_late(promise, window):", "if False:"),),
+        (f"{_ROUTE_TEST}test_a_window_that_cannot_be_met_is_warned_of_and_refused_where_that_is_asked_with_the_earliest_time",),
+    ),
+    Mutant(
+        "nobody-else-shows",
+        "of another tenant's job its id and its turn are shown to nobody",
+        "db/migrations/sql/0035_forecasts.sql",
+        (("CASE WHEN own.mine THEN j.job_id END AS job_id", "j.job_id"),),
+        ("tests/db/operators/test_backlog.py::test_of_another_tenants_job_nothing_shows_but_what_it_asks_of_the_workers",),
+    ),
+    Mutant(
+        "others-have-their-turn",
+        "while a tenant has work left, each other has as much done",
+        _FORECAST,
+        (("mine + sum(min(mine, theirs) for theirs in others.values())", "mine"),),
+        (f"{_FORECAST_TEST}test_another_tenant_has_as_much_done_meanwhile_and_no_more_than_it_has",),
+    ),
+    Mutant(
+        "speed-needs-time",
+        "what took a moment tells no speed",
+        _FORECAST,
+        (("self.worker_seconds >= LEAST_SECONDS and ", ""),),
+        (f"{_FORECAST_TEST}test_what_was_not_measured_is_not_forecast",),
+    ),
+    Mutant(
+        "shared-evenly",
+        "what shards in flight together take of a worker sums to its time",
+        "workers/shard/in_flight.py",
+        (("self._each += (now - self._each_to) / self._shards", "self._each += now - self._each_to"),),
+        (f"{_IN_FLIGHT_TEST}test_a_job_with_three_shards_of_four_in_flight_has_three_quarters_of_the_worker",),
+    ),
+    Mutant(
+        "loading-is-no-work",
+        "a model that loads is no part of what rows take",
+        "workers/shard/in_flight.py",
+        (("            self._jobs[job_id].worker_seconds = 0.0\n", ""),),
+        (f"{_IN_FLIGHT_TEST}test_what_a_job_waited_for_while_its_model_loaded_is_no_part_of_what_its_rows_take",),
+    ),
+)
