@@ -40,6 +40,7 @@ class Lease:
     model: str | None
     head_id: UUID | None
     priority: int = 0
+    reads_columns: bool = False
 
     @property
     def interactive(self) -> bool:

@@ -89,7 +89,7 @@ _TABLE: Final = (
         "The model is run by a server, which does not score labels: name an encoder, a classifier, or a decoder that the workers run.",
     ),
     Failure("unknown_label_set", 404, "There is no label set of this name."),
-    Failure("version_gone", 404, "The version of the head or label set that the batch began with was deleted: make a new batch."),
+    Failure("version_gone", 404, "The version of a name that the batch began with was deleted: make a new batch."),
     Failure("missing_label", 400, "A training row has no label."),
     Failure("rare_label", 400, "Its label has one example only and was left out of the head: give at least two of each label."),
     Failure("step_failed", 409, "The row has no answer in a step before this one: the row's story says why."),
@@ -103,6 +103,13 @@ _TABLE: Final = (
         "The model takes no messages, for its folder has no chat template: ask it to go on with a prompt (/v1/completions).",
     ),
     Failure("chat_refused", 400, "The model's chat template makes no prompt of these messages: look at their roles and their order."),
+    Failure(
+        "prompt_failed",
+        400,
+        "The batch's prompt cannot be filled in with the row's columns: `textmill prompts render` shows what comes of a file's rows.",
+    ),
+    Failure("prompt_too_large", 400, "The batch's prompt makes too much of the row, or takes too long over it: its loops are bounded."),
+    Failure("unknown_prompt", 404, "There is no prompt of this name."),
     Failure("prompt_too_long", 400, "The prompt is longer than the model takes."),
     # the model or the machine
     Failure(

@@ -25,9 +25,10 @@ from api.formats.limits import Columns, FileLimits
 from api.formats.names import codec_of
 from api.formats.plain import defective_row, fit_id, plain_row
 from api.formats.unpacked import batch_rows, batches, columns_of, open_parquet
-from api.tables.arrow_cells import kept_cells, kept_type
-from api.tables.noted import Noted, unique
+from api.tables.noted import Noted
 from db.files.rows import NewRow
+from db.files.table import unique
+from workers.content.arrow_cells import kept_cells, kept_type
 
 MAGIC: Final = b"PAR1"
 SEALED_MAGIC: Final = b"PARE"  # of a file whose footer is encrypted

@@ -17,7 +17,7 @@ from pyarrow.lib import Array, BaseExtensionType, DataType, array, concat_arrays
 
 from api.errors import Refused
 from api.formats.cells import holds_bytes, stored_type
-from api.tables.arrow_cells import as_lists, is_list, list_lengths
+from workers.content.arrow_cells import as_lists, is_list, list_lengths
 
 BATCH_ROWS: Final = 1024
 BATCH_BYTES: Final = 32 << 20  # of rows that are read at once, beside one that is larger

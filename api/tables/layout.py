@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api.tables.noted import unique
+from db.files.table import unique
 
 PLACE: Final = {"row": "integer", "line": "integer", "id": "text"}
 FAULT: Final = {"error": "text", "message": "text"}

@@ -1,17 +1,16 @@
 """A table's columns, noted as its rows pass."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from api.errors import Refused
-from db.files.table import Table
+from db.files.table import INT64, Table, unique
 
 MAX_NAMES: Final = 5_000  # of columns. Of fields, which may be others in each line, those beyond stay in their rows, and are no columns
-INT64: Final = range(-(2**63), 2**63)
 _DOUBLE_DIGITS: Final = 15  # of a whole number that a double surely holds
 _KINDS: Final = {ord('"'): "text", ord("["): "json", ord("{"): "json", ord("t"): "flag", ord("f"): "flag", ord("n"): ""}
 _decode_integer: Final = msgspec.json.Decoder(int).decode
@@ -68,19 +67,6 @@ class NotedFields:
     @property
     def table(self) -> Table:
         return Table("fields", list(self._kinds), self.text, {name: _kind_of(kinds) for name, kinds in self._kinds.items()})
-
-
-def unique(names: Iterable[str]) -> list[str]:
-    """The same, with ``_2``, ``_3`` … behind those that were there before."""
-    told: dict[str, None] = {}
-    times: dict[str, int] = {}
-    for name in names:
-        found = name
-        while found in told:
-            times[name] = times.get(name, 1) + 1
-            found = f"{name}_{times[name]}"
-        told[found] = None
-    return list(told)
 
 
 def _number_kind(value: bytes) -> str:

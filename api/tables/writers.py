@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 import msgspec
 
 from api.tables.formulas import guarded
-from api.tables.kept_rows import KeptCells, KeptFields, kept_rows
 from api.tables.layout import PLACE, Layout
 from api.tables.outcome import Outcome
 from db.files.table import Table
+from workers.content.kept_rows import KeptCells, KeptFields, kept_rows
 
 Kind = Literal["jsonl", "csv", "parquet"]
 ROWS_AT_ONCE: Final = 4096  # a row group of Parquet; what is in memory at once

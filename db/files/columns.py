@@ -15,7 +15,7 @@ from db.files.table import Table
 from db.sealing.cells import Sealer
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Table).decode
+decode_table: Final = msgspec.json.Decoder(Table).decode
 
 
 def seal_table(sealer: Sealer, file_id: UUID, table: Table | None) -> bytes | None:
@@ -25,4 +25,4 @@ def seal_table(sealer: Sealer, file_id: UUID, table: Table | None) -> bytes | No
 def table_of_file(store: Store, actor: Actor, file_id: UUID) -> Table | None:
     """None of a file that was no table, or was uploaded before columns were kept; that is gone; and where what was noted does not open."""
     opened = read_described(store, actor, file_id, "columns.read", "columns")
-    return None if opened is None else _decode(opened)
+    return None if opened is None else decode_table(opened)

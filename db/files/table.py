@@ -1,8 +1,11 @@
 """What a table is that was uploaded."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Final, Literal
 
 import msgspec
+
+INT64: Final = range(-(2**63), 2**63)
 
 
 class Table(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -14,3 +17,16 @@ class Table(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str | None = None
     kinds: dict[str, str] = {}
     schema: bytes | None = None
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The same, with ``_2``, ``_3`` … behind those that were there before."""
+    told: dict[str, None] = {}
+    times: dict[str, int] = {}
+    for name in names:
+        found = name
+        while found in told:
+            times[name] = times.get(name, 1) + 1
+            found = f"{name}_{times[name]}"
+        told[found] = None
+    return list(told)

@@ -57,7 +57,7 @@ class NewJob:
     repeated. ``head_id``: of the head that the job makes. ``results_expire_seconds``: how long after its end its results are kept.
     ``names``: heads and label sets that its rows and defaults name, None of a task whose rows name none: the spec pins the versions
     that they mean now. ``other_names``: where it is not known what its rows name, all that they may; pinned too, but no part of what the
-    request asks for.
+    request asks for. ``reads_columns``: its rows' cells are opened with them.
 
     ``before``: the steps before it, in order, of a chain, whose last step this is; what is said of the whole (file, metadata, priority,
     window, request, expiry) is said here. ``step``: what it is called there. ``source_id``: the job whose output is its input: what its
@@ -78,6 +78,7 @@ class NewJob:
     results_expire_seconds: int | None = None
     names: Names | None = None
     other_names: Names | None = None
+    reads_columns: bool = False
     step: str | None = None
     before: "tuple[NewJob, ...]" = ()
     source_id: UUID | None = None
@@ -223,6 +224,7 @@ def _insert_job(
             row_count=file.row_count,
             request_hmac=request_hmac,
             results_expire_seconds=whole.results_expire_seconds,
+            reads_columns=new.reads_columns,
             deadline=deadline,
             **place,
             worker_seconds=promise.worker_seconds,

@@ -37,7 +37,7 @@ IS_INNER_STEP: Final = func.coalesce(jobs.c.chain_id != jobs.c.job_id, False)  #
 IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
 RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
 # Columns of jobs that no record has.
-_NOT_SHOWN: Final = {"request_hmac", "rerun_from_idx", "turn_at", "deleted_at", "erase_from_idx", "results_expire_seconds"}
+_NOT_SHOWN: Final = {"request_hmac", "reads_columns", "rerun_from_idx", "turn_at", "deleted_at", "erase_from_idx", "results_expire_seconds"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A row in work: one object from its opening to its storing."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ class WorkRow(msgspec.Struct, gc=False):
 
     ``endpoint``: what its line named, None fits all. ``code``: why it failed (``code`` or ``code:field``), from its upload or met since;
     ``payload``: its answer. ``cost``: characters of it that the model sees at most. ``answers``: what the
-    job's sources made of this row, in their order.
+    job's sources made of this row, in their order. Of a job that reads them, ``kept``: its cells as its table has them; ``columns``: the
+    same by name, its text among them.
     """
 
     idx: int
@@ -25,6 +27,8 @@ class WorkRow(msgspec.Struct, gc=False):
     payload: bytes | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    kept: bytes | None = None
+    columns: Mapping[str, Any] | None = None
 
     @property
     def outcome(self) -> int:

@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
@@ -20,6 +20,8 @@ from db.audit.damage import DAMAGED, Opening
 from db.audit.events import record_digest
 from db.connect import Store
 from db.errors import LeaseLost
+from db.files.columns import decode_table
+from db.files.table import Table
 from db.lifecycle import (
     INTERACTIVE_PRIORITY,
     LEASE_SECONDS,
@@ -84,7 +86,7 @@ _TAKE: Final = text(
     FROM jobs j
     WHERE s.shard_id = ANY(:shards) AND j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     RETURNING s.tenant_id, s.shard_id, s.job_id, s.file_id, s.epoch, s.first_idx, s.end_idx, s.priority, j.task, j.endpoint, j.model,
-        j.head_id
+        j.head_id, j.reads_columns
     """
 )
 # Locked in one order, so that two heartbeats, or a heartbeat and a deadline, never wait for each other.
@@ -135,10 +137,12 @@ _FREE: Final = text(
     """
 )
 _SPEC: Final = text("SELECT spec_sealed FROM job_specs WHERE tenant_id = :tenant AND job_id = :job")
+_TABLE: Final = text("SELECT columns_sealed FROM files WHERE tenant_id = :tenant AND file_id = :file")
 _ROWS: Final = """
-    SELECT idx, endpoint, defect, body_sealed
-    FROM (SELECT r.idx, r.endpoint, r.defect, r.body_sealed,
-                 sum(coalesce(octet_length(r.body_sealed), 0))
+    SELECT idx, endpoint, defect, body_sealed, kept_sealed
+    FROM (SELECT r.idx, r.endpoint, r.defect, r.body_sealed, CASE WHEN %(columns)s THEN r.columns_sealed END AS kept_sealed,
+                 sum(coalesce(octet_length(r.body_sealed), 0)
+                     + CASE WHEN %(columns)s THEN coalesce(octet_length(r.columns_sealed), 0) ELSE 0 END)
                      OVER (ORDER BY r.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
           FROM rows r
           WHERE r.tenant_id = %(tenant)s AND r.file_id = %(file)s AND r.idx >= %(first)s AND r.idx < %(end)s
@@ -229,12 +233,20 @@ def record_sending(store: Store, lease: Lease, rows: Sequence[WorkRow], address:
         )
 
 
-def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict[str, Any], list[WorkRow]]:
-    """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
-    is on record, each with what the job's sources answered. Raises LeaseLost.
+class Opened(NamedTuple):
+    """A job's spec; rows of a shard without a result; and what its file's columns are, of a job that reads them."""
 
-    A row whose sealed body does not open, or was taken, has failed with ``sealed_value_damaged``, which is on record; its neighbours are
-    unharmed. Where the spec does not, or one of the keys is altered or gone under a lease that holds, all have.
+    spec: dict[str, Any]
+    rows: list[WorkRow]
+    table: Table | None
+
+
+def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> Opened:
+    """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
+    is on record; with their cells where the job reads them. Raises LeaseLost.
+
+    A row of which a sealed value does not open, or was taken, has failed with ``sealed_value_damaged``, which is on record; its neighbours
+    are unharmed. Where the spec does not, or what the columns are, or a key is altered or gone under a lease that holds, all have.
     """
     at = {"tenant": lease.tenant_id, "job": lease.job_id, "file": lease.file_id, "first": lease.first_idx, "end": lease.end_idx}
     with store.transaction(tenant=lease.tenant_id, shard=lease.shard_id, epoch=lease.epoch) as conn:
@@ -245,25 +257,42 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> tuple[dict
         if spec_sealed is None:  # row-level security shows nothing without a live lease
             lock_lease(conn, lease)
             spec_sealed = b""  # somebody took it
-        found = bulk.fetch(conn, _ROWS, {**at, "bytes": 1 << 62 if whole else OPEN_BYTES})
+        table_sealed = conn.execute(_TABLE, at).scalar_one_or_none() if lease.reads_columns else None
+        found = bulk.fetch(conn, _ROWS, {**at, "columns": lease.reads_columns, "bytes": 1 << 62 if whole else OPEN_BYTES})
         sources = select_sources(conn, store, lease, [idx for idx, *_ in found])
-        sealed_values = [spec_sealed, *(sealed for *_, sealed in found if sealed is not None)]
+        of_rows = (sealed for *_, body, kept in found for sealed in (body, kept) if sealed is not None)
+        sealed_values = [spec_sealed, *(() if table_sealed is None else (table_sealed,)), *of_rows]
         record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])
         job, file = _openers(conn, store, lease)
-    idxs, to_open = [idx for idx, *_ in found], [None if defect else sealed or b"" for _, _, defect, sealed in found]
+    idxs, to_open = [idx for idx, *_ in found], [None if defect else sealed or b"" for _, _, defect, sealed, _ in found]
     with Opening(store, lease) as opening:
         spec = opening.open(job, "job_specs.spec", lease.job_id, spec_sealed)
+        table = None if table_sealed is None else opening.open(file, "files.columns", lease.file_id, table_sealed)
         bodies = file.open_all("rows.body", idxs, to_open)
         if bodies.count(None) != to_open.count(None):
             opening.note_all(file, "rows.body", idxs, to_open, bodies)
+        unreadable = spec is None or (table is None and table_sealed is not None)
         rows = [
-            WorkRow(idx, endpoint, body, DAMAGED if defect is None and (spec is None or body is None) else defect)
-            for (idx, endpoint, defect, _), body in zip(found, bodies, strict=True)
+            WorkRow(idx, endpoint, body, DAMAGED if defect is None and (unreadable or body is None) else defect)
+            for (idx, endpoint, defect, *_), body in zip(found, bodies, strict=True)
         ]
+        if table is not None:
+            _open_cells(opening, file, rows, [kept for *_, kept in found])
         read: dict[str, Any] = {} if spec is None else json.loads(spec)
         if read.get("sources"):
             open_sources(opening, sources, rows, len(read["sources"]))
-    return read, rows
+    return Opened(read, rows, None if table is None else decode_table(table))
+
+
+def _open_cells(opening: Opening, file: Opener, rows: Sequence[WorkRow], sealed: Sequence[bytes | None]) -> None:
+    """What was good when it was uploaded has cells: those of a table."""
+    idxs, to_open = [row.idx for row in rows], [None if row.code else value or b"" for row, value in zip(rows, sealed, strict=True)]
+    cells = file.open_all("rows.columns", idxs, to_open)
+    opening.note_all(file, "rows.columns", idxs, to_open, cells)
+    for row, kept in zip(rows, cells, strict=True):
+        row.kept = kept
+        if kept is None and row.code is None:
+            row.fail(DAMAGED)
 
 
 def _openers(conn: Connection, store: Store, lease: Lease) -> Sequence[Opener]:

@@ -64,6 +64,7 @@ jobs = Table(
     Column("step", SmallInteger),  # which step of it, from 1
     Column("worker_seconds", REAL),  # that it takes, as was known when it was made; NULL: nothing was
     moment("promised_at"),  # when it was to be done, as was known then
+    Column("reads_columns", Boolean, nullable=False, server_default="false"),  # its prompt is written from its rows' cells
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),

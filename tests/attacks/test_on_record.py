@@ -26,7 +26,7 @@ from tests.db.flow import Flow, Stores, new_job
 from tests.looking import LOOK, on_record
 
 API_TABLES = ("tenants", "tenant_keys", "data_keys", "files", "rows", "job_specs", "results", "label_sets", "definitions", "models")
-WORKER_TABLES = ("tenant_keys", "data_keys", "rows", "job_specs", "results", "label_sets", "definitions", "models")
+WORKER_TABLES = ("tenant_keys", "data_keys", "files", "rows", "job_specs", "results", "label_sets", "definitions", "models")
 
 
 @dataclass(frozen=True)

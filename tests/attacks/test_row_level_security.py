@@ -58,7 +58,7 @@ api_keys            SIu-   ----    ----        ----     ----
 store_keys          SI--   S---    ----        ----     ----
 tenant_keys         SIu-   S---    ----        ----     ----
 data_keys           SI-D   S---    s--D        ----     ----
-files               SIUD   ----    s-uD        ----     ----
+files               SIUD   s---    s-uD        ----     ----
 rows                SIuD   S---    s-uD        ----     ----
 jobs                SIuD   S---    S-uD        ----     ----
 job_specs           SI--   S---    ----        ----     ----
@@ -85,13 +85,16 @@ SOME_COLUMNS = {
     ("api", "tenant_keys", "u"): "state",
     ("api", "rows", "u"): "defect body_sealed columns_sealed",
     ("api", "results", "u"): "payload_sealed",
-    ("api", "jobs", "u"): " ".join(sorted(set(metadata.tables["jobs"].c.keys()) - {"tenant_id", "job_id", "file_id", "chain_id", "step"})),
+    ("api", "jobs", "u"): " ".join(
+        sorted(set(metadata.tables["jobs"].c.keys()) - {"tenant_id", "job_id", "file_id", "chain_id", "step", "reads_columns"})
+    ),
     (
         "api",
         "shards",
         "u",
     ): "state epoch priority deadline not_before dispatched_at crash_attempts error_attempts last_error failed_count completed_count"
     " input_tokens output_tokens",
+    ("worker", "files", "s"): "tenant_id file_id columns_sealed",
     ("worker", "shards", "u"): "state epoch not_before dispatched_at lease_expires_at worker crash_attempts error_attempts last_error"
     " completed_count failed_count input_tokens output_tokens metrics last_worker progressed_at in_company",
     ("worker", "workers", "u"): "state seen_at progressed_at leases rows_done memory_bytes models loaded loading loading_since calibrating",
@@ -404,7 +407,7 @@ def fresh_key(table: Table, scene: Scene) -> dict[str, Any]:
 
 # The worker's lease
 
-SEALED_TABLES = ("rows", "job_specs", "results", "data_keys", "tenant_keys", "label_sets", "definitions", "models")
+SEALED_TABLES = ("files", "rows", "job_specs", "results", "data_keys", "tenant_keys", "label_sets", "definitions", "models")
 
 
 def seen_by_worker(scene: Scene, *, job_id: uuid.UUID | None = None, **context: Any) -> dict[str, int]:
@@ -435,7 +438,7 @@ def test_under_a_live_lease_a_worker_sees_its_range_and_no_more(scene: Scene) ->
         keys = metadata.tables["data_keys"].c
         assert set(conn.execute(select(keys.owner_id)).scalars()) == {held.tenant_id, held.job_id, held.file_id}
     assert seen_by_worker(scene, **context) == {
-        "rows": 10, "job_specs": 1, "results": 0, "data_keys": 3, "tenant_keys": 1, "label_sets": 1, "definitions": 1,
+        "files": 1, "rows": 10, "job_specs": 1, "results": 0, "data_keys": 3, "tenant_keys": 1, "label_sets": 1, "definitions": 1,
         "models": 1,
     }  # fmt: skip
     write_results(flow.worker, held, answers([held.first_idx]), finish=False, model_version="m", metrics=None)

@@ -49,10 +49,12 @@ class Flow:
     def new_tenant(self) -> Actor:
         return Actor(tenant_id=create_tenant(self.api, "another tenant"), principal_id=uuid.uuid4(), key_id=None, scopes=SCOPES)
 
-    def upload(self, actor: Actor, rows: int | Iterable[NewRow], *, name: str = "a file", purpose: str = "batch") -> FileRecord:
+    def upload(
+        self, actor: Actor, rows: int | Iterable[NewRow], *, name: str = "a file", purpose: str = "batch", table: Table | None = None
+    ) -> FileRecord:
         writer = RowWriter(self.api, actor, create_file(self.api, actor, name=name, purpose=purpose))
         writer.append([plain(at) for at in range(rows)] if isinstance(rows, int) else list(rows))
-        return writer.finish(1000, names=Names(), table=Table(form="cells", names=["text"], text="text"))
+        return writer.finish(1000, names=Names(), table=table or Table(form="cells", names=["text"], text="text"))
 
     def submit(self, actor: Actor, file: FileRecord, *, priority: int = 0, window_seconds: int = 3600, task: str = "classify") -> JobRecord:
         return create_job(self.api, actor, new_job(file.file_id, priority=priority, window_seconds=window_seconds, task=task))
@@ -151,6 +153,7 @@ def new_job(
     task: str = "classify",
     request: RequestRef | None = None,
     metadata: dict[str, str] | None = None,
+    reads_columns: bool = False,
 ) -> NewJob:
     return NewJob(
         task=task,
@@ -163,6 +166,7 @@ def new_job(
         completion_window=timedelta(seconds=window_seconds),
         request=request,
         head_id=uuid.uuid4() if task == "train" else None,
+        reads_columns=reads_columns,
     )
 
 

@@ -1,5 +1,6 @@
-"""What a content job adds to a model, or has in its place: checks of what it wrote, rules and template writers.
+"""What a content job adds to a model, or has in its place: cells by column, prompts, checks of what was written, rules, template writers.
 
-What enters: the fields of a job and its tenant's definitions, as they were written, rows' cells and texts. What leaves: refusals by field
-name or line, verdicts, and texts. Pure: no I/O, no model, no store; importing it loads no numpy.
+What enters: rows as they are kept, the fields of a job and its tenant's definitions, as they were written, and texts. What leaves: refusals
+by field name or line, verdicts, and texts. Pure: no I/O, no model, no store; importing it loads no numpy. Arrow is loaded for tables that
+were written by it, and for no others.
 """

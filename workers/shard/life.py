@@ -1,4 +1,4 @@
-"""The life of one shard, from a claimed lease to the last write: open → read → answer, chunk by chunk → write.
+"""The life of one shard, from a claimed lease to the last write: open → prepare → read → answer, chunk by chunk → write.
 
 One :class:`ShardLife` runs on one thread, and its calls of the model on others, so that writing a chunk never keeps the lanes waiting. Bad
 rows become failures at once and never fail their neighbours. What is written is written with the lease's epoch, so a worker that lost the
@@ -40,8 +40,8 @@ from workers.shard.chunks import Chunk, Uncut
 from workers.shard.in_flight import InFlight
 from workers.shard.names import StoredNames
 from workers.shard.pace import Pace
+from workers.shard.preparing import PREPARED, prepare
 from workers.shard.reading import read_rows
-from workers.shard.steps import take_step
 from workers.stages import StageSeconds
 from workers.tasks import TASKS
 from workers.tasks.task import Group, Task, Work
@@ -152,10 +152,11 @@ class ShardLife:
             raise TextmillError("This worker does not know the job's task; it is older than the API.", code="engine_error")
         if (seconds := self._away_until.get(lease.model or "", 0.0) - time.monotonic()) > 0:
             raise EngineAway(seconds)  # nothing is opened for nothing
-        spec, rows = shards.open_shard(self._store, lease, whole=task.whole)
-        if spec.get("sources"):
-            take_step(spec, rows)
+        opened = shards.open_shard(self._store, lease, whole=task.whole)
+        spec = opened.spec
         names = StoredNames(self._store, lease, task, spec, max_labels=self._settings.max_labels)
+        ready = not lease.reads_columns and not spec.keys() & PREPARED
+        rows = opened.rows if ready else prepare(task, lease, opened, names)
         groups = read_rows(task, lease, spec, rows, names, max_labels=self._settings.max_labels)
         work = Work(self._store, lease, held.ticket, spec, self._runtime)
         over = [row for row in rows if row.code is not None or row.payload is not None]  # failed, or skipped

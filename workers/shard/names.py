@@ -1,17 +1,20 @@
-"""What the names in a shard's rows stand for: a model, a head, a set of labels; each asked of the store once, under the lease.
+"""What the names in a shard's rows stand for: a model, a head, a set of labels; and its job's prompt. Each is asked of the store once,
+under the lease.
 
-Heads and sets are the versions that the job's spec pins, whatever has been made of their names since.
+They are the versions that the job's spec pins, whatever has been made of their names since.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from db.actors import Lease
-from db.catalogue import heads, label_sets
+from db.catalogue import definitions, heads, label_sets
 from db.connect import Store
 from db.errors import SealError, TextmillError
 from db.jobs.pins import Pins
-from db.jobs.versions import Version, address_of
+from db.jobs.versions import PROMPTS, Version, address_of
+from workers.content.messages import PromptFault
+from workers.content.prompts import Prompt
 from workers.models import registry
 from workers.tasks.reading import check_labels
 from workers.tasks.task import HEAD_PREFIX, Group, LabelSet, Task
@@ -43,6 +46,19 @@ class StoredNames:
         if name not in self._sets:
             self._sets[name] = self._find_label_set(name)
         return self._sets[name]
+
+    def prompt(self, address: str) -> Prompt | str:
+        """Compiled for one thread, or a failure code."""
+        pinned = None if self._pins is None else self._pins.prompts.get(address)
+        if pinned is None:
+            return "unknown_prompt"
+        try:
+            source = definitions.get_definition_for_worker(self._store, self._lease, PROMPTS, address, pinned)
+            return "version_gone" if source is None else Prompt(source)
+        except SealError as error:
+            return error.code
+        except PromptFault:  # it was taken by another version of this program
+            return "prompt_failed"
 
     def _find_model(self, name: str, task: str) -> Group | str:
         head: heads.Head | None = None

@@ -1,7 +1,7 @@
 """The fields of a row's body that several tasks know."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -43,3 +43,17 @@ class LongBody(Body, forbid_unknown_fields=True, kw_only=True):
     stride: Annotated[
         Stride | None, Meta(description="Tokens that a window shares with the one before it; 32 by default, half a window at most.")
     ] = None
+
+
+class TextPlace(NamedTuple):
+    """Where a body has a row's text. ``is_chat``: as messages."""
+
+    field: str
+    is_chat: bool
+
+
+def text_place(kind: type[Body]) -> TextPlace:
+    fields = kind.__struct_fields__
+    if kind.turns in fields:
+        return TextPlace(kind.turns, is_chat=True)
+    return TextPlace("prompt" if "prompt" in fields else "input", is_chat=False)

@@ -4,7 +4,7 @@ A row that a step is not for is **skipped**: it has an answer that says so, and 
 newest text: what the last step before it that writes has written, or the row's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from workers.tasks import TASKS
 from workers.tasks.task import SKIPPED, Task
 
 WRITES: Final = "generate"
+STEPS: Final = "steps"  # what a prompt calls what the steps before said, unless a column is called so
 
 
 class Bounds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -80,3 +81,8 @@ class Step:
     def told(self, row: WorkRow, at: int) -> dict[str, object]:
         """What a step before it said of the row, by column; nothing where the row was skipped there."""
         return self.before[at].task.told(row.answers[at])
+
+
+def told_beside(columns: Collection[str], step: Step) -> list[str]:
+    """What a prompt of this step may name beside the columns."""
+    return [STEPS] if step.before and STEPS not in columns else []

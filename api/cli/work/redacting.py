@@ -110,7 +110,7 @@ class Redaction:
         """Types, and columns without text, stay as they are. Raises what Arrow raises."""
         pq: Any = import_module("pyarrow.parquet")
         pa: Any = import_module("pyarrow")
-        cells: Any = import_module("api.tables.arrow_cells")
+        cells: Any = import_module("workers.content.arrow_cells")
         file = pq.ParquetFile(source)
         fields = [field.with_type(cells.kept_type(field.type)) for field in file.schema_arrow]
         schema = pa.schema(fields, file.schema_arrow.metadata)
@@ -151,7 +151,7 @@ class Redaction:
         return raw
 
     def _column(self, field: Any, column: Any) -> Any:
-        from api.tables.arrow_cells import kept_cells, restored
+        from workers.content.arrow_cells import kept_cells, restored
 
         return restored(field.type, [self._cell(field.type, cell) for cell in kept_cells(column)])
 

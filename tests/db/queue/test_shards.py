@@ -7,6 +7,8 @@ from sqlalchemy import event, text
 
 from db.actors import Actor, Lease
 from db.errors import LeaseLost
+from db.files.table import Table
+from db.jobs.creating import create_job
 from db.jobs.jobs import cancel_job, get_job
 from db.jobs.results import iter_results
 from db.lifecycle import MAX_CRASHES, MAX_ERRORS
@@ -16,7 +18,8 @@ from db.queue.dispatch import pick_dispatchable
 from db.queue.endings import cancel_shards
 from db.queue.recovery import holds_leases, reap_leases
 from db.queue.shards import claim_any, open_shard, record_sending, release, renew
-from tests.db.flow import Flow, Stores, plain
+from tests.db.conftest import AsSuperuser
+from tests.db.flow import Flow, Stores, new_job, plain
 from tests.looking import on_record
 
 
@@ -139,7 +142,7 @@ def test_a_heartbeat_names_a_shard_and_an_epoch_and_whoever_names_both_rightly_i
 def test_opening_brings_the_rows_without_a_result(flow: Flow, tenant: Actor) -> None:
     flow.job(tenant, [plain(0), plain(1, defect="invalid_json"), plain(2, endpoint="/v1/embeddings"), plain(3), plain(4)])
     lease = flow.claim()
-    spec, rows = open_shard(flow.worker, lease)
+    spec, rows, _ = open_shard(flow.worker, lease)
     assert spec == {"defaults": {"labels": ["a", "b"]}}
     assert [(row.idx, row.endpoint, row.code, row.body) for row in rows] == [
         (0, None, None, b'{"input":"text 0"}'),
@@ -162,6 +165,56 @@ def test_opening_is_on_record_with_its_digest(flow: Flow, tenant: Actor) -> None
         " JOIN audit_digests USING (tenant_id, event_id) WHERE action = 'rows.read'",
     )
     assert recorded == [("worker", job.file_id, 10, 20, job.job_id, 10, 11)]
+
+
+NAMES = ["name", "text"]
+
+
+def of_table(flow: Flow, tenant: Actor, *, reads_columns: bool = True, table: Table | None = None) -> Lease:
+    """A held shard of three rows of a table, the second with a defect."""
+    rows = [plain(at, columns=b'["shoe %d",null]' % at) for at in (0, 1, 2)]
+    rows[1] = plain(1, defect="invalid_record", body=None, columns=None)
+    file = flow.upload(tenant, rows, table=table or Table(form="cells", names=NAMES, text="text"))
+    create_job(flow.api, tenant, new_job(file.file_id, reads_columns=reads_columns))
+    flow.cut()
+    return flow.claim()
+
+
+def test_cells_are_opened_of_a_job_that_reads_them_and_of_no_other(flow: Flow, tenant: Actor) -> None:
+    _, rows, table = open_shard(flow.worker, of_table(flow, tenant))
+    assert table == Table(form="cells", names=NAMES, text="text")
+    assert [(row.body, row.kept, row.code) for row in rows] == [
+        (b'{"input":"text 0"}', b'["shoe 0",null]', None),
+        (None, None, "invalid_record"),
+        (b'{"input":"text 2"}', b'["shoe 2",null]', None),
+    ]
+    _, rows, table = open_shard(flow.worker, of_table(flow, tenant, reads_columns=False))
+    assert (table, [row.kept for row in rows]) == (None, [None] * 3)
+
+
+def test_the_record_of_a_read_counts_cells_too(flow: Flow, tenant: Actor) -> None:
+    counts = (
+        "SELECT value_count FROM audit_events JOIN audit_digests USING (tenant_id, event_id) WHERE action = 'rows.read' AND job_id = :job"
+    )
+    for reads_columns, values in ((False, 3), (True, 6)):  # the spec and two bodies; what the columns are, and two rows' cells
+        lease = of_table(flow, tenant, reads_columns=reads_columns)
+        open_shard(flow.worker, lease)
+        assert flow.execute(tenant, counts, job=lease.job_id) == [(values,)]
+
+
+@pytest.mark.parametrize("change", ["columns_sealed = columns_sealed || 'x'", "columns_sealed = NULL"])
+@pytest.mark.parametrize(("table", "failing"), [("rows", [0]), ("files", [0, 2])])
+def test_cells_that_do_not_open_or_were_taken_fail_their_rows(
+    flow: Flow, tenant: Actor, as_superuser: AsSuperuser, table: str, failing: list[int], change: str
+) -> None:
+    lease = of_table(flow, tenant)
+    as_superuser(f"UPDATE {table} SET {change} WHERE file_id = %s" + (" AND idx = 0" if table == "rows" else ""), [lease.file_id])
+    _, rows, _ = open_shard(flow.worker, lease)
+    if (table, change) == ("files", "columns_sealed = NULL"):  # as of a file that is no table: a prompt tells, see workers/content
+        failing = []
+    assert [row.idx for row in rows if row.code == "sealed_value_damaged"] == failing
+    damaged = "SELECT count(*) FROM audit_events WHERE action = 'value.damaged'"
+    assert flow.execute(tenant, damaged) == [(1 if failing else 0,)]
 
 
 def test_a_lost_lease_opens_nothing_and_leaves_no_trace_of_a_read(flow: Flow, tenant: Actor) -> None:

@@ -97,8 +97,8 @@ MUTANTS: Final = (
                 "taken-body",
                 "a body that was taken is damage, on record",
                 "db/queue/shards.py",
-                'sealed or b"" for _, _, defect, sealed in found]',
-                "sealed for _, _, defect, sealed in found]",
+                'sealed or b"" for _, _, defect, sealed, _ in found]',
+                "sealed for _, _, defect, sealed, _ in found]",
                 "attacks/test_damaged_values.py::test_what_does_not_open_for_a_worker_fails_by_its_code_and_costs_the_shard_nothing",
             ),
             (
@@ -452,7 +452,7 @@ MUTANTS: Final = (
         "damage-of-a-spec",
         "a job whose spec does not open is not tried again and again",
         "db/queue/shards.py",
-        (("(spec is None or body is None)", "body is None"),),
+        (("unreadable = spec is None or (table is None", "unreadable = (table is None"),),
         ("tests/attacks/test_altered_specs.py::test_a_spec_that_was_altered_under_a_running_job_answers_nothing_more",),
     ),
     Mutant(

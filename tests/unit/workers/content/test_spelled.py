@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from api.tables.spelled import json_values, texts
+from workers.content.spelled import json_values, texts
 
 BAD_TEXT = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")])
 LATE = pa.array([2**31 - 1], pa.int32()).view(pa.date32())

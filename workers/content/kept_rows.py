@@ -4,14 +4,12 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import Raw
 
-from api.tables.noted import INT64
-from api.tables.outcome import Outcome
-from db.files.table import Table
+from db.files.table import INT64, Table
 
 _OF_BODY: Final = frozenset({"input", "label"})  # fields that a plain row's body has of ours; others are the line's own
 _NULL: Final = Raw(b"null")
@@ -25,6 +23,15 @@ class _Body(msgspec.Struct):
 
 
 _body: Final = msgspec.json.Decoder(_Body).decode
+
+
+class Kept(Protocol):
+    """What is kept of a row, opened. None where there is nothing of it."""
+
+    @property
+    def body(self) -> bytes | None: ...
+    @property
+    def columns(self) -> bytes | None: ...
 
 
 class KeptCells:
@@ -43,33 +50,33 @@ class KeptCells:
             return pa.schema([(name, pa.string()) for name in self.names])
         return pa.ipc.read_schema(pa.py_buffer(self._written_schema))
 
-    def arrays(self, rows: Sequence[Outcome]) -> list[Any]:
+    def arrays(self, rows: Sequence[Kept]) -> list[Any]:
         """Arrow's, one a column."""
-        from api.tables.arrow_cells import restored, restored_texts
+        from workers.content.arrow_cells import restored, restored_texts
 
         return [
             (restored_texts if place == self._text else restored)(field.type, column)
             for place, (field, column) in enumerate(zip(self.schema, self._columns(rows), strict=True))
         ]
 
-    def texts(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+    def texts(self, rows: Sequence[Kept]) -> list[list[Any]]:
         """What a CSV shows, one list a row."""
         return self._shown(rows, "texts")
 
-    def objects(self, rows: Sequence[Outcome]) -> list[dict[str, Any]]:
+    def objects(self, rows: Sequence[Kept]) -> list[dict[str, Any]]:
         """What a line of JSON shows, by name."""
         return [dict(zip(self.names, row, strict=True)) for row in self._shown(rows, "json_values")]
 
-    def _shown(self, rows: Sequence[Outcome], how: Literal["texts", "json_values"]) -> list[list[Any]]:
+    def _shown(self, rows: Sequence[Kept], how: Literal["texts", "json_values"]) -> list[list[Any]]:
         if self._written_schema is None:
             return [self._cells(row) for row in rows]
-        shown = getattr(import_module("api.tables.spelled"), how)
+        shown = getattr(import_module("workers.content.spelled"), how)
         return [list(row) for row in zip(*map(shown, self.arrays(rows)), strict=True)]
 
-    def _columns(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+    def _columns(self, rows: Sequence[Kept]) -> list[list[Any]]:
         return [list(column) for column in zip(*map(self._cells, rows), strict=True)] if rows else [[] for _ in self.names]
 
-    def _cells(self, row: Outcome) -> list[Any]:
+    def _cells(self, row: Kept) -> list[Any]:
         width = len(self.names)
         cells = _cells(row.columns)[:width] if row.columns is not None else []
         cells += [None] * (width - len(cells))
@@ -93,17 +100,17 @@ class KeptFields:
         kinds = {"integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_()}
         return pa.schema([(name, kinds.get(self._kinds.get(name, ""), pa.string())) for name in self.names])
 
-    def arrays(self, rows: Sequence[Outcome]) -> list[Any]:
+    def arrays(self, rows: Sequence[Kept]) -> list[Any]:
         objects = self.objects(rows)
         return [_array(field.type, [row.get(field.name, _NULL) for row in objects]) for field in self.schema]
 
-    def texts(self, rows: Sequence[Outcome]) -> list[list[Any]]:
+    def texts(self, rows: Sequence[Kept]) -> list[list[Any]]:
         return [[_told(row.get(name, _NULL)) for name in self.names] for row in self.objects(rows)]
 
-    def objects(self, rows: Sequence[Outcome]) -> list[dict[str, Raw]]:
+    def objects(self, rows: Sequence[Kept]) -> list[dict[str, Raw]]:
         return [self._object(row) for row in rows]
 
-    def _object(self, row: Outcome) -> dict[str, Raw]:
+    def _object(self, row: Kept) -> dict[str, Raw]:
         body = _object_of(row.body)
         if row.columns is None:
             return body  # a line that fits no body is kept as it came

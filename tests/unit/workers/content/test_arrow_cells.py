@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.tables.arrow_cells import is_list, kept_cells, kept_type, restored, restored_texts
-from api.tables.spelled import json_values, texts
+from workers.content.arrow_cells import is_list, kept_cells, kept_type, restored, restored_texts
+from workers.content.spelled import json_values, texts
 
 NESTED = pa.struct([("a", pa.date32()), ("b", pa.decimal128(5, 2)), ("c", pa.map_(pa.string(), pa.binary()))])
 DAYS = [d.date(2020, 1, 1), None, d.date(1, 1, 1)]

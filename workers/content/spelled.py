@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 import pyarrow.types as types
 
-from api.tables.arrow_cells import is_bytes, is_moment, plain_cells, whole_numbers
-from api.tables.noted import unique
+from db.files.table import unique
+from workers.content.arrow_cells import is_bytes, is_moment, plain_cells, whole_numbers
 
 # pyarrow fills its name space at run time, so that a type checker cannot follow it.
 pa: Any = import_module("pyarrow")
