@@ -183,6 +183,7 @@ class FakeDecoder:
 
 class FakeAsking:
     closing_ids = (BYTE_END,)
+    goes_on = False
 
     def question(self, text: str, lead: str) -> Ids:
         return np.frombuffer(f"{text}\n{lead}".encode(), dtype=np.uint8).astype(np.int32)

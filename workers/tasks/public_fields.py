@@ -162,7 +162,7 @@ PLAIN_NAMES: Final = ("messages", "max_tokens", "max_completion_tokens", "temper
 OWN_NAMES: Final = frozenset(
     {
         *("model", "input", "label", "on_long", "pool", "stride", "labels", "label_set", "templates", "dimensions", "encoding_format"),
-        *("descriptions", "rotations", "length_normalised"),
+        *("descriptions", "rotations", "length_normalised", "calibrated"),
         *(
             "messages",
             "prompt",

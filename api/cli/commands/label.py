@@ -82,6 +82,12 @@ def label(
     length_normalised: Annotated[
         bool, typer.Option("--length-normalised", help="Divide a decoder's logprob of a label by the label's number of tokens.")
     ] = False,
+    calibrated: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrated/--uncalibrated", help="Whether to take off what each label gets from a decoder where a text says nothing."
+        ),
+    ] = None,
     on_long: OnLong = None,
     pool: Pool = None,
     stride: Stride = None,
@@ -115,7 +121,9 @@ def label(
         if not all("{}" in one for one in template):
             raise CommandError("Every --template holds {} where the label goes.")
         defaults["templates"] = template
-    defaults |= asked_of_decoder(read_descriptions(describe, descriptions_file), rotations, length_normalised=length_normalised)
+    defaults |= asked_of_decoder(
+        read_descriptions(describe, descriptions_file), rotations, length_normalised=length_normalised, calibrated=calibrated
+    )
     defaults |= long_texts(on_long, pool, stride)
     source = find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
     work = Work(
@@ -153,9 +161,12 @@ def choose_labels(labels: Sequence[str] | None, labels_file: str | None, head: s
     return {"labels": read_labels(labels_file) if labels_file else split_labels(labels or ())}
 
 
-def asked_of_decoder(descriptions: dict[str, str], rotations: int | None, *, length_normalised: bool) -> dict[str, object]:
+def asked_of_decoder(
+    descriptions: dict[str, str], rotations: int | None, *, length_normalised: bool, calibrated: bool | None
+) -> dict[str, object]:
     """What only a decoder reads, as the job's defaults."""
-    given = {"descriptions": descriptions or None, "rotations": rotations, "length_normalised": length_normalised or None}
+    given = {"descriptions": descriptions or None, "rotations": rotations}
+    given |= {"length_normalised": length_normalised or None, "calibrated": calibrated}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -79,6 +79,7 @@ IMPOSSIBLE: list[tuple[dict[str, object], str, str | None]] = [
     ({"defaults": {"model": "minilm-l6-v2", "rotations": 2}}, "invalid_field", "defaults.rotations"),
     ({"defaults": {"model": "minilm-l6-v2", "descriptions": {}}}, "invalid_field", "defaults.descriptions"),
     ({"defaults": {"model": "minilm-l6-v2", "length_normalised": True}}, "invalid_field", "defaults.length_normalised"),
+    ({"defaults": {"model": "minilm-l6-v2", "calibrated": False}}, "invalid_field", "defaults.calibrated"),
     ({"defaults": {"labels": LABELS, "descriptions": {"another": "x"}}}, "invalid_field", "defaults.descriptions"),
     ({"defaults": {"labels": LABELS, "descriptions": {LABELS[0]: "x" * 1001}}}, "invalid_field", "defaults.descriptions[...]"),
     ({"defaults": {"labels": LABELS, "descriptions": {LABELS[0]: " "}}}, "invalid_field", "defaults.descriptions"),

@@ -123,13 +123,15 @@ class Slots(Protocol):
 class Asking(Protocol):
     """How a model is asked a question whose answers are known, in its tokens. Thread-safe.
 
-    ``closing_ids``: each ends an answer of a line."""
+    ``closing_ids``: each ends an answer of a line. ``goes_on``: it has no chat template, and only goes on with texts."""
 
     @property
     def closing_ids(self) -> Sequence[int]: ...
+    @property
+    def goes_on(self) -> bool: ...
 
     def question(self, text: str, lead: str) -> Ids | FailedRow:
-        """By its chat template; of a model that only goes on with texts, ``lead`` is what an answer follows. Of a text that is certain to
+        """By its chat template; of a model that goes on with texts, ``lead`` is what an answer follows. Of a text that is certain to
         be too long as `tokenize_chat`."""
 
     def answer(self, text: str) -> Ids:

@@ -1,30 +1,37 @@
 """Running a classification by a decoder: it is asked for the label, and how likely each is to follow is read off its scores.
 
-The list of labels is asked about in one order or in several, and a long text in windows: each is a prompt, whose scores are made logprobs
-over the labels. Those of the orders are averaged, so that what a place in the list is worth cancels out.
+A model that answers is shown the list of labels, in one order or in several; one that only goes on with texts is not, unless there is more
+to say of them. A long text is asked about in windows. Each is a prompt, whose scores are made logprobs over the labels. Those of the orders
+are averaged, so that what a place in the list is worth cancels out.
+
+Where they are calibrated, what a label gets behind texts that say nothing is taken off: T. Zhao et al., Calibrate Before Use (ICML 2021);
+without a list that is the pointwise mutual information of A. Holtzman et al., Surface Form Competition (EMNLP 2021). Those texts are asked
+about with the rows of each call, with which they share what they begin with; so nothing of one call is kept for another.
 """
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from db.queue.row import WorkRow
 from workers.arrays import Ids, Vectors
 from workers.batches.outcomes import FailedRow, Stopped
 from workers.batches.ticket import Ticket
 from workers.engines.contract.choices import AlikeChoices, Choices, Scored
-from workers.engines.contract.decoding import Asking, DecoderRow
+from workers.engines.contract.decoding import Answer, Asking, DecoderRow
 from workers.engines.contract.long_texts import DEFAULT_POOL, DEFAULT_STRIDE
 from workers.engines.encoders.windows import Pieces
 from workers.inference.encoder import Answered
 from workers.logs import place_of
 from workers.models import languages, zero_shot
 from workers.stages import queued
-from workers.tasks.classify.prompt import LEAD, orders, question, written
+from workers.tasks.classify.prompt import LEAD, NOTHING, orders, question, written
 from workers.tasks.classify.running import Form
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.task import Group, Ran, Work
@@ -45,8 +52,12 @@ class LabelList:
         self.fault = ""
         self._asking = asking
         self._descriptions: Mapping[str, str] = ask.descriptions or {}
+        self._is_listed = not asking.goes_on or bool(self._descriptions) or ask.rotations is not None
         self._orders = orders(self.labels, ask.rotations or 1)
         self._normalised = bool(ask.length_normalised)
+        self._calibrated = asking.goes_on if ask.calibrated is None else ask.calibrated
+        self.blank: Sequence[Sequence[Ids]] = ()  # of each text that says nothing the prompts
+        self._bias: NDArray[np.float64] | float = 0.0  # [orders, labels]: what they get behind those texts
         answers, left = list[Ids](), max_tokens
         for label in self.labels:
             answers.append(asking.answer(written(label)))
@@ -62,16 +73,18 @@ class LabelList:
         empty = self._prompts("")
         if isinstance(empty, FailedRow):
             self.fault = empty.code
-        elif (room := self._limit - _longest(empty)) < LEAST_ROOM:
+            return
+        self._room = self._limit - _longest(empty)  # tokens of a text
+        if self._room < LEAST_ROOM:
             self.fault = "labels_too_long"
-        else:
-            self._room = room  # tokens of a text
+        elif self._calibrated:
+            self.blank = [prompts for prompts in map(self._prompts, NOTHING) if not isinstance(prompts, FailedRow)]
 
     def _prompts(self, text: str) -> list[Ids] | FailedRow:
         """One for each order, up to the first that is too long."""
         prompts = list[Ids]()
         for labels in self._orders:
-            ids = self._asking.question(question(labels, self._descriptions, text), LEAD)
+            ids = self._asking.question(question(labels if self._is_listed else (), self._descriptions, text), LEAD)
             if isinstance(ids, FailedRow):
                 return ids
             prompts.append(ids)
@@ -122,14 +135,24 @@ class LabelList:
             tokens -= too_many
         return FailedRow("labels_too_long")
 
+    def calibrate(self, answers: Sequence[Answer | FailedRow]) -> None:
+        """``answers``: to the prompts of ``blank``."""
+        self.fault = _failed(answers) or ""
+        if answers and not self.fault:
+            self._bias = self._sums([one for one in answers if isinstance(one, Scored)]).mean(axis=0)
+
     def logprobs(self, scored: Sequence[Scored]) -> Vectors:
         """[windows, labels], each row over the labels, from what is held of each window in each order."""
-        sums = np.array([one.logprobs for one in scored])
+        sums = self._sums(scored) - self._bias
+        averaged: Vectors = (sums - np.logaddexp.reduce(sums, axis=2, keepdims=True)).mean(axis=1)
+        return averaged
+
+    def _sums(self, scored: Sequence[Scored]) -> NDArray[np.float64]:
+        """[texts, orders, labels]: of each prompt, logprobs but for a number that its labels share."""
+        sums = np.array([one.logprobs for one in scored]).reshape(-1, len(self._orders), len(self.labels))
         if self._normalised:
             sums /= self.choices.lengths
-        sums -= np.logaddexp.reduce(sums, axis=1, keepdims=True)
-        averaged: Vectors = sums.reshape(-1, len(self._orders), sums.shape[1]).mean(axis=1)
-        return averaged
+        return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +176,11 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     for row in rows:
         if work.ticket.stopped:
             raise Stopped
-        found = _read(lists, asking, engine.max_tokens, row.ask, work.ticket)
-        if isinstance(found, FailedRow):
-            row.fail(found.code)
+        own_reading = _read(lists, asking, engine.max_tokens, row.ask, work.ticket)
+        if isinstance(own_reading, FailedRow):
+            row.fail(own_reading.code)
         else:
-            read.append((row, *found))
+            read.append((row, *own_reading))
     readings = [reading for _, _, reading in read]
     answered = Answered(
         [],
@@ -165,7 +188,9 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
         [one.tokens for one in readings],
         [one.is_cut for one in readings],
     )
-    prompts = [(own, order, ids) for _, own, reading in read for window in reading.windows for order, ids in enumerate(window)]
+    used = list(dict.fromkeys(own for _, own, _ in read))
+    asked_about = [*((own, own.blank) for own in used), *((own, reading.windows) for _, own, reading in read)]
+    prompts = [(own, order, ids) for own, windows in asked_about for window in windows for order, ids in enumerate(window)]
     # Those of one list in one order follow each other: they begin alike, and what they begin with is kept for a while only.
     turns = sorted(range(len(prompts)), key=lambda at: (id(prompts[at][0]), prompts[at][1]))
     asked = [DecoderRow(ids, 1, tenant=work.ticket.tenant, choices=own.choices) for own, _, ids in (prompts[turn] for turn in turns)]
@@ -173,14 +198,15 @@ def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
     call = decoder.batcher.submit(asked, work.ticket).result()
     answered.share, answered.stages.model = call.share, call.share.model_seconds
     answered.stages.queue = queued(time.perf_counter() - asked_at, call.share.model_seconds)
-    sealed_at, end = time.perf_counter(), 0
+    sealed_at = time.perf_counter()
     found_at = dict(zip(turns, call.answers, strict=True))
+    found = (found_at[at] for at in range(len(prompts)))
+    for own in used:
+        own.calibrate(list(islice(found, sum(map(len, own.blank)))))
     forms: dict[LabelList, Form] = {}
     for place, (row, own, reading) in enumerate(read):
-        first, end = end, end + sum(map(len, reading.windows))
-        answers = [found_at[at] for at in range(first, end)]
-        failed = next((one.code for one in answers if isinstance(one, FailedRow)), None)
-        if failed is not None:
+        answers = list(islice(found, sum(map(len, reading.windows))))
+        if failed := own.fault or _failed(answers):
             row.fail(failed)
             continue
         scored = [one for one in answers if isinstance(one, Scored)]
@@ -204,7 +230,7 @@ def _read(
     are not compared label by label, and by what they hold."""
     if asking is None:
         return FailedRow("no_label_scores")
-    same = id(ask.labels), id(ask.descriptions), ask.label_set, ask.rotations, ask.length_normalised
+    same = id(ask.labels), id(ask.descriptions), ask.label_set, ask.rotations, ask.length_normalised, ask.calibrated
     try:
         if same not in lists:
             alike = tuple(ask.labels or ()), frozenset((ask.descriptions or {}).items()), *same[2:]
@@ -221,3 +247,7 @@ def _read(
 
 def _longest(prompts: Sequence[Ids]) -> int:
     return max(map(len, prompts))
+
+
+def _failed(answers: Sequence[Answer | FailedRow]) -> str | None:
+    return next((one.code for one in answers if isinstance(one, FailedRow)), None)

@@ -5,6 +5,7 @@ from typing import Final
 
 INSTRUCTION: Final = "Give the text the label that fits it best. Answer with the label alone."
 LEAD: Final = "Label:"  # of a model that goes on with texts
+NOTHING: Final = ("", "N/A", "[MASK]")  # as texts: T. Zhao et al., Calibrate Before Use (ICML 2021)
 
 
 def written(text: str) -> str:
@@ -13,6 +14,9 @@ def written(text: str) -> str:
 
 
 def question(labels: Sequence[str], descriptions: Mapping[str, str], text: str) -> str:
+    """Without labels, what a text is put as to a model that goes on with it."""
+    if not labels:
+        return f"Text: {text}"
     lines = [f"- {written(label)}" + (f": {written(descriptions[label])}" if label in descriptions else "") for label in labels]
     return "\n".join([INSTRUCTION, "", "Labels:", *lines, "", "Text:", text])
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_TEMPLATES: Final = 32  # each template is one more text to embed for every label
 MAX_ROTATIONS: Final = 64  # each is one more prompt for every text
-DECODER_FIELDS: Final = ("descriptions", "rotations", "length_normalised")
+DECODER_FIELDS: Final = ("descriptions", "rotations", "length_normalised", "calibrated")
 DESCRIBED: Final = "invalid_field:descriptions:an object whose keys are labels of the list"
 LEAST_LABEL_TOKENS: Final = 2  # of a label in the list that a decoder reads: its own, and the end of its line
 
@@ -48,12 +48,20 @@ class ClassifyBody(LongBody, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=MAX_ROTATIONS)] | None,
         Meta(
             description="Of a decoder, which likes some places of a list better: in how many orders of the labels a text is asked about, a"
-            " prompt each, whose answers are averaged; 1 by default, and as many as labels at most."
+            " prompt each, whose answers are averaged; 1 by default, and as many as labels at most. A model without a chat template is"
+            " shown a list only where this or `descriptions` is given."
         ),
     ] = None
     length_normalised: Annotated[
         bool | None,
         Meta(description="Of a decoder: whether a label's logprob is divided by its number of tokens; not so by default, and exact."),
+    ] = None
+    calibrated: Annotated[
+        bool | None,
+        Meta(
+            description="Of a decoder: whether what each label gets behind texts that say nothing is taken off its logprob. By default so"
+            " of a model without a chat template; else scores are the model's own."
+        ),
     ] = None
 
 
@@ -69,7 +77,7 @@ class Classify(Task[ClassifyBody]):
     name = "classify"
     endpoints = ("/v1/classifications",)
     body = ClassifyBody
-    laid = ("model", "input", "templates", "rotations", "length_normalised", "on_long", "pool", "stride")
+    laid = ("model", "input", "templates", "rotations", "length_normalised", "calibrated", "on_long", "pool", "stride")
     names_stored = True
     columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores", **LONG_TEXT}
 
@@ -120,7 +128,8 @@ class Classify(Task[ClassifyBody]):
         group = names.group(ask.model)
         if isinstance(group, str):
             return group
-        plain = (ask.descriptions, ask.rotations, ask.length_normalised) == (None, None, None)  # as most rows are: not looked at twice
+        asked = ask.descriptions, ask.rotations, ask.length_normalised, ask.calibrated
+        plain = asked == (None, None, None, None)  # as most rows are: not looked at twice
         if (
             group.card is not None
             and (not plain or group.card.kind == "decoder")

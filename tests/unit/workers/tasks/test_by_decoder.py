@@ -19,7 +19,7 @@ from workers.inference.runtime import Runtime
 from workers.models.fake_models import MAX_TOKENS
 from workers.tasks.classify import by_decoder
 from workers.tasks.classify.by_decoder import LabelList
-from workers.tasks.classify.prompt import LEAD, orders, question
+from workers.tasks.classify.prompt import LEAD, NOTHING, orders, question
 from workers.tasks.classify.task import ClassifyBody
 
 MODEL = "fake-decoder"
@@ -36,10 +36,30 @@ def over_labels(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums - np.log(np.exp(sums).sum())
 
 
+def held_of(listed: Sequence[str], text: str, descriptions: dict[str, str] | None = None) -> NDArray[np.float64]:
+    return over_labels(expected_logprobs(f"{question(listed, descriptions or {}, text)}\n{LEAD}", len(LABELS)))
+
+
 def known(text: str, labels: Sequence[str] = LABELS, *, rotations: int = 1, descriptions: dict[str, str] | None = None) -> dict[str, float]:
     prompts = [f"{question(order, descriptions or {}, text)}\n{LEAD}" for order in orders(labels, rotations)]
     mean = np.mean([over_labels(expected_logprobs(prompt, len(labels))) for prompt in prompts], axis=0)
     return dict(zip(labels, np.exp(over_labels(mean)), strict=True))
+
+
+def calibrated(text: str, orders_shown: Sequence[Sequence[str]], descriptions: dict[str, str] | None = None) -> dict[str, float]:
+    """``orders_shown``: of the list; empty where none is."""
+    taken_off = [
+        held_of(shown, text, descriptions) - np.mean([held_of(shown, nothing, descriptions) for nothing in NOTHING], axis=0)
+        for shown in orders_shown
+    ]
+    return dict(zip(LABELS, np.exp(over_labels(np.mean(taken_off, axis=0))), strict=True))
+
+
+@pytest.fixture
+def going_on(fake_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """Of a model without a chat template."""
+    monkeypatch.setattr(fake_runtime.decoder(MODEL).engine.asking, "goes_on", True)
+    return fake_runtime
 
 
 def test_a_decoder_is_asked_for_the_label_and_its_scores_are_a_softmax_over_them(fake_runtime: Runtime) -> None:
@@ -57,6 +77,68 @@ def test_the_orders_of_a_list_are_averaged(fake_runtime: Runtime) -> None:
         assert answer["scores"] == pytest.approx(known("a goal", rotations=count), abs=1e-6)
     assert [order[0] for order in orders(LABELS, 4)] == LABELS, "each label stands in each place once"
     assert [order[0] for order in orders(LABELS, 2)] == ["sport", "art"]
+
+
+def test_a_model_that_goes_on_with_texts_is_shown_no_list_and_what_labels_get_without_a_text_is_taken_off(going_on: Runtime) -> None:
+    answer, other = classified(going_on, *(ClassifyBody(input=text, labels=LABELS) for text in ("a goal", "a vote")))
+    assert answer["scores"] == pytest.approx(calibrated("a goal", [()]), abs=1e-6)
+    assert other["scores"] == pytest.approx(calibrated("a vote", [()]), abs=1e-6)
+    assert not [label for label in LABELS if label in question((), {}, "")]
+    assert answer["usage"]["input_tokens"] == len(f"{question((), {}, 'a goal')}\n{LEAD}".encode()), "of its text alone"
+
+
+def test_such_a_model_is_shown_the_list_where_orders_or_descriptions_are_given_and_each_order_is_calibrated(going_on: Runtime) -> None:
+    described = {"art": "painting"}
+    one, two, told, empty = classified(
+        going_on,
+        ClassifyBody(input="a goal", labels=LABELS, rotations=1),
+        ClassifyBody(input="a goal", labels=LABELS, rotations=2),
+        ClassifyBody(input="a goal", labels=LABELS, descriptions=described),
+        ClassifyBody(input="a goal", labels=LABELS, descriptions={}),
+    )
+    assert one["scores"] == pytest.approx(calibrated("a goal", [LABELS]), abs=1e-6)
+    assert two["scores"] == pytest.approx(calibrated("a goal", orders(LABELS, 2)), abs=1e-6)
+    assert told["scores"] == pytest.approx(calibrated("a goal", [LABELS], described), abs=1e-6)
+    assert empty["scores"] == pytest.approx(calibrated("a goal", [()]), abs=1e-6)
+
+
+def test_a_row_says_whether_its_scores_are_calibrated(fake_runtime: Runtime, going_on: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, taken_off = (ClassifyBody(input="a goal", labels=LABELS, calibrated=one) for one in (False, True))
+    answers = classified(going_on, own, taken_off)
+    assert answers[0]["scores"] == pytest.approx(dict(zip(LABELS, np.exp(held_of((), "a goal")), strict=True)), abs=1e-6)
+    assert answers[1]["scores"] == pytest.approx(calibrated("a goal", [()]), abs=1e-6)
+    monkeypatch.setattr(fake_runtime.decoder(MODEL).engine.asking, "goes_on", False)
+    answers = classified(fake_runtime, own, taken_off)
+    assert answers[0]["scores"] == pytest.approx(known("a goal"), abs=1e-6)
+    assert answers[1]["scores"] == pytest.approx(calibrated("a goal", [LABELS]), abs=1e-6)
+
+
+def test_texts_that_say_nothing_are_asked_about_once_a_list_and_call_and_for_its_tenant(
+    going_on: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher, calls = going_on.decoder(MODEL).batcher, list[list[tuple[object, str]]]()
+    submit = batcher.submit
+
+    def noted(rows: Sequence[DecoderRow], ticket: Ticket) -> Any:
+        calls.append([(row.tenant, bytes(row.ids.tolist()).decode()) for row in rows])
+        return submit(rows, ticket)
+
+    monkeypatch.setattr(batcher, "submit", noted)
+    asks = [ClassifyBody(input=text, labels=labels) for text in "abc" for labels in (LABELS, ["good", "bad"])]
+    for tenant in ("one", "another"):
+        run(going_on, "classify", MODEL, asks, Ticket(tenant=tenant))
+    for tenant, call in zip(("one", "another"), calls, strict=True):
+        assert {own for own, _ in call} == {tenant}
+        assert sorted(text for _, text in call) == sorted(f"{question((), {}, one)}\n{LEAD}" for one in [*NOTHING, *"abc"] * 2)
+
+
+def test_where_nothing_is_held_of_a_text_that_says_nothing_the_rows_of_its_list_fail(
+    going_on: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_decoder, "NOTHING", ("", MARKS["nan"]))
+    spoilt, fine = classified(going_on, *(ClassifyBody(input="a", labels=LABELS, calibrated=one) for one in (None, False)))
+    assert spoilt == "non_finite_output"
+    assert fine["scores"] == pytest.approx(dict(zip(LABELS, np.exp(held_of((), "a")), strict=True)), abs=1e-6)
 
 
 def test_descriptions_stand_with_their_labels(fake_runtime: Runtime) -> None:

@@ -4,12 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.workers.decoder_folders import TEMPLATES, TOKENIZERS, make
+from tests.workers.engines.decoders.driving import run
+from tests.workers.engines.decoders.driving import scored as scored_of
 from tests.workers.engines.decoders.test_own_models import CHATS, SPELT, by_transformers, control_of, ids_of, load
+from tests.workers.engines.decoders.test_scoring import by_transformers as logprobs_by_transformers
+from workers.batches.ticket import Ticket
 from workers.engines.contract.choices import Choices
+from workers.engines.contract.decoding import DecoderRow
 from workers.engines.contract.generation import Message
 from workers.engines.decoders.torch_decoder import TorchDecoder
+from workers.tasks.classify.by_decoder import LabelList, Reading
+from workers.tasks.classify.prompt import NOTHING
+from workers.tasks.classify.task import ClassifyBody
 
 LABELS = ("Paris", "the goal", "It is Paris", "late, é 漢 🙂")
 QUESTION = CHATS["one"][0][1]
@@ -102,3 +111,29 @@ def test_any_token_that_ends_a_line_or_the_answer_closes_a_label(root: Path) -> 
     assert {*decoder._loaded.end_ids} <= {*decoder.asking.closing_ids}
     short, long = (np.array(one) for one in ([5], [5, 6]))
     assert Choices([short, long], decoder.asking.closing_ids).end_ids == tuple(decoder.asking.closing_ids)
+
+
+def over_labels(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return sums - np.log(np.exp(sums).sum())
+
+
+def test_calibrated_logprobs_are_those_of_whole_softmaxes_with_a_text_less_those_without_one(root: Path) -> None:
+    model = make(root / "own", template=None)
+    decoder = load(root)
+    labels, text = ["goal", "the capital of Rome", "the capital of France"], "It was late."
+    answers = [decoder.asking.answer(label).tolist() for label in labels]
+
+    def whole(text: str) -> NDArray[np.float64]:
+        ids = decoder.tokenize_prompt(f"Text: {text}\n\nLabel:")
+        assert isinstance(ids, np.ndarray)
+        return logprobs_by_transformers(model, ids, answers)
+
+    for calibrated in (True, False):
+        own = LabelList(decoder.asking, decoder.max_tokens, ClassifyBody(labels=labels, calibrated=calibrated))
+        reading = own.read(ClassifyBody(input=text), Ticket())
+        assert isinstance(reading, Reading)
+        prompts = [ids for window in [*own.blank, *reading.windows] for ids in window]
+        found = run(decoder.slots(), [DecoderRow(ids, 1, tenant="one", choices=own.choices) for ids in prompts])
+        own.calibrate(found[:-1])
+        nothing = np.mean([whole(one) for one in NOTHING], axis=0) if calibrated else 0.0
+        assert own.logprobs([scored_of(found[-1])])[0] == pytest.approx(over_labels(whole(text) - nothing), abs=1e-4)

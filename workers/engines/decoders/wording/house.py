@@ -22,6 +22,7 @@ class HouseWording:
 
     def __init__(self, folder: Path, style: Literal["plain", "gemma"], max_tokens: int) -> None:
         self._style = style
+        self.goes_on = style == "plain"
         self._head_chars = max_tokens * LONGEST_TOKEN_CHARS + 1
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.encode_special_tokens = True  # a control token spelt in a prompt is text, see chat.py
@@ -40,10 +41,10 @@ class HouseWording:
         return np.array([self.control(chat.BOS.token), *self._encode(text)], dtype=np.int32)
 
     def question(self, text: str, lead: str) -> Ids | FailedRow:
-        return self.prompt(f"{text}\n\n{lead}") if self._style == "plain" else self.chat([Message("user", text)])
+        return self.prompt(f"{text}\n\n{lead}") if self.goes_on else self.chat([Message("user", text)])
 
     def answer(self, text: str) -> Ids:
-        return np.array(self._encode(f" {text}" if self._style == "plain" else text), dtype=np.int32)
+        return np.array(self._encode(f" {text}" if self.goes_on else text), dtype=np.int32)
 
     def token_ends(self, text: str, most: int | None = None) -> Sequence[int]:
         head = text if most is None else text[: most * LONGEST_TOKEN_CHARS + 1]

@@ -44,6 +44,7 @@ class OwnWording:
         if self.end_ids[-1] >= vocabulary:
             raise broken(folder, "an end token (eos_token_id) is none of the model's tokens.")
         self._template = None if template is None else Template(folder, template, named)
+        self.goes_on = template is None
         try:
             self._guarded = Guarded(self.tokenizer, self._control(template or "", named))
         except CannotGuard:

@@ -79,6 +79,6 @@ def test_a_description_that_is_none_is_told(described: list[str]) -> None:
 
 
 def test_what_a_decoder_alone_reads_is_said_where_it_was_asked() -> None:
-    assert asked_of_decoder({}, None, length_normalised=False) == {}
-    asked = {"descriptions": {"a": "b"}, "rotations": 2, "length_normalised": True}
-    assert asked_of_decoder({"a": "b"}, 2, length_normalised=True) == asked
+    assert asked_of_decoder({}, None, length_normalised=False, calibrated=None) == {}
+    asked = {"descriptions": {"a": "b"}, "rotations": 2, "length_normalised": True, "calibrated": False}
+    assert asked_of_decoder({"a": "b"}, 2, length_normalised=True, calibrated=False) == asked
