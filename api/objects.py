@@ -15,7 +15,7 @@ from fastapi import Response
 from api.errors import Refused
 from api.forecasts import NOT_ASKED, Foreseen, eta_seconds, open_rows
 from api.job_warnings import late_warnings, warnings_of
-from api.wire import Batch, BatchFault, BatchFaults, Extras, Fault, FileInfo, RowCounts, Usage, WaitingFor
+from api.wire import Batch, BatchFault, BatchFaults, Extras, Fault, FileInfo, RowCounts, StepState, Usage, WaitingFor
 from db.audit.damage import DAMAGED
 from db.catalogue.deleting import Deleted
 from db.errors import NotFound
@@ -240,11 +240,11 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None, foreseen: Fo
         errors=_errors_object(job),
         input_file_id=file_id(job.file_id),
         completion_window=window_text(job.completion_window_seconds),
-        status=job.state,
+        status=_status(job),
         output_file_id=output if job.ended else None,
         error_file_id=errors if job.ended else None,
         created_at=int(job.created_at.timestamp()),
-        in_progress_at=seconds(job.in_progress_at),
+        in_progress_at=seconds(job.steps[0].in_progress_at if job.steps else job.in_progress_at),
         expires_at=seconds(job.deadline),
         finalizing_at=seconds(job.finalizing_at),
         completed_at=seconds(job.completed_at),
@@ -277,9 +277,33 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None, foreseen: Fo
             input_filename=job.file_name,
             warnings=[*late_warnings(foreseen.at, job.deadline, open_rows(job)), *warnings_of(job.metrics, job.completed_count)],
             error=damage(job.damaged),
+            steps=[_step_state(step) for step in job.steps],
+            step=job.step_name,
+            chain_id=None if job.chain_id in {None, job.job_id} else batch_id(job.chain_id or job.job_id),
         ),
     )
     return to_json(told)
+
+
+def _status(job: JobRecord) -> str:
+    """A chain is in progress once its first step is."""
+    begun = job.state == "validating" and any(step.state != "validating" for step in job.steps)
+    return "in_progress" if begun else job.state
+
+
+def _step_state(step: JobRecord) -> StepState:
+    skipped = (step.metrics or {}).get("skipped", 0.0)
+    return StepState(
+        name=step.step_name,
+        id=batch_id(step.job_id),
+        endpoint=step.endpoint,
+        model=step.model,
+        status=step.state,
+        counts=RowCounts(step.row_count, step.completed_count, step.failed_count),
+        skipped=round(skipped) if step.ended else None,
+        in_progress_at=seconds(step.in_progress_at),
+        ended_at=seconds(step.completed_at or step.failed_at or step.expired_at or step.cancelled_at),
+    )
 
 
 def _usage(job: JobRecord) -> Usage:

@@ -15,6 +15,7 @@ IN_WORK: Final = WaitingFor("in_work", "a worker has it; no row is done yet")
 
 def waiting_for(store: Store, actor: Actor, job: JobRecord) -> WaitingFor | None:
     """None where rows of it are done and others are being worked on, or it has ended or is paused."""
+    job = next((step for step in job.steps if not step.ended), job)  # of a chain, the step whose turn it is
     if not _may_wait(job):
         return None
     ahead = Ahead(0, None) if _leased(job) else jobs_ahead(store, actor, job.job_id)

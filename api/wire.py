@@ -60,6 +60,21 @@ class JobWarning(msgspec.Struct, frozen=True):
     rows: int
 
 
+class StepState(msgspec.Struct, frozen=True):
+    """A step of a chain. ``name``: None for who may not read. ``id``: its own batch, which has its results. ``skipped``: of its completed
+    rows, once it has ended, how many it was not for."""
+
+    name: str | None
+    id: str
+    endpoint: str
+    model: str | None
+    status: str
+    counts: RowCounts = msgspec.field(name="request_counts", default=RowCounts())
+    skipped: int | None = None
+    in_progress_at: int | None = None
+    ended_at: int | None = None
+
+
 class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
     running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:
@@ -68,7 +83,8 @@ class Extras(msgspec.Struct, frozen=True):
     there. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or its last row.
     ``expected_at``: when it will be done, of a job that was made just now or asked for by itself; where that is not known, ``unforeseen``
     says why. ``promised_at``: the same as it was told when the job was made.
-    ``error``: metadata or file name do not open."""
+    ``error``: metadata or file name do not open. ``steps``: of a chain, all, of which the batch itself is the last; ``step``: its own name
+    there; ``chain_id``: of another step, the batch that is the last."""
 
     task: str | None = None
     output_file_id: str | None = None
@@ -91,6 +107,9 @@ class Extras(msgspec.Struct, frozen=True):
     input_filename: str | None = None
     warnings: list[JobWarning] = []
     error: Fault | None = None
+    steps: list[StepState] = []
+    step: str | None = None
+    chain_id: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):

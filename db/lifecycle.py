@@ -10,10 +10,11 @@ A shard::
 Every claim adds 1 to the shard's epoch. What a holder writes names its epoch, so a holder that lost its lease (a zombie) changes nothing.
 What is decided for one shard or job at a time is called where it is applied (:mod:`db.queue.results`, :mod:`db.queue.shards`,
 :mod:`db.queue.recovery`, :mod:`db.queue.endings`, :mod:`db.queue.dispatch`, :mod:`db.jobs.steering`), by compare-and-set on (state, epoch),
-with the database's clock. Five functions are called by no program, because one statement does their work for many shards at once:
+with the database's clock. Six functions are called by no program, because one statement does their work for many shards or jobs at once:
 :func:`claim` and :func:`renew` (``db.queue.turns``, ``db.queue.shards``), :func:`holds` (wherever an epoch is compared),
-:func:`after_retry` (``db.jobs.steering``), :func:`after_end` (``db.queue.endings``). They are the model of those statements:
-``tests/db/test_lifecycle.py`` takes both through the same story, and holds the one against the other after each step.
+:func:`after_retry` (``db.jobs.steering``), :func:`after_end` (``db.queue.endings``), :func:`may_begin` (``db.queue.dispatch``). They are
+the model of those statements: ``tests/db/test_lifecycle.py`` takes both through the same story, and holds the one against the other after
+each step.
 """
 
 import itertools
@@ -94,6 +95,45 @@ def retried_job(state: JobState, *, has_shards: bool) -> JobState | None:
     if state is JobState.FAILED and not has_shards:
         return None
     return JobState.IN_PROGRESS if has_shards else JobState.VALIDATING
+
+
+# Chains: jobs of which each reads what those before it made of its rows. The last is the one that their owner holds.
+
+
+def may_begin(before: Sequence[JobState]) -> bool:
+    """Whether a step is cut, by the states of those before it: not before they have ended, nor while they are run again."""
+    return not any(state in LIVE_JOBS for state in before)
+
+
+def cancelled_chain(states: Sequence[JobState]) -> list[JobState] | None:
+    """The states of all steps after somebody asked to cancel: those that have ended, or end by themselves within moments, stay as they
+    are. None where it is too late for the last."""
+    if cancelled_job(states[-1]) is None:
+        return None
+    return [cancelled_job(state) or state for state in states]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedStep:
+    """``open_rows``: whether a row of it failed, or never ran."""
+
+    state: JobState
+    has_shards: bool
+    open_rows: bool
+
+
+def retried_chain(steps: Sequence[EndedStep]) -> list[JobState] | None:
+    """Where all steps go when what failed, or never ran, is to run again: the first of which a row is open goes on, and those behind it
+    wait for it as they did at first. A step without such a row stays as it is. None where one of them has not ended, or can run nothing."""
+    states: list[JobState] = []
+    again = False
+    for step in steps:
+        following = retried_job(step.state, has_shards=step.has_shards)
+        if following is None:
+            return None
+        states.append(step.state if not step.open_rows else JobState.VALIDATING if again else following)
+        again |= step.open_rows
+    return states
 
 
 def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool, all_failed: bool = False) -> JobState:

@@ -16,19 +16,20 @@ from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
 from api.requests.addresses import path_holds_key
 from api.requests.content_fields import checked
+from api.requests.step_plans import RowsPlan, StepPlan
 from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.catalogue.heads import HeadRecord, find_head
 from db.catalogue.label_sets import LabelSetRecord, find_label_set
 from db.catalogue.names import JobNames, names_for_job
 from db.connect import Store
-from db.errors import TextmillError
+from db.errors import NotFound, TextmillError
 from db.failures import describe, parts_of
 from db.files.stored_names import Names
 from db.jobs.creating import NewJob, RequestRef
+from db.jobs.jobs import JobRecord, get_job
 from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
-from workers.content.checks import MAX_TRIES
 from workers.models import registry
 from workers.tasks import train
 from workers.tasks.reading import check_defaults, check_pair
@@ -63,7 +64,7 @@ class OutputExpiresAfter(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     seconds: Annotated[int, Meta(ge=3_600, le=2_592_000)]
 
 
-class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class BatchPlan(RowsPlan, forbid_unknown_fields=True, kw_only=True):
     """What is known of a batch before its file is sent.
 
     ``priority`` and ``defaults`` are ours: they come in the client's ``extra_body``. Defaults are laid under every row's body.
@@ -71,7 +72,10 @@ class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     A priority is "interactive" (somebody waits: a small job before all bulk), "bulk", or a number that orders one's own bulk jobs.
     """
 
-    endpoint: Annotated[str, Meta(description="What runs over its rows: one of the endpoints of a task.")]
+    steps: Annotated[
+        list[StepPlan] | None,
+        Meta(description="Of a chain, 2 to 8 objects of `name` and what a batch says of its rows. Each reads what those before it made."),
+    ] = None
     completion_window: Window = "24h"
     metadata: Metadata | None = None
     output_expires_after: Annotated[
@@ -81,18 +85,6 @@ class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     priority: Annotated[
         int | str, Meta(description="`interactive` (at most 256 rows, before all bulk), `bulk`, or -99 to 99: the order of your own jobs.")
     ] = 0
-    defaults: Annotated[
-        dict[str, object] | None,
-        Meta(description="Fields of the task's body, laid under every row's: what a row leaves out, it takes here."),
-    ] = None
-    checks: Annotated[
-        list[dict[str, object]] | None,
-        Meta(description="What every text that is written must pass, up to 20; each an object that names its kind as `check`."),
-    ] = None
-    tries: Annotated[
-        Annotated[int, Meta(ge=1, le=MAX_TRIES)] | None,
-        Meta(description="How often a row is asked, with the next seed each time, until its answers pass all `checks`; 1 by default."),
-    ] = None
     if_late: Annotated[
         Literal["run", "refuse"],
         Meta(
@@ -102,7 +94,7 @@ class BatchPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class BatchRequest(BatchPlan, forbid_unknown_fields=True, kw_only=True):
-    input_file_id: Annotated[str, Meta(description="An uploaded file, of whatever purpose; not the output of a job.")]
+    input_file_id: Annotated[str, Meta(description="An uploaded file, of whatever purpose, or the output file of a job.")]
 
 
 class HeadPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -134,6 +126,8 @@ class Planned(NamedTuple):
 
 def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     """Raises Refused with the field at fault."""
+    if request.endpoint is None:
+        raise Refused("missing_field", "The field endpoint is missing.", param="endpoint")
     task = TASKS.get(request.endpoint)
     if task is None:
         raise Refused("invalid_endpoint", f"The endpoint must be one of {', '.join(TASKS)}.", param="endpoint")
@@ -157,12 +151,12 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     return _planned(request, task, request.endpoint, model, defaults)._replace(content=content)
 
 
-def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> NewJob:
-    """Raises Refused with the field at fault."""
+def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> tuple[NewJob, JobRecord | None]:
+    """The job, and the one whose output is its input. Raises Refused with the field at fault."""
     plan = plan_batch(store, actor, request)
-    file_id = _input_file(request.input_file_id)
+    file_id, source = _input_of(store, actor, request.input_file_id)
     names = names_for_job(store, actor, file_id, names_of(plan.defaults)) if plan.task.names_stored else JobNames(None, None)
-    return NewJob(
+    new = NewJob(
         task=plan.task.name,
         endpoint=plan.endpoint,
         file_id=file_id,
@@ -171,12 +165,14 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         metadata=plan.metadata,
         priority=plan.priority,
         completion_window=plan.window,
-        request=_request_ref(actor, request, idempotency_key),
+        request=request_ref(actor, request, idempotency_key),
         refuse_late=request.if_late == "refuse",
         results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
         names=names.named,
         other_names=names.others,
+        source_id=None if source is None else source.job_id,
     )
+    return new, source
 
 
 def plan_head(store: Store, actor: Actor, request: HeadPlan) -> Planned:
@@ -200,7 +196,7 @@ def head_job(store: Store, actor: Actor, request: HeadRequest, idempotency_key: 
         metadata=plan.metadata,
         priority=plan.priority,
         completion_window=plan.window,
-        request=_request_ref(actor, request, idempotency_key),
+        request=request_ref(actor, request, idempotency_key),
         head_id=uuid4(),
     )
 
@@ -262,10 +258,24 @@ def _check_whole(found: HeadRecord | LabelSetRecord, param: str) -> None:
         raise Refused(DAMAGED, describe(DAMAGED).message, status=409, param=param)
 
 
+def _input_of(store: Store, actor: Actor, text: str) -> tuple[UUID, JobRecord | None]:
+    """The file, and, where what is named is a job's output, that job. Raises NotFound."""
+    ref = parse_file_id(text)
+    if ref.which != "output":
+        return _input_file(text), None
+    try:
+        job = get_job(store, actor, ref.id)
+    except NotFound:
+        raise file_not_found() from None
+    if not job.has("output"):
+        raise file_not_found()
+    return job.file_id, job
+
+
 def _input_file(text: str) -> UUID:
     ref = parse_file_id(text)
     if ref.which is not None:
-        raise file_not_found()  # a result file is no input
+        raise file_not_found()  # failures are no input, nor are results an example to train on
     return ref.id
 
 
@@ -324,7 +334,7 @@ def _refused_defaults(stored_code: str) -> Refused:
     return Refused(code, describe(stored_code).message, param=param)
 
 
-def _request_ref(actor: Actor, request: BatchRequest | HeadRequest, idempotency_key: str | None) -> RequestRef:
+def request_ref(actor: Actor, request: BatchRequest | HeadRequest, idempotency_key: str | None) -> RequestRef:
     """Two requests are twins by the same key of a caller's, or by the same body from the same API key while its names mean the same."""
     body = hashlib.sha256(b"body" + msgspec.json.encode(request, order="sorted")).digest()
     name = body if idempotency_key is None else b"key" + idempotency_key.encode()

@@ -9,13 +9,15 @@ from api.errors import Refused
 from api.forecasts import foreseen, note_made, with_forecast
 from api.objects import Json, batch_object, batch_range, list_object, parse_batch_id
 from api.requests.auth import Manager, Submitter, Watcher
-from api.requests.batch_requests import BatchPlan, BatchRequest, Planned, batch_job, plan_batch
+from api.requests.batch_requests import BatchPlan, BatchRequest, Planned
+from api.requests.chain_requests import new_job, plan_request
 from api.requests.front import front_of
 from api.requests.json_body import json_of
 from api.waiting import waiting_for
 from db.actors import Actor
 from db.jobs.creating import NewJob, create_job
-from db.jobs.jobs import cancel_job, list_jobs, watch_job
+from db.jobs.jobs import list_jobs, watch_job
+from db.jobs.steering import cancel_job
 
 MAX_LISTED = 100
 MAX_IDEMPOTENCY_CHARS = 255
@@ -26,13 +28,15 @@ router = APIRouter(prefix="/v1/batches")
 @router.post("")
 def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Depends(json_of(BatchRequest))]) -> Json:
     """Make a job over a file."""
-    return make(request, actor, batch_job(front_of(request).store, actor, body, idempotency_key_of(request)))
+    return make(request, actor, new_job(front_of(request).store, actor, body, idempotency_key_of(request)))
 
 
 @router.post("/check")
 def check(request: Request, actor: Submitter, body: Annotated[BatchPlan, Depends(json_of(BatchPlan))]) -> Json:
     """Whether a job could be made so, before its file is sent: refused as its making would be, or answered with its model."""
-    return plan_object(plan_batch(front_of(request).store, actor, body))
+    steps = plan_request(front_of(request).store, actor, body)
+    told = [plan_object(plan) for plan in steps]
+    return told[-1] if body.steps is None else {**told[-1], "steps": told}
 
 
 @router.get("")

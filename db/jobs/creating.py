@@ -16,9 +16,9 @@ from db.connect import Store
 from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.files.stored_names import Names
-from db.jobs.chains import steps_of
+from db.jobs.chains import IS_THERE, RESULTS_EXPIRED, steps_of
 from db.jobs.forecast import Promise
-from db.jobs.jobs import IS_THERE, RESULTS_EXPIRED, JobRecord, get_changed
+from db.jobs.jobs import JobRecord, get_changed
 from db.jobs.pins import mean_the_same, pin
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS, JobState
 from db.schema import job_sources, job_specs, jobs

@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: looked at, cancelled, their outputs deleted.
+"""Jobs as their owner sees them: looked at, their outputs deleted.
 
 What moves a job by itself is the dispatcher's: see :mod:`db.queue`.
 """
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, cast, func, select, tuple_, update
+from sqlalchemy import Connection, Row, Text, cast, select, tuple_
 
 from db.actors import Actor
 from db.audit.acts import act, not_found, record_act
@@ -20,22 +20,19 @@ from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.files import files
 from db.id_ranges import IdRange
+from db.jobs.chains import IS_INNER_STEP, IS_THERE, NO_JOB, RESULTS_EXPIRED, refuse_if_read
 from db.jobs.clear_json import checked
 from db.jobs.erasing import Which, erase_results
 from db.jobs.in_order import rows_in_order
 from db.jobs.looks import Shown, keep_look, look_on_record
 from db.jobs.pace import first_writes, rows_per_second, sums_lately
 from db.jobs.shard_counts import Counts, count_shards
-from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, JobState, cancelled_job, pausable
+from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, JobState, pausable
 from db.moments import border_of, is_known
 from db.schema import job_specs, jobs
 from db.sealing.cells import Opener
 from db.sealing.keys import Owner
 
-NO_JOB: Final = "There is no batch with this id."
-IS_INNER_STEP: Final = func.coalesce(jobs.c.chain_id != jobs.c.job_id, False)  # of a chain, which is told of with its last step
-IS_THERE: Final = jobs.c.deleted_at.is_(None)  # of a job: not one that is being erased
-RESULTS_EXPIRED: Final = func.coalesce(jobs.c.results_expire_at <= func.now(), False)
 # Columns of jobs that no record has.
 _NOT_SHOWN: Final = {"request_hmac", "reads_columns", "rerun_from_idx", "turn_at", "deleted_at", "erase_from_idx", "results_expire_seconds"}
 
@@ -190,30 +187,9 @@ def list_jobs(
         return told.records(opening, found), len(page) > limit
 
 
-def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
-    """Asks for the job's end; what is done is kept. Asking again changes nothing. Raises Conflict (``cannot_cancel``, 400) once it has
-    ended otherwise."""
-    with act(store, actor, "job.cancel", **about_job(job_id)) as (conn, _):
-        state = conn.execute(
-            select(jobs.c.state).where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE).with_for_update()
-        ).scalar_one_or_none()
-        if state is None:
-            raise NotFound(NO_JOB)
-        following = cancelled_job(JobState(state))
-        if following is None:
-            raise Conflict(code="cannot_cancel", message=f"The batch is {state} and can no longer be cancelled.", status=400)
-        if following != state:
-            conn.execute(
-                update(jobs)
-                .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, jobs.c.state == state)
-                .values(state=following.value, cancelling_at=func.now())
-            )
-    return get_changed(store, actor, job_id)
-
-
 def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Which) -> bool:
     """Deletes the answers of an ended job, or its failures; False where they are out of sight, and go page by page from now on. Raises
-    Conflict (``job_not_ended``) before, NotFound where they are gone."""
+    Conflict (``job_not_ended``) before, and (``batch_in_use``) while others read them; NotFound where they are gone."""
     column = jobs.c.output_deleted_at if which == "output" else jobs.c.errors_deleted_at
     with act(store, actor, f"results.delete.{which}", **about_job(job_id)) as (conn, _):
         state = conn.execute(
@@ -225,6 +201,7 @@ def delete_outputs(store: Store, actor: Actor, job_id: UUID, which: Which) -> bo
             raise NotFound(NO_JOB)
         if state in LIVE_JOBS:
             raise Conflict(code="job_not_ended", message="The batch is still running: cancel it, or wait for its end.")
+        refuse_if_read(conn, actor.tenant_id, [job_id])
         return erase_results(conn, actor.tenant_id, job_id, (which,))
 
 

@@ -13,12 +13,18 @@ from db.sweeps import Page, Place, paged
 
 _ENDED_AT: Final = "coalesce(j.completed_at, j.failed_at, j.expired_at, j.cancelled_at)"
 _ENDED_BEFORE: Final = _ENDED_AT + " < now() - make_interval(secs => CAST(:{} AS float8))"
-_OUTLIVED: Final = f"(j.state IN ('completed', 'failed', 'cancelled', 'expired') AND {_ENDED_BEFORE.format('jobs')})"
+# What a job that has not ended reads stays for it.
+_UNREAD: Final = """
+    NOT EXISTS (SELECT FROM job_sources s JOIN jobs r ON r.tenant_id = s.tenant_id AND r.job_id = s.job_id
+                WHERE s.tenant_id = j.tenant_id AND s.source_job_id = j.job_id
+                  AND r.state IN ('validating', 'in_progress', 'finalizing', 'cancelling'))
+    """
+_OUTLIVED: Final = f"(j.state IN ('completed', 'failed', 'cancelled', 'expired') AND {_ENDED_BEFORE.format('jobs')} AND {_UNREAD})"
 _DUE: Final = f"""
     (j.erase_from_idx IS NOT NULL OR {_OUTLIVED}
      OR (j.state IN ('completed', 'failed', 'cancelled', 'expired')
          AND (j.output_deleted_at IS NULL OR j.errors_deleted_at IS NULL)
-         AND (j.results_expire_at <= now() OR {_ENDED_BEFORE.format("results")})))
+         AND (j.results_expire_at <= now() OR {_ENDED_BEFORE.format("results")} AND {_UNREAD})))
     """
 _FIND: Final = paged(
     f"SELECT j.created_at AS at, j.job_id AS id, j.tenant_id, j.job_id FROM jobs j WHERE {_DUE}",  # noqa: S608 - constants

@@ -23,8 +23,9 @@ from db.connect import Store
 from db.errors import Conflict, NotFound
 from db.failures import is_failure
 from db.files.files import is_readable, no_such_file
+from db.jobs.chains import IS_THERE, NO_JOB, RESULTS_EXPIRED
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, no_such_job
+from db.jobs.jobs import no_such_job
 from db.lifecycle import COMPLETED, LIVE_JOBS, JobState
 from db.schema import jobs
 from db.sealing.cells import Opener

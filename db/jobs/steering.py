@@ -1,28 +1,31 @@
-"""What a job's owner may ask of it on its way: pause, go on, go sooner or later, run its failed rows again, be deleted. Role API.
+"""What a job's owner may ask of it on its way: cancel, pause, go on, go sooner or later, run its failed rows again, be deleted. Role API.
 
-Each is one transaction, compare-and-set on the job's state. Where shards are touched they are locked in the order in which heartbeats and
-deadlines lock them; a new epoch, or none at all, fences off whoever is at work on them.
+Each is one transaction, compare-and-set on the job's state; of a chain it is done to all steps, each on record. Where shards are touched
+they are locked in the order in which heartbeats and deadlines lock them; a new epoch, or none at all, fences off whoever is at work on
+them.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, text
 
 from db.actors import Actor
-from db.audit.acts import act
+from db.audit.acts import act, record_act
 from db.audit.events import about_job
 from db.connect import Store
-from db.errors import Conflict, NotFound, StoreError
+from db.errors import Conflict, StoreError
 from db.files import files
+from db.jobs.chains import lock_chain, refuse_if_read
 from db.jobs.erasing import erase_job
 from db.jobs.in_order import rows_in_order
-from db.jobs.jobs import IS_THERE, NO_JOB, RESULTS_EXPIRED, JobRecord, get_changed
+from db.jobs.jobs import JobRecord, get_changed
 from db.jobs.turn import take_turn
-from db.lifecycle import INTERACTIVE_PRIORITY, JobState, pausable, retried_job
-from db.schema import jobs
+from db.lifecycle import INTERACTIVE_PRIORITY, EndedStep, JobState, cancelled_chain, pausable, retried_chain
 
 _LOCK_SHARDS: Final = text("SELECT FROM shards WHERE tenant_id = :tenant AND job_id = :job ORDER BY shard_id FOR UPDATE")
+_CANCEL: Final = text("UPDATE jobs SET state = :next, cancelling_at = now() WHERE tenant_id = :tenant AND job_id = :job AND state = :state")
 _PAUSE: Final = text("UPDATE jobs SET paused_at = coalesce(paused_at, now()) WHERE tenant_id = :tenant AND job_id = :job")
 _RESUME: Final = text("UPDATE jobs SET paused_at = NULL WHERE tenant_id = :tenant AND job_id = :job")
 _ORDER_JOB: Final = text("UPDATE jobs SET priority = :priority WHERE tenant_id = :tenant AND job_id = :job")
@@ -78,6 +81,21 @@ _RERUN_FROM: Final = text("UPDATE jobs SET rerun_from_idx = least(rerun_from_idx
 _ERASE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
 
 
+def cancel_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
+    """Asks for the job's end; what is done is kept. Asking again changes nothing. Raises Conflict (``cannot_cancel``, 400) once it has
+    ended otherwise."""
+    with act(store, actor, "job.cancel", **about_job(job_id)) as (conn, _):
+        steps = _lock(conn, store, actor, "job.cancel", job_id)
+        following = cancelled_chain([JobState(step.state) for step in steps])
+        if following is None:
+            message = f"The batch is {steps[-1].state} and can no longer be cancelled."
+            raise Conflict(code="cannot_cancel", message=message, status=400)
+        for step, state in zip(steps, following, strict=True):
+            if state != step.state:
+                conn.execute(_CANCEL, {"tenant": actor.tenant_id, "job": step.job_id, "state": step.state, "next": state.value})
+    return get_changed(store, actor, job_id)
+
+
 def pause_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     """Nothing more of it is begun. What is with a model is finished and written; its deadline goes on. Asking again changes nothing.
 
@@ -98,14 +116,16 @@ def set_priority(store: Store, actor: Actor, job_id: UUID, priority: int) -> Job
         limit = INTERACTIVE_PRIORITY - 1
         raise StoreError(code="invalid_priority", message=f"A priority goes from -{limit} to {limit}.", status=400)
     with act(store, actor, "job.priority", **about_job(job_id)) as (conn, _):
-        job = _lock(conn, actor, job_id)
+        steps = _lock(conn, store, actor, "job.priority", job_id)
+        job = steps[-1]
         if not pausable(JobState(job.state)) or job.priority >= INTERACTIVE_PRIORITY:
             what = "interactive" if job.priority >= INTERACTIVE_PRIORITY else job.state
             raise Conflict(code="cannot_reorder", message=f"The batch is {what}: its priority cannot be changed.")
-        key = {"tenant": actor.tenant_id, "job": job_id, "priority": priority}
-        _lock_shards(conn, key)
-        conn.execute(_ORDER_JOB, key)
-        conn.execute(_ORDER_SHARDS, key)
+        for step in steps:
+            key = {"tenant": actor.tenant_id, "job": step.job_id, "priority": priority}
+            _lock_shards(conn, key)
+            conn.execute(_ORDER_JOB, key)
+            conn.execute(_ORDER_SHARDS, key)
     return get_changed(store, actor, job_id)
 
 
@@ -117,7 +137,7 @@ def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     has its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
     """
     with act(store, actor, "job.retry", **about_job(job_id)) as (conn, _):
-        _retry(conn, actor, _lock(conn, actor, job_id))
+        _retry(conn, actor, _lock(conn, store, actor, "job.retry", job_id))
     return get_changed(store, actor, job_id)
 
 
@@ -125,26 +145,23 @@ def delete_job(store: Store, actor: Actor, job_id: UUID) -> bool:
     """Removes a job in whatever state, with its results, its settings and its key. Who is at work on it stores nothing more. False where it
     is out of sight, and its rows go page by page from now on.
 
-    Raises NotFound. The record of what was done with it stays.
+    Raises NotFound; Conflict (``batch_in_use``) while another job reads its results. The record of what was done with it stays.
     """
     with act(store, actor, "job.delete", **about_job(job_id)) as (conn, _):
-        _lock(conn, actor, job_id)
-        gone = erase_job(conn, actor.tenant_id, job_id)
-    store.keyring.forget(actor.tenant_id, "job", job_id)
-    return gone
+        step_ids = [step.job_id for step in _lock(conn, store, actor, "job.delete", job_id)]
+        refuse_if_read(conn, actor.tenant_id, step_ids)
+        gone = [erase_job(conn, actor.tenant_id, step_id) for step_id in step_ids]
+    for step_id in step_ids:
+        store.keyring.forget(actor.tenant_id, "job", step_id)
+    return all(gone)
 
 
-def _lock(conn: Connection, actor: Actor, job_id: UUID) -> Row[Any]:
-    """Raises NotFound. FOR NO KEY UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new
-    half, and the caller needs that shard. Each would wait for the other."""
-    locked: Row[Any] | None = conn.execute(
-        select(jobs, RESULTS_EXPIRED.label("results_expired"))
-        .where(jobs.c.tenant_id == actor.tenant_id, jobs.c.job_id == job_id, IS_THERE)
-        .with_for_update(key_share=True)
-    ).one_or_none()
-    if locked is None:
-        raise NotFound(NO_JOB)
-    return locked
+def _lock(conn: Connection, store: Store, actor: Actor, action: str, job_id: UUID) -> list[Row[Any]]:
+    """As :func:`lock_chain`; that something is done to the other steps is on record too."""
+    steps = lock_chain(conn, actor, job_id)
+    for step in steps[:-1]:
+        record_act(conn, store, actor, action, **about_job(step.job_id))
+    return steps
 
 
 def _lock_shards(conn: Connection, key: dict[str, Any]) -> int:
@@ -157,27 +174,43 @@ def _lock_shards(conn: Connection, key: dict[str, Any]) -> int:
 
 def _set_paused(store: Store, actor: Actor, job_id: UUID, change: Any, action: str) -> JobRecord:
     with act(store, actor, action, **about_job(job_id)) as (conn, _):
-        job = _lock(conn, actor, job_id)
-        if not pausable(JobState(job.state)):
+        steps = _lock(conn, store, actor, action, job_id)
+        if not pausable(JobState(steps[-1].state)):
             verb = action.removeprefix("job.")
-            raise Conflict(code=f"cannot_{verb}", message=f"The batch is {job.state}: there is nothing to {verb}.")
-        conn.execute(change, {"tenant": actor.tenant_id, "job": job_id})
+            raise Conflict(code=f"cannot_{verb}", message=f"The batch is {steps[-1].state}: there is nothing to {verb}.")
+        for step in steps:
+            conn.execute(change, {"tenant": actor.tenant_id, "job": step.job_id})
     return get_changed(store, actor, job_id)
 
 
-def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
-    key = {"tenant": actor.tenant_id, "job": job.job_id}
-    has_shards = bool(_lock_shards(conn, key))
-    if job.output_deleted_at is not None or job.errors_deleted_at is not None or job.results_expired:
+def _retry(conn: Connection, actor: Actor, steps: Sequence[Row[Any]]) -> None:
+    """Of a chain, in order: the first step with a row to run again goes on, and those behind it wait for it."""
+    has_shards = [bool(_lock_shards(conn, {"tenant": actor.tenant_id, "job": step.job_id})) for step in steps]
+    if any(step.output_deleted_at is not None or step.errors_deleted_at is not None or step.results_expired for step in steps):
         raise Conflict(code="output_deleted", message="A part of this batch's results was deleted: make a new batch of its file.")
-    following = retried_job(JobState(job.state), has_shards=has_shards)
+    following = retried_chain(
+        [
+            EndedStep(JobState(step.state), cut, open_rows=step.completed_count < step.row_count)
+            for step, cut in zip(steps, has_shards, strict=True)
+        ]
+    )
+    state = steps[-1].state
     if following is None:
-        if job.state == JobState.FAILED:
+        if state == JobState.FAILED:
             message = "No row of the batch's file can be read, so that none of it ever ran: upload it corrected and make a new batch."
             raise Conflict(code="cannot_retry", message=message)
-        raise Conflict(code="cannot_retry", message=f"The batch is {job.state}: only one that has ended can be run again where it failed.")
-    if not files.is_readable(conn, actor.tenant_id, job.file_id):
+        raise Conflict(code="cannot_retry", message=f"The batch is {state}: only one that has ended can be run again where it failed.")
+    if not files.is_readable(conn, actor.tenant_id, steps[-1].file_id):
         raise Conflict(code="file_deleted", message="The batch's input file was deleted: upload it again and make a new batch.")
+    changed = [(step, state) for step, state in zip(steps, following, strict=True) if state != step.state]
+    if not changed:
+        raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")
+    for step, next_state in changed:
+        _retry_step(conn, actor, step, next_state)
+
+
+def _retry_step(conn: Connection, actor: Actor, job: Row[Any], following: JobState) -> None:
+    key = {"tenant": actor.tenant_id, "job": job.job_id}
     if conn.execute(_IS_WHOLE, {**key, "rows": job.row_count}).scalar_one():
         conn.execute(_UNCOUNT_ALL, key)
         conn.execute(_ERASE_RESULTS, key)
@@ -186,8 +219,6 @@ def _retry(conn: Connection, actor: Actor, job: Row[Any]) -> None:
         conn.execute(_FORGET_FAILURES, key)
     retried = conn.execute(_RETRY, {**key, "state": job.state, "next": following.value}).one()
     again = conn.execute(_OFFER_AGAIN, {**key, "deadline": retried.deadline, "priority": retried.priority}).rowcount
-    if has_shards and not again:
-        raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")
     if again:
         take_turn(conn, actor.tenant_id, job.job_id)
     conn.execute(_RERUN_FROM, {**key, "first": rows_in_order(conn, actor.tenant_id, job.job_id)})

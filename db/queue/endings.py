@@ -15,7 +15,7 @@ MAX_REASONS: Final = 100  # codes of a job in which every row failed
 ENDED_AT_ONCE: Final = 500  # jobs of a sweep; the next one follows at once where there was something to do
 
 _JOBS: Final = """
-    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.file_id, j.task, j.state, j.retry_count,
+    SELECT {at} AS at, j.job_id AS id, j.tenant_id, j.job_id, j.chain_id, j.file_id, j.task, j.state, j.retry_count,
            j.deadline <= now() AS deadline_passed, live.shards AS live_shards
     FROM jobs j
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id AND s.state = 'ready')
@@ -73,7 +73,7 @@ _END: Final = text(
         cancelled_at = CASE WHEN :next = 'cancelled' THEN now() ELSE cancelled_at END,
         expired_at = CASE WHEN :next = 'expired' THEN now() ELSE expired_at END,
         failed_at = CASE WHEN :next = 'failed' THEN now() ELSE failed_at END, errors = :reasons,
-        results_expire_at = now() + make_interval(secs => results_expire_seconds),
+        results_expire_at = CASE WHEN chain_id IS NULL OR chain_id = job_id THEN now() + make_interval(secs => results_expire_seconds) END,
         completed_count = sums.completed, failed_count = sums.failed,
         input_tokens = sums.input_tokens, output_tokens = sums.output_tokens, metrics = sums.metrics
     FROM (SELECT coalesce(sum(completed_count), 0) AS completed, coalesce(sum(failed_count), 0) AS failed,
@@ -86,6 +86,13 @@ _END: Final = text(
     RETURNING jobs.row_count - jobs.completed_count - jobs.failed_count
     """
 ).bindparams(bindparam("reasons", type_=JSONB(none_as_null=True)))
+# What the steps of a chain made is kept as long as what its last one made: until then they are read.
+_EXPIRE_CHAIN: Final = text(
+    """
+    UPDATE jobs s SET results_expire_at = j.results_expire_at FROM jobs j
+    WHERE j.tenant_id = :tenant AND j.job_id = :job AND s.tenant_id = :tenant AND s.chain_id = :job AND s.job_id <> :job
+    """
+)
 _ALL_FAILED: Final = text(
     """
     SELECT coalesce(sum(failed_count), 0) > 0 AND coalesce(sum(completed_count), 0) = 0
@@ -167,6 +174,8 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
         record_duty(conn, store, job.tenant_id, f"job.{following}", object_kind="job", object_id=job.job_id, job_id=job.job_id)
         end = {**key, "state": since or job.state, "next": following.value, "reasons": reasons}
         without_outcome = conn.execute(_END, end).scalar_one_or_none()
+        if job.chain_id == job.job_id:
+            conn.execute(_EXPIRE_CHAIN, key)
     if without_outcome is None:
         return 0
     store.tally.job_ended(job.task, following.value)

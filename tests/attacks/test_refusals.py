@@ -20,15 +20,16 @@ from db.errors import StoreError
 from db.files.files import create_file, delete_file
 from db.files.rows import RowWriter, iter_rows
 from db.jobs.creating import RequestRef, create_job
-from db.jobs.jobs import cancel_job, delete_outputs, list_jobs, read_spec
+from db.jobs.jobs import delete_outputs, list_jobs, read_spec
 from db.jobs.results import Place, iter_results
-from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.jobs.steering import cancel_job, delete_job, pause_job, resume_job, retry_job, set_priority
 from db.jobs.versions import PROMPTS
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.operators.api_keys import authenticate, create_api_key, revoke_api_key
 from db.queue.endings import finalize_jobs
 from tests.db.conftest import AsSuperuser
 from tests.db.flow import Flow, Stores, new_job, plain
+from tests.db.queue.test_sources import chain
 
 ROOT: Final = Path(__file__).parents[2]
 Asked = tuple[UUID | None, Callable[[], object]]  # the object that the event must name, and what is asked
@@ -145,6 +146,12 @@ def revoked_in_its_course(flow: Flow, who: Actor) -> Asked:
     return job_id, lambda: pause_job(flow.api, holder, job_id)
 
 
+def read_by_another(flow: Flow, who: Actor) -> UUID:
+    job = flow.job(who, 2)
+    create_job(flow.api, who, replace(new_job(job.file_id), source_id=job.job_id))
+    return job.job_id
+
+
 REFUSALS: Final[tuple[tuple[str, str, Callable[[Flow, Actor], Asked]], ...]] = (
     ("cannot_pause", "job.pause", lambda f, who: of_job(f, who, pause_job, ended(f, who))),
     ("cannot_resume", "job.resume", lambda f, who: of_job(f, who, resume_job, ended(f, who))),
@@ -155,6 +162,8 @@ REFUSALS: Final[tuple[tuple[str, str, Callable[[Flow, Actor], Asked]], ...]] = (
     ("output_deleted", "job.retry", lambda f, who: of_job(f, who, retry_job, without_its_output(f, who))),
     ("file_deleted", "job.retry", lambda f, who: of_job(f, who, retry_job, without_its_file(f, who))),
     ("cannot_cancel", "job.cancel", lambda f, who: of_job(f, who, cancel_job, ended(f, who))),
+    ("part_of_chain", "job.cancel", lambda f, who: of_job(f, who, cancel_job, chain(f, who, 2)[0])),
+    ("batch_in_use", "job.delete", lambda f, who: of_job(f, who, delete_job, read_by_another(f, who))),
     ("job_not_ended", "results.delete.output", lambda f, who: of_job(f, who, delete_outputs, running(f, who), "output")),
     ("job_not_ended", "results.delete.errors", lambda f, who: of_job(f, who, delete_outputs, running(f, who), "errors")),
     ("idempotency_key_reused", "job.create", twin),
@@ -200,6 +209,7 @@ ELSEWHERE: Final = {
     "DAMAGED": "of a head or a label set that a new job names: its reading and `value.damaged` are on record",
     "model_not_found": "of a head, its reading is on record; the registry is everybody's",
     "invalid_spec": "tells of the request alone",
+    "would_be_late": "tells of the queue: tests/api/routes/test_forecasts.py",
     "invalid_priority": "tells of the request alone",
     "unknown_scope": "tells of the request alone",
     "missing_api_key": "belongs to no tenant",
@@ -227,18 +237,20 @@ MADE: Final = {
         "file_not_processed": 1,
         "idempotency_key_reused": 1,
         "invalid_spec": 1,
-        "not_found": 1,
+        "not_found": 2,
         "too_many_rows": 1,
+        "would_be_late": 1,
     },
-    "db/jobs/jobs.py": {"cannot_cancel": 1, "job_not_ended": 1, "not_found": 3},
+    "db/jobs/chains.py": {"batch_in_use": 1, "not_found": 1, "part_of_chain": 1},
+    "db/jobs/jobs.py": {"job_not_ended": 1, "not_found": 2},
     "db/jobs/results.py": {"not_found": 1, "results_changed": 1},
     "db/jobs/steering.py": {
+        "cannot_cancel": 1,
         "cannot_reorder": 1,
         "cannot_retry": 2,
         "cannot_{}": 1,
         "file_deleted": 1,
         "invalid_priority": 1,
-        "not_found": 1,
         "nothing_to_retry": 1,
         "output_deleted": 1,
     },

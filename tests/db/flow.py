@@ -14,7 +14,8 @@ from db.files.rows import NewRow, RowWriter
 from db.files.stored_names import Names
 from db.files.table import Table
 from db.jobs.creating import NewJob, RequestRef, create_job
-from db.jobs.jobs import JobRecord, cancel_job, get_job
+from db.jobs.jobs import JobRecord, get_job
+from db.jobs.steering import cancel_job
 from db.operators.api_keys import SCOPES
 from db.operators.tenants import create_tenant
 from db.queue.dispatch import cut_validating_jobs

@@ -14,8 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from db.actors import Actor, Lease
 from db.errors import Conflict, LeaseLost, NotFound
-from db.jobs.jobs import cancel_job
-from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.jobs.steering import cancel_job, delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import FAILED, LIVE_JOBS, MAX_CRASHES
 from db.queue import shards
 from db.queue.dispatch import pick_dispatchable

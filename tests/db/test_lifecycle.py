@@ -12,8 +12,8 @@ from db import lifecycle
 from db.actors import Actor, Lease
 from db.errors import Conflict, LeaseLost
 from db.files.files import delete_file
-from db.jobs.jobs import cancel_job, get_job
-from db.jobs.steering import pause_job, resume_job, retry_job
+from db.jobs.jobs import get_job
+from db.jobs.steering import cancel_job, pause_job, resume_job, retry_job
 from db.lifecycle import LIVE_SHARDS, Failing, JobState, Shard, ShardState, Split
 from db.queue import shards
 from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from db.actors import Actor
 from db.connect import LOCK_TIMEOUT_MS, Store
 from db.files import purge
-from db.jobs.jobs import JobRecord, cancel_job, get_job
+from db.jobs.jobs import JobRecord, get_job
+from db.jobs.steering import cancel_job
 from db.lifecycle import Shard
 from db.purging import Lasting
 from db.queue import endings, recovery

@@ -14,8 +14,7 @@ from sqlalchemy import make_url
 
 from db.actors import Actor
 from db.connect import Store
-from db.jobs import jobs
-from db.jobs.steering import delete_job, retry_job
+from db.jobs.steering import cancel_job, delete_job, retry_job
 from db.queue import dispatch, endings
 from db.queue.results import write_results
 from db.queue.row import WorkRow
@@ -203,7 +202,7 @@ def test_a_job_with_a_failure_is_kept_until_it_ran_again_and_is_gone_then(done: 
 def test_a_job_that_ran_again_and_does_not_end_completed_is_lost(done: Done) -> None:
     ledger, said = Ledger(), list[str]()
     ledger.add(Sent(Load(done.job_id, done.actor, TEXTS), cancellable=False, retried=True))
-    jobs.cancel_job(done.api, done.actor, done.job_id)
+    cancel_job(done.api, done.actor, done.job_id)
     endings.cancel_shards(done.dispatcher)
     done.work()
     checker = Checker(done.api, ledger, Overview(done.dispatcher).states, said.append)

@@ -15,9 +15,9 @@ from db.actors import Actor, Lease
 from db.connect import Store
 from db.errors import Conflict, LeaseLost
 from db.jobs.creating import create_job
-from db.jobs.jobs import cancel_job, get_job
+from db.jobs.jobs import get_job
 from db.jobs.results import iter_results
-from db.jobs.steering import delete_job
+from db.jobs.steering import cancel_job, delete_job
 from db.lifecycle import LIVE_JOBS
 from db.queue.dispatch import cut_validating_jobs
 from db.queue.endings import cancel_shards, finalize_jobs

@@ -13,7 +13,8 @@ from api.cli.work.outcomes import expected_rows, read_outcomes
 from api.client import Client
 from api.objects import batch_id, file_id
 from db.jobs.file_lists import Which
-from db.jobs.jobs import cancel_job, get_job
+from db.jobs.jobs import get_job
+from db.jobs.steering import cancel_job
 from db.lifecycle import LIVE_JOBS
 from tests.faults.api_process import ApiProcess, start_api
 from tests.faults.conftest import Verdict

@@ -44,7 +44,7 @@ from workers.shard.preparing import PREPARED, prepare
 from workers.shard.reading import read_rows
 from workers.stages import StageSeconds
 from workers.tasks import TASKS
-from workers.tasks.task import Group, Task, Work
+from workers.tasks.task import SKIPPED, Group, Task, Work
 
 WRITE_ATTEMPTS: Final = 6  # where the write itself is to blame; else as long as the lease lasts: the answers stay in memory
 STORE_PAUSE_SECONDS: Final = 1.0  # before a shard is given back to a store in trouble, which would offer it again at once
@@ -285,7 +285,8 @@ class ShardLife:
         """One transaction, fenced by the epoch. Tries again where the database is away; the store refuses a row it already has."""
         lease = held.lease
         version = ""
-        told: dict[str, float] | None = None
+        skipped = sum(row.payload is SKIPPED for row in chunk.rows) if chunk.ran is None else 0
+        told: dict[str, float] | None = {"skipped": float(skipped)} if skipped else None
         if chunk.ran is not None:
             version = chunk.ran.model_version
             taken = self._in_flight.take(lease.job_id)

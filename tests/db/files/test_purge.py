@@ -9,8 +9,9 @@ from db.files.files import FileRecord, create_file, get_file
 from db.files.purge import FilePurge, due, lock_due
 from db.files.rows import RowWriter
 from db.jobs.file_lists import list_files
-from db.jobs.jobs import cancel_job, delete_outputs
+from db.jobs.jobs import delete_outputs
 from db.jobs.results import iter_results
+from db.jobs.steering import cancel_job
 from db.purging import Lasting, Purged
 from db.queue.endings import finalize_jobs
 from db.sweeps import Unfinished

@@ -8,8 +8,7 @@ import pytest
 from db.actors import Actor
 from db.connect import Store
 from db.jobs.ahead import Ahead, jobs_ahead
-from db.jobs.jobs import cancel_job
-from db.jobs.steering import pause_job, set_priority
+from db.jobs.steering import cancel_job, pause_job, set_priority
 from db.queue.endings import finalize_jobs
 from db.queue.shards import release
 from db.settings import Role

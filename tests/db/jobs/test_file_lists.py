@@ -11,8 +11,8 @@ from db.errors import NotFound
 from db.files.files import FileRecord, create_file, delete_file
 from db.jobs import file_lists
 from db.jobs.file_lists import Named, ResultFile, list_files
-from db.jobs.jobs import cancel_job, delete_outputs, list_jobs
-from db.jobs.steering import delete_job
+from db.jobs.jobs import delete_outputs, list_jobs
+from db.jobs.steering import cancel_job, delete_job
 from db.queue.endings import cancel_shards, finalize_jobs
 from tests.db.flow import Flow, Stores
 

@@ -9,8 +9,9 @@ from db.errors import Conflict, NotFound, StoreError
 from db.files import files
 from db.files.files import create_file, delete_file
 from db.jobs.creating import NewJob, RequestRef, create_job
-from db.jobs.jobs import cancel_job, delete_outputs, get_job, list_jobs, read_spec
+from db.jobs.jobs import delete_outputs, get_job, list_jobs, read_spec
 from db.jobs.results import has_results, iter_results
+from db.jobs.steering import cancel_job
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
 from db.queue.endings import finalize_jobs
 from tests.db.conftest import AsSuperuser

@@ -13,10 +13,10 @@ from db.files.purge import FilePurge
 from db.jobs import erasing
 from db.jobs.creating import create_job
 from db.jobs.file_lists import list_files
-from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job, list_jobs
+from db.jobs.jobs import JobRecord, delete_outputs, get_job, list_jobs
 from db.jobs.purge import JobPurge
 from db.jobs.results import has_results, iter_results
-from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.jobs.steering import cancel_job, delete_job, pause_job, resume_job, retry_job, set_priority
 from db.jobs.timeline import job_story
 from db.operators.health import left_over_shards
 from db.purging import Lasting, Purged

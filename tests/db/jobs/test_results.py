@@ -10,9 +10,9 @@ import pytest
 from db.actors import Actor, Lease
 from db.errors import Conflict
 from db.jobs import results
-from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job
+from db.jobs.jobs import JobRecord, delete_outputs, get_job
 from db.jobs.results import Place, ResultLine, iter_results
-from db.jobs.steering import pause_job, resume_job, retry_job
+from db.jobs.steering import cancel_job, pause_job, resume_job, retry_job
 from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
 from db.queue.recovery import reap_leases
 from db.queue.results import write_results

@@ -8,9 +8,9 @@ from db.actors import Actor
 from db.errors import Conflict, LeaseLost, NotFound, StoreError
 from db.files.files import delete_file
 from db.jobs.erasing import Which
-from db.jobs.jobs import JobRecord, cancel_job, delete_outputs, get_job, list_jobs
+from db.jobs.jobs import JobRecord, delete_outputs, get_job, list_jobs
 from db.jobs.results import iter_results
-from db.jobs.steering import delete_job, pause_job, resume_job, retry_job, set_priority
+from db.jobs.steering import cancel_job, delete_job, pause_job, resume_job, retry_job, set_priority
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_CRASHES, MAX_ERRORS, JobState
 from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, expire_jobs, finalize_jobs
 from db.queue.recovery import reap_leases

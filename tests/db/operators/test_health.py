@@ -5,8 +5,8 @@ import pytest
 
 from db.actors import Actor
 from db.connect import Store
-from db.jobs.jobs import cancel_job, get_job
-from db.jobs.steering import pause_job
+from db.jobs.jobs import get_job
+from db.jobs.steering import cancel_job, pause_job
 from db.lifecycle import INTERACTIVE_PRIORITY
 from db.operators import fleet, health
 from db.operators.health import ENDING_SECONDS, STUCK_SECONDS, Backlog

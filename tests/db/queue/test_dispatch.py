@@ -2,7 +2,8 @@ import pytest
 from sqlalchemy import text
 
 from db.actors import Actor
-from db.jobs.jobs import cancel_job, get_job
+from db.jobs.jobs import get_job
+from db.jobs.steering import cancel_job
 from db.lifecycle import MIN_SHARD_ROWS, PART_ROWS, PARTS
 from db.queue.dispatch import _VALIDATING, _cut, cut_validating_jobs, pick_dispatchable
 from db.queue.shards import claim_any

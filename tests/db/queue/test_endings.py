@@ -5,9 +5,9 @@ import pytest
 from db.actors import Actor
 from db.audit.reading import list_events
 from db.files.files import delete_file
-from db.jobs.jobs import JobRecord, cancel_job, get_job
+from db.jobs.jobs import JobRecord, get_job
 from db.jobs.results import has_results, iter_results
-from db.jobs.steering import retry_job
+from db.jobs.steering import cancel_job, retry_job
 from db.lifecycle import JobState
 from db.queue.endings import _OVERDUE, _WITHOUT_WORK, _move, cancel_shards, expire_jobs, finalize_jobs
 from db.queue.results import write_results

@@ -3,8 +3,9 @@ from sqlalchemy import event, text
 
 from db.actors import Actor
 from db.errors import LeaseLost
-from db.jobs.jobs import cancel_job, get_job
+from db.jobs.jobs import get_job
 from db.jobs.results import iter_results
+from db.jobs.steering import cancel_job
 from db.lifecycle import MAX_CRASHES, MAX_CRASHES_IN_COMPANY
 from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.recovery import _EXPIRED, _reap, holds_leases, reap_leases

@@ -9,8 +9,9 @@ from db.actors import Actor, Lease
 from db.errors import LeaseLost
 from db.files.table import Table
 from db.jobs.creating import create_job
-from db.jobs.jobs import cancel_job, get_job
+from db.jobs.jobs import get_job
 from db.jobs.results import iter_results
+from db.jobs.steering import cancel_job
 from db.lifecycle import MAX_CRASHES, MAX_ERRORS
 from db.process_names import own_name
 from db.queue import shards as shards_module

@@ -6,6 +6,8 @@ from tests.faults.mutants.mutant import Mutant
 
 SOURCES: Final = "db/queue/sources.py"
 MIGRATION: Final = "db/migrations/sql/0034_chains.sql"
+STEERING: Final = "db/jobs/steering.py"
+_CHAINS: Final = "tests/db/jobs/test_chains.py::"
 _TEST: Final = "tests/db/queue/test_sources.py::"
 
 MUTANTS: Final = (
@@ -67,5 +69,47 @@ MUTANTS: Final = (
             ),
         ),
         (f"{_TEST}test_the_database_lets_no_job_read_itself_or_another_file",),
+    ),
+    Mutant(
+        "retried-steps-wait",
+        "a step that is run again waits for those before it",
+        "db/lifecycle.py",
+        (("JobState.VALIDATING if again else following", "following"),),
+        (f"{_CHAINS}test_a_retry_runs_what_failed_again_step_by_step_and_no_other_row",),
+    ),
+    Mutant(
+        "retried-steps-cut-once",
+        "a step that is run again is not cut a second time",
+        "db/queue/dispatch.py",
+        (("      AND NOT EXISTS (SELECT FROM shards s WHERE s.tenant_id = :tenant AND s.job_id = :job)\n", ""),),
+        (f"{_CHAINS}test_a_retry_runs_what_failed_again_step_by_step_and_no_other_row",),
+    ),
+    Mutant(
+        "cancelled-steps",
+        "a cancel ends all steps of a chain",
+        "db/lifecycle.py",
+        (("    return [cancelled_job(state) or state for state in states]", "    return [*states[:-1], JobState.CANCELLING]"),),
+        (f"{_CHAINS}test_a_cancel_ends_the_steps_that_have_not_ended",),
+    ),
+    Mutant(
+        "steps-on-record",
+        "what is done to a chain is on record for each step, and sees each one's results",
+        STEERING,
+        (("        record_act(conn, store, actor, action, **about_job(step.job_id))", "        pass"),),
+        (f"{_CHAINS}test_a_chain_is_deleted_with_all_its_steps",),
+    ),
+    Mutant(
+        "read-results-stay",
+        "results that a live job reads are not deleted",
+        "db/jobs/chains.py",
+        (("    if conn.execute(_READERS, asked).scalar_one():", "    if False:"),),
+        (f"{_CHAINS}test_results_that_a_live_job_reads_are_not_deleted",),
+    ),
+    Mutant(
+        "steps-expire-together",
+        "what the steps of a chain made is kept until its last has ended",
+        "db/queue/endings.py",
+        (("CASE WHEN chain_id IS NULL OR chain_id = job_id THEN now()", "CASE WHEN true THEN now()"),),
+        (f"{_CHAINS}test_what_the_steps_made_expires_with_what_the_last_made",),
     ),
 )

@@ -205,7 +205,7 @@ MUTANTS: Final = (
     Mutant(
         "steering-lock",
         "an owner's call locks its job so that a halving can go on",
-        "db/jobs/steering.py",
+        "db/jobs/chains.py",
         (("with_for_update(key_share=True)", "with_for_update()"),),
         ("tests/db/queue/test_interleavings.py::test_a_shard_that_is_halved_while_its_owner_steers_the_job_locks_nobody_out",),
     ),

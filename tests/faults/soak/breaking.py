@@ -173,7 +173,7 @@ class Breaker:
         for sent in self._ledger.cancellable(fault.draw):
             load = sent.load
             try:
-                patiently(lambda load=load: jobs.cancel_job(self._api, load.actor, load.job_id))  # type: ignore[misc]
+                patiently(lambda load=load: steering.cancel_job(self._api, load.actor, load.job_id))  # type: ignore[misc]
             except (Conflict, NotFound):  # it has ended meanwhile
                 continue
             return f"of {len(load.texts)} rows"

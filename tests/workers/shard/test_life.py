@@ -24,6 +24,7 @@ from db.errors import LeaseLost
 from db.files.rows import NewRow
 from db.jobs import jobs
 from db.jobs.results import ResultLine, iter_results
+from db.jobs.steering import cancel_job
 from db.lifecycle import INTERACTIVE_PRIORITY
 from db.operators.speeds import recent_speeds
 from db.queue import dispatch, endings, results, shards
@@ -403,7 +404,7 @@ def test_a_cancelled_shard_keeps_what_is_done(bench: Bench, monkeypatch: pytest.
     job_id = bench.submit([row(at, {"input": f"x {at}"}) for at in range(30)])
 
     def cancel() -> None:
-        jobs.cancel_job(bench.api, bench.actor, job_id)
+        cancel_job(bench.api, bench.actor, job_id)
         bench.keeper.renew_once()
 
     in_small_chunks(bench, monkeypatch, cancel)
