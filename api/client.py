@@ -238,12 +238,14 @@ class Client:
             raise
         return told if told.names else None
 
-    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False, unmask: bool = False) -> Iterator[bytes]:
         """The lines of a file's content without their ends, as they arrive. ``after``: of results, the id of the last one that is known.
-        ``inputs``: of results, each with its row as it is kept."""
+        ``inputs``: of results, each with its row as it is kept; ``unmask``: with values in the place of the job's masks."""
         query = {} if after is None else {"after": after}
         if inputs:
             query["input"] = "true"
+        if unmask:
+            query["unmask"] = "true"
         yield from _split_lines(self._streamed(f"/v1/files/{segment(file_id)}/content", query))
 
     def table(self, batch_id: str, form: str = "jsonl") -> Iterator[bytes]:

@@ -51,6 +51,12 @@ def refuse_without(request: Request, actor: Actor, *scopes: str) -> None:
         raise denied(refusal, store, actor, "scope.missing", tried=_route_of(request), object_kind=kind, object_id=id)
 
 
+async def require(request: Request, actor: Actor, scope: str) -> None:
+    """Of what a route gives to such a key alone. Raises Denied, on record."""
+    if scope not in actor.scopes:
+        await anyio.to_thread.run_sync(refuse_without, request, actor, scope, limiter=front_of(request).store_calls)
+
+
 def _route_of(request: Request) -> str:
     """As it is documented, with none of what was sent: of an address a caller's name may be a part."""
     return f"{request.method} {getattr(request.scope.get('route'), 'path', '')}".replace(":path}", "}")

@@ -30,6 +30,7 @@ from db.jobs.creating import NewJob, RequestRef
 from db.jobs.jobs import JobRecord, get_job
 from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
+from workers.content.masks import Redact, redact_spec
 from workers.models import registry
 from workers.tasks import train
 from workers.tasks.reading import check_defaults, check_pair
@@ -85,6 +86,13 @@ class BatchPlan(RowsPlan, forbid_unknown_fields=True, kw_only=True):
     priority: Annotated[
         int | str, Meta(description="`interactive` (at most 256 rows, before all bulk), `bulk`, or -99 to 99: the order of your own jobs.")
     ] = 0
+    redact: Annotated[
+        Redact | None,
+        Meta(
+            description="Masks what is sensitive in each row before any model sees it, in each step: `{}` for every kind, or"
+            ' `{"kinds": ["email", …]}`.'
+        ),
+    ] = None
     if_late: Annotated[
         Literal["run", "refuse"],
         Meta(
@@ -148,6 +156,8 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     if name is not None and model is not None and (code := check_pair(task, request.endpoint, asked, registry.get(model))) is not None:
         raise _refused_defaults(code)
     content = checked(task, defaults, request.checks, request.tries)
+    if request.redact is not None:
+        content["redact"] = redact_spec(request.redact)
     return _planned(request, task, request.endpoint, model, defaults)._replace(content=content)
 
 

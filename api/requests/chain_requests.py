@@ -47,7 +47,9 @@ def new_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: 
             if source is not None:
                 before.setdefault(INPUT_STEP, TASKS[source.task])
             conditions = _conditions(step, before)
-            spec = {**job.spec, "when": conditions} if conditions else job.spec
+            spec = {**job.spec, "when": conditions} if conditions else dict(job.spec)
+            if jobs and "redact" in spec:
+                spec["redact"] = jobs[0].spec["redact"]  # a value has one mask in all of a chain
             jobs.append(replace(job, spec=spec, step=step.name if isinstance(step, StepPlan) else None))
             if isinstance(step, StepPlan):
                 before[step.name] = TASKS[job.task]

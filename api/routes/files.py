@@ -19,7 +19,7 @@ from api.objects import (
     result_file_object,
     result_files,
 )
-from api.requests.auth import Manager, Reader, Submitter, Watcher
+from api.requests.auth import Manager, Reader, Submitter, Watcher, require
 from api.requests.front import Front, front_of
 from api.streams.downloads import Download, download, input_lines, result_lines
 from api.streams.sizes import Budget, size_of
@@ -85,21 +85,30 @@ def _result_file(front: Front, actor: Actor, file: ResultFile, budget: Budget) -
 
 @router.get("/{file_id}/content")
 async def content(
-    actor: Reader, file_id: str, front: Annotated[Front, Depends(front_of)], after: str | None = None, input: bool = False
+    request: Request,
+    actor: Reader,
+    file_id: str,
+    front: Annotated[Front, Depends(front_of)],
+    after: str | None = None,
+    input: bool = False,
+    unmask: bool = False,
 ) -> Download:
     """The rows of a file, or results, as JSON lines.
 
     While a job runs its results go as far as its first row that is not done yet; a file of it that has no row is empty, also after the end.
     ``after``: the id of a line of results, for a reader that was cut off, or comes again while the job runs: what follows is what it would
-    have got. ``input``: each line of results with its row's body and other columns as they are kept, as `input`.
+    have got. ``input``: each line of results with its row's body and other columns as they are kept, as `input`. ``unmask``: of a batch
+    with `redact`, values in the place of masks, for a key with that scope too.
     """
+    if unmask:
+        await require(request, actor, "unmask")
     ref = parse_file_id(file_id)
     if ref.which is None:
         if after is not None:
             raise Refused("invalid_after", "Only results can be read from a line on.", param="after")
         return await download(front, input_lines(front.store, actor, ref.id))
     place = None if after is None else parse_line_id(after, ref.id)
-    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after=place, inputs=input))
+    return await download(front, result_lines(front.store, actor, ref.id, ref.which, after=place, inputs=input, unmask=unmask))
 
 
 @router.get("/{file_id}/columns")

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/keys")
 
 class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(description="For whom or what it is, 1 to 256 characters; kept sealed.")]
-    scopes: Annotated[list[str], Meta(description="One or more of `submit`, `read`, `manage`, `audit`, `admin`.")]
+    scopes: Annotated[list[str], Meta(description="One or more of `submit`, `read`, `unmask`, `manage`, `audit`, `admin`.")]
     expires_at: Annotated[int | None, Meta(description="Unix seconds, ten years from now at most; null: until it is revoked.")] = None
 
 

@@ -19,6 +19,7 @@ from starlette.types import Send
 from api import metrics
 from api.objects import line_id
 from api.requests.front import Front
+from api.streams.unmasking import unmasked_results
 from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.connect import Store
@@ -56,11 +57,20 @@ async def download(front: Front, lines: Iterator[bytes], media_type: str = "appl
 
 
 def result_lines(
-    store: Store, actor: Actor, job_id: UUID, which: Which, *, after: Place | None = None, page: int = PAGE_ROWS, inputs: bool = False
+    store: Store,
+    actor: Actor,
+    job_id: UUID,
+    which: Which,
+    *,
+    after: Place | None = None,
+    page: int = PAGE_ROWS,
+    inputs: bool = False,
+    unmask: bool = False,
 ) -> Iterator[bytes]:
-    """``inputs``: each with its row as it is kept: what its body and its table's other cells were."""
+    """``inputs``: each with its row as it is kept: what its body and its table's other cells were. ``unmask``: see :mod:`.unmasking`."""
     read, job = metrics.rows_read.labels(which), job_id.hex.encode()
-    for result in iter_results(store, actor, job_id, which=which, after=after, page=page, inputs=inputs):
+    reading = unmasked_results if unmask else iter_results
+    for result in reading(store, actor, job_id, which=which, after=after, page=page, inputs=inputs):
         read.inc()
         yield _with_input(_result_line(job, result), result) if inputs else _result_line(job, result)
 

@@ -11,6 +11,7 @@ from api import metrics
 from api.errors import Refused
 from api.formats.header import told_column, told_columns
 from api.objects import result_files
+from api.streams.unmasking import unmasked_results
 from api.tables.layout import UnknownColumn
 from api.tables.outcome import Outcome
 from api.tables.writers import Kind, table_writer
@@ -40,9 +41,10 @@ def table_pieces(
     *,
     picked: Sequence[str] | None = None,
     inputs: bool = True,
+    unmask: bool = False,
 ) -> Iterator[bytes]:
     """Every row of a job that has ended; of one that runs, those before its first open row. Raises NotFound, Refused where ``picked``
-    names a column that is not there, and what a reading of results does."""
+    names a column that is not there, and what a reading of results does. ``unmask``: see :mod:`.unmasking`."""
     if kind == "csv" and "vector" in task.columns.values():
         raise Refused("invalid_format", "CSV holds no vectors; take jsonl or parquet.", param="format")
     table = table_of_file(store, actor, job.file_id) if inputs else None
@@ -53,7 +55,7 @@ def table_pieces(
     except UnknownColumn as unknown:
         message = f"The table has no column “{told_column(unknown.name)}”; it has {told_columns(unknown.known)}."
         raise Refused("unknown_column", message, param="columns") from None
-    for outcome in _outcomes(store, actor, job, task, inputs=writer.shows_inputs):
+    for outcome in _outcomes(store, actor, job, task, inputs=writer.shows_inputs, unmask=unmask):
         writer.write(outcome)
         if piece := sink.take():
             yield piece
@@ -61,7 +63,7 @@ def table_pieces(
     yield sink.take()
 
 
-def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], *, inputs: bool) -> Iterator[Outcome]:
+def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], *, inputs: bool, unmask: bool) -> Iterator[Outcome]:
     """Answers and failures, merged. The two are read one after the other and the job may go on in between: what is behind its first open
     row in one of them may not be in the other yet."""
     runs = job.state in LIVE_JOBS
@@ -70,7 +72,8 @@ def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], *, in
     there = [which for which, file in zip(parts, result_files(job), strict=True) if file or runs]
     if not there and (job.completed_count or job.failed_count):
         raise no_such_job(store, actor, "results.read", job.job_id)
-    readings = [iter_results(store, actor, job.job_id, which=which, inputs=inputs) for which in there]
+    reading = unmasked_results if unmask else iter_results
+    readings = [reading(store, actor, job.job_id, which=which, inputs=inputs) for which in there]
     read = metrics.rows_read.labels("table")
     for result in heapq.merge(*readings, key=lambda result: result.idx):
         if result.idx >= end_idx:

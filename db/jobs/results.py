@@ -123,6 +123,7 @@ class _Reading:
     run: int
     end_idx: int
     inputs: bool
+    action: str
 
 
 def iter_results(
@@ -134,15 +135,16 @@ def iter_results(
     page: int = PAGE_ROWS,
     after: Place | None = None,
     inputs: bool = False,
+    action: Literal["results.read", "results.unmask"] = "results.read",
 ) -> Iterator[ResultLine]:
     """The results of a job in the file's order, those behind ``after`` where it is given; while it runs, those before its first open row.
-    ``inputs``: each with its row as it was uploaded.
+    ``inputs``: each with its row as it was uploaded. ``action``: as which its pages are on record.
 
     ``errors`` of a job that was cancelled or expired has the rows that never ran, too. Raises at once NotFound where there is no such job
     or this part of its results was deleted, and Conflict (``results_changed``) where rows up to ``after`` have run again since. Each page
     is on record before it is opened; a deletion in between ends it with NotFound, another run with Conflict.
     """
-    reading = _begin(store, actor, job_id, which, after, inputs=inputs)
+    reading = _begin(store, actor, job_id, which, after, inputs=inputs, action=action)
     return _iter_pages(store, actor, reading, page, -1 if after is None else after.idx)
 
 
@@ -169,9 +171,11 @@ def _is_deleted(job: Row[Any], which: str) -> bool:
     return job.results_expired or (job.output_deleted_at if which == "output" else job.errors_deleted_at) is not None
 
 
-def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"], after: Place | None, *, inputs: bool) -> _Reading:
+def _begin(
+    store: Store, actor: Actor, job_id: UUID, which: Literal["output", "errors"], after: Place | None, *, inputs: bool, action: str
+) -> _Reading:
     end_idx = NO_END
-    with attempt(store, actor, "results.read", **about_job(job_id)) as conn:
+    with attempt(store, actor, action, **about_job(job_id)) as conn:
         job = _find(conn, actor, job_id)
         if job is None or _is_deleted(job, which):
             raise NotFound(NO_JOB)
@@ -180,7 +184,7 @@ def _begin(store: Store, actor: Actor, job_id: UUID, which: Literal["output", "e
         if job.state in LIVE_JOBS:
             record_act(conn, store, actor, "job.read", **about_job(job_id))
             end_idx = rows_in_order(conn, actor.tenant_id, job_id)
-    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx, inputs)
+    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx, inputs, action)
 
 
 def _run_again() -> Conflict:
@@ -236,7 +240,7 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
     job_id = reading.job_id
     with store.transaction(tenant=actor.tenant_id) as conn:
         event_id = record_act(
-            conn, store, actor, "results.read", object_kind="job", object_id=job_id, first_idx=after_idx + 1, job_id=job_id
+            conn, store, actor, reading.action, object_kind="job", object_id=job_id, first_idx=after_idx + 1, job_id=job_id
         )
         # First: of what is there after them, they are too.
         file_opener = store.keyring.opener(conn, actor.tenant_id, "file", reading.file_id)
@@ -248,11 +252,11 @@ def _read_page(store: Store, actor: Actor, reading: _Reading, limit: int, after_
             record_digest(conn, actor.tenant_id, event_id, sealed, rows=[row[0] for row in found])
         input_is_gone = reading.inputs and not is_readable(conn, actor.tenant_id, reading.file_id)
     if input_is_gone:  # deleted, or expired: that its rows still lie there is nobody's affair
-        raise no_such_file(store, actor, "results.read", reading.file_id)
+        raise no_such_file(store, actor, reading.action, reading.file_id)
     if job is None or _is_deleted(job, reading.which):  # not within: that the keys were read stays on record
-        raise no_such_job(store, actor, "results.read", job_id)
+        raise no_such_job(store, actor, reading.action, job_id)
     if job.retry_count != reading.run:
-        raise denied(_run_again(), store, actor, "results.read", **about_job(job_id))
+        raise denied(_run_again(), store, actor, reading.action, **about_job(job_id))
     if not found:
         return None
     page_bytes = sum(len(row[at] or b"") for row in found for at in (6, 8, 9))

@@ -24,7 +24,7 @@ from db.moments import is_known
 from db.schema import api_keys, audit_events
 from db.sealing.authority import Authority
 
-SCOPES: Final = frozenset({"submit", "read", "manage", "audit", "admin"})
+SCOPES: Final = frozenset({"submit", "read", "unmask", "manage", "audit", "admin"})
 _PREFIX: Final = "tm_"
 _SECRET_SIZE: Final = 32
 _MAC_VERSION: Final = b"textmill api key 1"

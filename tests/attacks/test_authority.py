@@ -38,7 +38,7 @@ def refusal(flow: Flow, presented: str) -> str:
 
 
 ALTERED: dict[str, str] = {
-    "wider": "scopes = ARRAY['submit', 'read', 'manage', 'audit', 'admin']",
+    "wider": "scopes = ARRAY['submit', 'read', 'unmask', 'manage', 'audit', 'admin']",
     "with a null among its scopes": "scopes = ARRAY['submit', NULL]",
     "with scopes within scopes": "scopes = ARRAY[ARRAY['submit']]",
     "another principal's": "principal_id = gen_random_uuid()",

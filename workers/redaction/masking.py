@@ -43,11 +43,12 @@ class Masker:
         self._key = key
         self._kinds = frozenset(kinds)
 
-    def mask(self, text: str) -> Masked:
+    def mask(self, text: str, standing: Collection[str] | None = None) -> Masked:
+        """``standing``: masks that are given to no value; those that the text has already, where they are not told."""
         spans = find(text, self._kinds)
         if not spans:
             return Masked(text, {}, {})
-        standing = frozenset(_MASK.findall(text))
+        standing = standing_in(text) if standing is None else standing
         values: dict[str, str] = {}
         pieces = []
         at = 0
@@ -68,6 +69,11 @@ class Masker:
             if mask not in standing:
                 return mask
             turn += 1
+
+
+def standing_in(*texts: str) -> frozenset[str]:
+    """What is a mask by its form."""
+    return frozenset(mask for text in texts for mask in _MASK.findall(text))
 
 
 def put_back(text: str, values: Mapping[str, str]) -> str:

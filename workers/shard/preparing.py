@@ -16,6 +16,7 @@ from db.queue.row import WorkRow
 from db.queue.shards import OPEN_BYTES, Opened
 from workers.content.columns import KeptRow, columns_of
 from workers.content.prompts import Prompt, Turn, Unfilled, columns_meant
+from workers.shard.masking import mask_rows
 from workers.shard.names import StoredNames
 from workers.shard.steps import take_step
 from workers.tasks.body import TextPlace, text_place
@@ -24,7 +25,7 @@ from workers.tasks.steps import Step as ChainStep
 from workers.tasks.task import Task
 
 Step = Callable[[Sequence[WorkRow]], None]  # of rows that have not failed
-PREPARED: Final = frozenset({"prompt", "sources"})  # what of a spec asks for a step
+PREPARED: Final = frozenset({"prompt", "redact", "sources"})  # what of a spec asks for a step
 ROWS_AT_ONCE: Final = 256
 
 _TEXTS: Final = frozenset({"input", "messages", "prompt"})  # of a body, in whose place a prompt comes
@@ -38,6 +39,8 @@ def prepare(task: Task[Any], lease: Lease, opened: Opened, names: StoredNames) -
     steps: list[Step] = []
     if lease.reads_columns:
         steps.append(partial(_name_cells, opened.table))
+    if (redact := spec.get("redact")) is not None:
+        steps.append(partial(mask_rows, redact))  # before anything else reads them
     if spec.get("sources"):
         steps.append(partial(take_step, spec))
     if (address := spec.get("prompt")) is not None:

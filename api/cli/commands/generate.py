@@ -23,6 +23,7 @@ from api.cli.terminal.options import (
     Pool,
     Priority,
     Quiet,
+    Redact,
     Stride,
     TextColumn,
     Verbose,
@@ -53,6 +54,7 @@ def generate(
         str | None, typer.Option("--check-file", metavar="FILE", help="A list of checks in JSON, as the API takes it.")
     ] = None,
     tries: Annotated[int | None, typer.Option("--tries", min=1, help="How often a row is asked until its text passes every check.")] = None,
+    redact: Redact = None,
     prompt_column: Annotated[str | None, typer.Option("--prompt-column", metavar="NAME", help="The column that holds the prompt.")] = None,
     id_column: IdColumn = None,
     form: Format = None,
@@ -79,7 +81,7 @@ def generate(
     from api.cli.work.checks import checks_of
     from api.cli.work.outputs import Shown
     from api.cli.work.peeking import literal_places
-    from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, run
+    from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, redact_of, run
     from api.cli.work.terms import terms
 
     if (file is None) == (prompt is None):
@@ -94,7 +96,7 @@ def generate(
         title="Generating",
         endpoint="/v1/completions" if complete else "/v1/chat/completions",
         defaults=defaults,
-        content={"checks": checks_of(check or [], check_file), "tries": tries},
+        content={"checks": checks_of(check or [], check_file), "tries": tries, "redact": redact_of(redact)},
         out=out,
         window=window,
         terms=terms(if_late),
@@ -159,6 +161,7 @@ def embed(
     on_long: OnLong = None,
     pool: Pool = None,
     stride: Stride = None,
+    redact: Redact = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     form: Format = None,
@@ -177,13 +180,14 @@ def embed(
 ) -> int:
     """Write a vector of unit length for every row of FILE (to .jsonl or .parquet)."""
     from api.cli.work.outputs import Shown
-    from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
+    from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, redact_of, run
     from api.cli.work.terms import terms
 
     work = Work(
         title="Embedding",
         endpoint="/v1/embeddings",
         defaults={"encoding_format": "float", **({"model": model} if model is not None else {}), **long_texts(on_long, pool, stride)},
+        content={"redact": redact_of(redact)},
         out=out,
         window=window,
         terms=terms(if_late),

@@ -193,6 +193,7 @@ def results(
     out: Out = None,
     errors: Annotated[bool, typer.Option("--errors", help="Only the rows that failed.")] = False,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
+    unmask: Annotated[bool, typer.Option("--unmask", help="Values in the place of the job's masks: for a key with that scope.")] = False,
     columns: Columns = None,
     inputs: Input = True,
     formula_guard: FormulaGuard = True,
@@ -217,7 +218,7 @@ def results(
         target = parse_target(out, task)
         if not batch.ended and not quiet:
             say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")
-        return deliver(client, batch, target, task, as_json=as_json, shown_as=shown_as, quiet=quiet, errors_only=errors)
+        return deliver(client, batch, target, task, as_json=as_json, shown_as=shown_as, quiet=quiet, errors_only=errors, unmask=unmask)
 
 
 def _expected(batch: "Batch") -> Iterator[tuple[str, object]]:

@@ -16,7 +16,7 @@ from api.cli.terminal.references import find_key, find_object, short_ids
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 audit_app = typer.Typer(no_args_is_help=True, help="Read the record of every access.")
-SCOPES = ("submit", "read", "manage", "audit", "admin")
+SCOPES = ("submit", "read", "unmask", "manage", "audit", "admin")
 ID_IN_ROUTE = re.compile(r"\{\w+_id\}")
 YEAR = len("2026-")  # of what is listed newest first it says nothing at a terminal
 

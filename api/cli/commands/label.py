@@ -28,6 +28,7 @@ from api.cli.terminal.options import (
     Pool,
     Priority,
     Quiet,
+    Redact,
     Stride,
     TextColumn,
     Verbose,
@@ -91,6 +92,7 @@ def label(
     on_long: OnLong = None,
     pool: Pool = None,
     stride: Stride = None,
+    redact: Redact = None,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Write the scores of all labels, not only the best.")] = True,
     priority: Priority = 0,
     interactive: Interactive = False,
@@ -107,7 +109,7 @@ def label(
     The results come in the order of the rows; a row that could not be labelled is there too, with its error code.
     """
     from api.cli.work.outputs import Shown
-    from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, run
+    from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, redact_of, run
     from api.cli.work.terms import terms
 
     defaults = choose_labels(labels, labels_file, head, label_set)
@@ -130,6 +132,7 @@ def label(
         title="Labelling",
         endpoint="/v1/classifications",
         defaults=defaults,
+        content={"redact": redact_of(redact)},
         out=out,
         window=window,
         terms=terms(if_late),

@@ -21,6 +21,14 @@ Columns = Annotated[
 Input = Annotated[
     bool, typer.Option("--input/--no-input", help="Results behind the columns of the input, or alone with each row's number, line and id.")
 ]
+Redact = Annotated[
+    str | None,
+    typer.Option(
+        "--redact",
+        metavar="KINDS",
+        help="Mask what is sensitive in each row before a model sees it: all, or kinds such as email,phone.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output, errors too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only errors are said.")]

@@ -33,6 +33,7 @@ class Delivery:
         *,
         errors_only: bool = False,
         grows: bool = False,
+        unmask: bool = False,
     ) -> None:
         # A person at a terminal looks at the progress there; Parquet is read from its end, and what OUT had stays until all rows have come.
         at_terminal = target.path is None and sys.stdout.isatty()
@@ -41,6 +42,7 @@ class Delivery:
         self._client = client
         self._target = target
         self._errors_only = errors_only
+        self._unmask = unmask
         self._tally = Tally()
         self._task = task
         self._shown_as = shown_as or Shown()
@@ -72,7 +74,8 @@ class Delivery:
             self._writer = output.__enter__()
             self._output = output
         inputs = self._writer.shows_inputs
-        for outcome in read_outcomes(self._client, batch, errors_only=self._errors_only, after_row=self._row, inputs=inputs):
+        asked = {"errors_only": self._errors_only, "inputs": inputs, "unmask": self._unmask}
+        for outcome in read_outcomes(self._client, batch, after_row=self._row, **asked):
             self._writer.write(outcome)
             self._tally.add(outcome)
             self._row = outcome.row
@@ -122,9 +125,10 @@ def deliver(
     shown_as: Shown | None = None,
     quiet: bool = False,
     errors_only: bool = False,
+    unmask: bool = False,
 ) -> ExitCode:
     """Writes what the job has so far, and says what is missing or was cut."""
-    with Delivery(client, target, task, shown_as, errors_only=errors_only) as rows:
+    with Delivery(client, target, task, shown_as, errors_only=errors_only, unmask=unmask) as rows:
         rows.look(batch.input_file_id)
         rows.take(batch)
     return rows.report(batch, as_json=as_json, quiet=quiet)

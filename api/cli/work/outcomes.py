@@ -87,10 +87,11 @@ def _unless_null(raw: msgspec.Raw) -> bytes | None:
 
 
 def read_outcomes(
-    client: "Client", batch: "Batch", *, errors_only: bool = False, after_row: int = 0, inputs: bool = False
+    client: "Client", batch: "Batch", *, errors_only: bool = False, after_row: int = 0, inputs: bool = False, unmask: bool = False
 ) -> Iterator[Outcome]:
     """Every row of a job that has ended; of one that runs, those before its first open row, as ``batch`` tells. Of both, those behind
-    ``after_row``. ``inputs``: each with its row as it is kept. Raises what the client raises.
+    ``after_row``. ``inputs``: each with its row as it is kept; ``unmask``: values in the place of the job's masks. Raises what the
+    client raises.
 
     The two files of a job that runs are read one after the other, and it goes on in between: what is behind that row in one of them may
     not be in the other yet.
@@ -101,7 +102,7 @@ def read_outcomes(
 
     def stream(file_id: str | None) -> Iterator[Outcome]:
         if file_id is not None and (end_row is None or end_row > after_row):
-            for line in client.lines(file_id, after=after, inputs=inputs):
+            for line in client.lines(file_id, after=after, inputs=inputs, unmask=unmask):
                 outcome = parse_outcome(line, task)
                 if end_row is not None and outcome.row > end_row:
                     return

@@ -25,6 +25,7 @@ from api.formats.names import FORMATS, format_of, is_archive, is_spreadsheet
 from api.performance import performance
 from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
+from workers.redaction.span import KINDS
 from workers.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -144,6 +145,18 @@ def find_source(
     if form is None and format_of(path.name) is None:
         raise CommandError("The input's name tells no format: give --format jsonl, csv, parquet or txt (plain lines, a text each).")
     return Source(path, name=path.name, fields=sent if form is None else {"format": form, **sent})  # otherwise the name tells the server
+
+
+def redact_of(kinds: str | None) -> dict[str, object] | None:
+    """What --redact asks for. Raises CommandError."""
+    if kinds is None:
+        return None
+    named = [kind.strip() for kind in kinds.split(",")]
+    if named == ["all"]:
+        return {"kinds": list(KINDS)}
+    if not set(named) <= set(KINDS):
+        raise CommandError(f"--redact is all, or some of {', '.join(KINDS)}, separated by commas.")
+    return {"kinds": named}
 
 
 def parse_metadata(pairs: list[str]) -> dict[str, str]:

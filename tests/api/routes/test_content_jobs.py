@@ -1,14 +1,20 @@
-"""Jobs that check what they write."""
+"""Jobs that check what they write, and mask what they read."""
 
 import json
+from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from db.connect import Store
+from db.operators.api_keys import create_api_key
+from db.settings import Role
 from tests.api.conftest import Served
 from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
-from workers.engines.fake import expected_text
+from workers.engines.contract.decoding import DecoderRow, Generation
+from workers.engines.fake import FakeSlots, expected_text
 
 CHAT = "/v1/chat/completions"
 
@@ -51,3 +57,86 @@ def test_checks_that_no_text_can_pass_are_refused_before_there_is_a_job(api: Ser
     assert error_of(api.http().post(f"/v1/batches{path}", json=request))[:2] == (400, "invalid_check")
     request["checks"], request["tries"] = [{"check": "length", "max": 8}], 11
     assert error_of(api.http().post(f"/v1/batches{path}", json=request))[:2] == (400, "invalid_field")
+
+
+VALUES = ["anna@example.com", "+49 30 1234567", "DE89 3704 0044 0532 0130 00"]
+TOLD = json.dumps({"text": f"{VALUES[0]} called {VALUES[1]}", "iban": VALUES[2]}).encode() + b"\n" + b'{"text": "nothing to hide"}\n'
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the engine is asked. It says it back."""
+    asked: list[str] = []
+
+    def answer(_slots: FakeSlots, text: str, _row: DecoderRow) -> Generation:
+        asked.append(text)
+        return Generation(f"so {text}", [1, 2], "stop")
+
+    monkeypatch.setattr(FakeSlots, "_answer", answer)
+    return asked
+
+
+def test_no_model_and_no_reader_sees_a_value_of_a_job_that_masks(api: Served, mill: Mill, engine: list[str]) -> None:
+    batch_id = job(api, mill, TOLD, redact={})
+    [answer, _] = lines(api, batch_id)
+    said = answer["response"]["body"]["choices"][0]["message"]["content"]
+    table = api.http().get(f"/v1/batches/{batch_id}/table", params={"input": False}).text
+    assert len(engine) == 2
+    for seen in (*engine, said, table):
+        assert not [value for value in VALUES if value in seen]
+    assert said.count("[EMAIL:") == said.count("[PHONE:") == 1
+
+
+def test_values_are_put_back_for_a_key_that_may(api: Served, mill: Mill, engine: list[str]) -> None:
+    batch_id = job(api, mill, TOLD, redact={})
+    [answer, plain] = lines(api, batch_id, unmask=True)
+    assert answer["response"]["body"]["choices"][0]["message"]["content"] == f"so {VALUES[0]} called {VALUES[1]}"
+    assert "input" not in answer
+    assert plain == lines(api, batch_id)[1]
+    table = api.http().get(f"/v1/batches/{batch_id}/table", params={"format": "csv", "unmask": True, "columns": ["text_2"]}).text
+    assert table.splitlines()[1] == f"so {VALUES[0]} called {VALUES[1]}"
+
+
+def test_without_the_scope_nothing_is_put_back_and_the_try_is_on_record(
+    api: Served, mill: Mill, engine: list[str], stores: Callable[[Role], Store]
+) -> None:
+    batch_id = job(api, mill, TOLD, redact={})
+    _, key = create_api_key(stores(Role.API), api.actor.tenant_id, uuid4(), "reader", {"read"})
+    for path in (f"/v1/files/{batch_id.replace('batch_', 'file-o')}/content", f"/v1/batches/{batch_id}/table"):
+        assert error_of(api.http(key).get(path, params={"unmask": True}))[:2] == (403, "missing_scope")
+        assert api.http(key).get(path).status_code == 200
+    events = api.http().get("/v1/audit/events", params={"action": "scope.missing"}).json()["data"]
+    assert len(events) == 2
+
+
+def test_a_reading_with_values_is_on_record_as_such(api: Served, mill: Mill, engine: list[str]) -> None:
+    batch_id = job(api, mill, TOLD, redact={"kinds": ["email"]})
+    lines(api, batch_id)
+    before = api.http().get("/v1/audit/events", params={"action": "results.unmask"}).json()["data"]
+    lines(api, batch_id, unmask=True)
+    after = api.http().get("/v1/audit/events", params={"action": "results.unmask"}).json()["data"]
+    assert (len(before), len(after)) == (0, 1)
+
+
+def test_of_a_job_that_masks_nothing_nothing_is_put_back(api: Served, mill: Mill) -> None:
+    batch_id = job(api, mill, TOLD)
+    response = api.http().get(f"/v1/batches/{batch_id}/table", params={"unmask": True})
+    assert error_of(response)[:2] == (400, "not_masked")
+
+
+@pytest.mark.parametrize("redact", [{"kinds": ["canary"]}, {"kinds": []}, {"canary": 1}, "all", True])
+def test_kinds_that_are_none_are_refused(api: Served, redact: Any) -> None:
+    response = api.http().post("/v1/batches/check", json={"endpoint": CHAT, "redact": redact})
+    assert error_of(response)[0] == 400
+    assert "canary" not in response.text
+
+
+def test_in_a_chain_a_value_has_one_mask_and_comes_back_from_the_last_step(api: Served, mill: Mill, engine: list[str]) -> None:
+    file_id = api.upload(TOLD, purpose="rows").json()["id"]
+    steps = [{"name": name, "endpoint": CHAT, "defaults": {"model": "fake-decoder"}} for name in ("first", "second")]
+    made = api.http().post("/v1/batches", json={"input_file_id": file_id, "steps": steps, "redact": {}}).raise_for_status().json()
+    mill.run_all()
+    assert not [value for asked in engine for value in VALUES if value in asked]
+    assert len({asked.partition("[EMAIL:")[2][:12] for asked in engine if "[EMAIL:" in asked}) == 1
+    [answer, _] = lines(api, made["id"], unmask=True)
+    assert answer["response"]["body"]["choices"][0]["message"]["content"] == f"so so {VALUES[0]} called {VALUES[1]}"

@@ -1,4 +1,4 @@
-"""Guards of what a content job checks."""
+"""Guards of what a content job checks and masks."""
 
 from typing import Final
 
@@ -13,7 +13,88 @@ _CHECKING_TEST: Final = "tests/unit/workers/content/test_checking.py::"
 _TRYING_TEST: Final = "tests/unit/workers/tasks/test_trying.py::"
 _FIELDS_TEST: Final = "tests/unit/api/requests/test_content_fields.py::"
 
+_MASKS: Final = "workers/content/masks.py"
+_MASKS_TEST: Final = "tests/unit/workers/content/test_masks.py::"
+_JOBS_TEST: Final = "tests/api/routes/test_content_jobs.py::"
+
 MUTANTS: Final = (
+    Mutant(
+        "masked-before-read",
+        "what is sensitive is masked before a model sees it",
+        "workers/shard/preparing.py",
+        (("        steps.append(partial(mask_rows, redact))", "        pass"),),
+        (f"{_JOBS_TEST}test_no_model_and_no_reader_sees_a_value_of_a_job_that_masks",),
+    ),
+    Mutant(
+        "answers-masked",
+        "what another job said of a row is masked too",
+        "workers/shard/masking.py",
+        (("    row.answers = tuple(masks.of_answer(answer) for answer in row.answers)\n", ""),),
+        ("tests/unit/workers/shard/test_masking.py::test_bodies_and_what_other_jobs_said_are_masked_alike",),
+    ),
+    Mutant(
+        "cells-masked",
+        "cells that a prompt may be filled from are masked",
+        "workers/shard/masking.py",
+        (("    row.columns = None if row.columns is None else own.cell(row.columns)\n", ""),),
+        ("tests/unit/workers/shard/test_masking.py::test_cells_are_masked_whatever_their_column_is_called",),
+    ),
+    Mutant(
+        "one-mask-a-chain",
+        "a value has one mask in all steps of a chain",
+        "api/requests/chain_requests.py",
+        (('if jobs and "redact" in spec:', "if False:"),),
+        (f"{_JOBS_TEST}test_in_a_chain_a_value_has_one_mask_and_comes_back_from_the_last_step",),
+    ),
+    Mutant(
+        "unmaskable-fails",
+        "a row in which nothing can be masked is shown to no model",
+        "workers/shard/masking.py",
+        (("                row.fail(unmaskable.code)\n", "                pass\n"),),
+        ("tests/unit/workers/shard/test_masking.py::test_a_row_that_cannot_be_masked_fails_and_no_neighbour",),
+    ),
+    Mutant(
+        "tokens-unmaskable",
+        "tokens, in which nothing can be masked, are shown to no model",
+        _MASKS,
+        (("isinstance(one, int | list) for one in given", "isinstance(one, bytes) for one in given"),),
+        (f"{_MASKS_TEST}test_what_cannot_be_masked_no_model_sees",),
+    ),
+    Mutant(
+        "standing-in-the-row",
+        "a mask that stands anywhere in a row is given to none of its values",
+        _MASKS,
+        (("self._masker.mask(value, self._standing)", "self._masker.mask(value, ())"),),
+        (f"{_MASKS_TEST}test_a_mask_that_stands_in_another_column_is_given_to_no_value_of_the_row",),
+    ),
+    Mutant(
+        "key-of-its-own",
+        "masks of two jobs have nothing in common",
+        _MASKS,
+        (("secrets.token_hex(KEY_BYTES)", '"11" * KEY_BYTES'),),
+        (f"{_MASKS_TEST}test_a_value_has_one_mask_in_all_of_a_job_and_others_in_another",),
+    ),
+    Mutant(
+        "unmask-scope-of-files",
+        "values are put back for a key with that scope alone",
+        "api/routes/files.py",
+        (('        await require(request, actor, "unmask")\n', "        pass\n"),),
+        (f"{_JOBS_TEST}test_without_the_scope_nothing_is_put_back_and_the_try_is_on_record",),
+    ),
+    Mutant(
+        "unmask-scope-of-tables",
+        "values are put back in a table for a key with that scope alone",
+        "api/routes/tables.py",
+        (('        await require(request, actor, "unmask")\n', "        pass\n"),),
+        (f"{_JOBS_TEST}test_without_the_scope_nothing_is_put_back_and_the_try_is_on_record",),
+    ),
+    Mutant(
+        "unmasking-on-record",
+        "a reading with values is on record as such",
+        "api/streams/unmasking.py",
+        ((', action="results.unmask")', ")"),),
+        (f"{_JOBS_TEST}test_a_reading_with_values_is_on_record_as_such",),
+    ),
     Mutant(
         "checks-that-contradict",
         "checks that no answer can pass together are refused",

@@ -281,7 +281,7 @@ MUTANTS: Final = (
         "db/jobs/results.py",
         (
             (
-                '        event_id = record_act(\n            conn, store, actor, "results.read", object_kind="job", object_id=job_id,'
+                '        event_id = record_act(\n            conn, store, actor, reading.action, object_kind="job", object_id=job_id,'
                 " first_idx=after_idx + 1, job_id=job_id\n        )\n",
                 "",
             ),
@@ -361,7 +361,7 @@ MUTANTS: Final = (
         "refusal-of-a-page",
         "that results have changed beneath a reading is on record",
         "db/jobs/results.py",
-        (('raise denied(_run_again(), store, actor, "results.read", **about_job(job_id))', "raise _run_again()"),),
+        (("raise denied(_run_again(), store, actor, reading.action, **about_job(job_id))", "raise _run_again()"),),
         (f"{_REFUSALS}test_a_refusal_is_on_record_with_its_reason",),
     ),
     Mutant(

@@ -25,7 +25,7 @@ class Answers:
     def columns(self, file_id: str) -> None:
         return None
 
-    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False, unmask: bool = False) -> Iterator[bytes]:
         if file_id != "file-oab":
             return
         first = 1 if after is None else int(after.removeprefix("batch_req_ab"), 16) + 2
@@ -38,7 +38,7 @@ class Answers:
 class CutOff(Answers):
     """Somebody interrupts behind so many rows, while they are read."""
 
-    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False, unmask: bool = False) -> Iterator[bytes]:
         yield from super().lines(file_id, after=after, inputs=inputs)
         raise KeyboardInterrupt
 

@@ -59,7 +59,7 @@ class TwoFiles:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False, unmask: bool = False) -> Iterator[bytes]:
         self.asked.append(file_id)
         good = file_id.startswith("file-o")
         first = 1 if after is None else int(after.removeprefix("batch_req_ab"), 16) + 2

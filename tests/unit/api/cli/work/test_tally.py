@@ -85,7 +85,7 @@ class Failures:
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
-    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False) -> Iterator[bytes]:
+    def lines(self, file_id: str, *, after: str | None = None, inputs: bool = False, unmask: bool = False) -> Iterator[bytes]:
         for row in range(1, self._rows + 1):
             code = b"empty_input" if row % 3 == 0 else b"too_deep"
             body = b'{"error":{"code":"%b","message":"What is wrong."}}' % code
