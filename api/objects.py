@@ -15,7 +15,7 @@ from fastapi import Response
 from api.errors import Refused
 from api.forecasts import NOT_ASKED, Foreseen, eta_seconds, open_rows
 from api.job_warnings import late_warnings, warnings_of
-from api.wire import Batch, BatchFault, BatchFaults, Extras, Fault, FileInfo, RowCounts, StepState, Usage, WaitingFor
+from api.wire import Batch, BatchFault, BatchFaults, Budget, Extras, Fault, FileInfo, RowCounts, StepState, Usage, WaitingFor
 from db.audit.damage import DAMAGED
 from db.catalogue.deleting import Deleted
 from db.errors import NotFound
@@ -272,6 +272,8 @@ def batch_object(job: JobRecord, waiting: WaitingFor | None = None, foreseen: Fo
             expected_at=seconds(foreseen.at),
             promised_at=seconds(job.promised_at),
             unforeseen=foreseen.why_not,
+            budget=_budget(job),
+            end_code=job.end_code,
             waiting_for=waiting,
             readable_rows=job.rows_in_order,
             input_filename=job.file_name,
@@ -304,6 +306,12 @@ def _step_state(step: JobRecord) -> StepState:
         in_progress_at=seconds(step.in_progress_at),
         ended_at=seconds(step.completed_at or step.failed_at or step.expired_at or step.cancelled_at),
     )
+
+
+def _budget(job: JobRecord) -> Budget | None:
+    if job.max_output_tokens is None and job.max_seconds is None:
+        return None
+    return Budget(job.max_output_tokens, None if job.max_seconds is None else round(job.max_seconds / 3_600, 4))
 
 
 def _usage(job: JobRecord) -> Usage:

@@ -52,6 +52,13 @@ class WaitingFor(msgspec.Struct, frozen=True):
     message: str
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """What a job may write, and for how long it may run."""
+
+    max_output_tokens: int | None = None
+    max_hours: float | None = None
+
+
 class JobWarning(msgspec.Struct, frozen=True):
     """What somebody should know of answers that look well. ``rows``: how many it is about."""
 
@@ -82,7 +89,8 @@ class Extras(msgspec.Struct, frozen=True):
     sums over the shards about its first row that is not done, with their ``prompt_tokens``. ``input_filename``: while the input file is
     there. ``rows_per_second``: over the run so far. ``run_seconds``: since it began to run, until now or its last row.
     ``expected_at``: when it will be done, of a job that was made just now or asked for by itself; where that is not known, ``unforeseen``
-    says why. ``promised_at``: the same as it was told when the job was made.
+    says why. ``promised_at``: the same as it was told when the job was made. ``end_code``: of one that its budget ended, what its rows
+    that did not run are told.
     ``error``: metadata or file name do not open. ``steps``: of a chain, all, of which the batch itself is the last; ``step``: its own name
     there; ``chain_id``: of another step, the batch that is the last."""
 
@@ -101,6 +109,8 @@ class Extras(msgspec.Struct, frozen=True):
     expected_at: int | None = None
     promised_at: int | None = None
     unforeseen: Fault | None = None
+    budget: Budget | None = None
+    end_code: str | None = None
     waiting_for: WaitingFor | None = None
     priority: int = 0
     readable_rows: int | None = None

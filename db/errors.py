@@ -100,6 +100,15 @@ class LeaseLost(StoreError):
         super().__init__(message)
 
 
+class BudgetSpent(LeaseLost):
+    """The budget of the shard's job is used up: its lease is worth nothing, and the job ends at the dispatcher's next round."""
+
+    default_code = "batch_over_budget"
+
+    def __init__(self) -> None:
+        super().__init__("The budget of this job is used up; these results were not stored.")
+
+
 class LeadLost(StoreError):
     """Another dispatcher leads by now: whatever this one was about to do is the other's."""
 

@@ -150,6 +150,7 @@ _TABLE: Final = (
     # the job ended before the row
     Failure("batch_cancelled", 409, "The batch was cancelled before this row ran."),
     Failure("batch_expired", 408, "The batch reached its deadline before this row ran."),
+    Failure("batch_over_budget", 402, "The batch's budget was used up before this row ran."),
 )
 
 _STATUS: Final = re.compile(r"([1-5][0-9]{2})(?:\|(\w{1,40}))?")  # of a server's refusal, and the public name of its kind

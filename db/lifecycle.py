@@ -40,6 +40,8 @@ MAX_BACKOFF_SECONDS: Final = 60.0
 INTERACTIVE_PRIORITY: Final = 100  # of a job that somebody waits for; the numbers below it only order a tenant's own bulk jobs
 MAX_INTERACTIVE_ROWS: Final = 256  # what goes before everybody's bulk must be small
 
+OVER_BUDGET: Final = "batch_over_budget"  # what is told of rows that had not run when the budget was used up
+
 MIN_SHARD_ROWS: Final = 8
 MAX_SHARD_ROWS: Final = 4096
 PARTS: Final = 8  # shards that a job has at least, where each gets so many rows:
@@ -136,15 +138,28 @@ def retried_chain(steps: Sequence[EndedStep]) -> list[JobState] | None:
     return states
 
 
-def next_job_state(state: JobState, *, live_shards: bool, deadline_passed: bool, all_failed: bool = False) -> JobState:
+def ended_by(end_code: str | None) -> str | None:
+    """What is stored of a job's end, where it can have been written here."""
+    return end_code if end_code == OVER_BUDGET else None
+
+
+def budget_spent(output_tokens: int, max_output_tokens: int | None, *, run_over: bool) -> bool:
+    """Whether a job's budget is used up: by what is stored of this run, or by its time."""
+    return run_over or (max_output_tokens is not None and output_tokens >= max_output_tokens)
+
+
+def next_job_state(
+    state: JobState, *, live_shards: bool, deadline_passed: bool, all_failed: bool = False, over_budget: bool = False
+) -> JobState:
     """Where a job goes by itself. ``state`` where it stays. ``all_failed``: of its rows none has an answer.
 
-    A deadline ends a job whatever its shards do; what was asked to be cancelled ends as cancelled all the same.
+    A deadline, or a budget that is used up, ends a job whatever its shards do; what was asked to be cancelled ends as cancelled all the
+    same.
     """
     if state is JobState.IN_PROGRESS:
         if not live_shards:
             return JobState.FINALIZING
-        return JobState.EXPIRED if deadline_passed else state
+        return JobState.EXPIRED if deadline_passed or over_budget else state
     if state is JobState.FINALIZING:
         return JobState.FAILED if all_failed else JobState.COMPLETED
     if state is JobState.CANCELLING and not live_shards:

@@ -15,6 +15,7 @@ from api.endpoints import TASKS
 from api.errors import Refused
 from api.objects import file_not_found, parse_file_id
 from api.requests.addresses import path_holds_key
+from api.requests.budgets import Budget, checked_budget
 from api.requests.content_fields import checked
 from api.requests.step_plans import RowsPlan, StepPlan
 from db.actors import Actor
@@ -93,6 +94,12 @@ class BatchPlan(RowsPlan, forbid_unknown_fields=True, kw_only=True):
             ' `{"kinds": ["email", …]}`.'
         ),
     ] = None
+    budget: Annotated[
+        Budget | None,
+        Meta(
+            description="`max_output_tokens`, `max_hours` of its run, or both: once one is used up the job ends, and what is done is kept."
+        ),
+    ] = None
     if_late: Annotated[
         Literal["run", "refuse"],
         Meta(
@@ -136,6 +143,7 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     """Raises Refused with the field at fault."""
     if request.endpoint is None:
         raise Refused("missing_field", "The field endpoint is missing.", param="endpoint")
+    checked_budget(request.budget)
     task = TASKS.get(request.endpoint)
     if task is None:
         raise Refused("invalid_endpoint", f"The endpoint must be one of {', '.join(TASKS)}.", param="endpoint")
@@ -163,7 +171,7 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
 
 def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> tuple[NewJob, JobRecord | None]:
     """The job, and the one whose output is its input. Raises Refused with the field at fault."""
-    plan = plan_batch(store, actor, request)
+    plan, budget = plan_batch(store, actor, request), request.budget or Budget()
     file_id, source = _input_of(store, actor, request.input_file_id)
     names = names_for_job(store, actor, file_id, names_of(plan.defaults)) if plan.task.names_stored else JobNames(None, None)
     new = NewJob(
@@ -176,6 +184,8 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         priority=plan.priority,
         completion_window=plan.window,
         request=request_ref(actor, request, idempotency_key),
+        max_output_tokens=budget.max_output_tokens,
+        max_seconds=budget.max_seconds,
         refuse_late=request.if_late == "refuse",
         results_expire_seconds=None if request.output_expires_after is None else request.output_expires_after.seconds,
         names=names.named,

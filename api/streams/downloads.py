@@ -30,7 +30,7 @@ from db.jobs.results import PAGE_ROWS, Place, ResultLine, iter_results
 
 PIECE_BYTES: Final = 64 << 10
 CODES_HELD: Final = 256  # in words: a file that does not fit fails with one or two codes in each of its rows
-NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired"})
+NEVER_RAN: Final = frozenset({"batch_cancelled", "batch_expired", "batch_over_budget"})
 _COMPACT: Final = b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n'
 _SPACED: Final = b'{"custom_id": %b, "method": "POST", "url": %b, "body": %b}\n'
 

@@ -62,8 +62,8 @@ class NewJob:
     ``before``: the steps before it, in order, of a chain, whose last step this is; what is said of the whole (file, metadata, priority,
     window, request, expiry) is said here. ``step``: what it is called there. ``source_id``: the job whose output is its input: what its
     rows, and those of all steps, read first.
-    ``foresee``: of so many rows with so many characters, when they will be done; ``refuse_late``: no job, where that is after its
-    window."""
+    ``max_output_tokens``, ``max_seconds``: the budget, of a chain that of each step. ``foresee``: of so many rows with so many characters,
+    when they will be done; ``refuse_late``: no job, where that is after its window."""
 
     task: str
     endpoint: str
@@ -82,6 +82,8 @@ class NewJob:
     step: str | None = None
     before: "tuple[NewJob, ...]" = ()
     source_id: UUID | None = None
+    max_output_tokens: int | None = None
+    max_seconds: int | None = None
     foresee: Callable[[int, int], Promise] = lambda _rows, _chars: Promise()
     refuse_late: bool = False
 
@@ -227,6 +229,8 @@ def _insert_job(
             reads_columns=new.reads_columns,
             deadline=deadline,
             **place,
+            max_output_tokens=whole.max_output_tokens,
+            max_seconds=whole.max_seconds,
             worker_seconds=promise.worker_seconds,
             promised_at=None if promise.seconds is None else func.now() + literal(timedelta(seconds=promise.seconds), Interval),
         )

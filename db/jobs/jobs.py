@@ -27,14 +27,24 @@ from db.jobs.in_order import rows_in_order
 from db.jobs.looks import Shown, keep_look, look_on_record
 from db.jobs.pace import first_writes, rows_per_second, sums_lately
 from db.jobs.shard_counts import Counts, count_shards
-from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, JobState, pausable
+from db.lifecycle import INTERACTIVE_PRIORITY, LIVE_JOBS, JobState, ended_by, pausable
 from db.moments import border_of, is_known
 from db.schema import job_specs, jobs
 from db.sealing.cells import Opener
 from db.sealing.keys import Owner
 
 # Columns of jobs that no record has.
-_NOT_SHOWN: Final = {"request_hmac", "reads_columns", "rerun_from_idx", "turn_at", "deleted_at", "erase_from_idx", "results_expire_seconds"}
+_NOT_SHOWN: Final = {
+    "request_hmac",
+    "reads_columns",
+    "rerun_from_idx",
+    "turn_at",
+    "spent_before",
+    "run_ends_at",
+    "deleted_at",
+    "erase_from_idx",
+    "results_expire_seconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class JobRecord:
     for by itself, how far its results can be read now; ``pace``, its rows a second, and ``lately``, of one that writes texts what its
     shards counted, see :mod:`db.jobs.pace`.
     ``worker_seconds``: that it takes, and ``promised_at``, when it was to be done, as was known when it was made.
+    ``max_output_tokens``, ``max_seconds``: its budget. ``end_code``: what is told of rows that never ran, where its state does not say it.
     ``file_name``: of its input file, while that is there. ``damaged``: metadata or file name do not open, and are None, as they are for who
     may not read; or errors, metrics or a moment are nothing that was written here.
     ``chain_id``: of a step of a chain, the job that is its last, which has all ``steps``, itself among them; ``step``: which it is, from 1.
@@ -85,6 +96,9 @@ class JobRecord:
     retry_count: int
     worker_seconds: float | None
     promised_at: datetime | None
+    max_output_tokens: int | None
+    max_seconds: int | None
+    end_code: str | None
     metadata: dict[str, str] | None
     shards: dict[str, int]
     rows_in_order: int | None = None
@@ -245,6 +259,7 @@ class _Page:
             file_name = opening.open_text(self.sealers[row.file_id], "files.name", row.file_id, sealed_name)
         damaged = (metadata is None) != (sealed_metadata is None) or (file_name is None) != (sealed_name is None)
         damaged |= (step_name is None) != (sealed_step is None)
+        values["end_code"] = ended_by(row.end_code)
         values["errors"], errors_fit = checked("errors", row.errors)
         values["metrics"], metrics_fit = checked("metrics", row.metrics)
         if not (errors_fit and metrics_fit and all(map(is_known, values.values()))):

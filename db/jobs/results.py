@@ -26,7 +26,7 @@ from db.files.files import is_readable, no_such_file
 from db.jobs.chains import IS_THERE, NO_JOB, RESULTS_EXPIRED
 from db.jobs.in_order import rows_in_order
 from db.jobs.jobs import no_such_job
-from db.lifecycle import COMPLETED, LIVE_JOBS, JobState
+from db.lifecycle import COMPLETED, LIVE_JOBS, JobState, ended_by
 from db.schema import jobs
 from db.sealing.cells import Opener
 
@@ -124,6 +124,7 @@ class _Reading:
     end_idx: int
     inputs: bool
     action: str
+    end_code: str | None
 
 
 def iter_results(
@@ -184,7 +185,7 @@ def _begin(
         if job.state in LIVE_JOBS:
             record_act(conn, store, actor, "job.read", **about_job(job_id))
             end_idx = rows_in_order(conn, actor.tenant_id, job_id)
-    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx, inputs, action)
+    return _Reading(job_id, job.file_id, which, job.state, job.retry_count, end_idx, inputs, action, ended_by(job.end_code))
 
 
 def _run_again() -> Conflict:
@@ -267,5 +268,5 @@ def _fetch_rows(conn: Connection, actor: Actor, reading: _Reading, limit: int, a
     of_job = {"tenant": actor.tenant_id, "job": reading.job_id, "file": reading.file_id, "inputs": reading.inputs}
     at = {**of_job, "after": after_idx, "end": reading.end_idx, "limit": limit, "bytes": PAGE_BYTES}
     if reading.which == "errors" and reading.state in _NEVER_RAN:
-        return bulk.fetch(conn, _PAGES["ended early"], {**at, "code": _NEVER_RAN[reading.state]})
+        return bulk.fetch(conn, _PAGES["ended early"], {**at, "code": reading.end_code or _NEVER_RAN[reading.state]})
     return bulk.fetch(conn, _PAGES["placed"], {**at, "outcome": 1 if reading.which == "output" else 2})

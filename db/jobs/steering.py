@@ -72,7 +72,8 @@ _RETRY: Final = text(
     UPDATE jobs SET state = :next, retry_count = retry_count + 1, deadline = now() + make_interval(secs => completion_window_seconds),
         in_progress_at = CASE WHEN :next = 'validating' THEN NULL ELSE in_progress_at END, paused_at = NULL, finalizing_at = NULL,
         completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, errors = NULL,
-        results_expire_at = NULL, promised_at = NULL,
+        results_expire_at = NULL, promised_at = NULL, end_code = NULL, run_ends_at = now() + make_interval(secs => max_seconds),
+        spent_before = (SELECT coalesce(sum(output_tokens), 0) FROM shards WHERE tenant_id = :tenant AND job_id = :job),
         head_id = CASE WHEN head_id IS NOT NULL THEN gen_random_uuid() END
     WHERE tenant_id = :tenant AND job_id = :job AND state = :state RETURNING deadline, priority, row_count
     """

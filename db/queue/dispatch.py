@@ -34,7 +34,7 @@ _VALIDATING: Final = paged(
 )
 _START: Final = text(
     f"""
-    UPDATE jobs j SET state = 'in_progress', in_progress_at = now()
+    UPDATE jobs j SET state = 'in_progress', in_progress_at = now(), run_ends_at = now() + make_interval(secs => max_seconds)
     WHERE tenant_id = :tenant AND job_id = :job AND state = 'validating' AND {_SOURCES_ENDED} RETURNING job_id
     """  # noqa: S608 - constants
 )

@@ -1,4 +1,5 @@
-"""How jobs end: done, with every row failed, cancelled, or at their deadline. Role dispatcher; every move is compare-and-set."""
+"""How jobs end: done, with every row failed, cancelled, at their deadline, or with their budget used up. Role dispatcher; every move is
+compare-and-set."""
 
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db.audit.acts import record_duty
 from db.connect import Store
-from db.lifecycle import JobState, next_job_state
+from db.lifecycle import OVER_BUDGET, JobState, next_job_state
 from db.sweeps import Page, Place, paged, sweep
 
 CANCELLED_AT_ONCE: Final = 5_000  # shards of a sweep
@@ -28,6 +29,13 @@ _WITHOUT_WORK: Final = paged(
     _JOBS.format(at="j.created_at") + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards", "timestamptz"
 )
 _OVERDUE: Final = paged(_JOBS.format(at="j.deadline") + "WHERE j.state = 'in_progress' AND j.deadline <= now()", "timestamptz")
+# All of their shards are counted at each round, by index: 10,000 take some 5 ms.
+_IS_OVER: Final = """
+    WHERE j.state = 'in_progress' AND (j.max_output_tokens IS NOT NULL OR j.run_ends_at IS NOT NULL)
+      AND (j.run_ends_at <= now() OR j.max_output_tokens <= (
+           SELECT sum(s.output_tokens) FROM shards s WHERE s.tenant_id = j.tenant_id AND s.job_id = j.job_id) - j.spent_before)
+    """
+_OVER_BUDGET: Final = paged(_JOBS.format(at="j.created_at") + _IS_OVER, "timestamptz")
 # Not FOR UPDATE: the reconciler, which has locked a shard that it halves, needs the job to be there for the new half (its foreign key locks
 # FOR KEY SHARE), and the end of the job needs that shard. Each would wait for the other.
 # A job that was retried since it was looked at is in the same state again, with other shards and another deadline.
@@ -72,7 +80,7 @@ _END: Final = text(
         completed_at = CASE WHEN :next = 'completed' THEN now() ELSE completed_at END,
         cancelled_at = CASE WHEN :next = 'cancelled' THEN now() ELSE cancelled_at END,
         expired_at = CASE WHEN :next = 'expired' THEN now() ELSE expired_at END,
-        failed_at = CASE WHEN :next = 'failed' THEN now() ELSE failed_at END, errors = :reasons,
+        failed_at = CASE WHEN :next = 'failed' THEN now() ELSE failed_at END, errors = :reasons, end_code = :end_code,
         results_expire_at = CASE WHEN chain_id IS NULL OR chain_id = job_id THEN now() + make_interval(secs => results_expire_seconds) END,
         completed_count = sums.completed, failed_count = sums.failed,
         input_tokens = sums.input_tokens, output_tokens = sums.output_tokens, metrics = sums.metrics
@@ -140,6 +148,16 @@ def expire_jobs(store: Store, place: Place | None = None) -> int:
     return sweep(store, Page.look(store, _OVERDUE, place, limit=ENDED_AT_ONCE), expire)
 
 
+def end_over_budget(store: Store, place: Place | None = None) -> int:
+    """Ends the jobs whose budget is used up, as :func:`expire_jobs` does those whose deadline has passed. Returns how many moved."""
+
+    def end(store: Store, job: Row[Any]) -> int:
+        ends = next_job_state(JobState(job.state), live_shards=job.live_shards, deadline_passed=False, over_budget=True)
+        return _move(store, job, JobState.EXPIRED, end_code=OVER_BUDGET) if ends is JobState.EXPIRED else 0
+
+    return sweep(store, Page.look(store, _OVER_BUDGET, place, limit=ENDED_AT_ONCE), end)
+
+
 def cancel_shards(store: Store) -> int:
     """Takes the shards of jobs being cancelled out of the queue. Returns how many.
 
@@ -153,7 +171,7 @@ def _next(job: Row[Any], *, deadline_passed: bool) -> JobState:
     return next_job_state(JobState(job.state), live_shards=job.live_shards, deadline_passed=deadline_passed)
 
 
-def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState | None = None) -> int:
+def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState | None = None, end_code: str | None = None) -> int:
     """One move in one transaction; 0 where somebody else was there first. Whether a job that is over is completed or failed is decided
     here, where its shards can no longer change."""
     key = {"tenant": job.tenant_id, "job": job.job_id}
@@ -172,7 +190,7 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
             following = next_job_state(JobState.FINALIZING, live_shards=False, deadline_passed=False, all_failed=all_failed)
             reasons = _reasons(conn, job) if following is JobState.FAILED else None
         record_duty(conn, store, job.tenant_id, f"job.{following}", object_kind="job", object_id=job.job_id, job_id=job.job_id)
-        end = {**key, "state": since or job.state, "next": following.value, "reasons": reasons}
+        end = {**key, "state": since or job.state, "next": following.value, "reasons": reasons, "end_code": end_code}
         without_outcome = conn.execute(_END, end).scalar_one_or_none()
         if job.chain_id == job.job_id:
             conn.execute(_EXPIRE_CHAIN, key)
@@ -180,7 +198,7 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
         return 0
     store.tally.job_ended(job.task, following.value)
     if following in {JobState.CANCELLED, JobState.EXPIRED} and without_outcome:
-        store.tally.rows_failed(job.task, {f"batch_{following}": without_outcome})
+        store.tally.rows_failed(job.task, {end_code or f"batch_{following}": without_outcome})
     return 1
 
 

@@ -17,8 +17,8 @@ from db import bulk
 from db.actors import Lease
 from db.audit.acts import record_work
 from db.connect import Store
-from db.errors import LeaseLost, NotFound, StoreError
-from db.lifecycle import ShardState, after_finish
+from db.errors import BudgetSpent, LeaseLost, NotFound, StoreError
+from db.lifecycle import ShardState, after_finish, budget_spent
 from db.queue import shards
 from db.queue.row import WorkRow
 from db.sealing.cells import Sealer
@@ -65,6 +65,10 @@ _COUNT: Final = text(
 ).bindparams(bindparam("metrics", type_=JSONB(none_as_null=True)))
 
 
+_ONE_WRITE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:job, 0))")
+_SPENT: Final = text("SELECT coalesce(sum(output_tokens), 0) FROM shards WHERE tenant_id = :tenant AND job_id = :job")
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a write took: to seal, in its transaction until the counts were made, and from there to the commit."""
@@ -81,7 +85,8 @@ def write_results(
 
     May be called several times for one shard, each time with other rows. Called again with the same rows (after an error that left the
     commit in doubt), it stores what is missing and counts nothing twice. Raises LeaseLost where the lease does not hold, or where a row has
-    a result of another epoch; StoreError (``row_outside_shard``) for a row that is not the lease's, or given twice.
+    a result of another epoch, BudgetSpent where the job's budget of tokens was used up by what is stored; StoreError
+    (``row_outside_shard``) for a row that is not the lease's, or given twice.
 
     ``metrics`` are added to the shard's sums, and with them ``seal_seconds`` and ``commit_seconds`` of this call, the latter as far as it
     has come when the sums are made.
@@ -100,6 +105,8 @@ def write_results(
             return Written(began - started, 0.0, 0.0)  # this very call has committed before: nobody else can have finished this epoch
         if row is None or row.state != ShardState.LEASED or row.epoch != lease.epoch or not row.unexpired:
             raise LeaseLost
+        if row.max_output_tokens is not None:
+            _ensure_budget(conn, lease, row)
         stored = 0
         if results:
             stored = _store(conn, store, lease, results, sealed, model_version)
@@ -127,6 +134,16 @@ def write_results(
             failed = shards.free(conn, store, lease, following)
     store.tally.rows_failed(lease.task, failed)
     return Written(began - started, counted - began, time.perf_counter() - counted)
+
+
+def _ensure_budget(conn: Connection, lease: Lease, row: Row[Any]) -> None:
+    """Raises BudgetSpent. Writes of one such job come one after the other, so that each sees all before it: of its budget no more is
+    passed than by the one write that reached it."""
+    at = {"tenant": lease.tenant_id, "job": lease.job_id}
+    conn.execute(_ONE_WRITE_AT_A_TIME, {"job": str(lease.job_id)})
+    spent = conn.execute(_SPENT, at).scalar_one() - row.spent_before
+    if budget_spent(spent, row.max_output_tokens, run_over=False):
+        raise BudgetSpent
 
 
 def _store(

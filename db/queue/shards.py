@@ -109,7 +109,8 @@ _RENEW: Final = text(
 _LOCK_LEASE: Final = text(
     """
     SELECT s.first_idx, s.end_idx, s.state, s.epoch, s.crash_attempts, s.error_attempts, s.last_error, s.completed_count, s.failed_count,
-           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state, extract(epoch FROM s.not_before)::float8 AS not_before,
+           s.input_tokens, s.output_tokens, s.metrics, j.state AS job_state, j.max_output_tokens, j.spent_before,
+           extract(epoch FROM s.not_before)::float8 AS not_before,
            coalesce(s.lease_expires_at > clock_timestamp(), false) AS unexpired, extract(epoch FROM clock_timestamp())::float8 AS now
     FROM shards s JOIN jobs j ON j.tenant_id = s.tenant_id AND j.job_id = s.job_id
     WHERE s.tenant_id = :tenant AND s.shard_id = :shard FOR UPDATE OF s

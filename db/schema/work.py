@@ -65,6 +65,11 @@ jobs = Table(
     Column("worker_seconds", REAL),  # that it takes, as was known when it was made; NULL: nothing was
     moment("promised_at"),  # when it was to be done, as was known then
     Column("reads_columns", Boolean, nullable=False, server_default="false"),  # its prompt is written from its rows' cells
+    Column("max_output_tokens", BigInteger),  # its budget: once so many are stored, it ends
+    Column("max_seconds", Integer),  # its budget: so long after its start it ends
+    Column("spent_before", BigInteger, nullable=False, server_default="0"),  # output tokens of the runs before this one
+    moment("run_ends_at"),  # when its seconds are over; NULL before it has begun, and where they are not limited
+    Column("end_code", Text),  # what is told of rows that never ran, where its state does not say it
     PrimaryKeyConstraint("tenant_id", "job_id"),
     ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.file_id"]),
     Index("jobs_of_file", "tenant_id", "file_id"),
@@ -78,6 +83,12 @@ jobs = Table(
         "turn_at",
         "job_id",
         postgresql_where="state = 'in_progress' AND paused_at IS NULL",
+    ),
+    Index(
+        "jobs_with_budget",
+        "tenant_id",
+        "job_id",
+        postgresql_where="state = 'in_progress' AND (max_output_tokens IS NOT NULL OR run_ends_at IS NOT NULL)",
     ),
     Index("jobs_erasing", "job_id", postgresql_where="erase_from_idx IS NOT NULL"),
     Index("jobs_of_chain", "tenant_id", "chain_id", "step", postgresql_where="chain_id IS NOT NULL"),

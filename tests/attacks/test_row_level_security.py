@@ -123,7 +123,8 @@ SOME_COLUMNS = {
         "jobs",
         "u",
     ): "state completed_count failed_count input_tokens output_tokens errors metrics in_progress_at turn_at finalizing_at"
-    " completed_at failed_at expired_at cancelled_at output_deleted_at errors_deleted_at deleted_at erase_from_idx results_expire_at",
+    " completed_at failed_at expired_at cancelled_at output_deleted_at errors_deleted_at deleted_at erase_from_idx results_expire_at"
+    " run_ends_at end_code",
     (
         "dispatcher",
         "shards",

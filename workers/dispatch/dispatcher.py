@@ -54,7 +54,7 @@ class Dispatcher:
         self._broker_down = False
         self._no_publish_before = 0.0
         self._failing: set[str] = set()
-        self._places = {sweep: Place() for sweep in ("cut", "expire", "finalize")}
+        self._places = {sweep: Place() for sweep in ("cut", "expire", "budget", "finalize")}
         self._speeds: Speeds = {}
         self._speeds_until = -1.0
 
@@ -64,6 +64,7 @@ class Dispatcher:
             self._step("cut", lambda: dispatch.cut_validating_jobs(self._store, self._shard_chars, self._places["cut"])),
             self._step("cancel", lambda: endings.cancel_shards(self._store)),
             self._step("expire", lambda: endings.expire_jobs(self._store, self._places["expire"])),
+            self._step("budget", lambda: endings.end_over_budget(self._store, self._places["budget"])),
             self._step("finalize", lambda: endings.finalize_jobs(self._store, self._places["finalize"])),
             self._step("offer", self._offer),
         ]

@@ -270,6 +270,10 @@ def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object
     if waits_for(batch):
         rows.append(("now", waits_for(batch)))
     rows += _expected(batch)
+    if (budget := batch.textmill.budget) is not None:
+        tokens = [] if budget.max_output_tokens is None else [f"{budget.max_output_tokens:,} tokens out"]
+        hours = [] if budget.max_hours is None else [f"{budget.max_hours:g} h of running"]
+        rows.append(("budget", ", ".join(tokens + hours) + (" (used up)" if batch.textmill.end_code else "")))
     rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
     used = performance(batch)
     rows += [each for each in figures(used) if verbose or each[0] not in SPEEDS]

@@ -82,6 +82,12 @@ IfLate = Annotated[
         autocompletion=completion.words("run", "refuse"),
     ),
 ]
+MaxOutputTokens = Annotated[
+    int | None, typer.Option("--max-output-tokens", metavar="N", min=1, help="A budget: once the job has written so many, it ends.")
+]
+MaxHours = Annotated[
+    float | None, typer.Option("--max-hours", metavar="H", min=0.0, max=720.0, help="A budget: so long after its start the job ends.")
+]
 Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the job; may be repeated.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="ID", help="See `textmill models list`.", autocompletion=completion.models)]
 

@@ -81,7 +81,8 @@ def say_why(batch: "Batch") -> None:
     if batch.status == "failed" and batch.counts.done:
         say(f"Job {batch.id} failed: none of its {batch.counts.total:,} rows has an answer.")
     else:
-        say(f"Job {batch.id} ended as {batch.status}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
+        why = ", for its budget is used up" if batch.textmill.end_code == "batch_over_budget" else ""
+        say(f"Job {batch.id} ended as {batch.status}{why}; {batch.counts.done:,} of {batch.counts.total:,} rows were done.")
     told = fault_texts(batch)
     say(*(f"  {each}" for each in told[:10]))
     if len(told) > 10:

@@ -1,4 +1,4 @@
-"""On which terms a job is made: when it must be done. And what the server promises of its end."""
+"""On which terms a job is made: when it must be done, and what it may spend. And what the server promises of its end."""
 
 import time
 from typing import TYPE_CHECKING
@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from api.wire import Batch
 
 
-def terms(if_late: str | None) -> dict[str, object]:
+def terms(if_late: str | None, max_hours: float | None, max_output_tokens: int | None = None) -> dict[str, object]:
     """What the options put into a job beside its defaults. Raises CommandError."""
     if if_late not in (None, "run", "refuse"):
         raise CommandError("--if-late is run or refuse.")
-    return {} if if_late is None else {"if_late": if_late}
+    if max_hours is not None and max_hours <= 0:
+        raise CommandError("--max-hours is more than 0.")
+    spent = {"max_output_tokens": max_output_tokens, "max_hours": max_hours}
+    budget = {name: value for name, value in spent.items() if value is not None}
+    return {**({} if if_late is None else {"if_late": if_late}), **({"budget": budget} if budget else {})}
 
 
 def say_promise(batch: "Batch") -> None:

@@ -1,4 +1,4 @@
-"""Guards of what is promised of a job's end."""
+"""Guards of what is promised of a job's end, and of what it may spend."""
 
 from typing import Final
 
@@ -7,6 +7,7 @@ from tests.faults.mutants.mutant import Mutant
 _FORECAST: Final = "db/jobs/forecast.py"
 _FORECAST_TEST: Final = "tests/unit/db/jobs/test_forecast.py::"
 _ROUTE_TEST: Final = "tests/api/routes/test_forecasts.py::"
+_BUDGETS_TEST: Final = "tests/db/queue/test_budgets.py::"
 _IN_FLIGHT_TEST: Final = "tests/unit/workers/test_stages.py::"
 
 MUTANTS: Final = (
@@ -37,6 +38,39 @@ MUTANTS: Final = (
         _FORECAST,
         (("self.worker_seconds >= LEAST_SECONDS and ", ""),),
         (f"{_FORECAST_TEST}test_what_was_not_measured_is_not_forecast",),
+    ),
+    Mutant(
+        "no-write-past-a-budget",
+        "no result is stored once its job's budget of tokens is used up",
+        "db/queue/results.py",
+        (("if row.max_output_tokens is not None:", "if False:"),),
+        (f"{_BUDGETS_TEST}test_what_is_stored_passes_the_budget_by_no_more_than_the_write_that_reached_it",),
+    ),
+    Mutant(
+        "one-write-at-a-time",
+        "writes of a job with a budget of tokens see each other",
+        "db/queue/results.py",
+        (('    conn.execute(_ONE_WRITE_AT_A_TIME, {"job": str(lease.job_id)})\n', ""),),
+        (f"{_BUDGETS_TEST}test_of_writes_at_the_same_time_one_passes_the_budget_and_the_others_are_refused",),
+    ),
+    Mutant(
+        "spent-ends",
+        "a job whose budget is used up ends",
+        "db/lifecycle.py",
+        (
+            (
+                "return JobState.EXPIRED if deadline_passed or over_budget else state",
+                "return JobState.EXPIRED if deadline_passed else state",
+            ),
+        ),
+        ("tests/unit/db/test_lifecycle.py::test_a_budget_that_is_used_up_ends_what_is_in_work_and_nothing_else",),
+    ),
+    Mutant(
+        "budget-by-run",
+        "another run has its budget anew",
+        "db/queue/endings.py",
+        ((" - j.spent_before)", ")"),),
+        (f"{_BUDGETS_TEST}test_another_run_has_the_budget_anew",),
     ),
     Mutant(
         "shared-evenly",

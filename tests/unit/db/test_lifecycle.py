@@ -34,6 +34,7 @@ from db.lifecycle import (
     after_finish,
     after_retry,
     backoff_seconds,
+    budget_spent,
     cancelled_job,
     claim,
     cut_points,
@@ -56,6 +57,20 @@ def test_a_deadline_ends_what_runs_and_nothing_else() -> None:
 def test_a_cancelled_job_waits_for_its_holders_whatever_its_deadline() -> None:
     for passed in (False, True):
         assert next_job_state(JobState.CANCELLING, live_shards=True, deadline_passed=passed) is JobState.CANCELLING
+
+
+@given(st.integers(0, 2**60), st.integers(1, 2**60))
+def test_a_budget_is_used_up_once_so_much_is_stored_and_not_before(stored: int, most: int) -> None:
+    assert budget_spent(stored, most, run_over=False) == (stored >= most)
+    assert budget_spent(stored, most, run_over=True)
+    assert not budget_spent(stored, None, run_over=False), "no limit"
+
+
+@given(st.sampled_from(JobState), st.booleans(), st.booleans())
+def test_a_budget_that_is_used_up_ends_what_is_in_work_and_nothing_else(state: JobState, live: bool, passed: bool) -> None:
+    as_ever = next_job_state(state, live_shards=live, deadline_passed=passed)
+    expected = JobState.EXPIRED if state is JobState.IN_PROGRESS and live else as_ever
+    assert next_job_state(state, live_shards=live, deadline_passed=passed, over_budget=True) is expected
 
 
 def test_a_job_without_live_shards_goes_to_its_end_and_stays_there() -> None:

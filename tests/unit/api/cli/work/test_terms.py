@@ -37,6 +37,13 @@ def test_that_it_will_be_late_is_said_too(capsys: Captured) -> None:
 
 
 def test_if_late_takes_two_words() -> None:
-    assert [terms(None), terms("refuse")] == [{}, {"if_late": "refuse"}]
+    assert [terms(None, None), terms("refuse", None)] == [{}, {"if_late": "refuse"}]
     with pytest.raises(CommandError):
-        terms("warn")
+        terms("warn", None)
+
+
+def test_a_budget_is_what_of_it_was_given() -> None:
+    assert terms(None, 0.5, 100) == {"budget": {"max_output_tokens": 100, "max_hours": 0.5}}
+    assert terms(None, 2.0) == {"budget": {"max_hours": 2.0}}
+    with pytest.raises(CommandError):
+        terms(None, 0.0)
