@@ -30,7 +30,21 @@ _INSTEAD: Final[Mapping[str, str]] = {
 }
 _NONE_OF: Final = ("images", "audio", "videos", "assistants", "threads", "vector_stores", "realtime", "evals", "containers", "chatkit")
 _RESOURCES: Final = frozenset(
-    {"chat", "completions", "embeddings", "classifications", "files", "batches", "models", "label_sets", "heads", *_INSTEAD, *_NONE_OF}
+    {
+        "chat",
+        "completions",
+        "embeddings",
+        "classifications",
+        "files",
+        "batches",
+        "models",
+        "label_sets",
+        "rules",
+        "templates",
+        "heads",
+        *_INSTEAD,
+        *_NONE_OF,
+    }
 )
 _NOTHING: Final = "There is nothing at this address; /docs/http lists the routes."
 

@@ -17,7 +17,23 @@ from api.requests.front import KEPT_SIZES, Front
 from api.requests.key_cache import KeyCache
 from api.requests.punctual import Punctual
 from api.requests.upload_slots import UploadSlots
-from api.routes import audit, batches, docs, files, heads, health, keys, label_sets, metrics, models, steering, tables, timelines
+from api.routes import (
+    audit,
+    batches,
+    docs,
+    files,
+    heads,
+    health,
+    keys,
+    label_sets,
+    metrics,
+    models,
+    rules,
+    steering,
+    tables,
+    templates,
+    timelines,
+)
 from api.settings import ApiSettings
 from db.connect import ensure_key, open_store
 from db.queue.wakeups import Bell
@@ -27,7 +43,7 @@ from db.settings import Role, StoreSettings, load
 from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910
-RESOURCES = (files, batches, tables, steering, timelines, models, label_sets, heads, audit, keys, health, metrics, docs)
+RESOURCES = (files, batches, tables, steering, timelines, models, label_sets, rules, templates, heads, audit, keys, health, metrics, docs)
 
 
 def create_app(settings: StoreSettings | None = None) -> FastAPI:

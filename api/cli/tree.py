@@ -5,7 +5,24 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.commands import calibrate, docs, files, generate, jobs, keys, label, label_sets, profile, redact, run, stack, train, workers
+from api.cli.commands import (
+    calibrate,
+    docs,
+    files,
+    generate,
+    jobs,
+    keys,
+    label,
+    label_sets,
+    profile,
+    redact,
+    rules,
+    run,
+    stack,
+    templates,
+    train,
+    workers,
+)
 from api.cli.terminal.completion import Bash
 from api.cli.terminal.exits import EPILOG
 from api.cli.terminal.option_words import meant
@@ -35,6 +52,8 @@ def build() -> typer.Typer:
     app.add_typer(train.app, name="train")
     app.add_typer(train.heads_app, name="heads")
     app.add_typer(label_sets.app, name="label-sets")
+    app.add_typer(rules.app, name="rules")
+    app.add_typer(templates.app, name="templates")
     app.add_typer(keys.app, name="keys")
     app.add_typer(keys.audit_app, name="audit")
     stack.register(app)

@@ -9,6 +9,7 @@ from typing import Final
 TOPICS: Final = (
     "commands",
     "files",
+    "rules",
     "checks",
     "redaction",
     "jobs",

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from api.requests.addresses import path_holds_key
 from api.requests.budgets import Budget, checked_budget
 from api.requests.content_fields import checked
 from api.requests.step_plans import RowsPlan, StepPlan
+from api.requests.writers import check_columns, find_writer
 from db.actors import Actor
 from db.audit.damage import DAMAGED
 from db.catalogue.heads import HeadRecord, find_head
@@ -32,10 +33,12 @@ from db.jobs.jobs import JobRecord, get_job
 from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.content.masks import Redact, redact_spec
+from workers.content.writer import TemplateWriter
 from workers.models import registry
 from workers.tasks import train
 from workers.tasks.reading import check_defaults, check_pair
 from workers.tasks.task import HEAD_PREFIX, Task
+from workers.tasks.writers import PREFIXES, writer_name
 
 MAX_METADATA_PAIRS: Final = 16
 MAX_METADATA_KEY_CHARS: Final = 64
@@ -127,7 +130,8 @@ class HeadRequest(HeadPlan, forbid_unknown_fields=True, kw_only=True):
 
 
 class Planned(NamedTuple):
-    """A plan that was checked, as a job takes it. ``content``: what its spec says beside the defaults."""
+    """A plan that was checked, as a job takes it. ``content``: what its spec says beside the defaults; ``columns``: of its file's table,
+    those that its rows are answered by."""
 
     task: Task[Any]
     endpoint: str
@@ -137,6 +141,7 @@ class Planned(NamedTuple):
     priority: int
     window: timedelta | datetime
     content: Mapping[str, object] = {}
+    columns: Collection[str] = ()
 
 
 def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
@@ -160,19 +165,25 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
         asked = {**defaults, "labels": found.labels, "label_set": None}
         if (code := check_defaults(task, request.endpoint, asked)) is not None:
             raise _refused_defaults(code)
-    model = _model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model")
+    writer = find_writer(store, actor, task, request.endpoint, defaults)
+    model = None
+    if writer is None:
+        model = _model(store, actor, task, request.endpoint, name if isinstance(name, str) else None, "defaults.model")
     if name is not None and model is not None and (code := check_pair(task, request.endpoint, asked, registry.get(model))) is not None:
         raise _refused_defaults(code)
-    content = checked(task, defaults, request.checks, request.tries)
+    draws = isinstance(writer, TemplateWriter)  # by its seed, whatever the temperature
+    content = checked(task, {**defaults, "temperature": 1.0} if draws else defaults, request.checks, request.tries)
     if request.redact is not None:
         content["redact"] = redact_spec(request.redact)
-    return _planned(request, task, request.endpoint, model, defaults)._replace(content=content)
+    plan = _planned(request, task, request.endpoint, model, defaults)
+    return plan._replace(content=content, columns=writer.columns if writer is not None else ())
 
 
 def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> tuple[NewJob, JobRecord | None]:
     """The job, and the one whose output is its input. Raises Refused with the field at fault."""
     plan, budget = plan_batch(store, actor, request), request.budget or Budget()
     file_id, source = _input_of(store, actor, request.input_file_id)
+    check_columns(store, actor, file_id, plan.columns)
     names = names_for_job(store, actor, file_id, names_of(plan.defaults)) if plan.task.names_stored else JobNames(None, None)
     new = NewJob(
         task=plan.task.name,
@@ -191,6 +202,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         names=names.named,
         other_names=names.others,
         source_id=None if source is None else source.job_id,
+        reads_columns=bool(plan.columns),
     )
     return new, source
 
@@ -227,20 +239,24 @@ def _planned(request: BatchPlan | HeadPlan, task: Task[Any], endpoint: str, mode
 
 
 def names_of(defaults: Mapping[str, object]) -> Names:
-    """The head and the label set that a job's defaults name."""
+    """The head, rules or template, and the label set that a job's defaults name."""
     model, label_set = defaults.get("model"), defaults.get("label_set")
-    heads = {model.removeprefix(HEAD_PREFIX)} if isinstance(model, str) and model.startswith(HEAD_PREFIX) else ()
-    return Names(frozenset(heads), frozenset({label_set} if isinstance(label_set, str) else ()))
+    named = Names(label_sets=frozenset({label_set} if isinstance(label_set, str) else ()))
+    if not isinstance(model, str):
+        return named
+    if model.startswith(HEAD_PREFIX):
+        return named | Names(frozenset({model.removeprefix(HEAD_PREFIX)}))
+    written = writer_name(model)
+    return named if written is None else named | Names(**{written.kind: frozenset({written.address})})
 
 
 def check_name(name: str) -> None:
-    """Of a head or a label set: it stands in addresses. Raises Refused."""
+    """Of a head, a label set or a definition: it stands in addresses. Raises Refused."""
     if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip() or "/" in name:
         raise Refused("invalid_name", f"A name has 1 to {MAX_NAME_CHARS} printable characters and no slash.", param="name")
-    if name.startswith(HEAD_PREFIX):
-        raise Refused(
-            "invalid_name", f"A name does not begin with {HEAD_PREFIX}: that stands before it where a model is named.", param="name"
-        )
+    if (prefix := next((one for one in (HEAD_PREFIX, *PREFIXES) if name.startswith(one)), None)) is not None:
+        message = f"A name does not begin with {prefix}: that stands before it where a model is named."
+        raise Refused("invalid_name", message, param="name")
     if is_address(name):
         message = "A name does not end in @ and a number: NAME@2 is the second version of NAME."
         raise Refused("invalid_name", message, param="name")

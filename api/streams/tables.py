@@ -24,6 +24,7 @@ from db.jobs.jobs import JobRecord, no_such_job
 from db.jobs.results import NO_END, ResultLine, iter_results
 from db.lifecycle import LIVE_JOBS
 from workers.tasks.task import Task
+from workers.tasks.writers import is_ruled
 
 MEDIA_TYPES: Final[dict[Kind, str]] = {
     "jsonl": "application/jsonl",
@@ -51,7 +52,7 @@ def table_pieces(
     sink = _Sink()
     file = cast(BinaryIO, sink)  # as far as it is written to
     try:
-        writer = table_writer(file, kind, task.columns, table, picked=picked)
+        writer = table_writer(file, kind, task.columns_of(ruled=is_ruled(job.model, task)), table, picked=picked)
     except UnknownColumn as unknown:
         message = f"The table has no column “{told_column(unknown.name)}”; it has {told_columns(unknown.known)}."
         raise Refused("unknown_column", message, param="columns") from None

@@ -16,14 +16,14 @@ _SPEEDS: Final = text(
     FROM (SELECT task, model, (metrics->>'chars')::float8 AS chars, (metrics->>'seconds')::float8 AS seconds
           FROM jobs WHERE state = 'completed' AND completed_at > now() - make_interval(days => :days)
           ORDER BY completed_at DESC LIMIT :jobs) AS recent
-    WHERE model IS NOT NULL AND chars > 0 AND seconds > 0
+    WHERE chars > 0 AND seconds > 0
     GROUP BY task, model HAVING sum(seconds) >= :least
     """
 )
 
 
-def recent_speeds(store: Store) -> dict[tuple[str, str], float]:
-    """Characters per second of one shard, others in flight beside it, by (task, model)."""
+def recent_speeds(store: Store) -> dict[tuple[str, str | None], float]:
+    """Characters per second of one shard, others in flight beside it, by (task, model); of jobs that need no model by None."""
     with store.transaction() as conn:
         found = conn.execute(_SPEEDS, {"days": DAYS, "jobs": JOBS, "least": LEAST_SECONDS})
         return {(row.task, row.model): float(row.chars_per_second) for row in found}

@@ -33,6 +33,8 @@ PATHS = [
     "/v1/batches/{}",
     "/v1/models/{}",
     "/v1/label_sets/{}",
+    "/v1/rules/{}",
+    "/v1/templates/{}",
     "/v1/files?after={}",
     "/v1/files?limit={}",
     "/v1/files?order={}",

@@ -27,6 +27,8 @@ def owned(api: Served, mill: Mill) -> dict[str, str]:  # noqa: F811
     batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "metadata": {"k": SECRET}}).json()["id"]
     mill.run_all()
     http.put(f"/v1/label_sets/{SECRET}", json={"labels": [SECRET, "b"]}).raise_for_status()
+    http.put(f"/v1/rules/{SECRET}", json={"source": "rules: [{when: {contains: a}, label: b}]"}).raise_for_status()
+    http.put(f"/v1/templates/{SECRET}", json={"source": "text: a"}).raise_for_status()
     key = http.post("/v1/keys", json={"name": SECRET, "scopes": ["read"]}).json()["id"]
     event = http.get("/v1/audit/events").json()["data"][0]["id"]
     return {"file": file_id, "batch": batch, "label_set": SECRET, "key": key, "event": event}
@@ -58,11 +60,15 @@ def attempts(ids: dict[str, str]) -> list[tuple[str, str, dict[str, object]]]:
         ("POST", "/v1/batches", {"json": {"input_file_id": f"file-{file_hex}", "endpoint": CLASSIFY}}),
         ("POST", "/v1/heads", {"json": {"name": "h", "training_file": f"file-{file_hex}"}}),
         ("GET", f"/v1/label_sets/{ids['label_set']}", {}),
+        ("GET", f"/v1/rules/{ids['label_set']}", {}),
+        ("GET", f"/v1/templates/{ids['label_set']}", {}),
         ("GET", "/v1/audit/events", {"params": {"after": ids["event"]}}),
         ("DELETE", f"/v1/files/file-{file_hex}", {}),
         ("DELETE", f"/v1/files/file-o{batch_hex}", {}),
         ("DELETE", f"/v1/files/file-e{batch_hex}", {}),
         ("DELETE", f"/v1/label_sets/{ids['label_set']}", {}),
+        ("DELETE", f"/v1/rules/{ids['label_set']}", {}),
+        ("DELETE", f"/v1/templates/{ids['label_set']}", {}),
         ("DELETE", f"/v1/keys/{ids['key']}", {}),
     ]
 
@@ -91,7 +97,17 @@ def test_a_foreign_id_answers_as_a_missing_one(api: Served, owned: dict[str, str
 
 
 def test_lists_show_nothing_of_another_tenant(owned: dict[str, str], stranger: httpx.Client) -> None:
-    for path in ("/v1/files", "/v1/batches", "/v1/label_sets", "/v1/heads", "/v1/keys", "/v1/audit/events", "/v1/models"):
+    for path in (
+        "/v1/files",
+        "/v1/batches",
+        "/v1/label_sets",
+        "/v1/rules",
+        "/v1/templates",
+        "/v1/heads",
+        "/v1/keys",
+        "/v1/audit/events",
+        "/v1/models",
+    ):
         response = stranger.get(path)
         assert response.status_code == 200
         assert SECRET not in response.text

@@ -7,6 +7,7 @@ and never explodes.
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final
 
 from workers.content.cells import Row, is_empty, number_of, text_of
@@ -129,7 +130,7 @@ def _contains(parts: list[str], fold: bool) -> _OfCell:
     return lambda cell: part in (cell if type(cell) is str else text_of(cell))
 
 
-def _compared(name: str, bound: int | float) -> _OfCell:
+def _compared(name: str, bound: int | float | Decimal) -> _OfCell:
     if name == "above":
         return lambda cell: (number := number_of(cell)) is not None and number > bound
     if name == "at_least":

@@ -1,7 +1,7 @@
 """What a slot becomes in a row, and answers that are put together of such: never longer than a bound, whatever the cells hold."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from workers.content.cells import Row, text_of
 from workers.content.inflecting import inflected
@@ -10,6 +10,13 @@ from workers.content.slots import Slot
 MAX_ANSWER_CHARS: Final = 262_144
 
 Fill = Callable[[Row], str]
+
+
+class Written(NamedTuple):
+    """``rule``: what decided: a rule's name, ``#3`` for the third of the file; of a template which variant of its text."""
+
+    text: str
+    rule: str
 
 
 class Unanswered(Exception):

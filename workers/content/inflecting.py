@@ -19,7 +19,7 @@ def inflected(done: str, text: str, count: Any = None) -> str:
         return _BY_CASE[done](text)
     if done in ("ordinal", "words"):
         number = number_of(text)
-        if number is None or abs(number) > MAX_NUMBER or (done == "ordinal" and not isinstance(number, int)):
+        if number is None or not -MAX_NUMBER <= number <= MAX_NUMBER or (done == "ordinal" and not isinstance(number, int)):
             return text
         written = _engine().ordinal(number) if done == "ordinal" else _engine().number_to_words(text.strip())
         return str(written)

@@ -17,12 +17,12 @@ with slots, or what a column says. A row for which no rule holds takes the defau
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
 from workers.content.cells import Row, text_of
 from workers.content.conditions import Conditions, Test
-from workers.content.filling import Fill, Unanswered, answered, filling, joined
+from workers.content.filling import Fill, Unanswered, Written, answered, filling, joined
 from workers.content.slots import Slot, read_slots
 from workers.content.yaml_tree import Fault, Value, as_texts, read_tree
 
@@ -33,13 +33,6 @@ DEFAULT: Final = "default"
 _ANSWERS: Final = ("label", "text", "from_column")
 _WHY: Final = {"no_rule": "no rule holds", "empty_answer": "the answer is empty", "answer_too_long": "the answer is too long"}
 _PRIORITY: Final = re.compile(r"[+-]?[0-9]{1,9}")
-
-
-class Fired(NamedTuple):
-    """``rule``: its name, or ``#3``, the third of the file."""
-
-    answer: str
-    rule: str
 
 
 class _Rule(NamedTuple):
@@ -74,19 +67,19 @@ class Rules:
         if "default" in fields:
             own = fields["default"].fields("the default", _ANSWERS)
             self._default = _answer(own, fields["default"], conditions)
-        self.columns: Collection[str] = frozenset(conditions.columns)
+        self.columns: Set[str] = frozenset(conditions.columns)
         self.rule_count, self.test_count = len(rules), 0
         if "tests" in fields:
             self._hold_tests(fields["tests"], names)
 
-    def decide(self, row: Row) -> Fired:
+    def decide(self, row: Row) -> Written:
         """Raises Unanswered: ``no_rule`` where none holds and there is no default."""
         for rule in self._rules:
             if rule.test(row):
-                return Fired(answered(rule.answer(row)), rule.name)
+                return Written(answered(rule.answer(row)), rule.name)
         if self._default is None:
             raise Unanswered("no_rule")
-        return Fired(answered(self._default(row)), DEFAULT)
+        return Written(answered(self._default(row)), DEFAULT)
 
     def _hold_tests(self, value: Value, names: Collection[str]) -> None:
         tests = value.items("`tests`")
@@ -105,16 +98,16 @@ class Rules:
                 raise test.fault("a test says which `answer` or `rule` is expected")
             cells = as_texts(fields["row"].fields("`row`"), "a cell of a test") if "row" in fields else {}
             try:
-                fired = self.decide(Row(cells, fields["text"].text("`text`") if "text" in fields else ""))
+                found = self.decide(Row(cells, fields["text"].text("`text`") if "text" in fields else ""))
             except Unanswered as none:
-                fired, why = None, _WHY[none.code]
+                found, why = None, _WHY[none.code]
             if "rule" in fields and (wanted := fields["rule"].text("`rule`")) not in names and wanted != DEFAULT:
                 raise fields["rule"].fault("a test expects a rule that there is none of")
-            if fired is None:
+            if found is None:
                 yield number, test, why
-            elif "rule" in fields and fired.rule != fields["rule"].of:
+            elif "rule" in fields and found.rule != fields["rule"].of:
                 yield number, test, "another rule holds"
-            elif "answer" in fields and fired.answer != fields["answer"].text("`answer`"):
+            elif "answer" in fields and found.text != fields["answer"].text("`answer`"):
                 yield number, test, "another answer"
 
 

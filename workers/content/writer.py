@@ -18,13 +18,13 @@ row gets the same text again.
 import random
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import accumulate
 from typing import Final
 
 from workers.content.cells import Row
 from workers.content.conditions import Conditions, Test
-from workers.content.filling import Fill, Unanswered, answered, done_with, filling, joined
+from workers.content.filling import Fill, Unanswered, Written, answered, done_with, filling, joined
 from workers.content.slots import Slot, read_slots
 from workers.content.yaml_tree import Fault, Value, listed, read_tree
 
@@ -49,16 +49,16 @@ class TemplateWriter:
         reading = _Reading(parts)
         for name, part in parts.items():
             reading.part(name, part)  # one that nothing uses is read, too: what is wrong in it is told now
-        self._write, _ = reading.group(fields["text"], "the text")
-        self.columns: Collection[str] = frozenset(reading.conditions.columns)
+        self._write, _ = reading.group(fields["text"], "the text", noted=True)
+        self.columns: Set[str] = frozenset(reading.conditions.columns)
 
-    def write(self, row: Row, *, seed: int = 0, number: int = 0) -> str:
+    def write(self, row: Row, *, seed: int = 0, number: int = 0) -> Written:
         """``number``: of the row in its file. Raises Unanswered: ``no_variant`` where none of the text holds."""
         row.draw = random.Random((seed & (1 << 64) - 1) << 64 | number).random  # noqa: S311 - no secret: the same text comes again
         written = self._write(row)
         if written is None:
             raise Unanswered("no_variant")
-        return answered(written)
+        return Written(answered(written), f"#{row.variant}")
 
 
 class _Reading:
@@ -81,13 +81,14 @@ class _Reading:
             raise at.fault("a part is made of itself, by way of others perhaps")
         return made
 
-    def group(self, value: Value, what: str) -> tuple[Group, int]:
+    def group(self, value: Value, what: str, *, noted: bool = False) -> tuple[Group, int]:
+        """``noted``: the row is told which variant was written."""
         variants = [self._variant(one, what) for one in listed(value, what)]
         cost = max(cost for *_, cost in variants)
-        if cost > MAX_FILLED:
-            raise value.fault(f"{what} fills more than {MAX_FILLED:,} slots, those of its parts among them")
         tests = [test for test, *_ in variants]
         weights, writes = [weight for _, weight, *_ in variants], [write for *_, write, _ in variants]
+        if noted:
+            writes = [_noting(write, number) for number, write in enumerate(writes, 1)]
         if any(test is not None for test in tests):
             return _by_conditions(tests, weights, writes), cost
         if len(writes) == 1:
@@ -127,6 +128,14 @@ class _Reading:
             words = piece.value
             return lambda row: words[int(_next(row) * len(words))], 1
         return filling(piece), 1
+
+
+def _noting(write: Fill, number: int) -> Fill:
+    def noting(row: Row) -> str:
+        row.variant = number
+        return write(row)
+
+    return noting
 
 
 def _drawn(ends: Sequence[float], writes: Sequence[Fill]) -> Group:

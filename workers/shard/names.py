@@ -1,7 +1,7 @@
-"""What the names in a shard's rows stand for: a model, a head, a set of labels; and its job's prompt. Each is asked of the store once,
-under the lease.
+"""What the names in a shard's rows stand for: a model, a head, rules, a template, a set of labels; and its job's prompt. Each is asked of
+the store once, under the lease.
 
-They are the versions that the job's spec pins, whatever has been made of their names since.
+But for models they are the versions that the job's spec pins, whatever has been made of their names since.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,13 @@ from db.catalogue import definitions, heads, label_sets
 from db.connect import Store
 from db.errors import SealError, TextmillError
 from db.jobs.pins import Pins
-from db.jobs.versions import PROMPTS, Version, address_of
+from db.jobs.versions import KINDS, PROMPTS, Version, address_of
 from workers.content.messages import PromptFault
 from workers.content.prompts import Prompt
 from workers.models import registry
 from workers.tasks.reading import check_labels
 from workers.tasks.task import HEAD_PREFIX, Group, LabelSet, Task
+from workers.tasks.writers import Writer, writer_name
 
 
 class StoredNames:
@@ -61,6 +62,8 @@ class StoredNames:
             return "prompt_failed"
 
     def _find_model(self, name: str, task: str) -> Group | str:
+        if (written := writer_name(name)) is not None:
+            return self._find_writer(name, *written)
         head: heads.Head | None = None
         base = name
         if name.startswith(HEAD_PREFIX):
@@ -76,6 +79,23 @@ class StoredNames:
             return error.code
         code = None if head is not None else self._task.card_fault(card, self._lease.endpoint)
         return Group(name, card, head) if code is None else code
+
+    def _find_writer(self, name: str, kind: str, address: str) -> Group | str:
+        if kind not in self._task.writers:
+            return "model_task_mismatch"
+        pinned: Version | None = None if self._pins is None else getattr(self._pins, kind).get(address)
+        if pinned is None:
+            return "unknown_model"
+        try:
+            source = definitions.get_definition_for_worker(self._store, self._lease, KINDS[kind], address, pinned)
+        except SealError as error:
+            return error.code
+        writer = "version_gone" if source is None else Writer.of(kind, pinned.id, pinned.number, source)
+        if isinstance(writer, str):
+            return writer
+        if writer.made.columns and not self._lease.reads_columns:
+            return "columns_unread"
+        return Group(name, writer=writer)
 
     def _find_head(self, name: str) -> heads.Head | str:
         pinned = None if self._pins is None else self._pins.heads.get(name)

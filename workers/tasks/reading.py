@@ -99,6 +99,11 @@ def check_pair(task: Task[Any], endpoint: str, defaults: Mapping[str, object], c
     return task.pair_fault(card, _convert_defaults(task.body_of(endpoint), defaults))
 
 
+def check_writer(task: Task[Any], endpoint: str, defaults: Mapping[str, object]) -> str | None:
+    """The same of what is asked of rules or a template."""
+    return task.writer_fault(_convert_defaults(task.body_of(endpoint), defaults))
+
+
 def text_fault(text: str | None, field: str = "input") -> str | None:
     """The failure code of a text that no model can be asked about, or None."""
     if text is None:

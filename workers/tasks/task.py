@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workers.inference.runtime import Runtime
     from workers.models.card import ModelCard
     from workers.stages import StageSeconds
+    from workers.tasks.writers import Writer
 
 HEAD_PREFIX: Final = "head:"
 SKIPPED: Final = b'{"skipped":true}'  # the answer of a row that a step of a chain is not for
@@ -32,12 +33,13 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What rows have in common that one call of a model can take: ``card`` (None: they need no model) and ``head``. ``named`` is what their
-    answers call the model."""
+    """What rows have in common that one call of a model can take: ``card`` and ``head``; or, without a card, a ``writer``, which needs no
+    engine. ``named`` is what their answers call the model."""
 
     named: str
     card: "ModelCard | None" = None
     head: "Head | None" = None
+    writer: "Writer | None" = None
 
     @property
     def model(self) -> str:
@@ -101,7 +103,7 @@ class Task(ABC, Generic[BodyT]):
     ``models``: the task that a card must list to run this one; None where no model is needed. ``columns``: what a row's answer is in a
     table, in order, and of what kind.
     ``laid``: the fields under which a job's defaults are laid one by one. ``names_stored``: whether rows may name heads and label sets,
-    whose versions the job then pins.
+    whose versions the job then pins. ``writers``: of the kinds of `workers/tasks/writers.py`, those that can answer its rows.
     """
 
     name: ClassVar[str]
@@ -113,10 +115,15 @@ class Task(ABC, Generic[BodyT]):
     whole: ClassVar[bool] = False
     streams: ClassVar[bool] = False
     names_stored: ClassVar[bool] = False
+    writers: ClassVar[tuple[str, ...]] = ()
 
     @property
     def models(self) -> str | None:
         return self.name
+
+    def columns_of(self, *, ruled: bool) -> Columns:
+        """``ruled``: of answers by rules or a template, which say what decided."""
+        return {**self.columns, "rule": "text"} if ruled else self.columns
 
     def card_fault(self, card: "ModelCard", endpoint: str) -> str | None:
         """The failure code of a model that can do no row of this endpoint, or None."""
@@ -124,6 +131,9 @@ class Task(ABC, Generic[BodyT]):
 
     def pair_fault(self, card: "ModelCard", body: BodyT) -> str | None:
         """The failure code of what is asked of a model that is of another kind; of a row and of defaults alike."""
+
+    def writer_fault(self, body: BodyT) -> str | None:
+        """The failure code of what rules and template writers cannot be asked; of a row and of defaults alike."""
 
     def head_fault(self, labels: Sequence[str]) -> str | None:
         """The same of a head that was trained on these labels; asked of a task that runs on what classifies."""

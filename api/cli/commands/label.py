@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from api.cli.terminal import completion
-from api.cli.terminal.completion import HEAD_PREFIX
+from api.cli.terminal.completion import HEAD_PREFIX, RULES_PREFIX
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.options import (
     Columns,
@@ -114,7 +114,12 @@ def label(
     from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, redact_of, run
     from api.cli.work.terms import terms
 
-    defaults = choose_labels(labels, labels_file, head, label_set)
+    if model is not None and model.startswith(RULES_PREFIX):
+        if labels or labels_file or head or label_set:
+            raise CommandError("Rules answer with labels of their own: leave --labels, --labels-file, --label-set and --head out.")
+        defaults: dict[str, object] = {}
+    else:
+        defaults = choose_labels(labels, labels_file, head, label_set)
     if model is not None:
         if head is not None:
             raise CommandError("--head names the model already; leave --model out.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OFFERED: Final = 20  # of the newest jobs or files
 HEAD_PREFIX: Final = "head:"  # before the name of a head where a model is named
+RULES_PREFIX: Final = "rules:"
 CUTS_WORDS: Final = frozenset(":=")  # bash begins a new word at each of them
 _FOR_THE_SHELL: Final = re.compile(r"[^\w@%+=:,./-]")  # what it would read as more than a letter
 Offer = str | tuple[str, str]  # a value, or one with what a shell shows beside it

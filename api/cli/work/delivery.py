@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ from api.cli.work.tally import TOLD_BY_ROWS, Tally
 from api.tables.writers import Writer
 from db.files.table import Table
 from workers.tasks.task import Task
+from workers.tasks.writers import is_ruled
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -128,6 +130,7 @@ def deliver(
     unmask: bool = False,
 ) -> ExitCode:
     """Writes what the job has so far, and says what is missing or was cut."""
+    shown_as = replace(shown_as or Shown(), rule=is_ruled(batch.model, task))
     with Delivery(client, target, task, shown_as, errors_only=errors_only, unmask=unmask) as rows:
         rows.look(batch.input_file_id)
         rows.take(batch)

@@ -79,12 +79,14 @@ def check_place(path: Path, source: os.stat_result | None) -> None:
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What of results is written. ``inputs``: behind the columns of the user's own table, where the input was one. ``columns``: the names
-    of those to write, in this order. ``scores``: those of all labels. ``guard``: of texts in a CSV, against formulas."""
+    of those to write, in this order. ``scores``: those of all labels. ``guard``: of texts in a CSV, against formulas. ``rule``: what
+    decided, of rules or a template."""
 
     inputs: bool = True
     columns: tuple[str, ...] | None = None
     scores: bool = True
     guard: bool = True
+    rule: bool = False
 
     @staticmethod
     def of(columns: str | None, *, inputs: bool, scores: bool = True, guard: bool = True) -> "Shown":
@@ -96,7 +98,7 @@ class Shown:
 def check_columns(target: Target, task: Task[Any], table: Table | None, shown_as: Shown) -> None:
     """Raises CommandError where one that was picked is not there."""
     try:
-        shown_columns = columns_of(target.kind, task.columns, scores=shown_as.scores)
+        shown_columns = columns_of(target.kind, task.columns_of(ruled=shown_as.rule), scores=shown_as.scores)
         Layout.of(None if table is None else table.names, shown_columns, shown_as.columns)
     except UnknownColumn as unknown:
         known = ", ".join(shown(name) for name in unknown.known)
@@ -115,7 +117,7 @@ def open_output(
             writer = table_writer(
                 file,
                 target.kind,
-                task.columns,
+                task.columns_of(ruled=shown_as.rule),
                 table,
                 picked=shown_as.columns,
                 scores=shown_as.scores,

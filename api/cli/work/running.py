@@ -5,7 +5,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args
@@ -27,6 +27,7 @@ from db.errors import TextmillError
 from workers.engines.contract.long_texts import OnLong, Pool
 from workers.redaction.span import KINDS
 from workers.tasks.task import Task
+from workers.tasks.writers import writer_name
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -205,7 +206,8 @@ def run(source: Source, work: Work) -> ExitCode:
     with connect() as client:
         if target is None:
             return _detached(start(client, source, work, of_batch), work)
-        rows = Delivery(client, target, task, work.shown_as, grows=task.streams)
+        shown_as = replace(work.shown_as, rule=writer_name(str(work.defaults.get("model"))) is not None)
+        rows = Delivery(client, target, task, shown_as, grows=task.streams)
         batch = start(client, source, work, of_batch, rows.look)
         try:
             with rows:

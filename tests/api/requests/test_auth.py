@@ -17,6 +17,7 @@ from tests.waiting import wait_until
 
 Stores = Callable[[Role], Store]
 NONE = "0" * 32
+DEFINITION = (("GET", "", "read"), ("GET", "/none", "read"), ("PUT", "/none", "manage"), ("DELETE", "/none", "manage"))
 
 ROUTES: list[tuple[str, str, set[str]]] = [
     ("POST", "/v1/files", {"submit"}),
@@ -45,6 +46,7 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/label_sets/none", {"read"}),
     ("PUT", "/v1/label_sets/none", {"manage"}),
     ("DELETE", "/v1/label_sets/none", {"manage"}),
+    *((method, f"{path}{name}", {scope}) for path in ("/v1/rules", "/v1/templates") for method, name, scope in DEFINITION),
     ("POST", "/v1/heads", {"submit"}),
     ("POST", "/v1/heads/check", {"submit"}),
     ("GET", "/v1/heads", {"read"}),

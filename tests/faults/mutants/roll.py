@@ -19,6 +19,7 @@ from tests.faults.mutants import (
     secrecy,
     servers,
     versions,
+    writers,
 )
 from tests.faults.mutants.mutant import Mutant
 
@@ -39,4 +40,5 @@ ALL: Final[tuple[Mutant, ...]] = (
     *chains.MUTANTS,
     *content.MUTANTS,
     *forecasts.MUTANTS,
+    *writers.MUTANTS,
 )

@@ -72,7 +72,8 @@ class Generation:
     """``ids``: the new tokens only; ``finish_reason``: by an end token, a stop text or a mask, or by the row's limit. ``logprobs``: one a
     token, where they were asked for. ``cached_tokens``: of the prompt, those that were not computed for this row.
 
-    Of an engine that is a server: ``prompt_tokens``, as it counted them, and ``model_version``, as it told of itself with this answer."""
+    Of an engine that is a server: ``prompt_tokens``, as it counted them, and ``model_version``, as it told of itself with this answer. Of
+    rules and templates: the ``rule`` that decided."""
 
     text: str
     ids: Sequence[int]
@@ -81,6 +82,7 @@ class Generation:
     cached_tokens: int = 0
     prompt_tokens: int | None = None
     model_version: str = ""
+    rule: str | None = None
 
 
 Answer = Generation | Scored  # of a row that goes on with its prompt, and of one that has choices

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -54,7 +54,7 @@ class Sampling:
 @dataclass(slots=True)
 class GenerateRequest:
     """A prompt, and how to continue it: either ``messages`` (a chat) or ``prompt``, until it is tokenised into ``ids``; or these from the
-    beginning, in the model's own tokens. ``grammar``: what the answer must look like."""
+    beginning, in the model's own tokens. ``grammar``: what the answer must look like. ``row``: what it is of, where that is asked for."""
 
     ids: "Ids" = cast("Ids", ())  # noqa: RUF009 - nothing is called
     max_tokens: int = DEFAULT_OUTPUT_TOKENS
@@ -63,6 +63,7 @@ class GenerateRequest:
     messages: Sequence[Message] = ()
     prompt: str | None = None
     grammar: Grammar | None = None
+    row: Any = None
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:

@@ -34,6 +34,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def run(work: Work, group: Group, rows: Sequence[WorkRow]) -> Ran:
+    if group.writer is not None:
+        by_rules: Run = import_module("workers.tasks.classify.by_rules").run
+        return by_rules(work, group, rows)
     if group.card is not None and group.card.kind == "decoder":
         by_decoder: Run = import_module("workers.tasks.classify.by_decoder").run  # which takes its form from here
         return by_decoder(work, group, rows)

@@ -12,6 +12,7 @@ from workers.models.servers import server_model
 from workers.tasks.body import LongBody, Name
 from workers.tasks.reading import MAX_LABEL_CHARS, check_labels, is_blank, text_fault
 from workers.tasks.task import HEAD_PREFIX, LONG_TEXT, Columns, Group, Names, Task
+from workers.tasks.writers import RULES_PREFIX, ruled
 
 if TYPE_CHECKING:
     from workers.models.card import ModelCard
@@ -71,6 +72,7 @@ class _Answer(msgspec.Struct):
     truncated: bool = False
     chunks: int = 1
     all_unknown: bool = False
+    rule: str | None = None
 
 
 class Classify(Task[ClassifyBody]):
@@ -79,6 +81,7 @@ class Classify(Task[ClassifyBody]):
     body = ClassifyBody
     laid = ("model", "input", "templates", "rotations", "length_normalised", "calibrated", "on_long", "pool", "stride")
     names_stored = True
+    writers = ("rules",)
     columns: ClassVar[Columns] = {"label": "text", "score": "number", "scores": "scores", **LONG_TEXT}
 
     def fault(self, body: ClassifyBody, endpoint: str, max_labels: int) -> str | None:
@@ -109,8 +112,15 @@ class Classify(Task[ClassifyBody]):
                 return f"invalid_field:{name}:left out, for it is asked of a decoder"
         return None
 
+    def writer_fault(self, body: ClassifyBody) -> str | None:
+        asked = ("templates", *DECODER_FIELDS, "on_long", "pool", "stride")
+        named = next((name for name in asked if getattr(body, name) is not None), None)
+        return None if named is None else f"invalid_field:{named}:left out, for rules look at columns and texts as they are"
+
     def ask(self, body: ClassifyBody, defaults: ClassifyBody, endpoint: str) -> ClassifyBody | str:
-        if (code := text_fault(body.input)) is not None:
+        if (code := text_fault(body.input)) is not None and not (body.model or "").startswith(
+            RULES_PREFIX
+        ):  # they may look at columns alone
             return code
         if body.model is not None and _brings_labels(body.model):
             if body.labels is not None or body.label_set is not None:  # it answers with the labels it was trained on
@@ -128,6 +138,8 @@ class Classify(Task[ClassifyBody]):
         group = names.group(ask.model)
         if isinstance(group, str):
             return group
+        if group.writer is not None:
+            return self.writer_fault(ask) or group
         asked = ask.descriptions, ask.rotations, ask.length_normalised, ask.calibrated
         plain = asked == (None, None, None, None)  # as most rows are: not looked at twice
         if (
@@ -155,7 +167,7 @@ class Classify(Task[ClassifyBody]):
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         read = msgspec.json.decode(answer, type=_Answer)
-        return {"label": read.label, "score": read.scores.get(read.label), "scores": read.scores, **extent_values(read)}
+        return {"label": read.label, "score": read.scores.get(read.label), "scores": read.scores, **extent_values(read), **ruled(read.rule)}
 
 
 def extent_values(answer: Any) -> dict[str, object]:
@@ -168,8 +180,8 @@ def extent_values(answer: Any) -> dict[str, object]:
 
 
 def _brings_labels(model: str) -> bool:
-    """Whether a model answers with labels of its own: a head, or an operator's sequence classifier."""
-    if model.startswith(HEAD_PREFIX):
+    """Whether a model answers with labels of its own: a head, rules, or an operator's sequence classifier."""
+    if model.startswith((HEAD_PREFIX, RULES_PREFIX)):
         return True
     own = local_model(model) if model.startswith(LOCAL_PREFIX) else server_model(model)
     return own is not None and own.own_labels

@@ -11,6 +11,7 @@ import msgspec
 from db.queue.row import WorkRow
 from workers.batches.outcomes import BatchShare
 from workers.engines.contract.decoding import DecoderEngine
+from workers.tasks.generate.by_writer import ByWriter
 from workers.tasks.generate.task import ANSWERS
 from workers.tasks.generate.told import Told
 from workers.tasks.generate.trying import OpenRow, Trying
@@ -20,7 +21,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def stream(work: Work, group: Group, rows: Sequence[WorkRow], seconds: float, let_go: Callable[[], bool]) -> Iterator[Ran]:
-    decoder = work.runtime.decoder(group.model)
+    decoder = work.runtime.decoder(group.model) if group.writer is None else ByWriter(group.writer, rows)
     trying = Trying(decoder, work.ticket, [OpenRow(row) for row in rows], work.spec)
     version, may_begin = decoder.engine.model_version, True
     while trying.left:
@@ -37,7 +38,9 @@ def stream(work: Work, group: Group, rows: Sequence[WorkRow], seconds: float, le
             yield Ran(version, share, stages, [one.row for one in ended])
 
 
-def _complete(one: OpenRow, work: Work, model: str, engine: DecoderEngine, created: int, share: BatchShare, *, tries: int | None) -> None:
+def _complete(
+    one: OpenRow, work: Work, model: str, engine: DecoderEngine | ByWriter, created: int, share: BatchShare, *, tries: int | None
+) -> None:
     """``created``: Unix seconds."""
     row, failed = one.row, one.failed
     if failed is not None:
@@ -46,7 +49,7 @@ def _complete(one: OpenRow, work: Work, model: str, engine: DecoderEngine, creat
         return
     number = f"{work.lease.job_id.hex}{row.idx:08x}"
     version = next((told.model_version for answers in one.said for told in answers if told.model_version), engine.model_version)
-    told = Told(row.ask, one.said, number, created, model, version, _fingerprint(version), engine.vocabulary, one.used, tries)
+    told = Told(row.ask, one.said, number, created, model, version, _fingerprint(version), engine.vocabulary, one.used, tries, one.rule)
     share.cached_tokens += one.used.cached
     share.limit_tokens += one.tries * row.ask.n * sum(request.max_tokens for request in row.ask.requests)
     row.complete(_encode(ANSWERS[work.lease.endpoint](told)), one.used.prompt, one.used.said)

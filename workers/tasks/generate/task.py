@@ -10,7 +10,8 @@ from workers.grammars.grammar import Grammar
 from workers.tasks.generate import chat, completions, forms, responses
 from workers.tasks.generate.body import GenerateAsk, GenerateBody, sampling_of
 from workers.tasks.generate.told import Told
-from workers.tasks.task import Columns, Task
+from workers.tasks.task import Columns, Group, Names, Task
+from workers.tasks.writers import ruled
 
 if TYPE_CHECKING:
     from workers.models.card import ModelCard
@@ -59,6 +60,7 @@ class _Answer(msgspec.Struct):
     status: str = ""
     usage: _Usage = msgspec.field(default_factory=_Usage)
     tries: int | None = None
+    rule: str | None = None
 
     def texts(self) -> list[str]:
         messages = [choice.message or _Message(choice.text) for choice in self.choices] or self.output
@@ -66,7 +68,7 @@ class _Answer(msgspec.Struct):
 
 
 def unsupported(body: GenerateBody) -> str | None:
-    """The failure code of what OpenVINO's pipeline cannot be asked for, by its public name."""
+    """The failure code of what OpenVINO's pipeline, rules and templates cannot be asked for, by its public name."""
     if isinstance(asked := forms.grammar_of(body), Grammar):
         return f"unsupported_field:{asked.field}"
     # A chat's `top_logprobs` ask for nothing by themselves.
@@ -81,6 +83,8 @@ class Generate(Task[GenerateBody]):
     endpoints = tuple(BODIES)
     body = GenerateBody
     streams = True
+    names_stored = True
+    writers = ("rules", "templates")
     laid = (
         *("model", "input", "seed", "stop", "temperature", "top_p", "top_k", "min_p"),
         *("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias"),
@@ -94,6 +98,15 @@ class Generate(Task[GenerateBody]):
 
     def pair_fault(self, card: "ModelCard", body: GenerateBody) -> str | None:
         return unsupported(body) if card.openvino else None
+
+    def writer_fault(self, body: GenerateBody) -> str | None:
+        return unsupported(body)
+
+    def place(self, ask: GenerateAsk, names: Names) -> Group | str:
+        group = super().place(ask, names)
+        if isinstance(group, str) or group.writer is None:
+            return group
+        return self.writer_fault(ask.body) or ("unsupported_field:response_format" if ask.requests[0].grammar is not None else group)
 
     def body_of(self, endpoint: str) -> type[GenerateBody]:
         return BODIES[endpoint]
@@ -119,6 +132,7 @@ class Generate(Task[GenerateBody]):
             "input_tokens": usage.prompt_tokens or usage.input_tokens,
             "output_tokens": usage.completion_tokens or usage.output_tokens,
             **({} if read.tries is None else {"tries": read.tries}),
+            **ruled(read.rule),
         }
 
 

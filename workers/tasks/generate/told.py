@@ -37,7 +37,7 @@ class Usage(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Told:
     """``said``: of each prompt its answers. ``number``: of the row, in hex, its job's before it; ``created``: Unix seconds. ``used``: by
-    all tries; ``tries``: how many it took, of a job with checks."""
+    all tries; ``tries``: how many it took, of a job with checks; ``rule``: what decided, of rules and templates."""
 
     ask: GenerateAsk
     said: "Sequence[Sequence[Generation]]"
@@ -49,6 +49,7 @@ class Told:
     vocabulary: "Vocabulary | None"
     used: Usage
     tries: int | None = None
+    rule: str | None = None
 
     def id(self, kind: str) -> str:
         return f"{kind}_{self.number}"
@@ -60,6 +61,7 @@ class Told:
             "model_version": self.model_version,
             "system_fingerprint": self.fingerprint,
             **({} if self.tries is None else {"tries": self.tries}),
+            **({} if self.rule is None else {"rule": self.rule}),
         }
 
     def usage(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from workers.inference.continuous import TAKEN_BACK
 from workers.inference.decoder import Answering, Decoder
 from workers.logs import place_of
 from workers.stages import StageSeconds
+from workers.tasks.generate.by_writer import ByWriter, Writing
 from workers.tasks.generate.told import Usage, text_of
 
 UNFIT: Final = "check_failed"
@@ -66,6 +67,11 @@ class OpenRow:
         return next((one for one in self._answers if isinstance(one, FailedRow)), self._unfit)
 
     @property
+    def rule(self) -> str | None:
+        """What decided its first answer, where rules or a template did."""
+        return next((one.rule for one in self._answers if isinstance(one, Generation)), None)
+
+    @property
     def said(self) -> list[list[Generation]]:
         """Of each prompt its answers."""
         said = [one for one in self._answers if not isinstance(one, FailedRow)]
@@ -85,14 +91,14 @@ class OpenRow:
 class Trying:
     """The rows of one call, for one thread. ``spec``: the job's."""
 
-    def __init__(self, decoder: Decoder, ticket: Ticket, rows: Sequence[OpenRow], spec: Mapping[str, Any]) -> None:
+    def __init__(self, decoder: Decoder | ByWriter, ticket: Ticket, rows: Sequence[OpenRow], spec: Mapping[str, Any]) -> None:
         self._decoder = decoder
         self._ticket = ticket
         self._tries = int(spec.get("tries") or 1)
         self._checker, unfit = _checker_of(spec)
         self.checks = self._checker is not None
         self._share, self._stages = BatchShare(), StageSeconds()
-        self._under_way: list[tuple[Answering, list[tuple[OpenRow, int]]]] = []
+        self._under_way: list[tuple[Answering | Writing, list[tuple[OpenRow, int]]]] = []
         self._may_begin = True
         self._unasked: list[OpenRow] = []
         if unfit is None:

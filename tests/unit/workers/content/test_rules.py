@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.content.cells import Row, number_of, text_of
-from workers.content.filling import MAX_ANSWER_CHARS, Unanswered
-from workers.content.rules import Fired, Rules
+from workers.content.filling import MAX_ANSWER_CHARS, Unanswered, Written
+from workers.content.rules import Rules
 from workers.content.yaml_tree import Fault
 
 SECRET = "Klara-Geheim"
 
 
-def decided(source: str, text: str = "", **cells: Any) -> Fired:
+def decided(source: str, text: str = "", **cells: Any) -> Written:
     return Rules(source).decide(Row(cells, text))
 
 
 def holds(condition: str, text: str = "", **cells: Any) -> bool:
-    return decided(f"rules: [{{when: {condition}, label: yes}}]\ndefault: {{label: no}}", text, **cells).answer == "yes"
+    return decided(f"rules: [{{when: {condition}, label: yes}}]\ndefault: {{label: no}}", text, **cells).text == "yes"
 
 
 def told(source: str) -> str:
@@ -68,7 +68,7 @@ def told(source: str) -> str:
 )
 def test_a_condition_holds_for_what_it_says(condition: str, cells: dict[str, Any], expected: bool) -> None:
     source = f"rules: [{{when: {condition}, label: yes}}]\ndefault: {{label: no}}"
-    assert Rules(source).decide(Row(cells)).answer == ("yes" if expected else "no")
+    assert Rules(source).decide(Row(cells)).text == ("yes" if expected else "no")
 
 
 def test_without_a_column_a_condition_is_about_the_text() -> None:
@@ -88,9 +88,9 @@ rules:
 
 
 def test_an_answer_is_a_label_a_text_with_slots_or_what_a_column_says() -> None:
-    assert decided("rules: [{when: {contains: ''}, label: '{a}'}]", a="x").answer == "{a}"
-    assert decided("rules: [{when: {contains: ''}, text: '{a} {{b}} {}'}]", "t", a=5).answer == "5 {b} t"
-    assert decided("rules: [{when: {contains: ''}, from_column: a b}]", **{"a b": "x"}).answer == "x"
+    assert decided("rules: [{when: {contains: ''}, label: '{a}'}]", a="x").text == "{a}"
+    assert decided("rules: [{when: {contains: ''}, text: '{a} {{b}} {}'}]", "t", a=5).text == "5 {b} t"
+    assert decided("rules: [{when: {contains: ''}, from_column: a b}]", **{"a b": "x"}).text == "x"
 
 
 def test_where_no_rule_holds_the_default_does_and_without_one_the_row_has_no_answer() -> None:
@@ -199,4 +199,4 @@ def test_no_cell_breaks_a_rule(cells: dict[str, Any], text: str) -> None:
         " {when: {column: a, empty: true}, from_column: b}]\ndefault: {label: x}"
     )
     with suppress(Unanswered):
-        assert made.decide(Row(cells, text)).answer
+        assert made.decide(Row(cells, text)).text

@@ -10,7 +10,7 @@ from workers.content.yaml_tree import Fault
 
 
 def written(source: str, text: str = "", *, seed: int = 0, number: int = 0, **cells: Any) -> str:
-    return TemplateWriter(source).write(Row(cells, text), seed=seed, number=number)
+    return TemplateWriter(source).write(Row(cells, text), seed=seed, number=number).text
 
 
 def told(source: str) -> str:
@@ -62,7 +62,7 @@ def test_the_same_row_and_seed_give_the_same_text_and_others_give_variety() -> N
 
 def test_variants_come_by_their_weight() -> None:
     made = TemplateWriter("text: [{text: a, weight: 3}, b]")
-    counts = Counter(made.write(Row({}), number=number) for number in range(4000))
+    counts = Counter(made.write(Row({}), number=number).text for number in range(4000))
     assert 2.5 < counts["a"] / counts["b"] < 3.6
 
 
@@ -75,6 +75,11 @@ parts:
 """
     assert written(source, lang="de", n="3") == "Hallo. Only 3 left. Ours."
     assert written(source, lang="en", n=7) == "Hello. Ours."
+
+
+def test_which_variant_of_the_text_was_written_is_told() -> None:
+    made = TemplateWriter("text: [{text: a, when: {column: x, equals: y}}, b]")
+    assert made.write(Row({})) == ("b", "#2")
 
 
 def test_what_is_left_out_or_empty_leaves_no_second_space() -> None:

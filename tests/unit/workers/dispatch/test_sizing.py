@@ -15,7 +15,11 @@ def test_the_registry_says_the_speed_until_something_is_measured() -> None:
 
 def test_a_model_that_nobody_knows_gets_a_modest_shard() -> None:
     assert MIN_CHARS < shard_chars("head:desk", "classify", seconds=8, measured={}) < MAX_CHARS
-    assert shard_chars(None, "classify", seconds=8, measured={}) == shard_chars("head:desk", "classify", seconds=8, measured={})
+
+
+def test_a_job_without_a_model_is_measured_as_any_other_and_gets_large_shards_until_then() -> None:
+    assert shard_chars(None, "classify", seconds=8, measured={}) > shard_chars("head:desk", "classify", seconds=8, measured={})
+    assert shard_chars(None, "classify", seconds=8, measured={("classify", None): 50_000.0}) == 400_000
 
 
 def test_no_measurement_makes_a_shard_absurd() -> None:
