@@ -186,7 +186,7 @@ class FakeAsking:
     goes_on = False
 
     def question(self, text: str, lead: str) -> Ids:
-        return np.frombuffer(f"{text}\n{lead}".encode(), dtype=np.uint8).astype(np.int32)
+        return np.frombuffer((text + lead).encode(), dtype=np.uint8).astype(np.int32)
 
     def answer(self, text: str) -> Ids:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)

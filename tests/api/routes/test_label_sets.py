@@ -8,7 +8,7 @@ from tests.api.lines import CLASSIFY
 from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
 from workers.engines.fake import expected_logprobs
-from workers.tasks.classify.prompt import LEAD, question
+from workers.tasks.classify.prompt import question
 
 
 def test_a_label_set_is_made_replaced_listed_and_deleted(api: Served) -> None:
@@ -62,7 +62,7 @@ def test_a_decoder_reads_the_descriptions_of_a_set(api: Served, mill: Mill) -> N
     batch = http.post("/v1/batches", json={"input_file_id": file_id, "endpoint": CLASSIFY, "defaults": defaults}).raise_for_status().json()
     mill.run_all()
     answer = http.get(f"/v1/files/{batch['id'].replace('batch_', 'file-o')}/content").json()["response"]["body"]
-    powers = np.exp(expected_logprobs(f"{question(labels, described, 'a goal')}\n{LEAD}", 3))
+    powers = np.exp(expected_logprobs("".join(question(labels, described, "a goal")), 3))
     assert answer["scores"] == pytest.approx(dict(zip(labels, powers / powers.sum(), strict=True)), abs=1e-6)
     assert (answer["model"], answer["label_set"]) == ("fake-decoder", "desk@1")
 

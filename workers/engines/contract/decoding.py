@@ -133,8 +133,8 @@ class Asking(Protocol):
     def goes_on(self) -> bool: ...
 
     def question(self, text: str, lead: str) -> Ids | FailedRow:
-        """By its chat template; of a model that goes on with texts, ``lead`` is what an answer follows. Of a text that is certain to
-        be too long as `tokenize_chat`."""
+        """By its chat template; of a model that goes on with texts, with ``lead`` behind it, which an answer follows. Of a text that is
+        certain to be too long as `tokenize_chat`."""
 
     def answer(self, text: str) -> Ids:
         """What follows a question."""

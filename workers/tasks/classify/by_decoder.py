@@ -31,7 +31,7 @@ from workers.inference.encoder import Answered
 from workers.logs import place_of
 from workers.models import languages, zero_shot
 from workers.stages import queued
-from workers.tasks.classify.prompt import LEAD, NOTHING, orders, question, written
+from workers.tasks.classify.prompt import NOTHING, orders, question, written
 from workers.tasks.classify.running import Form
 from workers.tasks.classify.task import ClassifyBody
 from workers.tasks.task import Group, Ran, Work
@@ -84,7 +84,7 @@ class LabelList:
         """One for each order, up to the first that is too long."""
         prompts = list[Ids]()
         for labels in self._orders:
-            ids = self._asking.question(question(labels if self._is_listed else (), self._descriptions, text), LEAD)
+            ids = self._asking.question(*question(labels if self._is_listed else (), self._descriptions, text))
             if isinstance(ids, FailedRow):
                 return ids
             prompts.append(ids)

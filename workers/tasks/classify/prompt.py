@@ -1,10 +1,12 @@
-"""How a decoder is asked for a label: pure, and before any tokenising. What rows of a job have in common comes first, and is read once."""
+"""How a decoder is asked for a label: pure, and before any tokenising. What rows of a job have in common comes first, and is read once.
+
+The wordings were chosen by `tests.benchmarks.decoder_labels` and made-up texts, with Gemma 3 270M.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 INSTRUCTION: Final = "Give the text the label that fits it best. Answer with the label alone."
-LEAD: Final = "Label:"  # of a model that goes on with texts
 NOTHING: Final = ("", "N/A", "[MASK]")  # as texts: T. Zhao et al., Calibrate Before Use (ICML 2021)
 
 
@@ -13,12 +15,12 @@ def written(text: str) -> str:
     return " ".join(text.split())
 
 
-def question(labels: Sequence[str], descriptions: Mapping[str, str], text: str) -> str:
-    """Without labels, what a text is put as to a model that goes on with it."""
+def question(labels: Sequence[str], descriptions: Mapping[str, str], text: str) -> tuple[str, str]:
+    """What is asked, and what an answer follows of a model that goes on with texts. Without ``labels`` such a model is shown no list."""
     if not labels:
-        return f"Text: {text}"
+        return f"Text: {text}", "\nCategory:"
     lines = [f"- {written(label)}" + (f": {written(descriptions[label])}" if label in descriptions else "") for label in labels]
-    return "\n".join([INSTRUCTION, "", "Labels:", *lines, "", "Text:", text])
+    return "\n".join([INSTRUCTION, "", "Labels:", *lines, "", "Text:", text]), "\n\nLabel:"
 
 
 def orders(labels: Sequence[str], rotations: int) -> list[list[str]]:

@@ -19,7 +19,7 @@ from workers.inference.runtime import Runtime
 from workers.models.fake_models import MAX_TOKENS
 from workers.tasks.classify import by_decoder
 from workers.tasks.classify.by_decoder import LabelList
-from workers.tasks.classify.prompt import LEAD, NOTHING, orders, question
+from workers.tasks.classify.prompt import NOTHING, orders, question
 from workers.tasks.classify.task import ClassifyBody
 
 MODEL = "fake-decoder"
@@ -37,11 +37,11 @@ def over_labels(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def held_of(listed: Sequence[str], text: str, descriptions: dict[str, str] | None = None) -> NDArray[np.float64]:
-    return over_labels(expected_logprobs(f"{question(listed, descriptions or {}, text)}\n{LEAD}", len(LABELS)))
+    return over_labels(expected_logprobs("".join(question(listed, descriptions or {}, text)), len(LABELS)))
 
 
 def known(text: str, labels: Sequence[str] = LABELS, *, rotations: int = 1, descriptions: dict[str, str] | None = None) -> dict[str, float]:
-    prompts = [f"{question(order, descriptions or {}, text)}\n{LEAD}" for order in orders(labels, rotations)]
+    prompts = ["".join(question(order, descriptions or {}, text)) for order in orders(labels, rotations)]
     mean = np.mean([over_labels(expected_logprobs(prompt, len(labels))) for prompt in prompts], axis=0)
     return dict(zip(labels, np.exp(over_labels(mean)), strict=True))
 
@@ -67,7 +67,7 @@ def test_a_decoder_is_asked_for_the_label_and_its_scores_are_a_softmax_over_them
     assert answer["scores"] == pytest.approx(known("a goal"), abs=1e-6)
     assert other["scores"] == pytest.approx(known("a vote"), abs=1e-6)
     assert answer["label"] == max(known("a goal"), key=lambda label: known("a goal")[label])
-    assert answer["usage"]["input_tokens"] == len(f"{question(LABELS, {}, 'a goal')}\n{LEAD}".encode())
+    assert answer["usage"]["input_tokens"] == len("".join(question(LABELS, {}, "a goal")).encode())
     assert (answer["model"], answer["model_version"], answer["truncated"]) == (MODEL, "fake-decoder@1", False)
 
 
@@ -83,8 +83,8 @@ def test_a_model_that_goes_on_with_texts_is_shown_no_list_and_what_labels_get_wi
     answer, other = classified(going_on, *(ClassifyBody(input=text, labels=LABELS) for text in ("a goal", "a vote")))
     assert answer["scores"] == pytest.approx(calibrated("a goal", [()]), abs=1e-6)
     assert other["scores"] == pytest.approx(calibrated("a vote", [()]), abs=1e-6)
-    assert not [label for label in LABELS if label in question((), {}, "")]
-    assert answer["usage"]["input_tokens"] == len(f"{question((), {}, 'a goal')}\n{LEAD}".encode()), "of its text alone"
+    assert not [label for label in LABELS if label in question((), {}, "")[0]]
+    assert answer["usage"]["input_tokens"] == len("".join(question((), {}, "a goal")).encode()), "of its text alone"
 
 
 def test_such_a_model_is_shown_the_list_where_orders_or_descriptions_are_given_and_each_order_is_calibrated(going_on: Runtime) -> None:
@@ -129,7 +129,7 @@ def test_texts_that_say_nothing_are_asked_about_once_a_list_and_call_and_for_its
         run(going_on, "classify", MODEL, asks, Ticket(tenant=tenant))
     for tenant, call in zip(("one", "another"), calls, strict=True):
         assert {own for own, _ in call} == {tenant}
-        assert sorted(text for _, text in call) == sorted(f"{question((), {}, one)}\n{LEAD}" for one in [*NOTHING, *"abc"] * 2)
+        assert sorted(text for _, text in call) == sorted("".join(question((), {}, one)) for one in [*NOTHING, *"abc"] * 2)
 
 
 def test_where_nothing_is_held_of_a_text_that_says_nothing_the_rows_of_its_list_fail(
@@ -145,12 +145,12 @@ def test_descriptions_stand_with_their_labels(fake_runtime: Runtime) -> None:
     described = {"art": "painting,\nsculpture"}
     [answer] = classified(fake_runtime, ClassifyBody(input="a goal", labels=LABELS, descriptions=described))
     assert answer["scores"] == pytest.approx(known("a goal", descriptions=described), abs=1e-6)
-    assert "- art: painting, sculpture\n- art history\n" in question(LABELS, described, "x")
+    assert "- art: painting, sculpture\n- art history\n" in question(LABELS, described, "x")[0]
 
 
 def test_a_logprob_may_count_by_its_tokens(fake_runtime: Runtime) -> None:
     [answer] = classified(fake_runtime, ClassifyBody(input="a goal", labels=LABELS, length_normalised=True))
-    sums = expected_logprobs(f"{question(LABELS, {}, 'a goal')}\n{LEAD}", 4)
+    sums = expected_logprobs("".join(question(LABELS, {}, "a goal")), 4)
     lengths = np.array([5, 8, 4, 11])  # "art" with the end that tells it from the longer label
     assert list(answer["scores"].values()) == pytest.approx(np.exp(over_labels(sums / lengths)), abs=1e-6)
 
@@ -165,7 +165,7 @@ def test_a_long_text_is_cut_refused_or_read_in_windows_and_the_labels_are_whole(
         ClassifyBody(input=text, labels=LABELS, on_long="chunk", pool="max", stride=0),
     )
     deepest = len("art history") - 1
-    fixed = len(f"{question(LABELS, {}, '')}\n{LEAD}".encode())
+    fixed = len("".join(question(LABELS, {}, "")).encode())
     assert refused == "input_too_long"
     assert cut["truncated"] is True
     assert MAX_TOKENS - deepest - 2 < cut["usage"]["input_tokens"] <= MAX_TOKENS - deepest
@@ -175,7 +175,7 @@ def test_a_long_text_is_cut_refused_or_read_in_windows_and_the_labels_are_whole(
 
 def test_a_cut_text_is_asked_about_as_its_beginning(fake_runtime: Runtime) -> None:
     [cut] = classified(fake_runtime, ClassifyBody(input="x" * 10_000, labels=LABELS))
-    room = cut["usage"]["input_tokens"] - len(f"{question(LABELS, {}, '')}\n{LEAD}".encode())
+    room = cut["usage"]["input_tokens"] - len("".join(question(LABELS, {}, "")).encode())
     [whole] = classified(fake_runtime, ClassifyBody(input="x" * room, labels=LABELS))
     assert (whole["scores"], whole["truncated"]) == (cut["scores"], False)
 

@@ -17,7 +17,7 @@ from workers.engines.contract.decoding import DecoderRow
 from workers.engines.contract.generation import Message
 from workers.engines.decoders.torch_decoder import TorchDecoder
 from workers.tasks.classify.by_decoder import LabelList, Reading
-from workers.tasks.classify.prompt import NOTHING
+from workers.tasks.classify.prompt import NOTHING, question
 from workers.tasks.classify.task import ClassifyBody
 
 LABELS = ("Paris", "the goal", "It is Paris", "late, é 漢 🙂")
@@ -41,7 +41,7 @@ def test_a_label_follows_the_question_as_an_answer_does(name: str, tokenizer: st
     make(root / "own", template=TEMPLATES[name], tokenizer=tokenizer)
     decoder = load(root)
     asking = decoder.asking
-    asked = ids_of(asking.question(QUESTION, "Label:"))
+    asked = ids_of(asking.question(QUESTION, "\n\nLabel:"))
     assert asked == by_transformers(root / "own", CHATS["one"])
     for label in LABELS:
         whole = by_transformers(root / "own", [*CHATS["one"], ("assistant", label)])
@@ -60,7 +60,7 @@ def test_a_label_follows_what_the_template_writes_before_an_answer(tokenizer: st
     ends = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     make(root / "own", template=f"{begins}{thinks}{{{{ message.content }}}}{ends}", tokenizer=tokenizer)
     decoder = load(root)
-    asked = ids_of(decoder.asking.question(QUESTION, "Label:"))
+    asked = ids_of(decoder.asking.question(QUESTION, "\n\nLabel:"))
     chat = ids_of(decoder.tokenize_chat([Message("user", QUESTION)]))
     assert chat == by_transformers(root / "own", CHATS["one"]), "where it speaks itself, it says whether it thinks"
     assert (asked[: len(chat)], len(asked) > len(chat)) == (chat, True)
@@ -77,7 +77,7 @@ def test_a_label_follows_what_the_template_writes_before_an_answer(tokenizer: st
 def test_without_a_template_a_label_follows_its_lead(tokenizer: str, root: Path) -> None:
     make(root / "own", template=None, tokenizer=tokenizer)
     decoder = load(root)
-    asked = ids_of(decoder.asking.question(QUESTION, "Label:"))
+    asked = ids_of(decoder.asking.question(QUESTION, "\n\nLabel:"))
     for label in LABELS[:3]:
         answer = decoder.asking.answer(label).tolist()
         assert asked + answer == ids_of(decoder.tokenize_prompt(f"{QUESTION}\n\nLabel: {label}"))
@@ -87,10 +87,10 @@ def test_without_a_template_a_label_follows_its_lead(tokenizer: str, root: Path)
 def test_a_control_token_spelt_in_a_label_or_a_text_is_text(tokenizer: str, root: Path) -> None:
     make(root / "own", tokenizer=tokenizer)
     decoder = load(root)
-    harmless = control_of(decoder, ids_of(decoder.asking.question("a", "Label:")))
+    harmless = control_of(decoder, ids_of(decoder.asking.question("a", "\n\nLabel:")))
     for spelt in SPELT[:4]:
         assert control_of(decoder, decoder.asking.answer(spelt).tolist()) == []
-        assert control_of(decoder, ids_of(decoder.asking.question(spelt, "Label:"))) == harmless
+        assert control_of(decoder, ids_of(decoder.asking.question(spelt, "\n\nLabel:"))) == harmless
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
@@ -124,7 +124,7 @@ def test_calibrated_logprobs_are_those_of_whole_softmaxes_with_a_text_less_those
     answers = [decoder.asking.answer(label).tolist() for label in labels]
 
     def whole(text: str) -> NDArray[np.float64]:
-        ids = decoder.tokenize_prompt(f"Text: {text}\n\nLabel:")
+        ids = decoder.tokenize_prompt("".join(question((), {}, text)))
         assert isinstance(ids, np.ndarray)
         return logprobs_by_transformers(model, ids, answers)
 

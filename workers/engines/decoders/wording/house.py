@@ -41,7 +41,7 @@ class HouseWording:
         return np.array([self.control(chat.BOS.token), *self._encode(text)], dtype=np.int32)
 
     def question(self, text: str, lead: str) -> Ids | FailedRow:
-        return self.prompt(f"{text}\n\n{lead}") if self.goes_on else self.chat([Message("user", text)])
+        return self.prompt(text + lead) if self.goes_on else self.chat([Message("user", text)])
 
     def answer(self, text: str) -> Ids:
         return np.array(self._encode(f" {text}" if self.goes_on else text), dtype=np.int32)

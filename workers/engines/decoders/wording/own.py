@@ -92,7 +92,7 @@ class OwnWording:
         return self._encode(text, add_special_tokens=True)
 
     def question(self, text: str, lead: str) -> Ids | FailedRow:
-        return self.prompt(f"{text}\n\n{lead}") if self._template is None else self._chat([Message("user", text)], self._thought)
+        return self.prompt(text + lead) if self._template is None else self._chat([Message("user", text)], self._thought)
 
     def answer(self, text: str) -> Ids:
         """As it follows a question; where it would melt into that, by itself."""
