@@ -53,7 +53,7 @@ def generate(
         typer.Option("--check", metavar="CHECK", help="What each text must pass, such as words<=80 or language=de (repeatable)."),
     ] = None,
     check_file: Annotated[
-        str | None, typer.Option("--check-file", metavar="FILE", help="A list of checks in JSON, as the API takes it.")
+        str | None, typer.Option("--check-file", metavar="FILE", help="A list of checks in YAML or JSON, as the API takes it.")
     ] = None,
     tries: Annotated[int | None, typer.Option("--tries", min=1, help="How often a row is asked until its text passes every check.")] = None,
     redact: Redact = None,

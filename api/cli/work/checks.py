@@ -62,7 +62,12 @@ _READERS: Final[dict[tuple[str, str], Callable[[str], Check]]] = {
 
 
 def _listed(file: str) -> list[Check]:
-    listed = _json(file)
+    import yaml
+
+    try:
+        listed = yaml.safe_load(_bytes(file))  # JSON is YAML, too
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        raise CommandError(f"{shown(file)} is not YAML.") from None
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise CommandError(f'{shown(file)} is no list of checks, such as [{{"check": "length", "max": 80}}].')
     return listed
@@ -70,8 +75,13 @@ def _listed(file: str) -> list[Check]:
 
 def _json(file: str) -> object:
     try:
-        return json.loads(Path(file).read_bytes())
-    except OSError as error:
-        raise CommandError(f"{shown(file)} cannot be read: {error.strerror}.") from None
+        return json.loads(_bytes(file))
     except (ValueError, RecursionError):
         raise CommandError(f"{shown(file)} is not JSON.") from None
+
+
+def _bytes(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{shown(file)} cannot be read: {error.strerror}.") from None

@@ -78,6 +78,12 @@ def test_a_pattern_that_is_none_or_takes_too_much_is_refused(pattern: str) -> No
     assert pattern not in str(refused.value)
 
 
+def test_a_pattern_that_is_none_is_told_to_no_log(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidChecks):
+        checker({"check": "regex", "pattern": "(canary"})
+    assert "canary" not in "".join(capfd.readouterr())
+
+
 def test_a_pattern_that_explodes_elsewhere_does_not_here() -> None:
     assert not passes({"check": "regex", "pattern": "^(a+)+$"}, "a" * 100_000 + "b")
 
