@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
 from types import TracebackType
-from typing import IO, Final, Protocol, Self, TypeVar, cast
+from typing import IO, Any, Final, Protocol, Self, TypeVar, cast
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import httpx
 import msgspec
 
-from api.wire import Batch, FileInfo, Head, Story
+from api.wire import Batch, FileInfo, Forecast, Head, Story
 from db.errors import TextmillError
 from db.files.table import Table
 
@@ -165,6 +165,14 @@ class Client:
     ) -> None:
         """Raises what :meth:`create_batch` would, of what is known before a file is sent."""
         self._check("/v1/batches", _plan(endpoint, defaults, window, priority, metadata, content))
+
+    def forecast_batch(self, endpoint: str, rows: int, characters: int, **plan: Any) -> Forecast:
+        """What :meth:`create_batch` would take, of a file of this size. Raises what it would."""
+        asked = _plan(endpoint, *(plan.get(name) for name in ("defaults", "window", "priority", "metadata", "content")))  # type: ignore[arg-type]
+        told = self.post("/v1/batches/check", {**asked, "size": {"rows": rows, "characters": characters}})
+        if "forecast" not in told:
+            raise ApiError("no_forecast", "This server is older than its forecasts.", status=404, request_id=None)
+        return msgspec.convert(told["forecast"], Forecast)
 
     def check_head(self, name: str, *, model: str | None = None) -> None:
         """The same of :meth:`train_head`."""

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from api.wire import Fault
+from api.prices import Price, price_of
+from api.wire import Fault, Forecast
 from db.actors import Actor
 from db.connect import Store
 from db.jobs.creating import NewJob
@@ -70,6 +71,30 @@ def promise(backlog: Backlog, steps: Sequence[Asked], rows: int, chars: int, pri
     now = datetime.now(UTC).timestamp()
     order = (-float(priority), turn_of(sum(known), None, now))
     return Promise(_until_done(backlog, steps[-1].kind, sum(known), order, rows, now), known[-1])
+
+
+def would_take(
+    backlog: Backlog, steps: Sequence[Asked], rows: int, chars: int, priority: int, prices: Mapping[str, Price], currency: str
+) -> tuple[Forecast, Promise]:
+    """Of a job, or of all steps of a chain, that would be made now."""
+    taken = [forecast(backlog.measured.get(step.kind), Size(rows, chars, step.answer_tokens)) for step in steps]
+    known = [each for each in taken if each is not None]
+    told = promise(backlog, steps, rows, chars, priority)
+    if len(known) < len(taken):
+        return Forecast(rows, unforeseen=why_unforeseen(backlog, steps[taken.index(None)].kind)), told
+    prices_of = [price_of(prices, step.kind[1]) for step in steps]
+    sums = [price.of(each.input_tokens, each.output_tokens) for price, each in zip(prices_of, known, strict=True) if price is not None]
+    price = sum(sums) if len(sums) == len(steps) else None
+    return Forecast(
+        rows=rows,
+        input_tokens=sum(each.input_tokens for each in known),
+        output_tokens=sum(each.output_tokens for each in known),
+        worker_seconds=round(sum(each.worker_seconds for each in known), 3),
+        expected_at=None if told.seconds is None else int(datetime.now(UTC).timestamp() + told.seconds),
+        price=None if price is None else round(price, 6),
+        currency=currency or None if price is not None else None,
+        unforeseen=why_unforeseen(backlog, steps[-1].kind) if told.seconds is None else None,
+    ), told
 
 
 def foreseen(backlogs: Backlogs, store: Store, actor: Actor, job: JobRecord) -> Foreseen:

@@ -2,9 +2,10 @@
 
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from api.formats.limits import FileLimits
+from api.prices import read_prices
 from db.settings import StoreSettings
 
 MIB = 1 << 20
@@ -47,9 +48,20 @@ class ApiSettings(StoreSettings):
         default="",
         description="Addresses of proxies, with commas, whose X-Forwarded-For is believed (for the audit's origin). Empty: none.",
     )
+    prices: str = Field(
+        default="",
+        description="What a million tokens cost, in and out, for forecasts alone: `MODEL=IN/OUT` with commas, `*` for any other model.",
+    )
+    currency: str = Field(default="", max_length=8, description="What these prices are in, as forecasts say it.")
     metrics_from_anywhere: bool = Field(
         default=False, description="`/metrics` answers others than this machine itself, and through proxies."
     )
+
+    @field_validator("prices")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        read_prices(text)
+        return text
 
     @classmethod
     def over(cls, settings: StoreSettings) -> Self:

@@ -59,6 +59,21 @@ class Budget(msgspec.Struct, frozen=True):
     max_hours: float | None = None
 
 
+class Forecast(msgspec.Struct, frozen=True):
+    """What a job would take that was made now; what is not known is null, and ``unforeseen`` says why. ``late``: after its window.
+    ``price``: where the operator set any."""
+
+    rows: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    worker_seconds: float | None = None
+    expected_at: int | None = None
+    late: bool = False
+    price: float | None = None
+    currency: str | None = None
+    unforeseen: Fault | None = None
+
+
 class JobWarning(msgspec.Struct, frozen=True):
     """What somebody should know of answers that look well. ``rows``: how many it is about."""
 

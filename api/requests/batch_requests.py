@@ -40,6 +40,7 @@ from workers.tasks.reading import check_defaults, check_pair
 from workers.tasks.task import HEAD_PREFIX, Task
 from workers.tasks.writers import PREFIXES, writer_name
 
+MAX_ROWS: Final = 2**31 - 1
 MAX_METADATA_PAIRS: Final = 16
 MAX_METADATA_KEY_CHARS: Final = 64
 MAX_METADATA_VALUE_CHARS: Final = 512
@@ -109,6 +110,20 @@ class BatchPlan(RowsPlan, forbid_unknown_fields=True, kw_only=True):
             description="`refuse`: no job is made that would be done after its window; the refusal says when it would be. `run`: it warns."
         ),
     ] = "run"
+
+
+class FileSize(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of a file that was not sent: rows that can be run, and the characters of their texts."""
+
+    rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
+    characters: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class BatchCheck(BatchPlan, forbid_unknown_fields=True, kw_only=True):
+    size: Annotated[
+        FileSize | None,
+        Meta(description="`rows` and `characters` of the file: then the answer has a `forecast` of what the job would take."),
+    ] = None
 
 
 class BatchRequest(BatchPlan, forbid_unknown_fields=True, kw_only=True):

@@ -3,19 +3,21 @@
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 
 from api.errors import Refused
-from api.forecasts import foreseen, note_made, with_forecast
-from api.objects import Json, batch_object, batch_range, list_object, parse_batch_id
+from api.forecasts import Asked, answer_limit, foreseen, note_made, with_forecast, would_take
+from api.objects import Json, batch_object, batch_range, list_object, parse_batch_id, to_json
+from api.prices import read_prices
 from api.requests.auth import Manager, Submitter, Watcher
-from api.requests.batch_requests import BatchPlan, BatchRequest, Planned
+from api.requests.batch_requests import BatchCheck, BatchRequest, FileSize, Planned
 from api.requests.chain_requests import new_job, plan_request
-from api.requests.front import front_of
+from api.requests.front import Front, front_of
 from api.requests.json_body import json_of
 from api.waiting import waiting_for
 from db.actors import Actor
-from db.jobs.creating import NewJob, create_job
+from db.jobs.creating import NewJob, create_job, is_late, too_late
 from db.jobs.jobs import list_jobs, watch_job
 from db.jobs.steering import cancel_job
 
@@ -32,11 +34,26 @@ def create(request: Request, actor: Submitter, body: Annotated[BatchRequest, Dep
 
 
 @router.post("/check")
-def check(request: Request, actor: Submitter, body: Annotated[BatchPlan, Depends(json_of(BatchPlan))]) -> Json:
-    """Whether a job could be made so, before its file is sent: refused as its making would be, or answered with its model."""
-    steps = plan_request(front_of(request).store, actor, body)
+def check(request: Request, actor: Submitter, body: Annotated[BatchCheck, Depends(json_of(BatchCheck))]) -> Json:
+    """Whether a job could be made so, before its file is sent: refused as its making would be, or answered with its model; and with the
+    `size` of its file, with what it would take. Nothing is made or kept."""
+    front = front_of(request)
+    steps = plan_request(front.store, actor, body)
     told = [plan_object(plan) for plan in steps]
-    return told[-1] if body.steps is None else {**told[-1], "steps": told}
+    checked = told[-1] if body.steps is None else {**told[-1], "steps": told}
+    return checked if body.size is None else {**checked, "forecast": forecast_object(front, actor, steps, body)}
+
+
+def forecast_object(front: Front, actor: Actor, steps: list[Planned], body: BatchCheck) -> Json:
+    """Raises Refused where it would be late and is not to be made then."""
+    size = body.size or FileSize(rows=1, characters=1)
+    asked = [Asked((plan.task.name, plan.model), answer_limit(plan.task.name, plan.defaults)) for plan in steps]
+    backlog, prices = front.backlogs.of(front.store, actor.tenant_id), read_prices(front.settings.prices)
+    told, promised = would_take(backlog, asked, size.rows, size.characters, steps[-1].priority, prices, front.settings.currency)
+    late = is_late(promised, steps[-1].window)
+    if late and body.if_late == "refuse":
+        raise too_late(promised)
+    return to_json(msgspec.structs.replace(told, late=late))
 
 
 @router.get("")

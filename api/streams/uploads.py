@@ -94,13 +94,13 @@ def _store_form(store: Store, actor: Actor, content_type: str, body: Iterable[by
                     raise Refused("missing_file", "The part named file has no filename: give it one, such as tickets.csv.", param="file")
                 if upload is not None:
                     raise Refused("invalid_form", "One upload takes one file.", param="file")
-                upload = _Upload(store, actor, part, _plan(fields, part.filename))
+                upload = _Upload(store, actor, part, plan_of(fields, part.filename))
                 upload.write(part.chunks, settings.file_limits)
             else:
                 _add_field(fields, part)
         if upload is None:
             raise Refused("missing_file", "The form has no part named file with a filename.", param="file")
-        if _plan(fields, upload.name) != upload.plan:
+        if plan_of(fields, upload.name) != upload.plan:
             raise Refused("fields_after_file", "Put the form fields before the file: it is read as it comes.", param="purpose")
         if "purpose" not in fields:
             raise Refused("missing_field", "The field purpose is missing.", param="purpose")
@@ -144,7 +144,7 @@ class _Upload:
     def write(self, chunks: Iterable[bytes], limits: FileLimits) -> None:
         batch: list[NewRow] = []
         batch_bytes = 0
-        for row in _read(self.plan, self._counted(chunks), limits, self._table):
+        for row in rows_of(self.plan, self._counted(chunks), limits, self._table):
             batch.append(row)
             batch_bytes += len(row.body or b"") + len(row.columns or b"")
             if len(batch) >= BATCH_ROWS or batch_bytes >= BATCH_BYTES:
@@ -177,7 +177,7 @@ class _Upload:
             yield chunk
 
 
-def _read(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits, noted: Noted | NotedFields | None) -> Iterator[NewRow]:
+def rows_of(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits, noted: Noted | NotedFields | None) -> Iterator[NewRow]:
     if plan.purpose == "batch":
         return batch_rows(chunks, limits)
     if plan.format == "jsonl":
@@ -204,7 +204,7 @@ def _add_field(fields: dict[str, str], part: Part) -> None:
     fields[part.name] = part.text()
 
 
-def _plan(fields: dict[str, str], filename: str) -> _Plan:
+def plan_of(fields: dict[str, str], filename: str) -> _Plan:
     """Raises Refused. Without a purpose the file is read as a batch: some clients send the fields after the file."""
     purpose = fields.get("purpose", "batch")
     if purpose not in PURPOSES:

@@ -207,7 +207,7 @@ def _insert_job(
     window = whole.completion_window
     promise = new.foresee(file.row_count - file.defect_count, file.size_chars)
     if new.refuse_late and is_late(promise, window):
-        raise _too_late(promise)
+        raise too_late(promise)
     sealer = store.keyring.new_data_key(conn, actor.tenant_id, "job", job_id)
     deadline = literal(window, DateTime(timezone=True)) if isinstance(window, datetime) else func.now() + literal(window, Interval)
     conn.execute(
@@ -256,7 +256,7 @@ def is_late(promise: Promise, window: timedelta | datetime) -> bool:
     return promise.seconds is not None and promise.seconds > left.total_seconds()
 
 
-def _too_late(promise: Promise) -> Conflict:
+def too_late(promise: Promise) -> Conflict:
     at = datetime.now(UTC) + timedelta(seconds=promise.seconds or 0.0)
     message = (
         f"The batch would be done at {at:%Y-%m-%dT%H:%M:%SZ} at the earliest, which is after its completion window: give it a longer one,"

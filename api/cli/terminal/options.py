@@ -82,6 +82,9 @@ IfLate = Annotated[
         autocompletion=completion.words("run", "refuse"),
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Make no job: show three rows, and what it would take. Nothing of the file is sent.")
+]
 MaxOutputTokens = Annotated[
     int | None, typer.Option("--max-output-tokens", metavar="N", min=1, help="A budget: once the job has written so many, it ends.")
 ]

@@ -15,6 +15,7 @@ from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.progress import show_progress
 from api.cli.terminal.terminal import answer, answer_json, say, shown
 from api.cli.work.delivery import Delivery
+from api.cli.work.dry_run import dry_run
 from api.cli.work.figures import say_performance
 from api.cli.work.following import come_back, follow, let_go
 from api.cli.work.outcomes import task_of
@@ -85,6 +86,7 @@ class Work:
     verbose: bool = False
     shown_as: Shown = field(default_factory=Shown)
     terms: Mapping[str, object] = field(default_factory=dict)
+    dry_run: bool = False
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -199,10 +201,13 @@ def run(source: Source, work: Work) -> ExitCode:
     """Upload → job → results. The exit code says how it ended; raises what the client and the output raise. The lines of a batch file go
     as they are, to the endpoint that they name."""
     task = task_of(work.endpoint)
-    target = _target(work, task, source)
+    target = None if work.dry_run else _target(work, task, source)
     of_batch = batch_endpoint(source.path, task)
     if of_batch is not None and source.fields.keys() - {"format"}:
         raise CommandError("The lines of this file are those of a batch file and say themselves what to read: leave the columns out.")
+    if work.dry_run:
+        fields = {"purpose": "rows" if of_batch is None else "batch", **source.fields}
+        return dry_run(source.open(), source.name, fields, of_batch or work.endpoint, work.plan, as_json=work.as_json)
     with connect() as client:
         if target is None:
             return _detached(start(client, source, work, of_batch), work)

@@ -137,3 +137,54 @@ def test_if_late_has_two_words_and_no_other(work: Work, word: object) -> None:
     assert refused.json()["error"]["param"] == "if_late"
     check = {"endpoint": "/v1/classifications", "if_late": word}
     assert work.served.http().post("/v1/batches/check", json=check).status_code == 400
+
+
+def check(work: Work, **changes: object) -> dict[str, Any]:
+    asked = {"endpoint": "/v1/classifications", "defaults": {"labels": ["a", "b"]}, **changes}
+    told: dict[str, Any] = work.served.http().post("/v1/batches/check", json=asked).json()
+    return told
+
+
+def test_a_check_with_the_files_size_says_what_the_job_would_take_and_makes_none(work: Work) -> None:
+    work.measured(40.0)
+    work.worker(models=[work.model])
+    file = work.served.http().get(f"/v1/files/{work.file}").json()
+    size = {"rows": 2 * file["textmill"]["rows"], "characters": 10_000}
+    before = work.served.http().get("/v1/batches").json()["data"]
+    told = check(work, size=size)["forecast"]
+    assert told["rows"] == size["rows"]
+    assert told["worker_seconds"] > 0
+    assert told["expected_at"] >= time.time()
+    assert (told["price"], told["currency"], told["unforeseen"], told["late"]) == (None, None, None, False)
+    assert work.served.http().get("/v1/batches").json()["data"] == before
+    assert "forecast" not in check(work), "without a size nothing is forecast"
+
+
+def test_a_check_of_a_job_that_would_be_late_says_so_or_refuses_it(work: Work) -> None:
+    work.measured(40.0)
+    work.worker(models=[work.model])
+    large = {"rows": 2_000_000_000, "characters": 10**12}
+    assert check(work, size=large)["forecast"]["late"]
+    assert check(work, size=large, if_late="refuse")["error"]["code"] == "would_be_late"
+
+
+def test_prices_are_told_where_the_operator_set_them(work: Work, serve: Callable[..., Served]) -> None:
+    work.measured(40.0)
+    work.served = serve(prices="*=1/2", currency="EUR")
+    work.worker(models=[work.model])
+    told = check(work, size={"rows": 10, "characters": 10**9})["forecast"]
+    assert told["price"] == pytest.approx(told["input_tokens"] / 1e6, abs=1e-3)
+    assert told["currency"] == "EUR"
+
+
+def test_a_size_is_whole_numbers_that_fit(work: Work) -> None:
+    for size in (
+        {},
+        {"rows": 0, "characters": 1},
+        {"rows": 2**31, "characters": 1},
+        {"rows": 1, "characters": -1},
+        {"rows": 1, "characters": 2**63},
+    ):
+        assert check(work, size=size)["error"]["code"] in {"invalid_field", "missing_field"}, size
+    nothing_known = check(work, size={"rows": 1, "characters": 5})["forecast"]
+    assert (nothing_known["worker_seconds"], nothing_known["unforeseen"]["code"]) == (None, "no_worker")

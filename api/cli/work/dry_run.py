@@ -1,0 +1,116 @@
+"""What a job would be: its first rows, and what it would take. Nothing is sent but how many rows and characters there are."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import msgspec
+
+from api.cli.terminal.connection import connect
+from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.terminal import age, answer, answer_json, columns_of, say, shortened, shown, table, when
+from api.formats.limits import FileLimits
+
+if TYPE_CHECKING:
+    from api.wire import Forecast
+    from db.files.rows import NewRow
+
+Opened = AbstractContextManager[tuple[BinaryIO, int | None]]
+SHOWN_ROWS: Final = 3
+CHUNK_BYTES: Final = 1 << 20
+LIMITS: Final = FileLimits(
+    max_line_bytes=8 << 20, max_parquet_bytes=256 << 20, max_unpacked_bytes=1 << 30, max_text_bytes=1 << 44
+)  # the server's own, as it comes
+
+
+class Counted(msgspec.Struct):
+    """Of an input: the rows that can be run, their characters, the others, and the bodies of the first."""
+
+    rows: int = 0
+    chars: int = 0
+    defects: int = 0
+    first: list[bytes] = []
+
+
+def dry_run(opened: Opened, name: str, fields: Mapping[str, str], endpoint: str, plan: Mapping[str, Any], *, as_json: bool) -> ExitCode:
+    """Shows it. ``name`` and ``fields``: of the upload that it would be. Raises CommandError where the input cannot be read, and what the
+    server says of such a job."""
+    counted = count(opened, name, fields)
+    with connect() as client:
+        told = client.forecast_batch(endpoint, counted.rows, counted.chars, **plan)
+    if as_json:
+        answer_json({"defective_rows": counted.defects, "characters": counted.chars, **msgspec.to_builtins(told)})
+        return ExitCode.OK
+    import sys
+
+    for number, body in enumerate(counted.first, 1):
+        answer(f"row {number}: {shortened(text_of(body), columns_of(sys.stdout) - 8)}")
+    answer("")
+    table(("FIELD", "VALUE"), figures(told, counted))
+    say("A dry run: no job was made, and nothing of the file was sent.")
+    return ExitCode.OK
+
+
+def count(opened: Opened, name: str, fields: Mapping[str, str]) -> Counted:
+    """Reads the input as an upload of it would be read."""
+    from api.streams.uploads import plan_of, rows_of
+
+    counted = Counted()
+    with opened as (stream, _):
+        chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
+        for row in _rows(rows_of(plan_of(dict(fields), name), chunks, LIMITS, None)):
+            if row.defect is not None:
+                counted.defects += 1
+                continue
+            counted.rows += 1
+            counted.chars += row.size
+            if len(counted.first) < SHOWN_ROWS:
+                counted.first.append(row.body or b"")
+    if not counted.rows:
+        raise CommandError("No row of the input can be read.")
+    return counted
+
+
+def _rows(rows: "Iterator[NewRow]") -> "Iterator[NewRow]":
+    from api.errors import Refused
+
+    try:
+        yield from rows
+    except Refused as refused:
+        raise CommandError(refused.message) from None
+
+
+def text_of(body: bytes) -> str:
+    """What a row asks about: its text, or its prompt; of any other the body as it is."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body.decode("utf-8", "replace")
+    for name in ("input", "prompt"):
+        if isinstance(text := fields.get(name), str):
+            return text
+    return body.decode("utf-8", "replace")
+
+
+def figures(told: "Forecast", counted: Counted) -> list[tuple[str, str]]:
+    """What is known, field by field."""
+    others = f", and {counted.defects:,} that cannot be read" if counted.defects else ""
+    found = [("rows", f"{told.rows:,}{others}"), ("characters", f"{counted.chars:,}")]
+    if told.input_tokens is not None and told.output_tokens is not None:
+        found += [("tokens in", f"about {told.input_tokens:,}"), ("tokens out", f"about {told.output_tokens:,}")]
+    if told.worker_seconds is not None:
+        found.append(("work", f"about {lasting(told.worker_seconds)} of a worker"))
+    if told.expected_at is not None:
+        late = ", which is after its window" if told.late else ""
+        found.append(("done at", f"{when(told.expected_at)}, in {age(time.time(), told.expected_at)}{late}"))
+    if told.unforeseen is not None:
+        found.append(("not known", shown(told.unforeseen.message)))
+    if told.price is not None:
+        found.append(("price", f"about {told.price:,.4f} {shown(told.currency or '')}".rstrip()))
+    return found
+
+
+def lasting(seconds: float) -> str:
+    """5 s, 2 min, 3 h."""
+    return age(0.0, seconds)
