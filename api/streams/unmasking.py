@@ -18,6 +18,7 @@ from db.jobs.erasing import Which
 from db.jobs.jobs import read_spec
 from db.jobs.results import PAGE_ROWS, Place, ResultLine, iter_results
 from workers.content.masks import JobMasks, unmasked, values_of
+from workers.redaction.masking import standing_in
 
 
 def unmasked_results(
@@ -48,7 +49,7 @@ def unmasked_results(
 
 def _put_back(masks: JobMasks, result: ResultLine, *, inputs: bool) -> ResultLine:
     payload = result.payload
-    if payload is not None and b"[" in payload:
+    if payload is not None and standing_in(payload.decode()):
         values = values_of(masks.of_row(result.body, result.columns), (result.body, result.columns))
         payload = unmasked(payload, values)
     if inputs:

@@ -1,13 +1,18 @@
 """Jobs that check what they write, and mask what they read."""
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+from db.catalogue.definitions import put_definition
 from db.connect import Store
+from db.jobs.versions import TEMPLATES
 from db.operators.api_keys import create_api_key
 from db.settings import Role
 from tests.api.conftest import Served
@@ -140,3 +145,28 @@ def test_in_a_chain_a_value_has_one_mask_and_comes_back_from_the_last_step(api: 
     assert len({asked.partition("[EMAIL:")[2][:12] for asked in engine if "[EMAIL:" in asked}) == 1
     [answer, _] = lines(api, made["id"], unmask=True)
     assert answer["response"]["body"]["choices"][0]["message"]["content"] == f"so so {VALUES[0]} called {VALUES[1]}"
+
+
+def parquet_of(rows: list[dict[str, str | None]]) -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_cells_that_a_job_writes_with_are_masked_and_come_back(api: Served, mill: Mill, stores: Callable[[Role], Store], form: str) -> None:
+    row: dict[str, str | None] = {"text": "hello", "model": VALUES[0], "type": VALUES[2], "nothing": None}
+    data = {"csv": f"text,model,type,nothing\nhello,{VALUES[0]},{VALUES[2]},\n".encode(), "jsonl": json.dumps(row).encode()}
+    source = "text: 'Dear {model}, pay to {type}: {}'"
+    put_definition(stores(Role.API), api.actor, TEMPLATES, "letter", source)
+    file_id = api.upload(data.get(form) or parquet_of([row]), f"t.{form}", purpose="rows").json()["id"]
+    request = {"input_file_id": file_id, "endpoint": CHAT, "defaults": {"model": "template:letter"}, "redact": {}}
+    batch_id = api.http().post("/v1/batches", json=request).raise_for_status().json()["id"]
+    mill.run_all()
+    said = [
+        line["response"]["body"]["choices"][0]["message"]["content"]
+        for unmask in (False, True)
+        for line in lines(api, batch_id, unmask=unmask)
+    ]
+    assert not [value for value in VALUES if value in said[0]]
+    assert said[1] == f"Dear {VALUES[0]}, pay to {VALUES[2]}: hello"
