@@ -11,7 +11,7 @@ upload is not, because its source may be a pipe: only the connecting is.
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -256,11 +256,17 @@ class Client:
             query["unmask"] = "true"
         yield from _split_lines(self._streamed(f"/v1/files/{segment(file_id)}/content", query))
 
-    def table(self, batch_id: str, form: str = "jsonl") -> Iterator[bytes]:
-        """The pieces of a job's table as they arrive: ``jsonl``, ``csv`` or ``parquet``."""
-        yield from self._streamed(f"/v1/batches/{segment(batch_id)}/table", {"format": form})
+    def table(
+        self, batch_id: str, form: str = "jsonl", *, columns: Sequence[str] | None = None, inputs: bool = True, unmask: bool = False
+    ) -> Iterator[bytes]:
+        """The pieces of a job's table as they arrive: ``jsonl``, ``csv`` or ``parquet``. ``columns``: the names of those to give.
+        ``inputs``: those of the file, too. ``unmask``: with the values that were masked."""
+        query: dict[str, str | list[str]] = {"format": form, "input": "true" if inputs else "false"}
+        query |= {} if columns is None else {"columns": list(columns)}
+        query |= {"unmask": "true"} if unmask else {}
+        yield from self._streamed(f"/v1/batches/{segment(batch_id)}/table", query)
 
-    def _streamed(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+    def _streamed(self, path: str, query: Mapping[str, str | list[str]]) -> Iterator[bytes]:
         try:
             with self._http.stream("GET", path, params=dict(query)) as response:
                 if not response.is_success:

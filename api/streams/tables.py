@@ -2,8 +2,8 @@
 
 import heapq
 import io
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Final, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -14,6 +14,7 @@ from api.objects import result_files
 from api.streams.unmasking import unmasked_results
 from api.tables.layout import UnknownColumn
 from api.tables.outcome import Outcome
+from api.tables.step_columns import step_columns
 from api.tables.writers import Kind, table_writer
 from db.actors import Actor
 from db.connect import Store
@@ -23,7 +24,8 @@ from db.jobs.erasing import Which
 from db.jobs.jobs import JobRecord, no_such_job
 from db.jobs.results import NO_END, ResultLine, iter_results
 from db.lifecycle import LIVE_JOBS
-from workers.tasks.task import Task
+from workers.tasks import TASKS
+from workers.tasks.task import UNSAID, Columns, Task
 from workers.tasks.writers import is_ruled
 
 MEDIA_TYPES: Final[dict[Kind, str]] = {
@@ -44,24 +46,79 @@ def table_pieces(
     inputs: bool = True,
     unmask: bool = False,
 ) -> Iterator[bytes]:
-    """Every row of a job that has ended; of one that runs, those before its first open row. Raises NotFound, Refused where ``picked``
-    names a column that is not there, and what a reading of results does. ``unmask``: see :mod:`.unmasking`."""
-    if kind == "csv" and "vector" in task.columns.values():
+    """Every row of a job that has ended; of one that runs, those before its first open row; of a chain, with the columns of all its steps.
+    Raises NotFound, Refused where ``picked`` names a column that is not there, and what a reading of results does. ``unmask``: see
+    :mod:`.unmasking`."""
+    steps = _steps(job, task)
+    columns = {step.called[name]: what for step in steps for name, what in step.columns.items()}
+    if kind == "csv" and "vector" in columns.values():
         raise Refused("invalid_format", "CSV holds no vectors; take jsonl or parquet.", param="format")
     table = table_of_file(store, actor, job.file_id) if inputs else None
     sink = _Sink()
     file = cast(BinaryIO, sink)  # as far as it is written to
     try:
-        writer = table_writer(file, kind, task.columns_of(ruled=is_ruled(job.model, task)), table, picked=picked)
+        writer = table_writer(file, kind, columns, table, picked=picked)
     except UnknownColumn as unknown:
         message = f"The table has no column “{told_column(unknown.name)}”; it has {told_columns(unknown.known)}."
         raise Refused("unknown_column", message, param="columns") from None
-    for outcome in _outcomes(store, actor, job, task, inputs=writer.shows_inputs, unmask=unmask):
+    for outcome in _joined(store, actor, steps, inputs=writer.shows_inputs, unmask=unmask):
         writer.write(outcome)
         if piece := sink.take():
             yield piece
     writer.finish()
     yield sink.take()
+
+
+class _Step(NamedTuple):
+    """Of a chain, or a job alone. ``called``: what each of its columns is called in the table."""
+
+    job: JobRecord
+    task: Task[Any]
+    columns: Columns
+    called: Mapping[str, str]
+
+
+def _steps(job: JobRecord, task: Task[Any]) -> list[_Step]:
+    found = [(step, TASKS[step.task]) for step in job.steps] or [(job, task)]
+    columns = [by.columns_of(ruled=is_ruled(step.model, by)) for step, by in found]
+    names = [step.step_name or f"step{step.step}" for step, _ in found]
+    called = step_columns(list(zip(names, columns, strict=True)))
+    return [_Step(step, by, own, told) for (step, by), own, told in zip(found, columns, called, strict=True)]
+
+
+def _joined(store: Store, actor: Actor, steps: Sequence[_Step], *, inputs: bool, unmask: bool) -> Iterator[Outcome]:
+    """The rows of the last step, each with what all steps made of it."""
+    last_step, before = steps[-1], steps[:-1]
+    job, task = last_step.job, last_step.task
+    if not before:
+        yield from _outcomes(store, actor, job, task, inputs=inputs, unmask=unmask)
+        return
+    earlier = [_Earlier(_outcomes(store, actor, of, by, inputs=False, unmask=unmask)) for of, by, *_ in before]
+    for last in _outcomes(store, actor, job, task, inputs=inputs, unmask=unmask):
+        each = [step.at(last.row) for step in earlier] + [last]
+        values: dict[str, object] = {}
+        for (_, _, columns, called), outcome in zip(steps, each, strict=True):
+            unsaid = {name: UNSAID[what] for name, what in columns.items() if what in UNSAID}
+            if outcome is None or outcome.code is not None:
+                values |= {called[name]: None for name in unsaid}
+            else:
+                values |= {called[name]: value for name, value in {**unsaid, **outcome.values}.items() if name in called}
+        failed = next((outcome for outcome in each if outcome is not None and outcome.code is not None), last)
+        size = sum(outcome.size for outcome in each if outcome is not None)
+        yield msgspec.structs.replace(last, values=values, code=failed.code, message=failed.message, size=size)
+
+
+class _Earlier:
+    """The rows of a step, asked for in their order."""
+
+    def __init__(self, outcomes: Iterator[Outcome]) -> None:
+        self._outcomes = outcomes
+        self._next = next(outcomes, None)
+
+    def at(self, row: int) -> Outcome | None:
+        while self._next is not None and self._next.row < row:
+            self._next = next(self._outcomes, None)
+        return self._next if self._next is not None and self._next.row == row else None
 
 
 def _outcomes(store: Store, actor: Actor, job: JobRecord, task: Task[Any], *, inputs: bool, unmask: bool) -> Iterator[Outcome]:

@@ -5,8 +5,8 @@ import msgspec
 
 class Outcome(msgspec.Struct, frozen=True):
     """``row`` is the row's number among the rows of the input, ``line`` the line (or record) of it where the row begins; both from 1. A row
-    has either ``values``, by column of its task, or a failure's ``code`` and ``message``. ``body``, ``columns``: the row as it is kept,
-    where it was asked for and something of it is left. ``size``: bytes of the answer as it came."""
+    has ``values``, by column, or a failure's ``code`` and ``message``; of a chain both, where steps before that had answers. ``body``,
+    ``columns``: the row as it is kept, where it was asked for and something of it is left. ``size``: bytes of the answer as it came."""
 
     row: int
     line: int

@@ -14,13 +14,13 @@ from api.tables.layout import PLACE, Layout
 from api.tables.outcome import Outcome
 from db.files.table import Table
 from workers.content.kept_rows import KeptCells, KeptFields, kept_rows
+from workers.tasks.task import UNSAID
 
 Kind = Literal["jsonl", "csv", "parquet"]
 ROWS_AT_ONCE: Final = 4096  # a row group of Parquet; what is in memory at once
 BYTES_AT_ONCE: Final = 16 << 20  # of what was kept of them, and what they come to as values:
 CELL_BYTES: Final = 16  # of one that is empty
 ANSWER_BYTES: Final = 3  # a byte of an answer: a vector's numbers are the worst
-UNSAID: Final[dict[str, object]] = {"flag": False, "count": 1}  # what a cell holds of an answer that says nothing of it, by kind of column
 _NOT_IN_CSV: Final = frozenset({"scores", "vector"})
 
 
@@ -139,6 +139,8 @@ class JsonLines(_Held):
             return {name: where[key] for name, where, key in told if key in where}
         shown = dict(kept)
         for name, value in values.items():
+            if value is None and self._layout.kinds.get(name) in UNSAID:  # of a row that was skipped
+                continue
             if name in self._called:
                 shown[self._called[name]] = value
             elif name not in self._left_out and name not in PLACE:  # what is no column, as the vectors of several texts
@@ -233,7 +235,7 @@ class ParquetTable(_Held):
 
 def _values_of(row: Outcome) -> dict[str, object]:
     placed: dict[str, object] = {"row": row.row, "line": row.line, "id": row.id}
-    return placed | ({"error": row.code, "message": row.message} if row.code is not None else row.values)
+    return placed | row.values | ({"error": row.code, "message": row.message} if row.code is not None else {})
 
 
 def _as_it_is(value: object) -> object:

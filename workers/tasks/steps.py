@@ -72,14 +72,13 @@ class Step:
         if not all(when.holds(self.told(row, at)) for at, when in self._when):
             row.complete(SKIPPED, 0)
         elif self._text is not None:
-            told = self.told(row, self._text)
-            if told:
-                row.body, row.endpoint = msgspec.json.encode({"input": told["text"]}), None
-            else:
+            if row.answers[self._text] == SKIPPED:
                 row.complete(SKIPPED, 0)
+            else:
+                row.body, row.endpoint = msgspec.json.encode({"input": self.told(row, self._text)["text"]}), None
 
     def told(self, row: WorkRow, at: int) -> dict[str, object]:
-        """What a step before it said of the row, by column; nothing where the row was skipped there."""
+        """What a step before it said of the row, by column; that it was ``skipped`` where it was."""
         return self.before[at].task.told(row.answers[at])
 
 

@@ -27,6 +27,7 @@ HEAD_PREFIX: Final = "head:"
 SKIPPED: Final = b'{"skipped":true}'  # the answer of a row that a step of a chain is not for
 # "flag": whether something holds, and not where nothing is said; "count": of parts, 1 where nothing is said.
 Columns = Mapping[str, Literal["text", "number", "scores", "vector", "flag", "count", "integer"]]
+UNSAID: Final[Mapping[str, object]] = {"flag": False, "count": 1}  # what a table's cell holds of an answer that says nothing of it
 LONG_TEXT: Final[Columns] = {"truncated": "flag", "chunks": "count"}
 BodyT = TypeVar("BodyT", bound=Body)
 
@@ -180,8 +181,10 @@ class Task(ABC, Generic[BodyT]):
         return import_module(f"{type(self).__module__.rpartition('.')[0]}.running")
 
     def told(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
-        """As :meth:`values`; nothing of a row that was skipped."""
-        return {} if bytes(answer) == SKIPPED else self.values(answer)
+        """As :meth:`values`; of a row that was skipped that it was, and nothing by any column."""
+        if bytes(answer) == SKIPPED:
+            return {"skipped": True, **{name: None for name, kind in self.columns.items() if kind in UNSAID}}
+        return self.values(answer)
 
     def values(self, answer: bytes | msgspec.Raw) -> dict[str, object]:
         """A row's answer by column, and whatever else a line of JSON shows."""

@@ -14,7 +14,7 @@ from api.cli.terminal.references import find_job
 
 if TYPE_CHECKING:
     from api.client import Client
-    from api.wire import Batch
+    from api.wire import Batch, StepState
 
 app = typer.Typer(no_args_is_help=True, help="List, watch, pause, cancel, retry and delete jobs.")
 
@@ -167,6 +167,14 @@ def delete(
     return ExitCode.OK
 
 
+def step_told(step: "StepState") -> str:
+    from api.cli.terminal.terminal import shown
+    from api.cli.work.outcomes import task_name
+
+    counts = f"{step.counts.completed:,} completed, {step.counts.failed:,} failed" + (f", {step.skipped:,} skipped" if step.skipped else "")
+    return f"{shown(step.name or '')} ({task_name(step.endpoint)}, {step.model or 'no model'}): {step.status}, {counts}; {step.id}"
+
+
 def state_of(batch: "Batch") -> str:
     """As a person reads it: a job that is paused is in progress for the API."""
     return "paused" if batch.textmill.paused and not batch.ended else batch.status
@@ -203,6 +211,7 @@ def results(
     """Write a job's results, in the order of its rows. While the job runs: those that are done so far."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import say
+    from api.cli.work import chains
     from api.cli.work.delivery import deliver
     from api.cli.work.outcomes import task_of
     from api.cli.work.outputs import Shown, parse_target
@@ -218,6 +227,8 @@ def results(
         target = parse_target(out, task)
         if not batch.ended and not quiet:
             say(f"Job {batch.id} is {batch.status}: {batch.counts.done:,} of {batch.counts.total:,} rows are done.")
+        if batch.textmill.steps and not errors:
+            return chains.deliver(client, batch, target, shown_as, as_json=as_json, quiet=quiet, unmask=unmask)
         return deliver(client, batch, target, task, as_json=as_json, shown_as=shown_as, quiet=quiet, errors_only=errors, unmask=unmask)
 
 
@@ -274,6 +285,7 @@ def describe(batch: "Batch", *, verbose: bool = False) -> list[tuple[str, object
         tokens = [] if budget.max_output_tokens is None else [f"{budget.max_output_tokens:,} tokens out"]
         hours = [] if budget.max_hours is None else [f"{budget.max_hours:g} h of running"]
         rows.append(("budget", ", ".join(tokens + hours) + (" (used up)" if batch.textmill.end_code else "")))
+    rows += [(f"step {at}", step_told(step)) for at, step in enumerate(batch.textmill.steps, start=1)]
     rows += [(f"shards {state}", count) for state, count in (batch.textmill.shards or {}).items()]
     used = performance(batch)
     rows += [each for each in figures(used) if verbose or each[0] not in SPEEDS]

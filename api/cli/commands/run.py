@@ -1,8 +1,9 @@
 """`textmill run`: any task over a file, by its name; what has a command of its own (label, generate, embed) is said shorter there."""
 
 import json
+from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -40,7 +41,9 @@ def run(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help="What to do with each row; a wrong name lists the right ones.", autocompletion=completion.tasks
+            metavar="TASK",
+            help="What to do with each row, a wrong name lists the right ones; or a file of steps.",
+            autocompletion=completion.tasks,
         ),
     ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, CSV or Parquet, or - for JSONL rows on stdin.")],
@@ -74,21 +77,29 @@ def run(
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> int:
-    """Run TASK over every row of FILE.
+    """Run TASK over every row of FILE, or the steps of a chain: STEPS.yaml in the place of TASK, a list of steps, each with a `name`, a
+    `task`, and what else is said of its rows (`when`, `labels`, …). OUT gets the columns of all steps.
 
     A field that is JSON stands in single quotes: textmill run generate FILE -o OUT.jsonl --set 'response_format={"type": "json_object"}'
     """
-    from api.cli.work import running
+    from api.cli.work import chains, running
     from api.cli.work.outputs import Shown
     from api.cli.work.terms import terms
     from api.endpoints import TASKS
 
+    chain: list[dict[str, Any]] = []
+    if chains.is_steps_file(task):
+        if fields or model is not None:
+            raise CommandError("A chain's steps say for themselves what they run: leave --set and --model out.")
+        chain = chains.read_steps(Path(task))
+        task = chains.task_of_step(chain[-1]) if chain else ""
     endpoint = next((endpoint for endpoint, known in TASKS.items() if known.name == task), None)
     if endpoint is None:
         raise CommandError(f"There is no such task. Tasks: {', '.join(dict.fromkeys(known.name for known in TASKS.values()))}.")
     work = running.Work(
         title="Running",
         endpoint=endpoint,
+        content={"steps": chain} if chain else {},
         defaults={
             **({"model": model} if model is not None else {}),
             **dict(parse_field(pair, TASKS[endpoint].body_of(endpoint)) for pair in fields or []),
@@ -106,7 +117,7 @@ def run(
         shown_as=Shown.of(columns, inputs=inputs, guard=formula_guard),
     )
     source = running.find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
-    return running.run(source, work)
+    return chains.run(source, work) if chain else running.run(source, work)
 
 
 def parse_field(pair: str, body: type["Body"]) -> tuple[str, object]:

@@ -43,13 +43,17 @@ def follow(client: "Client", batch: "Batch", progress: Progress, take: "Callable
 
 
 def _show(progress: Progress, batch: "Batch", waited_seconds: float) -> None:
-    counts = batch.counts
+    counts = next((step.counts for step in batch.textmill.steps if step.ended_at is None), batch.counts)
     progress.update(counts.done, counts.total or None, note_on(batch, waited_seconds), batch.usage.output_tokens)
 
 
 def note_on(batch: "Batch", waited_seconds: float) -> str:
     """What the numbers do not say."""
     parts = []
+    steps = batch.textmill.steps
+    if steps and not batch.ended:
+        at = next((at for at, step in enumerate(steps) if step.ended_at is None), len(steps) - 1)
+        parts.append(f"step {at + 1} of {len(steps)}, {shown(steps[at].name or 'unnamed')}")
     paused = batch.textmill.paused and not batch.ended
     if paused:
         parts.append("paused")

@@ -201,7 +201,7 @@ def run(source: Source, work: Work) -> ExitCode:
     """Upload → job → results. The exit code says how it ended; raises what the client and the output raise. The lines of a batch file go
     as they are, to the endpoint that they name."""
     task = task_of(work.endpoint)
-    target = None if work.dry_run else _target(work, task, source)
+    target = None if work.dry_run else find_target(work, task, source)
     of_batch = batch_endpoint(source.path, task)
     if of_batch is not None and source.fields.keys() - {"format"}:
         raise CommandError("The lines of this file are those of a batch file and say themselves what to read: leave the columns out.")
@@ -210,7 +210,7 @@ def run(source: Source, work: Work) -> ExitCode:
         return dry_run(source.open(), source.name, fields, of_batch or work.endpoint, work.plan, as_json=work.as_json)
     with connect() as client:
         if target is None:
-            return _detached(start(client, source, work, of_batch), work)
+            return tell_detached(start(client, source, work, of_batch), work)
         shown_as = replace(work.shown_as, rule=writer_name(str(work.defaults.get("model"))) is not None)
         rows = Delivery(client, target, task, shown_as, grows=task.streams)
         batch = start(client, source, work, of_batch, rows.look)
@@ -232,7 +232,7 @@ def run(source: Source, work: Work) -> ExitCode:
             raise
 
 
-def _target(work: Work, task: Task[Any], source: Source) -> Target | None:
+def find_target(work: Work, task: Task[Any], source: Source) -> Target | None:
     if work.detach:
         return None
     if work.out is None:
@@ -242,7 +242,7 @@ def _target(work: Work, task: Task[Any], source: Source) -> Target | None:
     return parse_target(work.out, task, source.stat())
 
 
-def _detached(batch: "Batch", work: Work) -> ExitCode:
+def tell_detached(batch: "Batch", work: Work) -> ExitCode:
     if work.as_json:
         answer_json(batch)
     else:

@@ -1,8 +1,11 @@
 """Chains over HTTP: made in one request, told of as one batch, and refused by the step at fault."""
 
+import csv
+import io
 import json
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.api.conftest import Served
@@ -157,3 +160,29 @@ def test_a_chain_that_is_asked_for_twice_by_one_key_is_made_once(api: Served, mi
     first, second = (api.http().post("/v1/batches", json=body, headers=headers).raise_for_status().json()["id"] for _ in range(2))
     assert first == second
     assert len(api.http().get("/v1/batches").json()["data"]) == 1
+
+
+def test_the_table_of_a_chain_has_the_columns_of_all_steps(api: Served, mill: Mill) -> None:
+    data = b"".join(b"%d,%b\r\n" % (at, text.encode()) for at, text in enumerate([*TEXTS[:6], ""]))
+    file = api.upload(b"id,text\r\n" + data, "t.csv", purpose="rows").raise_for_status().json()["id"]
+    batch = create(api, TOPIC, WRITE, MOOD, file=file)
+    mill.run_all()
+    told = api.http().get(f"/v1/batches/{batch['id']}/table", params={"format": "csv"}).raise_for_status().text
+    header, *rows = csv.reader(io.StringIO(told, newline=""))
+    own = ["topic_label", "topic_score", "topic_truncated", "topic_chunks", "text_2", "finish_reason", "input_tokens", "output_tokens"]
+    assert header == ["id", "text", *own, "mood_label", "mood_score", "mood_truncated", "mood_chunks", "error", "message"]
+    for at, row in enumerate(rows[:6]):
+        cells = dict(zip(header, row, strict=True))
+        assert (cells["topic_label"], cells["topic_truncated"]) == ("a" if at in CHOSEN else "b", "false")
+        if at in CHOSEN:
+            assert cells["mood_label"] == expected_label(cells["text_2"], LABELS, ["{}"])
+        else:
+            assert [cells[name] for name in ("text_2", "mood_label", "mood_chunks", "mood_truncated", "error")] == [""] * 5
+    failed = dict(zip(header, rows[6], strict=True))
+    assert (failed["error"], failed["topic_label"], failed["topic_chunks"]) == ("empty_input", "", "")
+    lines = api.http().get(f"/v1/batches/{batch['id']}/table", params={"columns": ["id", "mood_label"]}).raise_for_status().text
+    assert [set(json.loads(line)) - {"mood_label"} for line in lines.splitlines()] == [{"id"}] * 7
+    parquet = api.http().get(f"/v1/batches/{batch['id']}/table", params={"format": "parquet"}).raise_for_status().content
+    table = pq.read_table(io.BytesIO(parquet))
+    assert table.num_rows == 7
+    assert {"topic_scores", "mood_scores"} <= set(table.column_names)
