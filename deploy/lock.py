@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-ENGINES: Final = ("--extra", "openvino", "--extra", "onnxruntime")
+EXTRAS: Final = ("--extra", "openvino", "--extra", "onnxruntime", "--extra", "checks")
 LOCKS: Final = {
-    "requirements.lock": [*ENGINES, "--extra", "embedded", "--extra", "models", "--extra", "demo", "--extra", "dev"],
-    "container.lock": [*ENGINES, "--extra", "models", "--build-deps-for", "wheel"],
+    "requirements.lock": [*EXTRAS, "--extra", "embedded", "--extra", "models", "--extra", "demo", "--extra", "dev"],
+    "container.lock": [*EXTRAS, "--extra", "models", "--build-deps-for", "wheel"],
 }
 HEAD: Final = """\
 # Written by `make lock` from pyproject.toml: every package by version and hash.

@@ -121,7 +121,6 @@ SCHEMA: Given = {
     ],
 )
 def test_json_is_held_to_its_schema(text: str, good: bool) -> None:
-    pytest.importorskip("jsonschema_rs")
     assert passes({"check": "json_schema", "schema": SCHEMA}, text) is good
 
 
@@ -136,7 +135,6 @@ def test_json_is_held_to_its_schema(text: str, good: bool) -> None:
     ],
 )
 def test_a_schema_that_is_none_or_refers_outside_itself_is_refused(schema: Given) -> None:
-    pytest.importorskip("jsonschema_rs")
     with pytest.raises(InvalidChecks) as refused:
         checker({"check": "json_schema", "schema": schema})
     assert refused.value.param == "checks[0].schema"
@@ -144,7 +142,6 @@ def test_a_schema_that_is_none_or_refers_outside_itself_is_refused(schema: Given
 
 
 def test_a_schema_of_a_file_of_the_worker_is_not_read(tmp_path: Path) -> None:
-    pytest.importorskip("jsonschema_rs")
     file = tmp_path / "schema.json"
     file.write_text('{"type": "string"}')
     with pytest.raises(InvalidChecks):
@@ -152,7 +149,6 @@ def test_a_schema_of_a_file_of_the_worker_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_schema_that_names_itself_ends() -> None:
-    pytest.importorskip("jsonschema_rs")
     assert passes({"check": "json_schema", "schema": {"anyOf": [{"$ref": "#"}, {"type": "string"}]}}, '"a"')
 
 
@@ -167,13 +163,11 @@ def test_a_schema_that_names_itself_ends() -> None:
     ],
 )
 def test_a_language_is_told(text: str, language: str) -> None:
-    pytest.importorskip("py3langid")
     assert passes({"check": "language", "any_of": [language]}, text)
     assert not passes({"check": "language", "any_of": ["el"]}, text)
 
 
 def test_a_language_that_nobody_can_tell_is_refused() -> None:
-    pytest.importorskip("py3langid")
     with pytest.raises(InvalidChecks) as refused:
         checker({"check": "language", "any_of": ["xx"]})
     assert refused.value.param == "checks[0].any_of"
