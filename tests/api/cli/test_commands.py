@@ -504,6 +504,21 @@ def test_generate_reads_chats_with_their_own_settings_and_batch_lines(textmill: 
     assert (wrong.exit_code, "textmill generate FILE" in wrong.err) == (2, True)
 
 
+def test_generate_masks_checks_and_tries_again_and_results_come_with_values(textmill: Callable[..., Done], tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "a", "text": "write to anna@example.com"}\n{"id": "b", "text": "fine"}\n')
+    asked = ("--max-tokens", "3", "--redact", "all", "--temperature", "0.5", "--tries", "2")
+    done = textmill("generate", str(source), "-o", "-", "-q", *asked, "--check", f"required={expected_text('fine', 1)}")
+    assert done.exit_code == 1
+    masked, fine = done.lines
+    assert (masked["error"], fine["text_2"], fine["tries"]) == ("check_failed", expected_text("fine", 3), 1)
+    assert "No answer of 2 tries passed the check `required`" in str(masked["message"])
+    job = str(textmill("jobs", "list", "--json").items[0]["id"])
+    assert [row.get("text") for row in textmill("results", job, "-o", "-", "--no-input", "--unmask").lines][1] == fine["text_2"]
+    refused = textmill("generate", str(source), "-o", "-", "--check", "words<=3", "--check", "words>=4")
+    assert (refused.exit_code, "checks[1]" in refused.err) == (2, True)
+
+
 def test_a_column_in_braces_is_told_of(textmill: Callable[..., Done], tmp_path: Path) -> None:
     source = tmp_path / "prompts.csv"
     source.write_text('sku,name,material,prompt\n1,Lamp,steel,"Announce a {material} {name}."\n')
