@@ -45,9 +45,13 @@ LIGHT_MODULES = (
     "workers.app",
     "workers.dispatch.dispatcher",
     "workers.host.device",
+    "workers.host.process",
     "workers.inference.runtime",
     "workers.settings",
     "workers.models.registry",
+    "workers.tasks.classify.by_rules",  # a worker without torch runs rules and templates
+    "workers.tasks.classify.running",
+    "workers.tasks.generate.running",
 )
 
 
@@ -56,7 +60,7 @@ def module(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", LIGHT_MODULES)
-def test_what_the_front_imports_loads_no_torch(name: str) -> None:
+def test_what_the_front_and_a_worker_without_an_engine_import_loads_no_torch(name: str) -> None:
     code = f"import sys, {name}; print([heavy for heavy in {HEAVY} if heavy in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

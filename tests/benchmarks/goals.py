@@ -72,6 +72,8 @@ GOALS: Final = (
     Goal("tables_upload", "upload of all columns ÷ of the text alone, rows/s", "≥ 0.7", at_least=0.7),
     Goal("tables_rate", "results joined to the table, as Parquet, null model", "≥ 20,000 rows/s", at_least=20_000),
     Goal("tables_memory", "peak memory of the API meanwhile", "≤ 300 MB", at_most=300),
+    Goal("written_rules", "rules ÷ null model over the same table, rows/s", "≥ 0.5", at_least=0.5),
+    Goal("written_template", "a template ÷ null model over the same table, rows/s", "≥ 0.5", at_least=0.5),
     Goal("many_rows_memory", "memory flat from 10,000 rows to many", "≤ 30 MB", at_most=30),
 )
 

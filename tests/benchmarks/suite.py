@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from api.demo.corpus import LABELS
-from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes, tables, writing
+from tests.benchmarks import accepting, decoding, end_to_end, interactive, many_rows, shapes, tables, writing, written
 from tests.benchmarks.agreement import measure_agreement
 from tests.benchmarks.bare import BareLoop
 from tests.benchmarks.goals import Figure
@@ -56,12 +56,14 @@ PARTS: Final = {
     "null_model": ("null_model",),
     "many_rows": ("many_rows_cost", "many_rows_memory"),
     "tables": ("tables_upload", "tables_rate", "tables_memory"),
+    "written": ("written_rules", "written_template"),
     "decoding": ("decoding_fp32", "decoding_bf16", "decoding_continuous", "shared_prefix", "labels", "labels_shared"),
     "writing": ("writing_whole", "structured", "structured_valid", "repeated"),
 }
 DECODING_SECONDS = 400.0
 WRITING_SECONDS = 150.0
 TABLES_SECONDS = 60.0
+WRITTEN_SECONDS = 90.0
 WRITING_ROWS, ALL_WRITING_ROWS = 96, 256
 VALID_ANSWERS, ALL_VALID_ANSWERS = 100, 1_000
 REPEATED, ALL_REPEATED = 20, 200
@@ -112,13 +114,14 @@ class Suite:
                 self._part("agreement", lambda: self._agreement(bare))
                 self._part("shapes", lambda: self._shapes(mill))
                 self._part("interactive", lambda: self._interactive(mill))
-        without_model = ("accepting", "null_model", "many_rows", "tables")
+        without_model = ("accepting", "null_model", "many_rows", "tables", "written")
         if self._wants(*without_model):
             with self._failing(*without_model), running(self.folder / "null", NULL_ENVIRONMENT) as mill:
                 self._part("accepting", lambda: self._accepting(mill))
                 self._part("null_model", lambda: self._null_model(mill))
                 self._part("many_rows", lambda: self._many_rows(mill))
                 self._part("tables", lambda: self._tables(mill))
+                self._part("written", lambda: self._written(mill))
         self._part("sealing", self._store)
         self._part("decoding", self._decoding)
         if self._wants("writing"):
@@ -319,6 +322,19 @@ class Suite:
         peak = joined.peak_bytes / MEGABYTE
         self.found.figures["tables_memory"] = Figure(peak, f"{peak:.0f} MB", f"all of the API, {joined.rows:,} rows")
         self.found.details["joined"] = asdict(joined)
+
+    def _written(self, mill: Mill) -> None:
+        count = self.options.sized(written.ROWS)
+        written.store_definitions(mill)
+        runs = {kind: partial(written.measure_written, mill, kind, count) for kind in written.KINDS}
+        for run in [*runs.values()] * (0 if self.options.quick else written.WARM_UPS):
+            run()
+        done = self._in_turns(runs, WRITTEN_SECONDS)
+        for kind in ("rules", "template"):
+            found = ratio(done[kind], done["null"])
+            note = f"{count:,} rows, {done[kind].rate:,.0f} rows/s vs {done['null'].rate:,.0f}; {found}"
+            self.found.figures[f"written_{kind}"] = Figure(found.value, f"{found.value:.3f}", note, _often(done["null"]))
+        self._enter("written", done)
 
     # A decoder alone
 

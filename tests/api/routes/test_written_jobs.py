@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,16 @@ def test_rules_and_templates_write_texts_in_the_shape_of_an_endpoint(api: Served
         ["none for chair", "default"],
         ["none for table", "default"],
     ]
+
+
+def test_a_worker_without_torch_runs_them(api: Served, mill: Mill, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(RULES, "desk", SOURCE)
+    put(TEMPLATES, "shop", TEMPLATE)
+    for heavy in ("torch", "transformers", "tokenizers"):
+        monkeypatch.setitem(sys.modules, heavy, None)
+    for model, endpoint in (("rules:desk", CLASSIFY), ("template:shop", "/v1/responses")):
+        batch_id = job(api, mill, b"id,text,price,stock\n1,my refund,1,9\n", model, endpoint)
+        assert api.http().get(f"/v1/batches/{batch_id}").json()["request_counts"]["completed"] == 1
 
 
 def test_seeds_of_a_row_answers_and_tries_give_variety(api: Served, mill: Mill, put: Put) -> None:
