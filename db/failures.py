@@ -89,6 +89,7 @@ _TABLE: Final = (
         "The model is run by a server, which does not score labels: name an encoder, a classifier, or a decoder that the workers run.",
     ),
     Failure("no_rule", 400, "No rule holds for the row, and the rules have no `default`."),
+    Failure("row_too_long", 413, "The row is too long to be held against so many conditions: split its texts, or the rules."),
     Failure("no_variant", 400, "No variant of the template's text holds for the row: give one without a condition."),
     Failure("empty_answer", 400, "What the rules or the template say of this row is empty: a column that they take it from is, perhaps."),
     Failure(

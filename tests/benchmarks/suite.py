@@ -326,7 +326,7 @@ class Suite:
     def _written(self, mill: Mill) -> None:
         count = self.options.sized(written.ROWS)
         written.store_definitions(mill)
-        runs = {kind: partial(written.measure_written, mill, kind, count) for kind in written.KINDS}
+        runs: dict[str, Callable[[], Run]] = {kind: partial(written.measure_written, mill, kind, count) for kind in written.KINDS}
         for run in [*runs.values()] * (0 if self.options.quick else written.WARM_UPS):
             run()
         done = self._in_turns(runs, WRITTEN_SECONDS)

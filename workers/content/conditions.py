@@ -23,14 +23,13 @@ _OfCell = Callable[[Any], bool]
 
 
 class Conditions:
-    """What reads the conditions of one definition. ``columns``: those that it has met, with the line of the first use of each."""
+    """What reads the conditions of one definition. ``columns``: those that it has met; ``weight``: how often a row's cells are looked
+    through at most, where every condition is asked once."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, int] = {}
+        self.columns: set[str] = set()
+        self.weight = 0
         self._regexes = 0
-
-    def met(self, column: str, line: int) -> None:
-        self.columns.setdefault(column, line)
 
     def read(self, value: Value) -> Test:
         """Of a condition, or of a list of them, which must all hold. Raises Fault."""
@@ -48,7 +47,7 @@ class Conditions:
         column = None
         if "column" in fields:
             column = fields["column"].text("`column`")
-            self.met(column, fields["column"].line)
+            self.columns.add(column)
         fold = "ignore_case" in fields and fields["ignore_case"].flag("`ignore_case`")
         tests = [self._operator(name, fields[name], fold) for name in OPERATORS if name in fields]
         if not tests:
@@ -63,6 +62,7 @@ class Conditions:
         return tests[0] if len(tests) == 1 else _joined(tests, how)
 
     def _operator(self, name: str, value: Value, fold: bool) -> _OfCell:
+        self.weight += len(value.of) if name == "contains" and isinstance(value.of, list) else 1
         if name == "empty":
             wanted = value.flag("`empty`")
             return is_empty if wanted else lambda cell: not is_empty(cell)

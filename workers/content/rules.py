@@ -29,9 +29,17 @@ from workers.content.yaml_tree import Fault, Value, as_texts, read_tree
 MAX_RULES: Final = 10_000
 MAX_TESTS: Final = 10_000
 MAX_NAME_CHARS: Final = 100
+LIGHT: Final = 10_000  # conditions that are asked of any row, however long
+MOST_COMPARED: Final = 2 * 10**9  # characters, some seconds: the conditions' number times the row's length
+CALL_CHARS: Final = 64  # as many are compared while one condition is asked
 DEFAULT: Final = "default"
 _ANSWERS: Final = ("label", "text", "from_column")
-_WHY: Final = {"no_rule": "no rule holds", "empty_answer": "the answer is empty", "answer_too_long": "the answer is too long"}
+_WHY: Final = {
+    "row_too_long": "the row is too long",
+    "no_rule": "no rule holds",
+    "empty_answer": "the answer is empty",
+    "answer_too_long": "the answer is too long",
+}
 _PRIORITY: Final = re.compile(r"[+-]?[0-9]{1,9}")
 
 
@@ -68,12 +76,15 @@ class Rules:
             own = fields["default"].fields("the default", _ANSWERS)
             self._default = _answer(own, fields["default"], conditions)
         self.columns: Set[str] = frozenset(conditions.columns)
+        self._weight = conditions.weight
         self.rule_count, self.test_count = len(rules), 0
         if "tests" in fields:
             self._hold_tests(fields["tests"], names)
 
     def decide(self, row: Row) -> Written:
-        """Raises Unanswered: ``no_rule`` where none holds and there is no default."""
+        """Raises Unanswered: ``no_rule`` where none holds and there is no default; ``row_too_long`` for so many conditions."""
+        if self._weight > LIGHT and self._weight * self._chars(row) > MOST_COMPARED:
+            raise Unanswered("row_too_long")
         for rule in self._rules:
             if rule.test(row):
                 return Written(answered(rule.answer(row)), rule.name)
@@ -81,10 +92,15 @@ class Rules:
             raise Unanswered("no_rule")
         return Written(answered(self._default(row)), DEFAULT)
 
+    def _chars(self, row: Row) -> int:
+        return len(row.text) + sum(len(cell) for column in self.columns if isinstance(cell := row.cells.get(column), str))
+
     def _hold_tests(self, value: Value, names: Collection[str]) -> None:
         tests = value.items("`tests`")
         if len(tests) > MAX_TESTS:
             raise tests[MAX_TESTS].fault(f"there are more than {MAX_TESTS:,} tests")
+        if self._weight * (len(tests) * CALL_CHARS + value.chars) > MOST_COMPARED:
+            raise value.fault("these are more tests, or longer ones, than can be held against so many conditions: leave some out")
         failed = [f"{number} (line {test.line}: {why})" for number, test, why in self._failing(tests, names)]
         if failed:
             more = f", and {len(failed) - 10:,} more" if len(failed) > 10 else ""
@@ -135,10 +151,9 @@ def _answer(fields: Mapping[str, Value], value: Value, conditions: Conditions) -
         return lambda _row: label
     if kind == "from_column":
         column = own.text("`from_column`")
-        conditions.met(column, own.line)
+        conditions.columns.add(column)
         return lambda row: text_of(row.cells.get(column))
     pieces = read_slots(own, "`text`", columns_only=True)
-    for column in (column for piece in pieces if isinstance(piece, Slot) for column in piece.columns):
-        conditions.met(column, own.line)
+    conditions.columns.update(column for piece in pieces if isinstance(piece, Slot) for column in piece.columns)
     fills = [filling(piece) for piece in pieces]
     return lambda row: joined(fill(row) for fill in fills)

@@ -20,7 +20,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from workers.content.cells import Row
 from workers.content.conditions import Conditions, Test
@@ -29,7 +29,7 @@ from workers.content.slots import Slot, read_slots
 from workers.content.yaml_tree import Fault, Value, listed, read_tree
 
 MAX_PARTS: Final = 1_000
-MAX_FILLED: Final = 10_000  # slots of one text, those of its parts among them
+MAX_FILLED: Final = 10_000  # slots of one text and conditions for it, those of its parts among them
 _WEIGHT: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 Group = Callable[[Row], str | None]  # None where no variant holds
@@ -61,8 +61,18 @@ class TemplateWriter:
         return Written(answered(written), f"#{row.variant}")
 
 
+class _Variant(NamedTuple):
+    """``asked``: how many conditions; ``cost``: of its text."""
+
+    test: Test | None
+    asked: int
+    weight: float
+    write: Fill
+    cost: int
+
+
 class _Reading:
-    """Makes the groups of one template; each part once. A part's cost is how many slots it fills at most."""
+    """Makes the groups of one template; each part once. A cost is how many slots are filled and conditions asked at most."""
 
     def __init__(self, parts: Mapping[str, Value]) -> None:
         self.conditions = Conditions()
@@ -84,9 +94,8 @@ class _Reading:
     def group(self, value: Value, what: str, *, noted: bool = False) -> tuple[Group, int]:
         """``noted``: the row is told which variant was written."""
         variants = [self._variant(one, what) for one in listed(value, what)]
-        cost = max(cost for *_, cost in variants)
-        tests = [test for test, *_ in variants]
-        weights, writes = [weight for _, weight, *_ in variants], [write for *_, write, _ in variants]
+        cost = _bounded(max(one.cost for one in variants) + sum(one.asked for one in variants), value, what)
+        tests, weights, writes = [one.test for one in variants], [one.weight for one in variants], [one.write for one in variants]
         if noted:
             writes = [_noting(write, number) for number, write in enumerate(writes, 1)]
         if any(test is not None for test in tests):
@@ -95,32 +104,30 @@ class _Reading:
             return writes[0], cost
         return _drawn(list(accumulate(weights)), writes), cost
 
-    def _variant(self, value: Value, what: str) -> tuple[Test | None, float, Fill, int]:
+    def _variant(self, value: Value, what: str) -> _Variant:
         if isinstance(value.of, str):
-            return None, 1.0, *self._text(value, what)
+            return _Variant(None, 0, 1.0, *self._text(value, what))
         fields = value.fields(f"a variant of {what}", ("text", "weight", "when"))
         if "text" not in fields:
             raise value.fault(f"a variant of {what} has a `text`")
         weight = fields["weight"].text("`weight`") if "weight" in fields else "1"
         if _WEIGHT.fullmatch(weight) is None or not float(weight):
             raise fields["weight"].fault("a weight is a number above 0 and below 1,000,000")
+        before = self.conditions.weight
         test = self.conditions.read(fields["when"]) if "when" in fields else None
-        return test, float(weight), *self._text(fields["text"], what)
+        return _Variant(test, self.conditions.weight - before, float(weight), *self._text(fields["text"], what))
 
     def _text(self, value: Value, what: str) -> tuple[Fill, int]:
         pieces = read_slots(value, what)
         made = [self._slot(piece, value) for piece in pieces]
-        cost = sum(cost for _, cost in made)
-        if cost > MAX_FILLED:
-            raise value.fault(f"{what} fills more than {MAX_FILLED:,} slots, those of its parts among them")
+        cost = _bounded(sum(cost for _, cost in made), value, what)
         fills = [fill for fill, _ in made]
         return lambda row: joined(_closed_up(fill(row) for fill in fills)), cost
 
     def _slot(self, piece: str | Slot, value: Value) -> tuple[Fill, int]:
         if isinstance(piece, str):
             return lambda _row: piece, 0
-        for column in piece.columns:
-            self.conditions.met(column, value.line)
+        self.conditions.columns.update(piece.columns)
         if piece.kind == "part":
             part, cost = self.part(str(piece.value), value)
             return done_with(piece, lambda row: part(row) or ""), cost + 1
@@ -128,6 +135,12 @@ class _Reading:
             words = piece.value
             return lambda row: words[int(_next(row) * len(words))], 1
         return filling(piece), 1
+
+
+def _bounded(cost: int, value: Value, what: str) -> int:
+    if cost > MAX_FILLED:
+        raise value.fault(f"{what} fills more than {MAX_FILLED:,} slots, or asks so many conditions, those of its parts among them")
+    return cost
 
 
 def _noting(write: Fill, number: int) -> Fill:

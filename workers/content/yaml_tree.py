@@ -52,6 +52,13 @@ class Value:
             raise self.fault(f"{what} is true or false")
         return text == "true"
 
+    @property
+    def chars(self) -> int:
+        """Of all its texts together, names of fields left aside."""
+        if isinstance(self.of, str):
+            return len(self.of)
+        return sum(value.chars for value in (self.of if isinstance(self.of, list) else self.of.values()))
+
     def fault(self, sentence: str) -> Fault:
         return Fault(f"Line {self.line}: {sentence}.")
 

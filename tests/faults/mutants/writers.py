@@ -47,10 +47,17 @@ MUTANTS: Final = (
         (f"{_RULES_TEST}test_rules_whose_tests_fail_are_refused_by_number_and_line_and_not_by_content",),
     ),
     Mutant(
+        "rows-times-conditions",
+        "a long row is not held against conditions without end",
+        "workers/content/rules.py",
+        (("        if self._weight > LIGHT and", "        if False and"),),
+        (f"{_RULES_TEST}test_neither_tests_nor_rows_are_held_against_more_than_some_seconds_of_conditions",),
+    ),
+    Mutant(
         "parts-explode",
         "parts that fill parts are bounded together",
         "workers/content/writer.py",
-        (("        if cost > MAX_FILLED:", "        if cost > 10**12:"),),
+        (("    if cost > MAX_FILLED:", "    if cost > 10**12:"),),
         (f"{_WRITER_TEST}test_parts_that_fill_parts_do_not_explode",),
     ),
     Mutant(

@@ -187,6 +187,18 @@ def test_ten_thousand_rules_are_read_and_decide() -> None:
     assert "more than 10,000 rules" in told(f"rules:\n{rules}\n  - {{when: {{contains: a}}, label: x}}")
 
 
+def test_neither_tests_nor_rows_are_held_against_more_than_some_seconds_of_conditions() -> None:
+    parts = ", ".join(f"p{number}" for number in range(50_000))
+    source = f"rules: [{{when: {{column: a, contains: [{parts}]}}, label: x}}]\ndefault: {{label: y}}"
+    made = Rules(source)
+    assert made.decide(Row({"a": "z"})).text == "y"
+    with pytest.raises(Unanswered) as none:
+        made.decide(Row({"a": "z" * 50_000}))
+    assert none.value.code == "row_too_long"
+    tests = "\n".join(f"  - {{row: {{a: {number}}}, answer: y}}" for number in range(1_000))
+    assert "more tests, or longer ones" in told(f"{source}\ntests:\n{tests}")
+
+
 @given(st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_and_its_text_are_one_number(number: float) -> None:
     assert number_of(text_of(number)) == number_of(number) == number

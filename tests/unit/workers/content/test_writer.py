@@ -124,3 +124,5 @@ def test_parts_that_fill_parts_do_not_explode() -> None:
     parts = {f"p{level}": "'" + f"{{@p{level + 1}}}" * 20 + "'" for level in range(6)}
     source = "text: '{@p0}'\nparts:\n" + "".join(f"  {name}: {part}\n" for name, part in parts.items()) + "  p6: '{a}'"
     assert "fills more than 10,000 slots" in told(source)
+    variants = ", ".join(["{text: x, when: {contains: a}}"] * 500)
+    assert "or asks so many conditions" in told("text: '" + "{@p}" * 25 + f"'\nparts: {{p: [{variants}]}}")
