@@ -28,6 +28,7 @@ from api.cli.terminal.options import (
     Out,
     Priority,
     Quiet,
+    Redact,
     TextColumn,
     Verbose,
     Window,
@@ -57,6 +58,7 @@ def run(
     ] = None,
     out: Out = None,
     model: Model = None,
+    redact: Redact = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
     form: Format = None,
@@ -99,7 +101,7 @@ def run(
     work = running.Work(
         title="Running",
         endpoint=endpoint,
-        content={"steps": chain} if chain else {},
+        content={**({"steps": chain} if chain else {}), "redact": running.redact_of(redact)},
         defaults={
             **({"model": model} if model is not None else {}),
             **dict(parse_field(pair, TASKS[endpoint].body_of(endpoint)) for pair in fields or []),

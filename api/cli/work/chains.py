@@ -1,6 +1,5 @@
 """A chain from a file of steps: started, followed step by step, and its table written."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from api.cli.work.following import ended_well, follow, let_go, say_warnings, say
 from api.cli.work.outcomes import task_of
 from api.cli.work.outputs import Shown, Target, opened
 from api.cli.work.running import Source, Work, find_target, start, tell_detached
+from api.cli.work.yaml_files import read_yaml
 from workers.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def is_steps_file(name: str) -> bool:
 def read_steps(path: Path) -> list[dict[str, Any]]:
     """As `POST /v1/batches` takes them, of a YAML or JSON file: a list of steps, or one under ``steps``. A step names its ``task``; a field
     that is no step's own is one of its rows' bodies. Raises CommandError."""
-    read = _read(path)
+    read = read_yaml(path)
     steps = read.get("steps") if isinstance(read, dict) else read
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise CommandError(f"{shown(path)} holds no list of steps: each begins with `- name: NAME`.")
@@ -55,29 +55,6 @@ def _step(number: int, step: dict[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in fields.items() if name in _FIELDS and name != "defaults"}
     defaults = {**(fields.get("defaults") or {}), **{name: value for name, value in fields.items() if name not in _FIELDS}}
     return {**own, **({"defaults": defaults} if defaults else {})}
-
-
-def _read(path: Path) -> Any:
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        """YAML 1.2's own scalars: a label `no` or `on` is a text, and so is a date."""
-
-    Plain.yaml_implicit_resolvers = {
-        first: [(tag, rule) for tag, rule in rules if tag not in {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"}]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Plain.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))  # type: ignore[no-untyped-call]
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)  # noqa: S506 - of SafeLoader
-    except OSError as error:
-        raise CommandError(f"{shown(path)} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise CommandError(f"{shown(path)} is not UTF-8.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f" from its line {mark.line + 1} on"
-        raise CommandError(f"{shown(path)} is no YAML{where}.") from None
 
 
 def run(source: Source, work: Work) -> ExitCode:

@@ -8,6 +8,7 @@ from typing import Final
 
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.terminal import shown
+from api.cli.work.yaml_files import read_yaml
 
 Check = dict[str, object]
 
@@ -62,12 +63,7 @@ _READERS: Final[dict[tuple[str, str], Callable[[str], Check]]] = {
 
 
 def _listed(file: str) -> list[Check]:
-    import yaml
-
-    try:
-        listed = yaml.safe_load(_bytes(file))  # JSON is YAML, too
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        raise CommandError(f"{shown(file)} is not YAML.") from None
+    listed = read_yaml(Path(file))
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise CommandError(f'{shown(file)} is no list of checks, such as [{{"check": "length", "max": 80}}].')
     return listed
@@ -75,13 +71,8 @@ def _listed(file: str) -> list[Check]:
 
 def _json(file: str) -> object:
     try:
-        return json.loads(_bytes(file))
-    except (ValueError, RecursionError):
-        raise CommandError(f"{shown(file)} is not JSON.") from None
-
-
-def _bytes(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
+        return json.loads(Path(file).read_bytes())
     except OSError as error:
         raise CommandError(f"{shown(file)} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise CommandError(f"{shown(file)} is not JSON.") from None

@@ -44,8 +44,8 @@ def test_a_file_holds_them_as_the_api_takes_them_and_options_come_behind(tmp_pat
 
 def test_a_file_may_be_yaml(tmp_path: Path) -> None:
     file = tmp_path / "checks.yaml"
-    file.write_text("# for the shop\n- check: length\n  max: 80\n- check: forbidden\n  words: [cheap, best price]\n")
-    assert checks_of([], str(file)) == [{"check": "length", "max": 80}, {"check": "forbidden", "words": ["cheap", "best price"]}]
+    file.write_text("# for the shop\n- check: length\n  max: 80\n- check: forbidden\n  words: [cheap, no]\n")
+    assert checks_of([], str(file)) == [{"check": "length", "max": 80}, {"check": "forbidden", "words": ["cheap", "no"]}]
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense", b'{"check": "length"}', b"[1]", b"[" * 2_000, b"a: b: c", b"\xff\xfe\x00"])
