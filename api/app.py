@@ -28,6 +28,7 @@ from api.routes import (
     label_sets,
     metrics,
     models,
+    rows,
     rules,
     steering,
     tables,
@@ -43,7 +44,24 @@ from db.settings import Role, StoreSettings, load
 from workers.host.garbage_collection import calm_the_collector
 
 DEFAULT_PORT = 8910
-RESOURCES = (files, batches, tables, steering, timelines, models, label_sets, rules, templates, heads, audit, keys, health, metrics, docs)
+RESOURCES = (
+    files,
+    batches,
+    tables,
+    steering,
+    timelines,
+    rows,
+    models,
+    label_sets,
+    rules,
+    templates,
+    heads,
+    audit,
+    keys,
+    health,
+    metrics,
+    docs,
+)
 
 
 def create_app(settings: StoreSettings | None = None) -> FastAPI:

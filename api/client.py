@@ -24,7 +24,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from api.wire import Batch, FileInfo, Forecast, Head, Story
+from api.wire import Batch, FileInfo, Forecast, Head, RowLine, Story
 from db.errors import TextmillError
 from db.files.table import Table
 
@@ -202,6 +202,16 @@ class Client:
 
     def story(self, batch_id: str) -> Story:
         return _decode(self._send("GET", f"/v1/batches/{segment(batch_id)}/shards"), Story)
+
+    def row(self, batch_id: str, row: str) -> RowLine:
+        """What became of a row: of that with this id, or, where none has it, with this number."""
+        path = f"/v1/batches/{segment(batch_id)}/rows"
+        try:
+            return msgspec.convert(self.post(path, {"custom_id": row}), RowLine)
+        except ApiError as error:
+            if error.status != 404 or not row.isdecimal():
+                raise
+        return _decode(self._send("GET", f"{path}/{int(row)}"), RowLine)
 
     def cancel(self, batch_id: str) -> Batch:
         return self._batch("POST", f"/v1/batches/{segment(batch_id)}/cancel")

@@ -97,6 +97,35 @@ class StepState(msgspec.Struct, frozen=True):
     ended_at: int | None = None
 
 
+class RowStepLine(msgspec.Struct, frozen=True):
+    """What a step made of a row. ``status``: completed, skipped, failed or open. ``answer``: by column. ``model``: with its version, once a
+    model saw the row. ``claims``, ``crashes``, ``errors``, ``worker``, ``at``: of the shard that it lies in."""
+
+    name: str | None
+    id: str
+    endpoint: str
+    status: str
+    model: str | None = None
+    answer: dict[str, object] | None = None
+    code: str | None = None
+    message: str | None = None
+    claims: int = 0
+    crashes: int = 0
+    errors: int = 0
+    worker: str | None = None
+    at: int | None = None
+
+
+class RowLine(msgspec.Struct, frozen=True):
+    """A row of a batch, by its number from 1, and its steps; of a batch that is no chain, one."""
+
+    row: int
+    steps: list[RowStepLine]
+    line: int | None = None
+    custom_id: str | None = None
+    object: str = "batch.row"
+
+
 class Extras(msgspec.Struct, frozen=True):
     """What textmill adds to the batch object. The files can be read while the job runs, once they have a row. ``readable_rows``: of a
     running job that was asked for by itself, how many of its first rows are done, none left out: as far as its files go now. ``metrics``:

@@ -9,7 +9,7 @@ from typing import Final
 from tests.benchmarks.goals import markdown_table, text_table
 from tests.faults.counters import ALWAYS_ZERO, Counters
 
-ROWS: Final = tuple(f"F{number:02d}" for number in range(1, 54))
+ROWS: Final = tuple(f"F{number:02d}" for number in range(1, 55))
 HEAD: Final = ("id", "fault", "verdict", *ALWAYS_ZERO, "chain", "recomputed", "facts", "s")
 
 

@@ -57,15 +57,26 @@ def list_jobs(
 
 
 @app.command()
-def show(job: Job, verbose: Verbose = False, as_json: Json = False) -> int:
-    """Show one job and its story: its shards, who ran them, and why one failed. With -v how fast it was, too."""
+def show(
+    job: Job,
+    row: Annotated[
+        str | None, typer.Option("--row", metavar="ID|NUMBER", help="What became of one row: by its id, or its number from 1.")
+    ] = None,
+    verbose: Verbose = False,
+    as_json: Json = False,
+) -> int:
+    """Show one job and its story: its shards, who ran them, and why one failed. With -v how fast it was, too. With --row that of one row:
+    of a chain step by step, what each said of it and who ran it."""
     from api.cli.terminal.connection import connect
     from api.cli.terminal.terminal import answer_json, table
+    from api.cli.work.row_story import show_row
     from api.cli.work.tally import reasons_of
     from api.cli.work.timeline import show_story
 
     with connect() as client:
         found = find_job(client, job)
+        if row is not None:
+            return show_row(client.row(found, row), as_json=as_json)
         batch, story = client.batch(found), client.story(found)
         reasons = [] if as_json else reasons_of(client, batch)
     if as_json:

@@ -33,6 +33,8 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/batches", {"submit", "read"}),
     ("GET", f"/v1/batches/batch_{NONE}", {"submit", "read"}),
     ("GET", f"/v1/batches/batch_{NONE}/shards", {"submit", "read"}),
+    ("GET", f"/v1/batches/batch_{NONE}/rows/1", {"read"}),
+    ("POST", f"/v1/batches/batch_{NONE}/rows", {"read"}),
     ("POST", f"/v1/batches/batch_{NONE}/cancel", {"manage"}),
     ("POST", f"/v1/batches/batch_{NONE}/pause", {"manage"}),
     ("POST", f"/v1/batches/batch_{NONE}/resume", {"manage"}),

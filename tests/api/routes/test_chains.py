@@ -186,3 +186,28 @@ def test_the_table_of_a_chain_has_the_columns_of_all_steps(api: Served, mill: Mi
     table = pq.read_table(io.BytesIO(parquet))
     assert table.num_rows == 7
     assert {"topic_scores", "mood_scores"} <= set(table.column_names)
+
+
+def test_the_story_of_a_row_tells_what_each_step_made_of_it(api: Served, mill: Mill) -> None:
+    batch = create(api, TOPIC, WRITE, MOOD, file=uploaded(api, ROWS + b'{"id": "bad", "text": ""}\n'))
+    mill.run_all()
+    at = CHOSEN[0]
+    told = api.http().get(f"/v1/batches/{batch['id']}/rows/{at + 1}").raise_for_status().json()
+    assert (told["row"], told["line"], told["custom_id"]) == (at + 1, at + 1, f"row-{at}")
+    assert [(step["name"], step["status"], step["claims"]) for step in told["steps"]] == [
+        ("topic", "completed", 1),
+        ("write", "completed", 1),
+        ("mood", "completed", 1),
+    ]
+    topic, write, mood = told["steps"]
+    assert topic["answer"]["label"] == "a"
+    assert mood["answer"]["label"] == expected_label(write["answer"]["text"], LABELS, ["{}"])
+    assert (topic["model"], topic["worker"]) == ("fake-encoder@1", "tests:1")
+    skipped = next(each for each in range(12) if each not in CHOSEN)
+    named = api.http().post(f"/v1/batches/{batch['id']}/rows", json={"custom_id": f"row-{skipped}"}).raise_for_status().json()
+    assert (named["row"], [step["status"] for step in named["steps"]]) == (skipped + 1, ["completed", "skipped", "skipped"])
+    failed = api.http().get(f"/v1/batches/{batch['id']}/rows/13").raise_for_status().json()
+    assert [step["code"] for step in failed["steps"]] == ["empty_input", "step_failed", "step_failed"]
+    for number in ("0", "14", "x", "9" * 40):
+        assert error_of(api.http().get(f"/v1/batches/{batch['id']}/rows/{number}"))[:2] == (404, "not_found")
+    assert error_of(api.http().post(f"/v1/batches/{batch['id']}/rows", json={"custom_id": "nobody"}))[:2] == (404, "not_found")
