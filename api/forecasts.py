@@ -1,23 +1,26 @@
 """When a job will be done, told to its owner when it is made and while it waits. Nothing of other tenants shows in it but that moment."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
-from uuid import UUID
 
 from api.prices import Price, price_of
 from api.wire import Fault, Forecast
 from db.actors import Actor
 from db.connect import Store
 from db.jobs.creating import NewJob
-from db.jobs.forecast import Promise, Size, forecast, seconds_until_done, workers_with
+from db.jobs.forecast import Live, Promise, Size, forecast, reach, seconds_until_done, workers_with
 from db.jobs.jobs import JobRecord
-from db.lifecycle import MIN_SHARD_ROWS
-from db.operators.backlog import Backlog, Backlogs, Kind, Waiting, order_of, turn_of
+from db.jobs.turn import SHARD_SECONDS
+from db.lifecycle import rows_per_shard
+from db.operators.backlog import Backlog, Backlogs, Kind, Waiting
+from workers.dispatch.sizing import shard_chars
 from workers.engines.contract.generation import DEFAULT_OUTPUT_TOKENS
 from workers.tasks import TASKS
 
+CUT_SECONDS: Final = 8.0  # TEXTMILL_SHARD_SECONDS of the dispatcher, which may be another machine's, by default
 LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")  # of an answer, as the endpoints call it
 
 
@@ -39,13 +42,18 @@ class Foreseen:
 NOT_ASKED: Final = Foreseen()
 
 
-def with_forecast(backlogs: Backlogs, store: Store, actor: Actor, new: NewJob) -> NewJob:
-    """With what its creation tells of its end; of a chain, each step with that of the steps so far."""
+def with_forecast(backlogs: Backlogs, store: Store, actor: Actor, new: NewJob, chars_seen: list[int]) -> NewJob:
+    """With what its creation tells of its end; of a chain, each step with that of the steps so far. ``chars_seen``: takes the characters of
+    the file, once for each step that is made."""
     backlog = backlogs.of(store, actor.tenant_id)
     steps = [_asked(step) for step in (*new.before, new)]
 
     def foreseeing(step: NewJob, number: int) -> NewJob:
-        return replace(step, foresee=lambda rows, chars: promise(backlog, steps[:number], rows, chars, new.priority))
+        def foresee(rows: int, chars: int) -> Promise:
+            chars_seen.append(chars)
+            return promise(backlog, steps[:number], rows, chars, new.priority)
+
+        return replace(step, foresee=foresee)
 
     return replace(foreseeing(new, len(steps)), before=tuple(foreseeing(step, number) for number, step in enumerate(new.before, 1)))
 
@@ -55,11 +63,13 @@ def _asked(job: NewJob) -> Asked:
     return Asked((job.task, job.model), answer_limit(job.task, defaults if isinstance(defaults, Mapping) else {}))
 
 
-def note_made(backlogs: Backlogs, actor: Actor, made: JobRecord) -> None:
-    """Where the same request had made it before, it counts twice for a moment."""
+def note_made(backlogs: Backlogs, actor: Actor, made: JobRecord, chars: int) -> None:
+    """``chars``: of its file."""
     if made.state == "validating" and made.worker_seconds is not None:
         kind, deadline = (made.task, made.model), made.deadline.timestamp()
-        backlogs.note(actor.tenant_id, Waiting(0, made.job_id, kind, made.priority, None, deadline, made.worker_seconds))
+        backlogs.note(
+            actor.tenant_id, Waiting(0, made.job_id, kind, made.priority, None, deadline, made.worker_seconds, made.row_count, chars)
+        )
 
 
 def promise(backlog: Backlog, steps: Sequence[Asked], rows: int, chars: int, priority: int) -> Promise:
@@ -69,8 +79,8 @@ def promise(backlog: Backlog, steps: Sequence[Asked], rows: int, chars: int, pri
     if taken[-1] is None or len(known) < len(taken):
         return Promise(None, None if taken[-1] is None else known[-1])
     now = datetime.now(UTC).timestamp()
-    order = (-float(priority), turn_of(sum(known), None, now))
-    return Promise(_until_done(backlog, steps[-1].kind, sum(known), order, rows, now), known[-1])
+    made = Waiting(backlog.own, None, steps[-1].kind, priority, None, None, sum(known), rows, chars)
+    return Promise(_until_done(backlog, made, now), known[-1])
 
 
 def would_take(
@@ -110,9 +120,7 @@ def foreseen(backlogs: Backlogs, store: Store, actor: Actor, job: JobRecord) -> 
     own = next((each for each in backlog.waiting if each.job_id == job.job_id), None)
     seconds = None
     if own is not None and own.worker_seconds is not None:
-        seconds = _until_done(
-            backlog, kind, own.worker_seconds, order_of(own, now.timestamp()), open_rows(job), now.timestamp(), job.job_id
-        )
+        seconds = _until_done(backlog, own, now.timestamp())
     return Foreseen(why_not=why_unforeseen(backlog, kind)) if seconds is None else Foreseen(now + timedelta(seconds=seconds))
 
 
@@ -145,13 +153,34 @@ def eta_seconds(job: JobRecord) -> float | None:
     return round(open_rows(job) / job.pace, 1)
 
 
-def _until_done(
-    backlog: Backlog, kind: Kind, worker_seconds: float, order: tuple[float, ...], rows: int, now: float, own: UUID | None = None
-) -> float | None:
-    """Of the job ``own``, or of one that is made now; None where no worker could run it."""
-    workers = workers_with(backlog.workers, kind[1])
+class _Cut(NamedTuple):
+    """How a job would be cut: into so many shards, and the seconds by which it goes behind shorter ones: see :mod:`db.jobs.turn`."""
+
+    shards: int
+    turn_seconds: float
+
+
+def _cut(backlog: Backlog, kind: Kind, rows: int, chars: int) -> _Cut:
+    task, model = kind
+    target = shard_chars(model, task, seconds=CUT_SECONDS, measured=backlog.shard_speeds)
+    if target is None or not rows:
+        return _Cut(1, SHARD_SECONDS)
+    return _Cut(-(-rows // rows_per_shard(rows, chars, target)), max(chars, rows) / target * SHARD_SECONDS)
+
+
+def _live(backlog: Backlog, job: Waiting, model: str | None, now: float) -> Live:
+    cut = _cut(backlog, job.kind, job.rows, job.chars)
+    turn_at = job.turn_at
+    if turn_at is None:
+        turn_at = min(now + cut.turn_seconds, math.inf if job.deadline is None else job.deadline - cut.turn_seconds)
+    shared = reach(backlog.workers, model, job.kind[1])
+    return Live(job.tenant, job.worker_seconds or 0.0, (-float(job.priority), turn_at), shared, cut.shards)
+
+
+def _until_done(backlog: Backlog, job: Waiting, now: float) -> float | None:
+    """None where no worker could run it. What stands before it is all but itself."""
+    workers = workers_with(backlog.workers, job.kind[1])
     if not workers:
         return None
-    at_once = 1 if kind[0] in TASKS and TASKS[kind[0]].whole else -(-rows // MIN_SHARD_ROWS)
-    live = backlog.live(kind, now, but=own)
-    return seconds_until_done(worker_seconds, order, live, tenant=backlog.own, workers=workers, at_once=at_once)
+    before = [_live(backlog, each, job.kind[1], now) for each in backlog.waiting if job.job_id is None or each.job_id != job.job_id]
+    return seconds_until_done(_live(backlog, job, job.kind[1], now), before, workers=workers)

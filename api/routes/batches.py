@@ -93,9 +93,11 @@ def make(request: Request, actor: Actor, new: NewJob) -> Json:
     job that is there already."""
     front = front_of(request)
     sent_again = request.headers.get("x-stainless-retry-count", "0") not in {"", "0"}
+    chars_seen: list[int] = []
     find_twin = sent_again or idempotency_key_of(request) is not None
-    made = create_job(front.store, actor, with_forecast(front.backlogs, front.store, actor, new), find_twin=find_twin)
-    note_made(front.backlogs, actor, made)
+    made = create_job(front.store, actor, with_forecast(front.backlogs, front.store, actor, new, chars_seen), find_twin=find_twin)
+    if chars_seen:  # else the same request had made it before
+        note_made(front.backlogs, actor, made, chars_seen[-1])
     front.bell.ring()
     return batch_object(made, foreseen=foreseen(front.backlogs, front.store, actor, made))
 

@@ -2,24 +2,30 @@
 
 The unit is a **worker-second**: a second of one worker, all of it (see :mod:`workers.shard.in_flight`). What the rows of one task and model
 take of it was measured on shards that ended lately, whatever ran beside them. The order is that of :mod:`db.queue.turns`: tenants share
-the workers evenly, and of one tenant the jobs come one after the other. So while a tenant has work left, each other has as much done, or
-all of its own where that is less: water that fills vessels. What nobody knows yet (jobs that come, a worker that goes) is left out.
+the workers evenly, and of one tenant the jobs come one after the other, as far as there are shards for all that a worker holds at once.
+What nobody knows yet (jobs that come, a worker that goes) is left out.
 """
 
+import heapq
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 ROUND_SECONDS: Final = 0.5  # to be cut into shards and to be ended, each at a round of the dispatcher's
 LEAST_SECONDS: Final = 0.5  # of worker-seconds: less says nothing of a speed
 READ_COST: Final = 1 / 40  # of a character of a prompt, in tokens that are written: some 4 make a token, which is read 10 times as fast
+THREADS: Final = 4  # shards that a worker holds at once, by default
+MOST_JOBS: Final = 64  # of a queue that is run forward
+NOTHING: Final = 1e-9  # of a shard: what is left by rounding
 MOST_SECONDS: Final = 10 * 365 * 86_400.0
 LIMITED: Final = 0.9  # of what answers may have: where they have so much of it, it is the limit that ends them
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Sums over shards of one task and model that ended lately. ``limit_tokens``: what their answers might have had at most."""
+    """Sums over shards of one task and model that ended lately. ``limit_tokens``: what their answers might have had at most;
+    ``shard_seconds``: those of the threads that ran them."""
 
     worker_seconds: float
     rows: float
@@ -27,6 +33,7 @@ class Measured:
     input_tokens: float = 0.0
     output_tokens: float = 0.0
     limit_tokens: float = 0.0
+    shard_seconds: float = 0.0
 
     @property
     def tells(self) -> bool:
@@ -62,12 +69,13 @@ class Forecast:
 @dataclass(frozen=True, slots=True)
 class Live:
     """A job that is not done. ``order``: among those of its tenant; the least is the next. ``reach``: the part of the workers that could
-    run it and that the job in question waits for, too."""
+    run it and that the job in question waits for, too. ``shards``: that of it are open."""
 
     tenant: int
     worker_seconds: float
     order: tuple[float, ...] = ()
     reach: float = 1.0
+    shards: int = 1
 
 
 def forecast(measured: Measured | None, size: Size) -> Forecast | None:
@@ -90,16 +98,82 @@ def tokens_of_answer(measured: Measured, limit: int | None) -> float:
     return min(float(limit), usual)
 
 
-def seconds_until_done(own: float, order: tuple[float, ...], live: Iterable[Live], *, tenant: int, workers: int, at_once: int) -> float:
-    """From now on. ``own``: the worker-seconds of the job; ``at_once``: how many workers it can use."""
-    mine, others = own, dict[int, float]()
-    for each in live:
-        if each.tenant == tenant:
-            mine += each.worker_seconds * each.reach if each.order < order else 0.0
-        else:
-            others[each.tenant] = others.get(each.tenant, 0.0) + each.worker_seconds * each.reach
-    served = mine + sum(min(mine, theirs) for theirs in others.values())
-    return min(MOST_SECONDS, ROUND_SECONDS + max(served / workers, own / min(workers, max(1, at_once))))
+def seconds_until_done(own: Live, live: Iterable[Live], *, workers: int) -> float:
+    """From now on, until all of ``own`` is done: as many shards are in flight as the workers hold, of the tenant with the fewest the next
+    one of its first job, and those of a worker share it evenly. Of several jobs that are far from ``own`` in its tenant's order, or of a
+    tenant that is one of many, only the sum counts."""
+    mine = _Running(own.tenant, own.order, own.worker_seconds, own.shards)
+    others = [_Running(each.tenant, each.order, each.worker_seconds * each.reach, each.shards) for each in live]
+    queue = sorted([mine, *_lumped(others)], key=lambda job: (job.tenant, job.order))
+    now = 0.0
+    while mine.left > 0 and now < MOST_SECONDS:
+        _fill(queue, workers * THREADS)
+        in_flight = [job for job in queue if job.in_flight]
+        used = sum(job.in_flight for job in in_flight)
+        speed = min(workers, used) / used
+        step = min(job.left / (job.in_flight * speed) for job in in_flight)
+        now += step
+        for job in in_flight:
+            job.left -= step * job.in_flight * speed
+            if job.left <= NOTHING * job.size:
+                job.left = 0.0
+        queue = [job for job in queue if job.left > 0]
+    return min(MOST_SECONDS, ROUND_SECONDS + now)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A job on its way. ``size``: of a shard, in worker-seconds."""
+
+    tenant: int
+    order: tuple[float, ...]
+    left: float
+    shards: int
+    in_flight: int = 0
+    size: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = self.left / max(1, self.shards)
+
+    @property
+    def open_shards(self) -> int:
+        return math.ceil(self.left / self.size - 1e-9) if self.size else 0
+
+
+def _fill(queue: Sequence[_Running], slots: int) -> None:
+    """``queue``: by tenant, and of each in its order."""
+    waiting: dict[int, list[list[_Running | int]]] = {}
+    for job in queue:
+        job.in_flight = 0
+        waiting.setdefault(job.tenant, []).append([job, max(1, job.open_shards)])
+    turns = [(0, tenant) for tenant in waiting]
+    heapq.heapify(turns)
+    for _ in range(max(slots, len(turns))):  # where there are fewer, tenants take turns at them
+        if not turns:
+            return
+        held, tenant = heapq.heappop(turns)
+        first = waiting[tenant][0]
+        first[0].in_flight += 1  # type: ignore[union-attr]
+        first[1] -= 1  # type: ignore[operator]
+        if not first[1]:
+            waiting[tenant].pop(0)
+        if waiting[tenant]:
+            heapq.heappush(turns, (held + 1, tenant))
+
+
+def _lumped(jobs: Sequence[_Running]) -> list[_Running]:
+    """At most so many that the queue is run forward in milliseconds: of a tenant with more, those that follow each other are one."""
+    by_tenant: dict[int, list[_Running]] = {}
+    for job in sorted((job for job in jobs if job.left > 0), key=lambda job: job.order):
+        by_tenant.setdefault(job.tenant, []).append(job)
+    each = max(1, MOST_JOBS // max(1, len(by_tenant)))
+    lumped: list[_Running] = []
+    for tenant, own in by_tenant.items():
+        step = -(-len(own) // each)
+        for first in range(0, len(own), step):
+            part = own[first : first + step]
+            lumped.append(_Running(tenant, part[0].order, sum(job.left for job in part), sum(job.shards for job in part)))
+    return lumped
 
 
 def reach(models: Sequence[frozenset[str] | None], model: str | None, other: str | None) -> float:

@@ -17,8 +17,9 @@ from cachetools import LRUCache
 from sqlalchemy import Row, text
 
 from db.connect import Store
-from db.jobs.forecast import Live, Measured, Size, forecast, reach
+from db.jobs.forecast import Measured, Size, forecast
 from db.operators.fleet import ready_workers
+from db.operators.speeds import LEAST_SECONDS
 
 Kind = tuple[str, str | None]  # task and model
 
@@ -30,13 +31,15 @@ KEPT_TENANTS: Final = 1_000
 _LIVE: Final = text(
     "SELECT own, tenant, job_id, task, model, priority, turn_at, deadline, worker_seconds, row_count, open_rows, size_chars FROM live_work"
 )
-_MEASURED: Final = text("SELECT task, model, worker_seconds, rows, chars, input_tokens, output_tokens, limit_tokens FROM measured_work")
+_MEASURED: Final = text(
+    "SELECT task, model, worker_seconds, rows, chars, input_tokens, output_tokens, limit_tokens, shard_seconds FROM measured_work"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A job that is not done. ``job_id``, ``turn_at`` and ``deadline``: of the tenant's own alone; ``turn_at`` once it is cut.
-    ``worker_seconds``: that its open rows take, None where nothing like it was measured."""
+    ``rows``, with ``chars``, are those that are open; ``worker_seconds``: that they take, None where nothing like it was measured."""
 
     tenant: int
     job_id: UUID | None
@@ -45,6 +48,8 @@ class Waiting:
     turn_at: float | None
     deadline: float | None
     worker_seconds: float | None
+    rows: int = 0
+    chars: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +64,10 @@ class Backlog:
     workers: Sequence[frozenset[str] | None]
     drained: bool = False
 
-    def live(self, kind: Kind, now: float, *, but: UUID | None = None) -> list[Live]:
-        """What a job of this kind may have to wait for, all but the job itself."""
-        return [
-            Live(each.tenant, each.worker_seconds or 0.0, order_of(each, now), reach(self.workers, kind[1], each.kind[1]))
-            for each in self.waiting
-            if but is None or each.job_id != but
-        ]
-
-
-def order_of(job: Waiting, now: float) -> tuple[float, ...]:
-    """Among its tenant's own; the least is the next."""
-    turn_at = turn_of(job.worker_seconds or 0.0, job.deadline, now) if job.turn_at is None else job.turn_at
-    return (-float(job.priority), turn_at)
-
-
-def turn_of(worker_seconds: float, deadline: float | None, now: float) -> float:
-    """Of a job that is not cut yet, about what :mod:`db.jobs.turn` will say."""
-    return min(now + worker_seconds, math.inf if deadline is None else deadline - worker_seconds)
+    @property
+    def shard_speeds(self) -> dict[Kind, float]:
+        """Characters a second of one shard, others in flight beside it, by task and model."""
+        return {kind: each.chars / each.shard_seconds for kind, each in self.measured.items() if each.shard_seconds >= LEAST_SECONDS}
 
 
 class Backlogs:
@@ -135,7 +126,8 @@ def _waiting(row: Row[Any], measured: Mapping[Kind, Measured]) -> Waiting:
         guessed = forecast(measured.get(kind), Size(row.row_count, row.size_chars, None))
         whole = None if guessed is None else guessed.worker_seconds
     left = None if whole is None else whole * share
-    return Waiting(row.tenant, row.job_id, kind, row.priority, _seconds(row.turn_at), _seconds(row.deadline), left)
+    about = (row.tenant, row.job_id, kind, row.priority, _seconds(row.turn_at), _seconds(row.deadline))
+    return Waiting(*about, left, row.open_rows, round(row.size_chars * share))
 
 
 def _seconds(at: datetime | None) -> float | None:

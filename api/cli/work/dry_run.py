@@ -98,7 +98,8 @@ def figures(told: "Forecast", counted: Counted) -> list[tuple[str, str]]:
     others = f", and {counted.defects:,} that cannot be read" if counted.defects else ""
     found = [("rows", f"{told.rows:,}{others}"), ("characters", f"{counted.chars:,}")]
     if told.input_tokens is not None and told.output_tokens is not None:
-        found += [("tokens in", f"about {told.input_tokens:,}"), ("tokens out", f"about {told.output_tokens:,}")]
+        written = [("tokens out", f"about {told.output_tokens:,}")] if told.output_tokens else []
+        found += [("tokens in", f"about {told.input_tokens:,}"), *written]
     if told.worker_seconds is not None:
         found.append(("work", f"about {lasting(told.worker_seconds)} of a worker"))
     if told.expected_at is not None:

@@ -73,15 +73,15 @@ def test_a_job_says_when_it_is_made_when_it_will_be_done_and_while_it_waits(work
     assert (listed["expected_at"], listed["promised_at"]) == (None, told["promised_at"]), "lists do not ask"
 
 
-def test_what_the_same_tenant_handed_in_before_comes_first(work: Work) -> None:
+def test_what_the_same_tenant_handed_in_before_is_waited_for(work: Work) -> None:
+    """Jobs of one shard each run beside each other: a worker holds four."""
     work.measured(40.0)
     work.worker(models=[work.model])
     work.new()
-    time_of_two = 80
     second = work.new(priority=-1)
-    assert second["textmill"]["expected_at"] == pytest.approx(time.time() + time_of_two, abs=6)
-    first = work.new(priority=5)
-    assert first["textmill"]["expected_at"] == pytest.approx(time.time() + 40, abs=6)
+    assert second["textmill"]["expected_at"] == pytest.approx(time.time() + 80, abs=6)
+    third = work.new(priority=5)
+    assert third["textmill"]["expected_at"] == pytest.approx(time.time() + 120, abs=6)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ MUTANTS: Final = (
         "others-have-their-turn",
         "while a tenant has work left, each other has as much done",
         _FORECAST,
-        (("mine + sum(min(mine, theirs) for theirs in others.values())", "mine"),),
+        (("heapq.heappush(turns, (held + 1, tenant))", "heapq.heappush(turns, (-1, tenant))"),),
         (f"{_FORECAST_TEST}test_another_tenant_has_as_much_done_meanwhile_and_no_more_than_it_has",),
     ),
     Mutant(

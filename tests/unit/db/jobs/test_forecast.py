@@ -24,11 +24,11 @@ from tests.unit.db.jobs.queue_model import Job, Simulated
 READS = Measured(worker_seconds=10, rows=100, chars=20_000, input_tokens=5_000)
 WRITES = Measured(worker_seconds=60, rows=100, chars=20_000, input_tokens=5_000, output_tokens=3_000, limit_tokens=25_600)
 SECONDS = st.floats(0.01, 1e5)
-LIVE = st.lists(st.builds(Live, st.integers(0, 4), SECONDS, st.tuples(st.floats(-9, 9)), st.floats(0, 1)), max_size=12)
+LIVE = st.lists(st.builds(Live, st.integers(0, 4), SECONDS, st.tuples(st.floats(-9, 9)), st.floats(0, 1), st.integers(1, 40)), max_size=12)
 
 
-def until_done(own: float, live: list[Live], *, workers: int = 1, order: tuple[float, ...] = (0.0,), at_once: int = 10**6) -> float:
-    return seconds_until_done(own, order, live, tenant=0, workers=workers, at_once=at_once)
+def until_done(own: float, live: list[Live], *, workers: int = 1, order: tuple[float, ...] = (0.0,), shards: int = 1_000) -> float:
+    return seconds_until_done(Live(0, own, order, shards=shards), live, workers=workers)
 
 
 def test_what_was_not_measured_is_not_forecast() -> None:
@@ -68,17 +68,23 @@ def test_where_limits_end_the_answers_another_limit_makes_other_answers() -> Non
 
 
 def test_alone_a_job_has_all_workers_as_far_as_it_has_shards_for_them() -> None:
-    assert until_done(60, [], workers=4) == 15 + ROUND_SECONDS
-    assert until_done(60, [], workers=4, at_once=2) == 30 + ROUND_SECONDS
-    assert until_done(60, [], workers=4, at_once=0) == 60 + ROUND_SECONDS
+    assert until_done(60, [], workers=4) == pytest.approx(15 + ROUND_SECONDS)
+    assert until_done(60, [], workers=4, shards=2) == pytest.approx(30 + ROUND_SECONDS)
+    assert until_done(60, [], workers=4, shards=1) == pytest.approx(60 + ROUND_SECONDS)
 
 
 def test_own_jobs_before_it_come_first_and_those_behind_it_do_not_count() -> None:
-    assert until_done(60, [Live(0, 30, (-1.0,)), Live(0, 500, (1.0,))]) == 90 + ROUND_SECONDS
+    live = [Live(0, 30, (-1.0,), shards=500), Live(0, 500, (1.0,), shards=500)]
+    assert until_done(60, live) == pytest.approx(90 + ROUND_SECONDS, rel=0.02)
+
+
+def test_what_stands_behind_it_shares_a_worker_that_it_cannot_fill() -> None:
+    assert until_done(10, [Live(0, 500, (1.0,), shards=500)], shards=1) == pytest.approx(40 + ROUND_SECONDS), "one shard of four"
+    assert until_done(10, [Live(0, 500, (1.0,), shards=500)], shards=4) == pytest.approx(10 + ROUND_SECONDS)
 
 
 def test_another_tenant_has_as_much_done_meanwhile_and_no_more_than_it_has() -> None:
-    assert until_done(60, [Live(1, 10), Live(2, 4_000), Live(2, 4_000)]) == 60 + 10 + 60 + ROUND_SECONDS
+    assert until_done(60, [Live(1, 10, shards=100), Live(2, 4_000, shards=900)]) == pytest.approx(60 + 10 + 60 + ROUND_SECONDS, rel=0.1)
 
 
 def test_of_work_that_other_workers_do_only_a_part_is_waited_for() -> None:
@@ -89,27 +95,22 @@ def test_of_work_that_other_workers_do_only_a_part_is_waited_for() -> None:
     assert [workers_with([both, first, silent], model) for model in ("a", "b", None, "c")] == [3, 2, 3, 1]
 
 
-@given(SECONDS, LIVE, st.integers(1, 8))
-def test_it_is_never_sooner_than_alone_and_never_later_than_behind_all(own: float, live: list[Live], workers: int) -> None:
-    seconds = until_done(own, live, workers=workers)
-    assert until_done(own, [], workers=workers) <= seconds * (1 + 1e-9)
-    assert seconds <= ROUND_SECONDS + (own + sum(each.worker_seconds for each in live)) / workers + 1e-6
-
-
-@given(SECONDS, LIVE, st.integers(1, 8), SECONDS, st.integers(0, 4))
-def test_more_work_before_it_or_fewer_workers_never_make_it_sooner(
-    own: float, live: list[Live], workers: int, more: float, by: int
-) -> None:
-    seconds = until_done(own, live, workers=workers)
-    assert until_done(own, [*live, Live(by, more, (-10.0,))], workers=workers) >= seconds - 1e-6
-    assert until_done(own + more, live, workers=workers) >= seconds - 1e-6
-    assert until_done(own, live, workers=workers + 1) <= seconds + 1e-6
+@given(SECONDS, LIVE, st.integers(1, 8), st.integers(1, 50))
+def test_it_is_never_sooner_than_alone_and_never_later_than_behind_all(own: float, live: list[Live], workers: int, shards: int) -> None:
+    seconds = until_done(own, live, workers=workers, shards=shards)
+    assert until_done(own, [], workers=workers, shards=shards) <= seconds * (1 + 1e-6)
+    assert seconds <= ROUND_SECONDS + (own + sum(each.worker_seconds for each in live)) * (1 + 1e-6)
 
 
 @given(SECONDS, st.lists(SECONDS, max_size=6))
 def test_the_last_of_one_tenants_jobs_is_done_when_all_work_is(own: float, before: list[float]) -> None:
-    live = [Live(0, seconds, (-1.0,)) for seconds in before]
+    live = [Live(0, seconds, (-1.0,), shards=8) for seconds in before]
     assert until_done(own, live) == pytest.approx(own + sum(before) + ROUND_SECONDS)
+
+
+def test_of_a_thousand_jobs_before_it_the_sum_counts() -> None:
+    live = [Live(number % 5, 2.0, (-1.0 - number,), shards=2) for number in range(1_000)]
+    assert until_done(10, live) == pytest.approx((410 * 5 + ROUND_SECONDS), rel=0.05)
 
 
 def test_a_number_that_no_clock_holds_becomes_one_that_it_does() -> None:
@@ -131,8 +132,8 @@ def errors_of_ten(drawn: random.Random, workers: int, tenants: int, apart: float
         handed_in_at += drawn.uniform(0, 2 * apart)
         tenant, work = drawn.randrange(tenants), drawn.choice([4.0, 15.0, 60.0, 200.0])
         order, shards = (0.0, queue.now + work), 2 * int(work)
-        live = [Live(each.tenant, queue.open_work(each), each.order) for each in queue.jobs]
-        promised.append(seconds_until_done(work, order, live, tenant=tenant, workers=workers, at_once=shards))
+        live = [Live(each.tenant, queue.open_work(each), each.order, shards=len(each.shards) + 1) for each in queue.jobs]
+        promised.append(seconds_until_done(Live(tenant, work, order, shards=shards), live, workers=workers))
         queue.add(Job(tenant, order, [work * drawn.uniform(0.8, 1.2) / shards] * shards, queue.now))
     queue.run()
     took = [job.done_at - job.made_at for job in queue.jobs]
