@@ -5,6 +5,7 @@ texts of each corpus, with its labels in two orders. A share of right answers ov
 """
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -26,7 +27,6 @@ WAYS: Final[Mapping[str, dict[str, Any]]] = {
     "uncalibrated": {"calibrated": False},
     "listed, calibrated": {"rotations": 1, "calibrated": True},
     "listed, uncalibrated": {"rotations": 1, "calibrated": False},
-    "listed twice, uncalibrated": {"rotations": 2, "calibrated": False},
 }
 
 
@@ -45,13 +45,14 @@ def beginning(text: str) -> str:
 
 
 def measure(runtime: Runtime, model: str, corpus: Corpus, labels: list[str], texts: int, way: dict[str, Any]) -> Found:
-    """Of the last texts."""
     named = dict(zip(sorted(set(corpus.labels)), corpus.fitting, strict=True))
+    drawn = random.Random(0).sample(range(len(corpus.texts)), texts)
+    asks = [ClassifyBody(input=beginning(corpus.texts[at]), labels=labels, **way) for at in drawn]
     began = time.perf_counter()
-    rows = run(runtime, "classify", model, [ClassifyBody(input=beginning(text), labels=labels, **way) for text in corpus.texts[-texts:]])[1]
+    rows = run(runtime, "classify", model, asks)[1]
     seconds = time.perf_counter() - began
     answers = [body_of(row) for row in rows]
-    right = sum(answer["label"] == named[label] for answer, label in zip(answers, corpus.labels[-texts:], strict=True))
+    right = sum(answer["label"] == named[corpus.labels[at]] for answer, at in zip(answers, drawn, strict=True))
     tokens = sum(answer["usage"]["input_tokens"] for answer in answers)
     return Found(right / texts, tokens / texts, seconds / texts)
 

@@ -1,6 +1,6 @@
 """How a decoder is asked for a label: pure, and before any tokenising. What rows of a job have in common comes first, and is read once.
 
-The wordings were chosen by `tests.benchmarks.decoder_labels` and made-up texts, with Gemma 3 270M.
+How well the wordings do: `tests.benchmarks.decoder_labels`.
 """
 
 from collections.abc import Mapping, Sequence
