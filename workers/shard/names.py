@@ -91,11 +91,7 @@ class StoredNames:
         except SealError as error:
             return error.code
         writer = "version_gone" if source is None else Writer.of(kind, pinned.id, pinned.number, source)
-        if isinstance(writer, str):
-            return writer
-        if writer.made.columns and not self._lease.reads_columns:
-            return "columns_unread"
-        return Group(name, writer=writer)
+        return writer if isinstance(writer, str) else Group(name, writer=writer)
 
     def _find_head(self, name: str) -> heads.Head | str:
         pinned = None if self._pins is None else self._pins.heads.get(name)

@@ -67,6 +67,8 @@ class Writer:
 
     def write(self, row: "WorkRow", text: str, *, seed: int = 0) -> Written | str:
         """Or the row's failure code."""
+        if row.columns is None and self.made.columns:  # a prompt came in their place, say: they are not taken for empty ones
+            return "columns_unread"
         looked_at = Row(row.columns or {}, text)
         try:
             if isinstance(self.made, Rules):

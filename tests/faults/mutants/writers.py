@@ -87,8 +87,8 @@ MUTANTS: Final = (
     Mutant(
         "unread-columns",
         "rules that look at columns answer no row whose columns were not opened",
-        "workers/shard/names.py",
-        (('        if writer.made.columns and not self._lease.reads_columns:\n            return "columns_unread"\n', ""),),
+        "workers/tasks/writers.py",
+        (("        if row.columns is None and self.made.columns:", "        if False:"),),
         (f"{_JOBS_TEST}test_rows_may_name_rules_that_look_at_their_text_and_fail_where_these_look_at_columns",),
     ),
 )
