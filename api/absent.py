@@ -39,6 +39,7 @@ _RESOURCES: Final = frozenset(
         "batches",
         "models",
         "label_sets",
+        "prompts",
         "rules",
         "templates",
         "heads",

@@ -15,6 +15,7 @@ from api.cli.commands import (
     label,
     label_sets,
     profile,
+    prompts,
     redact,
     rules,
     run,
@@ -52,6 +53,7 @@ def build() -> typer.Typer:
     app.add_typer(train.app, name="train")
     app.add_typer(train.heads_app, name="heads")
     app.add_typer(label_sets.app, name="label-sets")
+    app.add_typer(prompts.app, name="prompts")
     app.add_typer(rules.app, name="rules")
     app.add_typer(templates.app, name="templates")
     app.add_typer(keys.app, name="keys")

@@ -17,6 +17,7 @@ from api.objects import file_not_found, parse_file_id
 from api.requests.addresses import path_holds_key
 from api.requests.budgets import Budget, checked_budget
 from api.requests.content_fields import checked
+from api.requests.prompts import check_names, find_prompt
 from api.requests.step_plans import RowsPlan, StepPlan
 from api.requests.writers import check_columns, find_writer
 from db.actors import Actor
@@ -27,12 +28,14 @@ from db.catalogue.names import JobNames, names_for_job
 from db.connect import Store
 from db.errors import NotFound, TextmillError
 from db.failures import describe, parts_of
+from db.files.columns import table_of_file
 from db.files.stored_names import Names
 from db.jobs.creating import NewJob, RequestRef
 from db.jobs.jobs import JobRecord, get_job
 from db.jobs.versions import is_address
 from db.lifecycle import INTERACTIVE_PRIORITY
 from workers.content.masks import Redact, redact_spec
+from workers.content.prompts import Prompt
 from workers.content.writer import TemplateWriter
 from workers.models import registry
 from workers.tasks import train
@@ -146,7 +149,7 @@ class HeadRequest(HeadPlan, forbid_unknown_fields=True, kw_only=True):
 
 class Planned(NamedTuple):
     """A plan that was checked, as a job takes it. ``content``: what its spec says beside the defaults; ``columns``: of its file's table,
-    those that its rows are answered by."""
+    those that its rows are answered by. ``prompt``: its own."""
 
     task: Task[Any]
     endpoint: str
@@ -157,6 +160,7 @@ class Planned(NamedTuple):
     window: timedelta | datetime
     content: Mapping[str, object] = {}
     columns: Collection[str] = ()
+    prompt: Prompt | None = None
 
 
 def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
@@ -190,16 +194,29 @@ def plan_batch(store: Store, actor: Actor, request: BatchPlan) -> Planned:
     content = checked(task, {**defaults, "temperature": 1.0} if draws else defaults, request.checks, request.tries)
     if request.redact is not None:
         content["redact"] = redact_spec(request.redact)
+    prompt = None
+    if request.prompt is not None:
+        prompt = find_prompt(store, actor, task, request.endpoint, request.prompt)
+        if writer is not None:
+            message = "Rules and templates read columns, and no prompt: name another model, or no prompt."
+            raise Refused("unsupported_field", message, param="prompt")
+        content["prompt"] = request.prompt
     plan = _planned(request, task, request.endpoint, model, defaults)
-    return plan._replace(content=content, columns=writer.columns if writer is not None else ())
+    return plan._replace(content=content, columns=writer.columns if writer is not None else (), prompt=prompt)
 
 
-def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None) -> tuple[NewJob, JobRecord | None]:
-    """The job, and the one whose output is its input. Raises Refused with the field at fault."""
+def batch_job(
+    store: Store, actor: Actor, request: BatchRequest, idempotency_key: str | None, *, after_steps: bool = False
+) -> tuple[NewJob, JobRecord | None]:
+    """The job, and the one whose output is its input. ``after_steps``: of a chain, others. Raises Refused with the field at fault."""
     plan, budget = plan_batch(store, actor, request), request.budget or Budget()
     file_id, source = _input_of(store, actor, request.input_file_id)
     check_columns(store, actor, file_id, plan.columns)
     names = names_for_job(store, actor, file_id, names_of(plan.defaults)) if plan.task.names_stored else JobNames(None, None)
+    if plan.prompt is not None and request.prompt is not None:
+        table = table_of_file(store, actor, file_id)
+        check_names(plan.prompt, table, after_steps=after_steps or source is not None)
+        names = names._replace(named=(names.named or Names()) | Names(prompts=frozenset({request.prompt})))
     new = NewJob(
         task=plan.task.name,
         endpoint=plan.endpoint,
@@ -217,7 +234,7 @@ def batch_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key
         names=names.named,
         other_names=names.others,
         source_id=None if source is None else source.job_id,
-        reads_columns=bool(plan.columns),
+        reads_columns=bool(plan.columns) or plan.prompt is not None,
     )
     return new, source
 

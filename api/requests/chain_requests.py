@@ -43,7 +43,7 @@ def new_job(store: Store, actor: Actor, request: BatchRequest, idempotency_key: 
     before: Before = {}
     for number, step in enumerate(_steps(request), start=1):
         with _told_of(request, number):
-            job, source = batch_job(store, actor, _alone(request, step), idempotency_key)
+            job, source = batch_job(store, actor, _alone(request, step), idempotency_key, after_steps=bool(before))
             if source is not None:
                 before.setdefault(INPUT_STEP, TASKS[source.task])
             conditions = _conditions(step, before)

@@ -18,6 +18,13 @@ class RowsPlan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         dict[str, object] | None,
         Meta(description="Fields of the task's body, laid under every row's: what a row leaves out, it takes here."),
     ] = None
+    prompt: Annotated[
+        str | None,
+        Meta(
+            description="A stored prompt, `NAME` or `NAME@2`: filled in with each row's columns (and, in a chain, with what `steps` before"
+            " said), in the place of its text."
+        ),
+    ] = None
     checks: Annotated[
         list[dict[str, object]] | None,
         Meta(description="What every text that is written must pass, up to 20; each an object that names its kind as `check`."),

@@ -35,6 +35,7 @@ PATHS = [
     "/v1/label_sets/{}",
     "/v1/rules/{}",
     "/v1/templates/{}",
+    "/v1/prompts/{}",
     "/v1/files?after={}",
     "/v1/files?limit={}",
     "/v1/files?order={}",

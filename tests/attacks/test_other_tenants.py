@@ -31,7 +31,8 @@ def owned(api: Served, mill: Mill) -> dict[str, str]:  # noqa: F811
     http.put(f"/v1/templates/{SECRET}", json={"source": "text: a"}).raise_for_status()
     key = http.post("/v1/keys", json={"name": SECRET, "scopes": ["read"]}).json()["id"]
     event = http.get("/v1/audit/events").json()["data"][0]["id"]
-    return {"file": file_id, "batch": batch, "label_set": SECRET, "key": key, "event": event}
+    http.put(f"/v1/prompts/{SECRET}", json={"source": SECRET}).raise_for_status()
+    return {"file": file_id, "batch": batch, "label_set": SECRET, "prompt": SECRET, "key": key, "event": event}
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def attempts(ids: dict[str, str]) -> list[tuple[str, str, dict[str, object]]]:
         ("GET", f"/v1/label_sets/{ids['label_set']}", {}),
         ("GET", f"/v1/rules/{ids['label_set']}", {}),
         ("GET", f"/v1/templates/{ids['label_set']}", {}),
+        ("GET", f"/v1/prompts/{ids['prompt']}", {}),
         ("GET", "/v1/audit/events", {"params": {"after": ids["event"]}}),
         ("DELETE", f"/v1/files/file-{file_hex}", {}),
         ("DELETE", f"/v1/files/file-o{batch_hex}", {}),
@@ -69,6 +71,7 @@ def attempts(ids: dict[str, str]) -> list[tuple[str, str, dict[str, object]]]:
         ("DELETE", f"/v1/label_sets/{ids['label_set']}", {}),
         ("DELETE", f"/v1/rules/{ids['label_set']}", {}),
         ("DELETE", f"/v1/templates/{ids['label_set']}", {}),
+        ("DELETE", f"/v1/prompts/{ids['prompt']}", {}),
         ("DELETE", f"/v1/keys/{ids['key']}", {}),
     ]
 
@@ -78,6 +81,7 @@ def test_a_foreign_id_answers_as_a_missing_one(api: Served, owned: dict[str, str
         "file": f"file-{MISSING}",
         "batch": f"batch_{MISSING}",
         "label_set": "none",
+        "prompt": "none",
         "key": f"key_{MISSING}",
         "event": f"audit_{MISSING}",
     }
@@ -101,6 +105,7 @@ def test_lists_show_nothing_of_another_tenant(owned: dict[str, str], stranger: h
         "/v1/files",
         "/v1/batches",
         "/v1/label_sets",
+        "/v1/prompts",
         "/v1/rules",
         "/v1/templates",
         "/v1/heads",

@@ -206,7 +206,7 @@ ELSEWHERE: Final = {
     "missing_scope": "tests/api/requests/test_auth.py",
     "key_destroyed": "below",
     "empty_file": "what is refused is what was just sent: `file.refuse` is on record",
-    "DAMAGED": "of a head or a label set that a new job names: its reading and `value.damaged` are on record",
+    "DAMAGED": "of a head, a label set or a prompt that a new job names: its reading and `value.damaged` are on record",
     "model_not_found": "of a head, its reading is on record; the registry is everybody's",
     "invalid_spec": "tells of the request alone",
     "would_be_late": "tells of the queue: tests/api/routes/test_forecasts.py",
@@ -229,6 +229,7 @@ MADE: Final = {
     "api/routes/docs.py": {"page_not_found": 1},
     "api/routes/heads.py": {"not_found": 1},  # its reading, which brought out nothing, is on record
     "api/routes/keys.py": {"key_not_found": 1},
+    "api/requests/prompts.py": {"DAMAGED": 1},
     "api/routes/label_sets.py": {"not_found": 1},
     "api/routes/models.py": {"model_not_found": 1},
     "db/audit/acts.py": {"not_found": 1},

@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import yaml
 
+from workers.content.yaml_tree import Fault
+
 ROLES: Final = ("system", "user", "assistant")
 MAX_MESSAGES: Final = 64
 _BEGINS: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:system|user|assistant|messages)[ \t]*:")
 
 
-class PromptFault(Exception):
+class PromptFault(Fault):
     """A prompt that cannot be used. Its sentence is for whoever wrote it."""
 
 

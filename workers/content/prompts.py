@@ -382,6 +382,8 @@ class Prompt:
             self.reads_all = self.reads_all or reduced.reads_all
             code = env.compile(reduced.tree)
             return jinja2.Template.from_code(env, code, env.make_globals(None))
+        except PromptFault:
+            raise
         except TemplateSyntaxError as error:
             raise PromptFault(f"{where}, line {error.lineno}: {(error.message or '').rstrip('.')}.") from None
         except (TemplateError, Unfilled, SyntaxError, RecursionError, MemoryError, ValueError, TypeError, ArithmeticError):

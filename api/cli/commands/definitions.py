@@ -11,7 +11,7 @@ from api.cli.terminal.options import Json, Yes
 
 MAX_FILE_BYTES: Final = 4 * 2**20
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="The YAML file; - is stdin.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The file; - is stdin.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What jobs call it.")]
 
 
@@ -40,8 +40,8 @@ def cells_of(given: list[str] | None) -> dict[str, str]:
     return cells
 
 
-def app_of(path: str, one: str, prefix: str, about: str) -> typer.Typer:
-    """``path``: the API's; ``one``: what sentences call one; ``prefix``: before its name, where a model is named."""
+def app_of(path: str, one: str, option: str, about: str) -> typer.Typer:
+    """``path``: the API's; ``one``: what sentences call one; ``option``: of a job, up to its name."""
     app = typer.Typer(no_args_is_help=True, help=about)
 
     @app.command("add", help=f"Store the {one} of FILE as NAME; of a name that is there it becomes the next version.")
@@ -57,7 +57,7 @@ def app_of(path: str, one: str, prefix: str, about: str) -> typer.Typer:
         if as_json:
             answer_json(stored)
         else:
-            say(f"Stored as {shown(name)}: --model {shown(prefix + name)}.", *what_stays(stored.get("version")))
+            say(f"Stored as {shown(name)}: {shown(option + name)}.", *what_stays(stored.get("version")))
         return ExitCode.OK
 
     @app.command("list", help="List the newest version of each.")

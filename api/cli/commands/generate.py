@@ -31,6 +31,7 @@ from api.cli.terminal.options import (
     TextColumn,
     Verbose,
     Window,
+    WithPrompt,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def generate(
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="One prompt instead of a file.")] = None,
     complete: Annotated[bool, typer.Option("--complete", help="Go on with the text, as it stands, instead of answering it.")] = False,
+    with_prompt: WithPrompt = None,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="An instruction before every prompt.")] = None,
     out: Out = None,
     model: Model = None,
@@ -87,9 +89,12 @@ def generate(
     from api.cli.work.checks import checks_of
     from api.cli.work.outputs import Shown
     from api.cli.work.peeking import literal_places
+    from api.cli.work.prompts import with_any_text
     from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, redact_of, run
     from api.cli.work.terms import terms
 
+    if with_prompt is not None and file is None:
+        raise CommandError("--with-prompt is filled in with the columns of a FILE.")
     if (file is None) == (prompt is None):
         raise CommandError("Give either a FILE of prompts or one --prompt.")
     settings = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
@@ -102,7 +107,7 @@ def generate(
         title="Generating",
         endpoint="/v1/completions" if complete else "/v1/chat/completions",
         defaults=defaults,
-        content={"checks": checks_of(check or [], check_file), "tries": tries, "redact": redact_of(redact)},
+        content={"checks": checks_of(check or [], check_file), "tries": tries, "prompt": with_prompt, "redact": redact_of(redact)},
         out=out,
         window=window,
         terms=terms(if_late, max_hours, max_output_tokens),
@@ -117,7 +122,9 @@ def generate(
     )
     if prompt is None:
         found = find_source(file or "", form, text_column=prompt_column, id_column=id_column, delimiter=delimiter)
-        if not quiet and (places := literal_places(found.path, system)):
+        if with_prompt is not None:
+            found = with_any_text(found)
+        elif not quiet and (places := literal_places(found.path, system)):
             say(f"Note: {', '.join(f'{{{shown(name)}}}' for name in places)} in a prompt stays as it is: columns are not filled in.")
         return run(found, work)
     if not prompt.strip():

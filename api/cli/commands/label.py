@@ -35,6 +35,7 @@ from api.cli.terminal.options import (
     TextColumn,
     Verbose,
     Window,
+    WithPrompt,
 )
 
 Labels = Annotated[
@@ -64,6 +65,7 @@ def label(
         str | None, typer.Option("--label-set", metavar="NAME", help="A stored set of labels.", autocompletion=completion.label_sets)
     ] = None,
     out: Out = None,
+    with_prompt: WithPrompt = None,
     model: Model = None,
     text_column: TextColumn = None,
     id_column: IdColumn = None,
@@ -113,6 +115,7 @@ def label(
     The results come in the order of the rows; a row that could not be labelled is there too, with its error code.
     """
     from api.cli.work.outputs import Shown
+    from api.cli.work.prompts import with_any_text
     from api.cli.work.running import Work, find_source, long_texts, parse_metadata, priority_of, redact_of, run
     from api.cli.work.terms import terms
 
@@ -137,11 +140,13 @@ def label(
     )
     defaults |= long_texts(on_long, pool, stride)
     source = find_source(file, form, text_column=text_column, id_column=id_column, delimiter=delimiter)
+    if with_prompt is not None:
+        source = with_any_text(source)
     work = Work(
         title="Labelling",
         endpoint="/v1/classifications",
         defaults=defaults,
-        content={"redact": redact_of(redact)},
+        content={"prompt": with_prompt, "redact": redact_of(redact)},
         out=out,
         window=window,
         terms=terms(if_late, max_hours),

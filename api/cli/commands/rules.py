@@ -8,7 +8,7 @@ from api.cli.commands.definitions import File, app_of, cells_of, read_source
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
-app = app_of("/v1/rules", "set of rules", "rules:", "Store, show, test and remove rules, which label or write without a model.")
+app = app_of("/v1/rules", "set of rules", "--model rules:", "Store, show, test and remove rules, which label or write without a model.")
 
 Cells = Annotated[list[str] | None, typer.Option("--cell", metavar="COLUMN=VALUE", help="A cell of the row; may be repeated.")]
 Text = Annotated[str, typer.Option("--text", metavar="TEXT", help="The row's text.")]

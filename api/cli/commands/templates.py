@@ -9,7 +9,7 @@ from api.cli.commands.rules import Cells, Text
 from api.cli.terminal.exits import CommandError, ExitCode
 from api.cli.terminal.options import Json
 
-app = app_of("/v1/templates", "template", "template:", "Store, show, try out and remove templates, which write without a model.")
+app = app_of("/v1/templates", "template", "--model template:", "Store, show, try out and remove templates, which write without a model.")
 
 
 @app.command("render")

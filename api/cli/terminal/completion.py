@@ -55,6 +55,11 @@ def label_sets(client: "Client", _begun: str) -> Iterable[Offer]:
 
 
 @_asked
+def prompts(client: "Client", _begun: str) -> Iterable[Offer]:
+    return [str(one["name"]) for one in client.pages("/v1/prompts")]
+
+
+@_asked
 def jobs(client: "Client", begun: str) -> Iterable[Offer]:
     newest = islice(client.batches(), OFFERED)
     return _by_id({batch.id: f"{batch.status}, {batch.counts.total:,} rows" for batch in newest}, begun)

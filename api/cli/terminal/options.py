@@ -73,6 +73,15 @@ Stride = Annotated[
     int | None, typer.Option("--stride", min=0, max=8192, help="Tokens that a window shares with the one before it (with --on-long chunk).")
 ]
 Window = Annotated[str, typer.Option("--window", metavar="TIME", help="When it must be done: 30m, 24h, 7d, 2026-01-31, 2026-01-31T06:00Z.")]
+WithPrompt = Annotated[
+    str | None,
+    typer.Option(
+        "--with-prompt",
+        metavar="NAME",
+        help="A stored prompt, NAME or NAME@2, filled in with each row's columns, in the place of its text.",
+        autocompletion=completion.prompts,
+    ),
+]
 IfLate = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""What a person is told of a head or a label set that has become another version."""
+"""What a person is told of a head, a label set or a definition that has become another version."""
 
 
 def what_stays(version: object) -> list[str]:

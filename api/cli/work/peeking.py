@@ -2,6 +2,7 @@
 
 import csv
 import io
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,8 @@ import msgspec
 from api.cli.terminal.exits import CommandError
 from api.cli.work.outcomes import task_of
 from api.endpoints import command_for
-from api.formats.names import COMPRESSED
+from api.formats.limits import TEXT_COLUMNS
+from api.formats.names import COMPRESSED, format_of
 from workers.tasks.task import Task
 
 HEAD_BYTES: Final = 1 << 20
@@ -50,6 +52,26 @@ def literal_places(path: Path | None, *more: str | None) -> list[str]:
     head = b"" if path is None else _head(path)
     text = "\n".join([head.decode("utf-8", "replace"), *(each for each in more if each)])
     return [name for name in _columns(head) if f"{{{name}}}" in text]
+
+
+def some_column(path: Path, form: str | None) -> str | None:
+    """The first column of a table of which none is called what a text is usually called; None where one is, or there are none."""
+    if (form or format_of(path.name)) == "parquet":
+        names = _parquet_columns(path)
+    else:
+        names = [] if (form or format_of(path.name)) == "txt" else _columns(_head(path))
+    usual = {*TEXT_COLUMNS, "messages"}
+    return None if not names or any(name.strip().casefold() in usual for name in names) else names[0]
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    """Of text; whoever reads the file says what is wrong with it."""
+    parquet, lib = import_module("pyarrow.parquet"), import_module("pyarrow.lib")
+    try:
+        schema = parquet.ParquetFile(path).schema_arrow
+    except (lib.ArrowException, OSError):
+        return []
+    return [field.name for field in schema if str(field.type) in ("string", "large_string")]
 
 
 def _columns(head: bytes) -> list[str]:

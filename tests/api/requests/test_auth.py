@@ -48,7 +48,7 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/label_sets/none", {"read"}),
     ("PUT", "/v1/label_sets/none", {"manage"}),
     ("DELETE", "/v1/label_sets/none", {"manage"}),
-    *((method, f"{path}{name}", {scope}) for path in ("/v1/rules", "/v1/templates") for method, name, scope in DEFINITION),
+    *((method, f"{path}{name}", {scope}) for path in ("/v1/prompts", "/v1/rules", "/v1/templates") for method, name, scope in DEFINITION),
     ("POST", "/v1/heads", {"submit"}),
     ("POST", "/v1/heads/check", {"submit"}),
     ("GET", "/v1/heads", {"read"}),

@@ -11,14 +11,16 @@ import pytest
 
 from api import objects
 from api.docs.pages import find
-from api.routes import audit, heads, keys, label_sets, models
+from api.routes import audit, definitions, heads, keys, label_sets, models
 from api.wire import ShardLine, StateTotal, Story, WorkerTotal
 from db.audit.reading import AuditEvent
+from db.catalogue.definitions import DefinitionRecord
 from db.catalogue.heads import HeadRecord
 from db.catalogue.label_sets import LabelSetRecord
 from db.files.files import FileRecord
 from db.jobs.file_lists import result_file
 from db.jobs.jobs import JobRecord
+from db.jobs.versions import PROMPTS
 from db.operators.api_keys import ApiKeyRecord
 from workers.models import registry
 
@@ -57,6 +59,7 @@ ANSWERS: list[tuple[str, str, Mapping[str, object]]] = [
     ("head as a model", "http", models._head_model(some(HeadRecord))),
     ("head", "http", heads.head_object(some(HeadRecord))),
     ("label set", "http", label_sets._object(some(LabelSetRecord))),
+    ("definition", "http", definitions._object(PROMPTS, some(DefinitionRecord))),
     ("key", "http", keys._object(some(ApiKeyRecord))),
     ("audit event", "keys", audit._object(some(AuditEvent))),
     ("list", "http", objects.list_object([], has_more=False)),
