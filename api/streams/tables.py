@@ -80,7 +80,7 @@ class _Step(NamedTuple):
 
 def _steps(job: JobRecord, task: Task[Any]) -> list[_Step]:
     found = [(step, TASKS[step.task]) for step in job.steps] or [(job, task)]
-    columns = [by.columns_of(ruled=is_ruled(step.model, by)) for step, by in found]
+    columns = [by.columns_of(ruled=is_ruled(step.model, by.writers)) for step, by in found]
     names = [step.step_name or f"step{step.step}" for step, _ in found]
     called = step_columns(list(zip(names, columns, strict=True)))
     return [_Step(step, by, own, told) for (step, by), own, told in zip(found, columns, called, strict=True)]

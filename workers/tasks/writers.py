@@ -1,9 +1,10 @@
 """Rules and template writers as models: ``rules:NAME`` and ``template:NAME``, each maybe with its version. They need no engine. Light."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from workers.content.cells import Row
@@ -15,7 +16,6 @@ from workers.logs import place_of
 
 if TYPE_CHECKING:
     from db.queue.row import WorkRow
-    from workers.tasks.task import Task
 
 RULES_PREFIX: Final = "rules:"
 TEMPLATE_PREFIX: Final = "template:"
@@ -81,9 +81,9 @@ class Writer:
             return "engine_error"
 
 
-def is_ruled(model: str | None, task: "Task[Any]") -> bool:
-    """Whether a job of this model is answered by rules or a template: a job without a model is."""
-    return model is None and bool(task.writers)
+def is_ruled(model: str | None, kinds: Collection[str]) -> bool:
+    """Whether a job of this model is answered by rules or a template: a job without a model is. ``kinds``: those that its task takes."""
+    return model is None and bool(kinds)
 
 
 def ruled(rule: str | None) -> dict[str, object]:

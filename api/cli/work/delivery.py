@@ -130,7 +130,7 @@ def deliver(
     unmask: bool = False,
 ) -> ExitCode:
     """Writes what the job has so far, and says what is missing or was cut."""
-    shown_as = replace(shown_as or Shown(), rule=is_ruled(batch.model, task))
+    shown_as = replace(shown_as or Shown(), rule=is_ruled(batch.model, task.writers))
     with Delivery(client, target, task, shown_as, errors_only=errors_only, unmask=unmask) as rows:
         rows.look(batch.input_file_id)
         rows.take(batch)
