@@ -153,9 +153,11 @@ def next_job_state(
 ) -> JobState:
     """Where a job goes by itself. ``state`` where it stays. ``all_failed``: of its rows none has an answer.
 
-    A deadline, or a budget that is used up, ends a job whatever its shards do; what was asked to be cancelled ends as cancelled all the
-    same.
+    A deadline, or a budget that is used up, ends a job whatever its shards do, and a deadline one that still waits for what it is to read;
+    what was asked to be cancelled ends as cancelled all the same.
     """
+    if state is JobState.VALIDATING and deadline_passed:
+        return JobState.EXPIRED
     if state is JobState.IN_PROGRESS:
         if not live_shards:
             return JobState.FINALIZING

@@ -72,12 +72,14 @@ _RETRY: Final = text(
     UPDATE jobs SET state = :next, retry_count = retry_count + 1, deadline = now() + make_interval(secs => completion_window_seconds),
         in_progress_at = CASE WHEN :next = 'validating' THEN NULL ELSE in_progress_at END, paused_at = NULL, finalizing_at = NULL,
         completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, errors = NULL,
-        results_expire_at = NULL, promised_at = NULL, end_code = NULL, run_ends_at = now() + make_interval(secs => max_seconds),
+        promised_at = NULL, end_code = NULL, run_ends_at = now() + make_interval(secs => max_seconds),
         spent_before = (SELECT coalesce(sum(output_tokens), 0) FROM shards WHERE tenant_id = :tenant AND job_id = :job),
         head_id = CASE WHEN head_id IS NOT NULL THEN gen_random_uuid() END
     WHERE tenant_id = :tenant AND job_id = :job AND state = :state RETURNING deadline, priority, row_count
     """
 )
+# What a step that stays as it is has made is read again by those that run: it goes with what the last of them makes.
+_KEEP: Final = text("UPDATE jobs SET results_expire_at = NULL WHERE tenant_id = :tenant AND job_id = :job")
 _RERUN_FROM: Final = text("UPDATE jobs SET rerun_from_idx = least(rerun_from_idx, :first) WHERE tenant_id = :tenant AND job_id = :job")
 _ERASE_RESULTS: Final = text("DELETE FROM results WHERE tenant_id = :tenant AND job_id = :job")
 
@@ -206,6 +208,8 @@ def _retry(conn: Connection, actor: Actor, steps: Sequence[Row[Any]]) -> None:
     changed = [(step, state) for step, state in zip(steps, following, strict=True) if state != step.state]
     if not changed:
         raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")
+    for step in steps:
+        conn.execute(_KEEP, {"tenant": actor.tenant_id, "job": step.job_id})
     for step, next_state in changed:
         _retry_step(conn, actor, step, next_state)
 

@@ -28,7 +28,9 @@ _JOBS: Final = """
 _WITHOUT_WORK: Final = paged(
     _JOBS.format(at="j.created_at") + "WHERE j.state IN ('in_progress', 'finalizing', 'cancelling') AND NOT live.shards", "timestamptz"
 )
-_OVERDUE: Final = paged(_JOBS.format(at="j.deadline") + "WHERE j.state = 'in_progress' AND j.deadline <= now()", "timestamptz")
+_OVERDUE: Final = paged(
+    _JOBS.format(at="j.deadline") + "WHERE j.state IN ('validating', 'in_progress') AND j.deadline <= now()", "timestamptz"
+)
 # All of their shards are counted at each round, by index: 10,000 take some 5 ms.
 _IS_OVER: Final = """
     WHERE j.state = 'in_progress' AND (j.max_output_tokens IS NOT NULL OR j.run_ends_at IS NOT NULL)
@@ -81,7 +83,8 @@ _END: Final = text(
         cancelled_at = CASE WHEN :next = 'cancelled' THEN now() ELSE cancelled_at END,
         expired_at = CASE WHEN :next = 'expired' THEN now() ELSE expired_at END,
         failed_at = CASE WHEN :next = 'failed' THEN now() ELSE failed_at END, errors = :reasons, end_code = :end_code,
-        results_expire_at = CASE WHEN chain_id IS NULL OR chain_id = job_id THEN now() + make_interval(secs => results_expire_seconds) END,
+        results_expire_at = CASE WHEN chain_id IS NULL OR chain_id = job_id THEN now() + make_interval(secs => results_expire_seconds)
+            ELSE results_expire_at END,
         completed_count = sums.completed, failed_count = sums.failed,
         input_tokens = sums.input_tokens, output_tokens = sums.output_tokens, metrics = sums.metrics
     FROM (SELECT coalesce(sum(completed_count), 0) AS completed, coalesce(sum(failed_count), 0) AS failed,
@@ -139,7 +142,8 @@ def finalize_jobs(store: Store, place: Place | None = None) -> int:
 
 
 def expire_jobs(store: Store, place: Place | None = None) -> int:
-    """Ends the jobs whose deadline has passed: what is done is kept, holders of leases are fenced off. Returns how many moved."""
+    """Ends the jobs whose deadline has passed, also those that wait for what they are to read: what is done is kept, holders of leases
+    are fenced off. Returns how many moved."""
 
     def expire(store: Store, job: Row[Any]) -> int:
         ends = _next(job, deadline_passed=job.deadline_passed) is JobState.EXPIRED
@@ -182,7 +186,7 @@ def _move(store: Store, job: Row[Any], following: JobState, *, since: JobState |
         if following is JobState.FINALIZING:
             return conn.execute(_TO_FINALIZING, key).rowcount
         if following is JobState.EXPIRED:
-            if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:
+            if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None and job.state != JobState.VALIDATING:
                 return 0  # the last shard was finished just now: the job is complete
             conn.execute(_EXPIRE_SHARDS, key)
         if following is JobState.COMPLETED:

@@ -19,7 +19,7 @@ from workers.content.prompts import Prompt, Turn, Unfilled, columns_meant
 from workers.shard.masking import mask_rows
 from workers.shard.names import StoredNames
 from workers.shard.steps import take_step
-from workers.tasks.body import TextPlace, text_place
+from workers.tasks.body import TEXTS, TextPlace, text_place
 from workers.tasks.steps import STEPS, told_beside
 from workers.tasks.steps import Step as ChainStep
 from workers.tasks.task import Task
@@ -28,7 +28,6 @@ Step = Callable[[Sequence[WorkRow]], None]  # of rows that have not failed
 PREPARED: Final = frozenset({"prompt", "redact", "sources"})  # what of a spec asks for a step
 ROWS_AT_ONCE: Final = 256
 
-_TEXTS: Final = frozenset({"input", "messages", "prompt"})  # of a body, in whose place a prompt comes
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -42,7 +41,7 @@ def prepare(task: Task[Any], lease: Lease, opened: Opened, names: StoredNames) -
     if (redact := spec.get("redact")) is not None:
         steps.append(partial(mask_rows, redact))  # before anything else reads them
     if spec.get("sources"):
-        steps.append(partial(take_step, spec))
+        steps.append(partial(take_step, spec, lease.endpoint))
     if (address := spec.get("prompt")) is not None:
         place = text_place(task.body_of(lease.endpoint))
         steps.append(Filling(names.prompt(address), opened.table, ChainStep(spec), place))
@@ -100,5 +99,5 @@ class Filling:
 
 
 def body_of(body: bytes, place: TextPlace, turns: Sequence[Turn]) -> bytes:
-    own = {name: raw for name, raw in _fields(body).items() if name not in _TEXTS}
+    own = {name: raw for name, raw in _fields(body).items() if name not in TEXTS}  # a prompt comes in their place
     return _encode({**own, place.field: turns if place.is_chat else turns[0].content})

@@ -1,7 +1,7 @@
 """The fields of a row's body that several tasks know."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -43,6 +43,9 @@ class LongBody(Body, forbid_unknown_fields=True, kw_only=True):
     stride: Annotated[
         Stride | None, Meta(description="Tokens that a window shares with the one before it; 32 by default, half a window at most.")
     ] = None
+
+
+TEXTS: Final = frozenset({"input", "messages", "prompt"})  # in which a body may have its row's text
 
 
 class TextPlace(NamedTuple):

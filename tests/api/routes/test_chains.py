@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.api.conftest import Served
-from tests.api.lines import CHAT, CLASSIFY, EMBED
+from tests.api.lines import CHAT, CLASSIFY, EMBED, classify_line
 from tests.api.mill import Mill
 from tests.api.routes.test_files import error_of
 from workers.engines.fake import expected_label
@@ -211,3 +211,29 @@ def test_the_story_of_a_row_tells_what_each_step_made_of_it(api: Served, mill: M
     for number in ("0", "14", "x", "9" * 40):
         assert error_of(api.http().get(f"/v1/batches/{batch['id']}/rows/{number}"))[:2] == (404, "not_found")
     assert error_of(api.http().post(f"/v1/batches/{batch['id']}/rows", json={"custom_id": "nobody"}))[:2] == (404, "not_found")
+
+
+LINES = b"".join(classify_line(f"row-{at}", text, labels=LABELS, templates=["{}"], model="fake-encoder") for at, text in enumerate(TEXTS))
+
+
+def test_lines_for_the_first_steps_endpoint_are_read_by_the_others_for_their_text(api: Served, mill: Mill) -> None:
+    file = api.upload(LINES).raise_for_status().json()["id"]
+    batch = create(api, {**TOPIC, "defaults": {}}, VECTOR, {**WRITE, "when": {"step": "topic", "label": "a"}}, MOOD, file=file)
+    mill.run_all()
+    told = look(api, batch)
+    assert told["request_counts"] == {"total": 12, "completed": 12, "failed": 0}, told
+    topic, _, written, moods = (answers(api, step["id"]) for step in told["textmill"]["steps"])
+    assert [at for at in range(12) if topic[f"row-{at}"]["label"] == "a"] == CHOSEN
+    for at in CHOSEN:
+        said = written[f"row-{at}"]["choices"][0]["message"]["content"]
+        assert moods[f"row-{at}"]["label"] == expected_label(said, LABELS, ["{}"])
+
+
+def test_an_output_of_lines_for_one_endpoint_is_the_input_of_a_job_at_another(api: Served, mill: Mill) -> None:
+    file = api.upload(LINES).raise_for_status().json()["id"]
+    first = api.http().post("/v1/batches", json={"input_file_id": file, "endpoint": CLASSIFY}).raise_for_status().json()
+    body = {"input_file_id": f"file-o{first['id'].removeprefix('batch_')}", "endpoint": CHAT, "when": {"label": "a"}, "defaults": {}}
+    second = api.http().post("/v1/batches", json=body).raise_for_status().json()
+    mill.run_all()
+    assert look(api, second)["request_counts"] == {"total": 12, "completed": 12, "failed": 0}
+    assert [at for at in range(12) if answers(api, second["id"])[f"row-{at}"] != {"skipped": True}] == CHOSEN

@@ -12,6 +12,7 @@ from db.errors import Conflict, NotFound
 from db.jobs import steering
 from db.jobs.creating import create_job
 from db.jobs.jobs import JobRecord, delete_outputs, get_job, list_jobs
+from db.jobs.results import iter_results
 from db.queue import shards
 from db.queue.endings import cancel_shards, expire_jobs, finalize_jobs
 from tests.db.flow import Flow, Stores, new_job
@@ -204,3 +205,55 @@ def test_what_the_steps_made_expires_with_what_the_last_made(flow: Flow, tenant:
     run(flow, tenant)
     first, last = (step.results_expire_at for step in look(flow, tenant, held.job_id).steps)
     assert first == last is not None
+
+
+def test_a_retry_keeps_what_it_reads_until_the_whole_has_ended_again(flow: Flow, tenant: Actor) -> None:
+    new = replace(new_job(flow.upload(tenant, 3).file_id), results_expire_seconds=3600, step="b")
+    held = create_job(flow.api, tenant, replace(new, before=(replace(new, step="a"),))).job_id
+    run(flow, tenant)
+    run(flow, tenant, fail=True)
+    steering.retry_job(flow.api, tenant, held)
+    assert [step.results_expire_at for step in look(flow, tenant, held).steps] == [None, None]
+    run(flow, tenant)
+    first, last = look(flow, tenant, held).steps
+    assert (first.results_expire_at, last.state) == (last.results_expire_at, "completed")
+    assert last.results_expire_at is not None
+
+
+def test_a_job_that_waits_for_another_is_ended_at_its_deadline(flow: Flow, tenant: Actor) -> None:
+    source = flow.job(tenant, 3)
+    reader = create_job(flow.api, tenant, replace(new_job(source.file_id), source_id=source.job_id)).job_id
+    flow.execute(tenant, "UPDATE jobs SET deadline = now() - interval '1 second' WHERE job_id = :reader", reader=reader)
+    expire_jobs(flow.dispatcher)
+    assert (look(flow, tenant, source.job_id).state, look(flow, tenant, reader).state) == ("in_progress", "expired")
+    assert {line.code for line in iter_results(flow.api, tenant, reader, which="errors")} == {"batch_expired"}
+    steering.retry_job(flow.api, tenant, reader)
+    run(flow, tenant)
+    run(flow, tenant)
+    assert look(flow, tenant, reader).completed_count == 3
+
+
+def test_a_step_that_waits_to_run_again_is_ended_at_its_deadline_with_its_shards(flow: Flow, tenant: Actor) -> None:
+    *_, held = chain(flow, tenant, 3)
+    run(flow, tenant, fail=True)
+    run(flow, tenant, fail=True)
+    steering.retry_job(flow.api, tenant, held)
+    flow.execute(tenant, "UPDATE jobs SET deadline = now() - interval '1 second'")
+    expire_jobs(flow.dispatcher)
+    assert states(flow, tenant, held) == ["expired", "expired"]
+    assert flow.count(tenant, "shards WHERE state <> 'expired'") == 0
+
+
+def test_a_step_that_ends_behind_the_last_is_kept_as_long(flow: Flow, tenant: Actor) -> None:
+    new = replace(new_job(flow.upload(tenant, 3).file_id), results_expire_seconds=3600, step="b")
+    held = create_job(flow.api, tenant, replace(new, before=(replace(new, step="a"),))).job_id
+    flow.cut()
+    lease = flow.claim()
+    steering.cancel_job(flow.api, tenant, held)
+    finalize_jobs(flow.dispatcher)
+    assert states(flow, tenant, held) == ["cancelling", "cancelled"]
+    flow.answer(lease)
+    finalize_jobs(flow.dispatcher)
+    first, last = look(flow, tenant, held).steps
+    assert (first.state, first.results_expire_at) == ("cancelled", last.results_expire_at)
+    assert last.results_expire_at is not None

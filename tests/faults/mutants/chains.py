@@ -112,4 +112,25 @@ MUTANTS: Final = (
         (("CASE WHEN chain_id IS NULL OR chain_id = job_id THEN now()", "CASE WHEN true THEN now()"),),
         (f"{_CHAINS}test_what_the_steps_made_expires_with_what_the_last_made",),
     ),
+    Mutant(
+        "retry-keeps-steps",
+        "a retry of a chain keeps what the steps that stay as they are have made",
+        STEERING,
+        (("    for step in steps:\n        conn.execute(_KEEP,", "    for step, _ in changed:\n        conn.execute(_KEEP,"),),
+        (f"{_CHAINS}test_a_retry_keeps_what_it_reads_until_the_whole_has_ended_again",),
+    ),
+    Mutant(
+        "late-steps-expire",
+        "a step that ends behind the last of its chain is kept no longer than that",
+        "db/queue/endings.py",
+        (("            ELSE results_expire_at END,", "            END,"),),
+        (f"{_CHAINS}test_a_step_that_ends_behind_the_last_is_kept_as_long",),
+    ),
+    Mutant(
+        "waiting-ends",
+        "a job that waits for another is ended at its deadline",
+        "db/queue/endings.py",
+        (("IN ('validating', 'in_progress') AND j.deadline", "IN ('in_progress') AND j.deadline"),),
+        (f"{_CHAINS}test_a_job_that_waits_for_another_is_ended_at_its_deadline",),
+    ),
 )

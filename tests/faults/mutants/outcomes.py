@@ -282,7 +282,7 @@ MUTANTS: Final = (
         "expire-live-only",
         "a job whose last row came in time completes",
         ENDINGS,
-        (("if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None:", "if False:"),),
+        (("if conn.execute(_LOCK_LIVE_SHARDS, key).first() is None and", "if False and"),),
         ("tests/db/queue/test_endings.py::test_a_job_whose_last_row_came_while_it_was_found_overdue_completes",),
     ),
     Mutant(
