@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-unit check docs faults soak bench bench-million bench-peers gpu bundle lock clean
+.PHONY: help setup demo demo-content test test-unit check docs faults soak bench bench-million bench-peers gpu bundle lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,6 +29,9 @@ $(VENV)/.installed: pyproject.toml deploy/requirements.lock
 
 demo: setup ## label 2,225 real articles end to end; KEEP=1 leaves the stack up
 	$(BIN)/python -m api.demo $(if $(KEEP),--keep)
+
+demo-content: setup ## a table in, the same table with texts out: rules, masking, a prompt, JSON, checks, a chain; some four minutes
+	$(BIN)/python -m api.demo.content
 
 test: setup ## run every test, on real Postgres and Valkey, by two processes with servers of their own; WORKERS= for more
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist worksteal

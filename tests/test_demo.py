@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from api.demo.content import RULES
 from api.demo.corpus import ARTICLE_COUNT, LABELS, batch_lines, load_articles, phrases, split, training_lines
+from api.demo.products import COLUMNS, COUNT, as_csv, products, reachable
 from api.demo.prompts import PROMPTS
 from api.demo.scoring import score
 from api.demo.searching import search_files, search_redis
+from workers.content.rules import Rules
+from workers.redaction.masking import Masker
 
 PHRASE = b"a phrase that is nowhere else"
 
@@ -91,3 +95,16 @@ def test_a_phrase_is_found_in_every_kind_of_redis_value(valkey: str) -> None:
     found = search_redis(client, [PHRASE])
     assert (found.places, found.hits) == (7, 7)
     client.flushdb()
+
+
+def test_every_product_has_a_note_that_names_somebody_and_a_mask_would_hide_it() -> None:
+    rows = products()
+    assert len(rows) == COUNT
+    assert rows == products()
+    assert as_csv(rows).decode().splitlines()[0] == ",".join(COLUMNS)
+    masker = Masker(b"k" * 32)
+    assert not [value for row, value in zip(rows, reachable(rows), strict=True) if value.decode() in masker.mask(row["notes"]).text]
+
+
+def test_the_rules_of_the_demo_name_columns_that_the_products_have() -> None:
+    assert Rules(RULES).columns <= set(COLUMNS)

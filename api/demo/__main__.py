@@ -1,29 +1,28 @@
 """The demo, from start to end. See the package for what it is."""
 
 import argparse
-import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from api.cli.terminal.exits import report
 from api.cli.terminal.progress import Progress, Silent, show_progress
-from api.cli.terminal.terminal import answer, console, shortened, shown
+from api.cli.terminal.terminal import answer, shortened, shown
 from api.cli.work.following import follow, say_why
 from api.cli.work.outcomes import read_outcomes
-from api.client import Client, Upload
+from api.client import Client
 from api.demo import stack as stacks
 from api.demo.corpus import LABELS, Article, batch_lines, load_articles, phrases, split, training_lines
 from api.demo.prompts import MAX_TOKENS, PROMPTS
 from api.demo.scoring import Score, score
 from api.demo.sealed import open_broker, read_sealed_body
 from api.demo.searching import Search, search_files, search_redis
+from api.demo.showing import Checks, show_table, title, upload
 from api.demo.stack import Stack
 from api.performance import mean_fill, padding_waste
 from api.tables.outcome import Outcome
@@ -46,18 +45,6 @@ SAMPLES: Final = 10
 LEAST_ZERO_SHOT: Final = 0.84  # what this encoder reaches with label names only; less means that something is broken
 LEAST_HEAD: Final = 0.95
 PIPELINE_SAMPLE: Final = 96  # texts that the plain pipeline is measured on: some four seconds
-
-
-@dataclass(slots=True)
-class Checks:
-    """What the demo must show. It fails when one of them does not hold."""
-
-    failed: list[str] = field(default_factory=list)
-
-    def expect(self, holds: bool, what: str) -> None:
-        answer(f"  {'ok  ' if holds else 'FAIL'}  {what}")
-        if not holds:
-            self.failed.append(what)
 
 
 class WatchedQueue(Silent):
@@ -261,30 +248,9 @@ def generate(client: Client, checks: Checks) -> None:
     checks.expect(written == len(PROMPTS), f"{written} of {len(PROMPTS)} answers are not empty")
 
 
-def upload(client: Client, name: str, purpose: str, lines: Iterable[bytes]) -> FileInfo:
-    content = b"".join(lines)
-    with show_progress(f"Uploading {name}", unit="bytes") as bar:
-        return client.upload(Upload(io.BytesIO(content), name, purpose, {}, len(content)), lambda sent: bar.update(sent, len(content)))
-
-
 def judge(articles: Iterable[Article], outcomes: Iterable[Outcome]) -> Score:
     answered = {outcome.id or "": str(outcome.values["label"]) for outcome in outcomes if outcome.code is None}
     return score({article.id: article.label for article in articles}, answered, LABELS)
-
-
-def title(text: str) -> None:
-    answer(f"\n{text}")
-
-
-def show_table(rows: list[tuple[str, str]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=box.SIMPLE, show_header=False)
-    for name, value in rows:
-        drawn.add_row(Text(name), Text(shown(value)))
-    console().print(drawn)
 
 
 if __name__ == "__main__":
