@@ -35,7 +35,8 @@ from api.cli.terminal.options import (
 )
 
 if TYPE_CHECKING:
-    from api.cli.work.running import Source, Work
+    from api.cli.work.running import Work
+    from api.cli.work.sources import Source
 
 
 def generate(
@@ -90,7 +91,8 @@ def generate(
     from api.cli.work.outputs import Shown
     from api.cli.work.peeking import literal_places
     from api.cli.work.prompts import with_any_text
-    from api.cli.work.running import Source, Work, find_source, parse_metadata, priority_of, redact_of, run
+    from api.cli.work.running import Work, find_source, parse_metadata, priority_of, redact_of, run
+    from api.cli.work.sources import Source
     from api.cli.work.terms import terms
 
     if with_prompt is not None and file is None:

@@ -8,7 +8,7 @@ import typer
 
 from api.cli.commands.definitions import app_of, read_source
 from api.cli.terminal import completion
-from api.cli.terminal.exits import CommandError, ExitCode
+from api.cli.terminal.exits import ExitCode
 from api.cli.terminal.options import Delimiter, Format, Json, TextColumn
 
 app = app_of("/v1/prompts", "prompt", "--with-prompt ", "Store, show, try and remove prompts, which are filled in with a row's columns.")
@@ -32,7 +32,7 @@ def render_prompt(
     from api.cli.work.prompts import compiled, render, with_any_text
     from api.cli.work.running import find_source
 
-    written = read_source(prompt) if Path(prompt).is_file() else str(_stored(prompt)["source"])
+    written = read_source(prompt) if Path(prompt).is_file() else _stored(prompt)
     source = with_any_text(find_source(file, form, text_column=text_column, id_column=None, delimiter=delimiter))
     rendering = render(compiled(written), source, rows)
     if as_json:
@@ -59,7 +59,7 @@ def diff_prompts(
 
     from api.cli.terminal.terminal import answer, console, shown, shown_lines
 
-    one, other = (str(_stored(name)["source"]).splitlines() for name in (before, after))
+    one, other = (_stored(name).splitlines() for name in (before, after))
     lines = list(unified_diff(one, other, shown(before), shown(after), lineterm=""))
     if not sys.stdout.isatty():
         for line in lines:
@@ -73,12 +73,9 @@ def diff_prompts(
     return ExitCode.OK
 
 
-def _stored(name: str) -> dict[str, object]:
+def _stored(name: str) -> str:
     from api.cli.terminal.connection import connect
-    from api.client import segment
+    from api.cli.work.prompts import stored_prompt
 
     with connect() as client:
-        found = client.get(f"/v1/prompts/{segment(name)}")
-    if found.get("error") is not None:
-        raise CommandError("This version of the prompt does not open: it was altered in the database.")
-    return found
+        return stored_prompt(client, name)

@@ -11,7 +11,8 @@ from api.cli.terminal.terminal import answer_json, say, shown
 from api.cli.work.following import ended_well, follow, let_go, say_warnings, say_why
 from api.cli.work.outcomes import task_of
 from api.cli.work.outputs import Shown, Target, opened
-from api.cli.work.running import Source, Work, find_target, start, tell_detached
+from api.cli.work.running import Work, find_target, start, tell_detached
+from api.cli.work.sources import Source
 from api.cli.work.yaml_files import read_yaml
 from workers.tasks import TASKS
 

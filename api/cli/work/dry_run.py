@@ -1,5 +1,6 @@
 """What a job would be: its first rows, and what it would take. Nothing is sent but how many rows and characters there are."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -9,15 +10,18 @@ import msgspec
 
 from api.cli.terminal.connection import connect
 from api.cli.terminal.exits import CommandError, ExitCode
-from api.cli.terminal.terminal import age, answer, answer_json, columns_of, say, shortened, shown, table, when
+from api.cli.terminal.terminal import age, answer, answer_json, columns_of, say, shortened, shown, shown_lines, table, when
+from api.cli.work.sources import Source
 from api.formats.limits import FileLimits
 
 if TYPE_CHECKING:
+    from api.client import Client
     from api.wire import Forecast
     from db.files.rows import NewRow
 
 Opened = AbstractContextManager[tuple[BinaryIO, int | None]]
 SHOWN_ROWS: Final = 3
+SAMPLE_ROWS: Final = 1_000  # that a prompt is filled in for, to know how long it becomes
 CHUNK_BYTES: Final = 1 << 20
 LIMITS: Final = FileLimits(
     max_line_bytes=8 << 20, max_parquet_bytes=256 << 20, max_unpacked_bytes=1 << 30, max_text_bytes=1 << 44
@@ -33,23 +37,36 @@ class Counted(msgspec.Struct):
     first: list[bytes] = []
 
 
-def dry_run(opened: Opened, name: str, fields: Mapping[str, str], endpoint: str, plan: Mapping[str, Any], *, as_json: bool) -> ExitCode:
-    """Shows it. ``name`` and ``fields``: of the upload that it would be. Raises CommandError where the input cannot be read, and what the
-    server says of such a job."""
-    counted = count(opened, name, fields)
+def dry_run(source: Source, endpoint: str, plan: Mapping[str, Any], *, prompt: object = None, as_json: bool) -> ExitCode:
+    """Shows it. ``prompt``: the name of the one that is filled in with each row. Raises CommandError where the input cannot be read, and
+    what the server says of such a job."""
+    counted = count(source.open(), source.name, source.fields)
     with connect() as client:
+        first = [text_of(body) for body in counted.first] if prompt is None else filled_in(client, source, str(prompt), counted)
         told = client.forecast_batch(endpoint, counted.rows, counted.chars, **plan)
     if as_json:
-        answer_json({"defective_rows": counted.defects, "characters": counted.chars, **msgspec.to_builtins(told)})
+        answer_json({"defective_rows": counted.defects, "characters": counted.chars, "first": first, **msgspec.to_builtins(told)})
         return ExitCode.OK
-    import sys
-
-    for number, body in enumerate(counted.first, 1):
-        answer(f"row {number}: {shortened(text_of(body), columns_of(sys.stdout) - 8)}")
+    for number, text in enumerate(first, 1):
+        answer(f"row {number}: {shortened(text, columns_of(sys.stdout) - 8)}" if prompt is None else f"row {number}:\n{shown_lines(text)}")
     answer("")
     table(("FIELD", "VALUE"), figures(told, counted))
     say("A dry run: no job was made, and nothing of the file was sent.")
     return ExitCode.OK
+
+
+def filled_in(client: "Client", source: Source, name: str, counted: Counted) -> list[str]:
+    """The first rows as a model would read them. What is ``counted`` becomes the prompt's characters in them, by the mean of the rows that
+    it is filled in for here."""
+    from api.cli.work.prompts import compiled, render, stored_prompt  # brings jinja2
+
+    rendering = render(compiled(stored_prompt(client, name)), source, SAMPLE_ROWS)
+    if rendering.missing:
+        raise CommandError(f"The prompt names columns that the file has not: {', '.join(map(shown, rendering.missing))}.")
+    written = [sum(len(turn.content) for turn in row.messages) for row in rendering.rows if row.message is None]
+    if written:
+        counted.chars = round(sum(written) / len(written) * counted.rows)
+    return [row.message or "\n".join(f"{turn.role}: {turn.content}" for turn in row.messages) for row in rendering.rows[:SHOWN_ROWS]]
 
 
 def count(opened: Opened, name: str, fields: Mapping[str, str]) -> Counted:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from api.cli.terminal.exits import CommandError
 from api.cli.terminal.terminal import shown
 from api.cli.work.peeking import some_column
-from api.cli.work.running import Source
+from api.cli.work.sources import Source
 from api.formats.limits import Columns, FileLimits
 from api.formats.names import format_of, is_tabbed
 from api.tables.noted import Noted, NotedFields
@@ -19,6 +19,9 @@ from db.files.rows import NewRow
 from workers.content.columns import KeptRow, columns_of
 from workers.content.messages import PromptFault
 from workers.content.prompts import Prompt, Turn, Unfilled, columns_meant
+
+if TYPE_CHECKING:
+    from api.client import Client
 
 NOTED_ROWS: Final = 1_000  # of JSON lines, whose columns are what their lines have
 LIMITS: Final = FileLimits(max_text_bytes=1 << 50)  # the file is the user's own
@@ -47,6 +50,16 @@ def compiled(source: str) -> Prompt:
         return Prompt(source)
     except PromptFault as fault:
         raise CommandError(shown(fault)) from None
+
+
+def stored_prompt(client: "Client", name: str) -> str:
+    """The source of NAME, or NAME@2. Raises what the client raises, and CommandError where it does not open."""
+    from api.client import segment
+
+    found = client.get(f"/v1/prompts/{segment(name)}")
+    if found.get("error") is not None:
+        raise CommandError("This version of the prompt does not open: it was altered in the database.")
+    return str(found["source"])
 
 
 def render(prompt: Prompt, source: Source, count: int) -> Rendering:

@@ -1,14 +1,10 @@
 """The way of every command that runs a model over rows: upload, start the job, watch it, write the results."""
 
-import os
-import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from api.cli.terminal.connection import connect
 from api.cli.terminal.exits import CommandError, ExitCode
@@ -21,6 +17,7 @@ from api.cli.work.following import come_back, follow, let_go
 from api.cli.work.outcomes import task_of
 from api.cli.work.outputs import Shown, Target, parse_target
 from api.cli.work.peeking import batch_endpoint
+from api.cli.work.sources import Source
 from api.cli.work.terms import say_promise
 from api.formats.names import FORMATS, format_of, is_archive, is_spreadsheet
 from api.performance import performance
@@ -33,39 +30,6 @@ from workers.tasks.writers import writer_name
 if TYPE_CHECKING:
     from api.client import Client
     from api.wire import Batch, FileInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Rows to send. ``path`` None with ``content`` None is stdin."""
-
-    path: Path | None
-    content: bytes | None = None
-    name: str = "stdin"
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-    def stat(self) -> os.stat_result | None:
-        """Which file it is, so that the output can be told from it."""
-        if self.content is not None:
-            return None
-        return os.fstat(sys.stdin.fileno()) if self.path is None else self.path.stat()
-
-    @contextmanager
-    def open(self) -> Iterator[tuple[BinaryIO, int | None]]:
-        """The bytes and how many there are, where that is known."""
-        if self.content is not None:
-            yield BytesIO(self.content), len(self.content)
-            return
-        if self.path is None:
-            yield sys.stdin.buffer, None
-            return
-        try:
-            file = self.path.open("rb")
-        except OSError as error:
-            raise CommandError(f"The input cannot be read: {error.strerror}.") from None
-        with file:
-            about = os.fstat(file.fileno())
-            yield file, about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +170,8 @@ def run(source: Source, work: Work) -> ExitCode:
     if of_batch is not None and source.fields.keys() - {"format"}:
         raise CommandError("The lines of this file are those of a batch file and say themselves what to read: leave the columns out.")
     if work.dry_run:
-        fields = {"purpose": "rows" if of_batch is None else "batch", **source.fields}
-        return dry_run(source.open(), source.name, fields, of_batch or work.endpoint, work.plan, as_json=work.as_json)
+        asked = replace(source, fields={"purpose": "rows" if of_batch is None else "batch", **source.fields})
+        return dry_run(asked, of_batch or work.endpoint, work.plan, prompt=work.content.get("prompt"), as_json=work.as_json)
     with connect() as client:
         if target is None:
             return tell_detached(start(client, source, work, of_batch), work)

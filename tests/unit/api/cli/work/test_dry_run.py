@@ -7,7 +7,8 @@ from io import BytesIO
 import pytest
 
 from api.cli.terminal.exits import CommandError
-from api.cli.work.dry_run import Counted, count, figures, text_of
+from api.cli.work.dry_run import Counted, count, figures, filled_in, text_of
+from api.cli.work.sources import Source
 from api.wire import Fault, Forecast
 
 
@@ -43,6 +44,28 @@ def test_what_is_known_is_told_and_nothing_else() -> None:
     assert max(len(f"{name:12}{value}") for name, value in told.items()) < 80
     unknown = Forecast(5, unforeseen=Fault("unmeasured", "no job of this kind has run lately"))
     assert figures(unknown, Counted(5, 100)) == [("rows", "5"), ("characters", "100"), ("not known", "no job of this kind has run lately")]
+
+
+class Prompts:
+    """Stands in for the client."""
+
+    def get(self, path: str) -> dict[str, object]:
+        assert path == "/v1/prompts/about%402"
+        return {"source": "system: Be brief.\nuser: About {{ name }}", "error": None}
+
+
+def test_rows_are_shown_as_the_prompt_fills_them_in_and_counted_so() -> None:
+    source = Source(None, b"name,price\n" + b"oak,1\n" * 5, "rows.csv", {"purpose": "rows", "text_column": "name"})
+    found = count(source.open(), source.name, source.fields)
+    shown = filled_in(Prompts(), source, "about@2", found)  # type: ignore[arg-type]
+    assert shown == ["system: Be brief.\nuser: About oak"] * 3
+    assert found.chars == 5 * len("Be brief.About oak")
+
+
+def test_a_prompt_that_names_what_is_not_there_is_refused() -> None:
+    source = Source(None, b"text\noak\n", "rows.csv", {"purpose": "rows"})
+    with pytest.raises(CommandError, match="name"):
+        filled_in(Prompts(), source, "about@2", Counted(1, 3))  # type: ignore[arg-type]
 
 
 def test_a_chat_is_shown_as_it_is() -> None:
