@@ -8,11 +8,9 @@ YAML it is where the first line that is neither blank nor a comment begins with 
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
-from workers.content.yaml_tree import Fault
+from workers.content.yaml_tree import Fault, Value, read_tree
 
 ROLES: Final = ("system", "user", "assistant")
 MAX_MESSAGES: Final = 64
@@ -31,31 +29,31 @@ def read_source(source: str) -> list[Written]:
     if _BEGINS.match(source) is None:
         return _checked([("user", source, "The prompt")])
     try:
-        told = yaml.safe_load(source)
-    except yaml.MarkedYAMLError as error:
-        at = f" at line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
-        raise PromptFault(f"The prompt's YAML cannot be read{at}: put texts behind `|`, on lines of their own.") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise PromptFault("The prompt's YAML cannot be read: put texts behind `|`, on lines of their own.") from None
-    return _checked(_messages(told))
+        return _checked(_messages(read_tree(source)))
+    except PromptFault:
+        raise
+    except Fault as fault:
+        raise PromptFault(f"{fault} In a prompt's YAML put texts behind `|`, on lines of their own.") from None
 
 
-def _messages(told: Any) -> list[Written]:
-    if not isinstance(told, dict) or not told or (("messages" in told) != (told.keys() == {"messages"})):
+def _messages(told: Value) -> list[Written]:
+    fields = told.fields("a prompt")
+    if "messages" not in fields:
+        found = list(fields.items())
+    elif len(fields) == 1:
+        found = []
+        for one in fields["messages"].items("`messages`"):
+            message = one.fields("a message", ("role", "content"))
+            if len(message) != 2:
+                raise one.fault("a message has a role and a content")
+            found.append((message["role"].text("a role"), message["content"]))
+    else:
         raise PromptFault("The prompt has system, user and assistant, each a text; or a list of messages alone.")
-    found = [(role, text) for role, text in told.items()]
-    if "messages" in told:
-        listed = told["messages"]
-        if not isinstance(listed, list) or not all(isinstance(one, dict) and one.keys() == {"role", "content"} for one in listed):
-            raise PromptFault("Each of the prompt's messages has a role and a content.")
-        found = [(one["role"], one["content"]) for one in listed]
     messages = []
     for place, (role, text) in enumerate(found, 1):
         if role not in ROLES:
             raise PromptFault(f"The role of message {place} must be one of {', '.join(ROLES)}.")
-        if not isinstance(text, str):
-            raise PromptFault(f"Message {place} is no text: put it behind `|`, on lines of its own, or in quotes.")
-        messages.append((role, text, f"Message {place} ({role})"))
+        messages.append((role, text.text("a message"), f"Message {place} ({role})"))
     return messages
 
 

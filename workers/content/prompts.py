@@ -8,6 +8,7 @@ here is refused when the prompt is stored, before anything of it runs.
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -31,8 +32,8 @@ MAX_BITS: Final = 256  # of a whole number
 
 _ROW: Final = "_row"  # what cells are asked of inside, by the names of the prompt; which do not begin so
 _ALL: Final = "_all"  # the whole row
-_COUNTED: Final = "\0counted"  # filters that no prompt can name
-_JOINED: Final = "\0joined"
+_COUNTED: Final = secrets.token_hex(16)  # filters that no prompt can name, not even to `map`
+_JOINED: Final = secrets.token_hex(16)
 _OF_LOOPS: Final = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"})
 _FILTERS: Final = frozenset(
     {
@@ -92,12 +93,12 @@ class _Budget:
 
     def make(self, chars: int) -> None:
         self.chars -= chars
-        if self.chars < 0:
+        if self.chars < 0 or chars < 0:
             raise Unfilled("prompt_too_large")
 
     def step(self, steps: int = 1) -> None:
         self.steps -= steps
-        if self.steps < 0:
+        if self.steps < 0 or steps < 0:
             raise Unfilled("prompt_too_large")
 
 
@@ -368,7 +369,10 @@ class Prompt:
         self._environment.budget.start(chars, self._chars)
         given = {_ROW: cells, _ALL: row}
         try:
-            return [Turn(role, "".join(template.root_render_func(template.new_context(given)))) for role, template in self._filled]
+            turns = [Turn(role, "".join(template.root_render_func(template.new_context(given)))) for role, template in self._filled]
+            for turn in turns:
+                turn.content.encode()  # half a character is no text
+            return turns
         except Unfilled:
             raise
         except Exception:  # what it says may hold the row

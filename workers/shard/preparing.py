@@ -1,6 +1,7 @@
 """Between opening and reading: what a job makes of its rows before its task reads them. A row that a step cannot prepare has failed, and
 meets no later one. Nothing here runs a model or writes."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
@@ -16,6 +17,7 @@ from db.queue.row import WorkRow
 from db.queue.shards import OPEN_BYTES, Opened
 from workers.content.columns import KeptRow, columns_of
 from workers.content.prompts import Prompt, Turn, Unfilled, columns_meant
+from workers.logs import place_of
 from workers.shard.masking import mask_rows
 from workers.shard.names import StoredNames
 from workers.shard.steps import take_step
@@ -30,6 +32,8 @@ ROWS_AT_ONCE: Final = 256
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
+
+log = logging.getLogger("textmill.shard")
 
 
 def prepare(task: Task[Any], lease: Lease, opened: Opened, names: StoredNames) -> list[WorkRow]:
@@ -81,7 +85,13 @@ class Filling:
             elif row.columns is None or row.body is None:
                 row.fail(DAMAGED)
             else:
-                self._fill(row, self._prompt, row.columns, row.body)
+                try:
+                    self._fill(row, self._prompt, row.columns, row.body)
+                except Unfilled as unfilled:
+                    row.fail(unfilled.code)
+                except Exception as error:  # a fault of ours, whose message may hold the row
+                    log.error("a prompt could not be filled in: %s at %s", type(error).__name__, place_of(error))
+                    row.fail("engine_error")
 
     def _fill(self, row: WorkRow, prompt: Prompt, columns: Mapping[str, Any], body: bytes) -> None:
         cells = columns
@@ -89,12 +99,7 @@ class Filling:
             cells = {STEPS: {step.name: self._chain.told(row, at) for at, step in enumerate(self._chain.before)}, **columns}
         given = {name: cells.get(column) for name, column in self._meant.items()}
         chars = sum(map(len, (body, row.kept or b"", *row.answers)))
-        try:
-            turns = prompt.fill(given, chars, cells if prompt.reads_all else None)
-        except Unfilled as unfilled:
-            row.fail(unfilled.code)
-            return
-        row.body = body_of(body, self._place, turns)
+        row.body = body_of(body, self._place, prompt.fill(given, chars, cells if prompt.reads_all else None))
         row.kept = row.columns = None  # each as long as the row
 
 

@@ -16,6 +16,7 @@ _FIELDS_TEST: Final = "tests/unit/api/requests/test_content_fields.py::"
 _MASKS: Final = "workers/content/masks.py"
 _MASKS_TEST: Final = "tests/unit/workers/content/test_masks.py::"
 _JOBS_TEST: Final = "tests/api/routes/test_content_jobs.py::"
+_PROMPTS_TEST: Final = "tests/unit/workers/content/test_prompts.py::"
 
 MUTANTS: Final = (
     Mutant(
@@ -52,6 +53,20 @@ MUTANTS: Final = (
         "workers/shard/masking.py",
         (("                row.fail(unmaskable.code)\n", "                pass\n"),),
         ("tests/unit/workers/shard/test_masking.py::test_a_row_that_cannot_be_masked_fails_and_no_neighbour",),
+    ),
+    Mutant(
+        "prompt-gives-nothing-back",
+        "a prompt cannot give itself back what it used up of its budget",
+        "workers/content/prompts.py",
+        (("self.steps < 0 or steps < 0", "self.steps < 0"), ("self.chars < 0 or chars < 0", "self.chars < 0")),
+        (f"{_PROMPTS_TEST}test_no_prompt_gives_itself_back_what_it_used_up",),
+    ),
+    Mutant(
+        "prompt-fails-alone",
+        "a fault of ours in one row's prompt fails that row, and no neighbour",
+        "workers/shard/preparing.py",
+        (('                    row.fail("engine_error")\n', "                    raise\n"),),
+        ("tests/unit/workers/shard/test_preparing.py::test_a_fault_of_ours_in_one_row_fails_it_alone",),
     ),
     Mutant(
         "tokens-unmaskable",

@@ -132,6 +132,7 @@ def test_what_could_reach_or_go_on_is_refused_before_it_runs(source: str) -> Non
         "{{ name > 3 }}",
         "{{ tags[7] }}",
         "{{ a.b }}",
+        '{{ "\\ud83d" }}',
     ],
 )
 def test_attributes_and_what_does_not_fit_a_cell_fail_the_row(source: str) -> None:
@@ -155,6 +156,12 @@ def test_attributes_and_what_does_not_fit_a_cell_fail_the_row(source: str) -> No
 )
 def test_what_makes_much_of_little_is_stopped(source: str) -> None:
     assert unfilled(source) == "prompt_too_large"
+
+
+def test_no_prompt_gives_itself_back_what_it_used_up() -> None:
+    source = "{%% for a in [[1]]|map('%s', -9, -9) %%}{%% for b in a %%}{%% endfor %%}{%% endfor %%}"
+    assert unfilled(source % "\\0counted") == "prompt_failed"
+    assert unfilled(source % prompts_module._COUNTED) == "prompt_too_large"  # had it guessed the name
 
 
 def test_each_round_of_a_loop_is_paid_for_by_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +203,6 @@ def test_several_messages_are_yaml_and_anything_else_is_a_text() -> None:
     [
         "user: {{ name }}",
         "user: [a]",
-        "user: 3",
         "system: a\nother: b",
         "system: a\nmessages: []",
         "messages: []",
@@ -207,13 +213,21 @@ def test_several_messages_are_yaml_and_anything_else_is_a_text() -> None:
         "user: 'a",
         "user: !!python/object/apply:os.system ['true']",
         "user: &a [*a]",
+        "user: &a {b: c}\nsystem: {<<: [*a, *a]}",
+        "user: !!timestamp abc",
+        "user: !!int ''",
+        "user: !!bool alice",
+        'user: "\\ud83d"',
+        "user: a\nuser: b",
         "user: " + "[" * 5000,
         "messages:\n" + "- {role: user, content: a}\n" * 65,
         "system: ''\nuser: ' '",
     ],
 )
 def test_yaml_that_is_no_prompt_is_refused_with_a_sentence(source: str) -> None:
-    assert refused(source).endswith(".")
+    told = refused(source)
+    assert told.endswith(".")
+    assert "alice" not in told
 
 
 def test_a_fault_tells_where_it_is_and_a_failure_tells_nothing_of_the_row() -> None:

@@ -117,6 +117,26 @@ def test_columns_that_are_gone_and_a_prompt_that_is_gone_fail_the_rows_by_a_code
     assert bodies(prepared("version_gone", [cells(0)])) == ["version_gone"]
 
 
+def test_a_fault_of_ours_in_one_row_fails_it_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    whole = preparing.body_of
+
+    def body_of(body: bytes, *given: Any) -> bytes:
+        if b"canary" in body:
+            raise ValueError(body)
+        return whole(body, *given)
+
+    monkeypatch.setattr(preparing, "body_of", body_of)
+    told = prepared(Prompt("{{ name }}"), [cells(0), cells(1, label="canary"), cells(2)])
+    assert [row.code for row in told] == [None, "engine_error", None]
+    assert "ValueError" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_half_a_character_fails_its_row_alone() -> None:
+    told = prepared(Prompt("{% if Größe_in_cm == '5' %}{{ '\\ud83d' }}{% endif %}"), [cells(0), cells(1, size="5"), cells(2)])
+    assert [row.code for row in told] == [None, "prompt_failed", None]
+
+
 def test_five_thousand_columns_are_read_by_name() -> None:
     table = Table(form="cells", names=[f"c {at}" for at in range(5_000)], text="c 0")
     row = WorkRow(0, None, b'{"input":"a"}', kept=msgspec.json.encode([None, *(str(at) for at in range(1, 5_000))]))
