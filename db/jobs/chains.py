@@ -1,7 +1,7 @@
 """Chains: jobs over one file, in order, of which each reads what those before it made of its rows. The last is the batch that their owner
 holds; what is asked of it is asked of all."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -52,9 +52,10 @@ def steps_of(conn: Connection, tenant_id: UUID, job_id: UUID) -> list[UUID]:
     return list(found) or [job_id]
 
 
-def refuse_if_read(conn: Connection, tenant_id: UUID, job_ids: Sequence[UUID]) -> None:
-    """Raises Conflict (``batch_in_use``) where a job that has not ended reads the results of one of these, and is none of them."""
-    asked = {"tenant": tenant_id, "jobs": list(job_ids), "live": sorted(LIVE_JOBS)}
+def refuse_if_read(conn: Connection, tenant_id: UUID, job_ids: Sequence[UUID], states: Collection[str] = LIVE_JOBS) -> None:
+    """Raises Conflict (``batch_in_use``) where a job in one of these states, that has not ended, reads the results of one of these, and is
+    none of them."""
+    asked = {"tenant": tenant_id, "jobs": list(job_ids), "live": sorted(states)}
     if conn.execute(_READERS, asked).scalar_one():
         raise Conflict(
             code="batch_in_use", message="Another batch, which has not ended, reads these results: cancel that one, or wait for its end."

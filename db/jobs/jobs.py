@@ -162,7 +162,8 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
             found = _with_steps(conn, actor, _fetch(conn, actor, jobs.c.job_id == job_id))
         counts = _count(conn, actor, found)
         alive = bool(found) and found[0].state in LIVE_JOBS
-        in_order = rows_in_order(conn, actor.tenant_id, job_id) if alive else None
+        in_order_of = {row.job_id: rows_in_order(conn, actor.tenant_id, row.job_id) for row in found if row.state in LIVE_JOBS}
+        in_order = in_order_of.get(job_id)
         writes = first_writes(conn, actor.tenant_id, job_id) if alive else []
         says = in_order is not None and any(part.output_tokens for part in counts.get(job_id, {}).values())
         lately = sums_lately(conn, actor.tenant_id, job_id, in_order or 0) if says else None
@@ -171,7 +172,8 @@ def _look(store: Store, actor: Actor, job_id: UUID, *, watched: bool) -> JobReco
     with Opening(store, actor, on_record=on_record) as opening:
         (job,) = _Page(counts, shown, sealers).records(opening, found)
     pace = rows_per_second(job.completed_count + job.failed_count, writes, datetime.now(UTC))
-    return replace(job, rows_in_order=in_order, pace=pace, lately=lately)
+    steps = tuple(replace(step, rows_in_order=in_order_of.get(step.job_id)) for step in job.steps)
+    return replace(job, rows_in_order=in_order, pace=pace, lately=lately, steps=steps)
 
 
 def list_jobs(

@@ -11,8 +11,13 @@ from db.jobs.erasing import erase_job, erase_page, erase_results
 from db.purging import ITEMS_AT_ONCE, Purge
 from db.sweeps import Page, Place, paged
 
-_ENDED_AT: Final = "coalesce(j.completed_at, j.failed_at, j.expired_at, j.cancelled_at)"
-_ENDED_BEFORE: Final = _ENDED_AT + " < now() - make_interval(secs => CAST(:{} AS float8))"
+_ENDED_AT: Final = "coalesce({0}.completed_at, {0}.failed_at, {0}.expired_at, {0}.cancelled_at)"
+# A step of a chain is kept as long as the last, which tells of it; that one gone, by its own end.
+_WHOLE_ENDED_AT: Final = f"""
+    coalesce((SELECT coalesce({_ENDED_AT.format("w")}, 'infinity') FROM jobs w
+              WHERE w.tenant_id = j.tenant_id AND w.job_id = j.chain_id AND w.deleted_at IS NULL), {_ENDED_AT.format("j")})
+    """  # noqa: S608 - constants
+_ENDED_BEFORE: Final = _WHOLE_ENDED_AT + " < now() - make_interval(secs => CAST(:{} AS float8))"
 # What a job that has not ended reads stays for it.
 _UNREAD: Final = """
     NOT EXISTS (SELECT FROM job_sources s JOIN jobs r ON r.tenant_id = s.tenant_id AND r.job_id = s.job_id
@@ -46,7 +51,9 @@ class JobPurge(Purge):
 
     def _erase_page(self, store: Store, item: Row[Any]) -> bool | None:
         with store.transaction(tenant=item.tenant_id) as conn:
-            job = conn.execute(_LOCK, {"tenant": item.tenant_id, "job": item.job_id, **asdict(self._lasting)}).one_or_none()
+            due = {"tenant": item.tenant_id, "job": item.job_id, **asdict(self._lasting)}
+            conn.execute(_LOCK, due)
+            job = conn.execute(_LOCK, due).one_or_none()  # asked again: a reader may have been made while the job was being locked
             if job is None:
                 return None
             if job.erase_from_idx is not None:

@@ -137,7 +137,8 @@ def retry_job(store: Store, actor: Actor, job_id: UUID) -> JobRecord:
     task that needs all rows at once, all of them run again, and a training makes another head.
 
     Raises NotFound; Conflict: ``cannot_retry`` where the job has not ended or never had a row to run, ``nothing_to_retry`` where every row
-    has its answer, ``file_deleted`` and ``output_deleted`` where what it takes is gone.
+    has its answer, ``batch_in_use`` where another job that runs reads these,
+    ``file_deleted`` and ``output_deleted`` where what it takes is gone.
     """
     with act(store, actor, "job.retry", **about_job(job_id)) as (conn, _):
         _retry(conn, actor, _lock(conn, store, actor, "job.retry", job_id))
@@ -208,6 +209,8 @@ def _retry(conn: Connection, actor: Actor, steps: Sequence[Row[Any]]) -> None:
     changed = [(step, state) for step, state in zip(steps, following, strict=True) if state != step.state]
     if not changed:
         raise Conflict(code="nothing_to_retry", message="Every row of this batch has its answer.")
+    # One that waits goes on waiting.
+    refuse_if_read(conn, actor.tenant_id, [step.job_id for step in steps], {JobState.IN_PROGRESS.value})
     for step in steps:
         conn.execute(_KEEP, {"tenant": actor.tenant_id, "job": step.job_id})
     for step, next_state in changed:

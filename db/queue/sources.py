@@ -46,9 +46,15 @@ class Source:
 
 
 def select_sources(conn: Connection, store: Store, lease: Lease, idxs: Sequence[int]) -> list[Source]:
-    """In the transaction that opens the rows ``idxs`` of the shard. Each read is on record before it is made; none opens anything."""
-    source_ids: list[UUID] = list(conn.execute(_SOURCES, {"tenant": lease.tenant_id, "job": lease.job_id}).scalars())
-    return [_select(conn, store, lease, source_id, idxs) for source_id in source_ids]
+    """In the transaction that opens the rows ``idxs`` of the shard. Each read is on record before it is made; none opens anything.
+
+    Those are left out that are gone, or went while they were read: what is missing of them then, nobody has taken.
+    """
+    job = {"tenant": lease.tenant_id, "job": lease.job_id}
+    source_ids: list[UUID] = list(conn.execute(_SOURCES, job).scalars())
+    found = [(source_id, _select(conn, store, lease, source_id, idxs)) for source_id in source_ids]
+    still_there = set(conn.execute(_SOURCES, job).scalars()) if found else set()
+    return [source for source_id, source in found if source_id in still_there]
 
 
 def _select(conn: Connection, store: Store, lease: Lease, source_id: UUID, idxs: Sequence[int]) -> Source:

@@ -257,3 +257,35 @@ def test_a_step_that_ends_behind_the_last_is_kept_as_long(flow: Flow, tenant: Ac
     first, last = look(flow, tenant, held).steps
     assert (first.state, first.results_expire_at) == ("cancelled", last.results_expire_at)
     assert last.results_expire_at is not None
+
+
+def test_a_job_is_not_run_again_while_another_that_runs_reads_it(flow: Flow, tenant: Actor) -> None:
+    source = flow.job(tenant, 3)
+    flow.answer(flow.claim(), fail=True)
+    finalize_jobs(flow.dispatcher)
+    reader = create_job(flow.api, tenant, replace(new_job(source.file_id), source_id=source.job_id)).job_id
+    flow.cut()
+    with pytest.raises(Conflict) as refused:
+        steering.retry_job(flow.api, tenant, source.job_id)
+    assert refused.value.code == "batch_in_use"
+    flow.cancel(tenant, reader)
+    waiting = create_job(flow.api, tenant, replace(new_job(source.file_id), source_id=source.job_id)).job_id
+    steering.retry_job(flow.api, tenant, source.job_id)
+    assert flow.cut() == 0
+    run(flow, tenant)
+    run(flow, tenant)
+    assert look(flow, tenant, waiting).completed_count == 3
+
+
+def test_a_step_that_runs_again_says_how_far_it_has_come(flow: Flow, tenant: Actor) -> None:
+    *_, held = chain(flow, tenant, 4)
+    for _ in range(2):
+        flow.cut()
+        lease = flow.claim()
+        flow.answer(lease, [0, 1], finish=False)
+        flow.answer(lease, [2, 3], fail=True)
+        finalize_jobs(flow.dispatcher)
+    steering.retry_job(flow.api, tenant, held)
+    told = look(flow, tenant, held)
+    assert [step.rows_in_order for step in told.steps] == [2, 2]
+    assert told.rows_in_order == 2

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
 from db.actors import Actor
 from db.errors import Conflict, LeaseLost, NotFound
@@ -25,6 +27,7 @@ from db.queue.endings import cancel_shards, finalize_jobs
 from db.queue.shards import claim_any, renew
 from db.sweeps import Unfinished
 from tests.db.flow import Flow, Stores, new_job
+from tests.db.queue.test_sources import chain, run
 from tests.looking import on_record
 
 FOR_EVER = Lasting(3600)
@@ -358,3 +361,57 @@ def test_results_stay_where_nobody_asked_for_their_end(flow: Flow, tenant: Actor
     assert expiring(flow, tenant, None).results_expire_at is None
     age(flow, tenant, 400)
     assert purge_all(flow) == 0
+
+
+# Of chains, and of what others read.
+
+
+def chained(flow: Flow, actor: Actor) -> list[UUID]:
+    """The steps of a chain that has run."""
+    steps = chain(flow, actor, 5)
+    run(flow, actor)
+    run(flow, actor)
+    return steps
+
+
+@pytest.mark.parametrize("lasting", [Lasting(3600, jobs=7 * DAY), Lasting(3600, results=7 * DAY)])
+def test_the_steps_of_a_chain_are_kept_as_long_as_its_last(flow: Flow, tenant: Actor, lasting: Lasting) -> None:
+    _, last = chained(flow, tenant)
+    age(flow, tenant, 8)
+    flow.execute(tenant, "UPDATE jobs SET completed_at = now() WHERE job_id = :last", last=last)
+    assert purge_all(flow, lasting) == 0
+    age(flow, tenant, 8)
+    assert purge_all(flow, lasting) == 2
+    assert flow.count(tenant, "results") == 0
+
+
+def test_the_steps_of_a_chain_whose_last_is_run_again_are_kept(flow: Flow, tenant: Actor) -> None:
+    _, last = chain(flow, tenant, 5)
+    run(flow, tenant)
+    run(flow, tenant, fail=True)
+    retry_job(flow.api, tenant, last)
+    age(flow, tenant, 8)
+    assert purge_all(flow, Lasting(3600, results=DAY, jobs=DAY)) == 0
+
+
+@pytest.mark.parametrize("lasting", [Lasting(3600, jobs=7 * DAY), Lasting(3600, results=7 * DAY)])
+def test_what_a_job_came_to_read_while_it_was_locked_is_kept(flow: Flow, tenant: Actor, lasting: Lasting) -> None:
+    job = ended(flow, tenant, 5)
+    age(flow, tenant, 8)
+    reader = create_job(flow.api, tenant, new_job(job.file_id))
+    put = "INSERT INTO job_sources (tenant_id, job_id, number, source_job_id) VALUES (:tenant, :reader, 1, :source)"
+    locked = False
+
+    def read_it(*told: Any) -> None:
+        nonlocal locked
+        if "NO KEY UPDATE" in told[2] and "outlived" in told[2] and not locked:
+            locked = True
+            flow.execute(tenant, put, tenant=tenant.tenant_id, reader=reader.job_id, source=job.job_id)
+
+    event.listen(Engine, "after_cursor_execute", read_it)
+    try:
+        assert purge_all(flow, lasting) == 0
+    finally:
+        event.remove(Engine, "after_cursor_execute", read_it)
+    assert locked
+    assert flow.count(tenant, "results") == 5

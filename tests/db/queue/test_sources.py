@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
 from db.actors import Actor, Lease
+from db.jobs import steering
 from db.jobs.creating import create_job
+from db.jobs.erasing import erase_results
 from db.jobs.jobs import get_job
-from db.queue import shards
+from db.queue import shards, sources
 from db.queue.endings import finalize_jobs
 from db.queue.row import WorkRow
 from tests.db.conftest import AsSuperuser
@@ -183,3 +186,31 @@ def test_the_database_lets_no_job_read_itself_or_another_file(flow: Flow, tenant
     for source in (job.job_id, other.job_id):
         with pytest.raises(Exception, match="row-level security"):
             flow.execute(tenant, put, tenant=tenant.tenant_id, job=job.job_id, source=source)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_rows_whose_source_is_erased_while_it_is_read_fail_as_if_it_had_gone_before(
+    flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    source = flow.job(tenant, 5)
+    create_job(flow.api, tenant, replace(new_job(source.file_id), source_id=source.job_id))
+    flow.answer(flow.claim(), range(4), finish=False)
+    if cancelled:
+        steering.cancel_job(flow.api, tenant, source.job_id)
+        flow.end_leases()
+        flow.change_shards("state = 'cancelled' WHERE state = 'leased'")
+    else:
+        flow.change_shards("state = 'done' WHERE state = 'leased'")
+    finalize_jobs(flow.dispatcher)
+    flow.cut()
+    select = sources._select
+
+    def purged(*given: Any) -> sources.Source:
+        flow.execute(tenant, "UPDATE jobs SET results_expire_at = now() WHERE job_id = :source", source=source.job_id)
+        with flow.dispatcher.transaction(tenant=tenant.tenant_id) as conn:
+            erase_results(conn, tenant.tenant_id, source.job_id, ("output",))
+        return select(*given)
+
+    monkeypatch.setattr(sources, "_select", purged)
+    assert {row.code for row in opened(flow, flow.claim())} == {"source_gone"}
+    assert flow.execute(tenant, "SELECT object_id FROM audit_events WHERE action = 'value.damaged'") == []

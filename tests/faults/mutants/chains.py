@@ -8,6 +8,7 @@ SOURCES: Final = "db/queue/sources.py"
 MIGRATION: Final = "db/migrations/sql/0034_chains.sql"
 STEERING: Final = "db/jobs/steering.py"
 _CHAINS: Final = "tests/db/jobs/test_chains.py::"
+_PURGE: Final = "tests/db/jobs/test_purge.py::"
 _TEST: Final = "tests/db/queue/test_sources.py::"
 
 MUTANTS: Final = (
@@ -132,5 +133,33 @@ MUTANTS: Final = (
         "db/queue/endings.py",
         (("IN ('validating', 'in_progress') AND j.deadline", "IN ('in_progress') AND j.deadline"),),
         (f"{_CHAINS}test_a_job_that_waits_for_another_is_ended_at_its_deadline",),
+    ),
+    Mutant(
+        "steps-last-together",
+        "a step of a chain is kept as long as its last",
+        "db/jobs/purge.py",
+        (("AND w.job_id = j.chain_id AND", "AND w.job_id = j.job_id AND"),),
+        (f"{_PURGE}test_the_steps_of_a_chain_are_kept_as_long_as_its_last",),
+    ),
+    Mutant(
+        "purge-asks-again",
+        "what a job came to read while the purge locked it is kept",
+        "db/jobs/purge.py",
+        (("            conn.execute(_LOCK, due)\n", ""),),
+        (f"{_PURGE}test_what_a_job_came_to_read_while_it_was_locked_is_kept",),
+    ),
+    Mutant(
+        "source-gone-meanwhile",
+        "what expired while it was read is no damage",
+        SOURCES,
+        (("for source_id, source in found if source_id in still_there]", "for _, source in found]"),),
+        (f"{_TEST}test_rows_whose_source_is_erased_while_it_is_read_fail_as_if_it_had_gone_before",),
+    ),
+    Mutant(
+        "read-job-not-retried",
+        "a job is not run again while another that runs reads it",
+        STEERING,
+        (("    refuse_if_read(conn, actor.tenant_id, [step.job_id for step in steps], {", "    _ = (conn, {"),),
+        (f"{_CHAINS}test_a_job_is_not_run_again_while_another_that_runs_reads_it",),
     ),
 )
