@@ -34,6 +34,7 @@ _ROW: Final = "_row"  # what cells are asked of inside, by the names of the prom
 _ALL: Final = "_all"  # the whole row
 _COUNTED: Final = secrets.token_hex(16)  # filters that no prompt can name, not even to `map`
 _JOINED: Final = secrets.token_hex(16)
+_SLICED: Final = secrets.token_hex(16)
 _OF_LOOPS: Final = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"})
 _FILTERS: Final = frozenset(
     {
@@ -117,29 +118,58 @@ class _Environment(ImmutableSandboxedEnvironment):
             "d": _default,
             "round": _round,
             "sum": _sum,
-            "tojson": _to_json,
-            "string": _text,
-            "join": _joiner(budget),
-            "replace": _replacer(budget),
-            _COUNTED: _counter(budget),
-            _JOINED: lambda values: _joiner(budget)(values),
+            "tojson": self.to_json,
+            "string": self.text,
+            "join": self.join,
+            "replace": self.replace,
         }
         kept = {name: found for name, found in self.filters.items() if name in _FILTERS}
-        charged = {name: _charged(name, found, budget) for name, found in {**kept, **own}.items() if name not in (_COUNTED, _JOINED)}
-        self.filters = {**charged, _COUNTED: own[_COUNTED], _JOINED: own[_JOINED]}
+        charged = {name: _charged(name, found, budget) for name, found in {**kept, **own}.items()}
+        self.filters = {**charged, _COUNTED: _counter(budget), _JOINED: self.join, _SLICED: _slicer(budget)}
 
     def told(self, value: Any) -> str:
         """What stands in a text for a value."""
-        text = value if isinstance(value, str) else _text(value)
+        text = self.text(value)
         self.budget.make(len(text))
         return text
+
+    def text(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list | tuple | dict):
+            return self.to_json(value)
+        return _text(value)
+
+    def to_json(self, value: Any, indent: int | None = None) -> str:
+        """No longer than what is left of the budget, which whoever takes it is charged for."""
+        pieces, left = list[str](), self.budget.chars
+        encoder = json.JSONEncoder(ensure_ascii=False, indent=min(indent, 8) if indent is not None else None, default=str)
+        for piece in encoder.iterencode(value):
+            left -= len(piece)
+            if left < 0:
+                raise Unfilled("prompt_too_large")
+            pieces.append(piece)
+        return "".join(pieces)
+
+    def join(self, values: Iterable[Any], separator: str = "") -> str:
+        parts: list[str] = []
+        for value in values:
+            text = self.text(value)
+            self.budget.make(len(text) + len(separator))
+            parts.append(text)
+        return separator.join(parts)
+
+    def replace(self, value: Any, old: str, new: str) -> str:
+        text = self.text(value)
+        self.budget.make(text.count(old) * len(new))
+        return text.replace(old, new)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """An item, and never an attribute. What a row has nothing of is an empty text."""
         if isinstance(obj, dict):
             found = obj.get(argument, self)
             return self._undefined() if found is self else "" if found is None else found
-        if isinstance(obj, list | tuple | str) and isinstance(argument, int | slice):
+        if isinstance(obj, list | tuple | str) and isinstance(argument, int):
             try:
                 return obj[argument]
             except IndexError:
@@ -175,11 +205,7 @@ def _text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    return _to_json(value) if isinstance(value, list | tuple | dict) else str(value)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=min(indent, 8) if indent is not None else None, default=str)
+    return str(value)
 
 
 def _default(value: Any, instead: Any = "") -> Any:
@@ -196,25 +222,14 @@ def _sum(values: Iterable[Any]) -> Any:
     return sum(value for value in values if isinstance(value, _NUMBERS))
 
 
-def _joiner(budget: _Budget) -> Callable[..., str]:
-    def join(values: Iterable[Any], separator: str = "") -> str:
-        parts: list[str] = []
-        for value in values:
-            text = value if isinstance(value, str) else _text(value)
-            budget.make(len(text) + len(separator))
-            parts.append(text)
-        return separator.join(parts)
+def _slicer(budget: _Budget) -> Callable[..., Any]:
+    def sliced(value: Any, *bounds: int | None) -> Any:
+        if not isinstance(value, str | list | tuple):
+            raise Unfilled("prompt_failed")
+        budget.make(len(range(*slice(*bounds).indices(len(value)))))
+        return value[slice(*bounds)]
 
-    return join
-
-
-def _replacer(budget: _Budget) -> Callable[..., str]:
-    def replace(value: Any, old: str, new: str) -> str:
-        text = _text(value)
-        budget.make(text.count(old) * len(new))
-        return text.replace(old, new)
-
-    return replace
+    return sliced
 
 
 def _counter(budget: _Budget) -> Callable[..., Iterator[Any]]:
@@ -310,6 +325,7 @@ class _Reduced:
             return self._cell(str(node.arg.value), node.lineno)
         if isinstance(node, nodes.Filter) and (node.node is None or node.name not in {*_FILTERS, *_OWN_FILTERS}):
             raise self._fault(node, f"there is no such filter; known are {', '.join(sorted({*_FILTERS, *_OWN_FILTERS}))}")
+        self._hold_flat(node)
         for name, value in node.iter_fields():
             if isinstance(value, list):
                 setattr(node, name, [self._expression(one, in_loop=in_loop) if isinstance(one, nodes.Node) else one for one in value])
@@ -317,7 +333,23 @@ class _Reduced:
                 setattr(node, name, self._expression(value, in_loop=in_loop))
         if isinstance(node, nodes.Concat):
             return nodes.Filter(nodes.List(node.nodes), _JOINED, [], [], None, None, lineno=node.lineno)
+        if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
+            bounds = [nodes.Const(None) if one is None else one for one in (node.arg.start, node.arg.stop, node.arg.step)]
+            return nodes.Filter(node.node, _SLICED, bounds, [], None, None, lineno=node.lineno)
         return node
+
+    def _hold_flat(self, node: nodes.Node) -> None:
+        """A list that holds a name twice, is set to that name, and so on, has more items than could ever be looked through."""
+        held: list[nodes.Node] = []
+        if isinstance(node, nodes.List | nodes.Tuple | nodes.Dict):
+            held = [node]
+        elif isinstance(node, nodes.Filter) and node.name == "map":
+            held = [*node.args, *node.kwargs]
+        for one in held:
+            if any(name.name in self._own for name in [*([one] if isinstance(one, nodes.Name) else []), *one.find_all(nodes.Name)]):
+                raise self._fault(
+                    node, "what is set, or is of a loop, stands in no list, and is given to no `map`; texts are put together by ~"
+                )
 
     def _name(self, node: nodes.Name, *, in_loop: bool) -> nodes.Expr:
         if node.ctx != "load" or node.name in self._own:

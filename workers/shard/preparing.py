@@ -48,7 +48,8 @@ def prepare(task: Task[Any], lease: Lease, opened: Opened, names: StoredNames) -
         steps.append(partial(take_step, spec, lease.endpoint))
     if (address := spec.get("prompt")) is not None:
         place = text_place(task.body_of(lease.endpoint))
-        steps.append(Filling(names.prompt(address), opened.table, ChainStep(spec), place))
+        most = None if task.whole else OPEN_BYTES
+        steps.append(Filling(names.prompt(address), opened.table, ChainStep(spec), place, most))
     for step in steps:
         step([row for row in rows if row.code is None and row.payload is None])
     if not steps or task.whole:
@@ -69,9 +70,11 @@ def _name_cells(table: Table | None, rows: Sequence[WorkRow]) -> None:
 
 
 class Filling:
-    """The prompt in the place of each row's text; what else its body asks for stays. ``prompt`` may be a failure code."""
+    """The prompt in the place of each row's text; what else its body asks for stays. ``prompt`` may be a failure code. Once it
+    has made more than ``most`` bytes it leaves the rows that follow for another time."""
 
-    def __init__(self, prompt: Prompt | str, table: Table | None, chain: ChainStep, place: TextPlace) -> None:
+    def __init__(self, prompt: Prompt | str, table: Table | None, chain: ChainStep, place: TextPlace, most: int | None) -> None:
+        self._most = most
         self._prompt = prompt
         self._chain = chain
         self._place = place
@@ -79,7 +82,10 @@ class Filling:
         self._meant = {} if isinstance(prompt, str) else columns_meant(prompt.names, [*columns, *told_beside(columns, chain)])[0]
 
     def __call__(self, rows: Sequence[WorkRow]) -> None:
+        made = 0
         for row in rows:
+            if self._most is not None and made > self._most:
+                return
             if isinstance(self._prompt, str):
                 row.fail(self._prompt)
             elif row.columns is None or row.body is None:
@@ -92,6 +98,7 @@ class Filling:
                 except Exception as error:  # a fault of ours, whose message may hold the row
                     log.error("a prompt could not be filled in: %s at %s", type(error).__name__, place_of(error))
                     row.fail("engine_error")
+                made += len(row.body)
 
     def _fill(self, row: WorkRow, prompt: Prompt, columns: Mapping[str, Any], body: bytes) -> None:
         cells = columns

@@ -62,6 +62,13 @@ MUTANTS: Final = (
         (f"{_PROMPTS_TEST}test_no_prompt_gives_itself_back_what_it_used_up",),
     ),
     Mutant(
+        "prompt-lists-flat",
+        "a prompt makes no list of lists of lists whose items could never be looked through",
+        "workers/content/prompts.py",
+        (("        self._hold_flat(node)\n", ""),),
+        (f"{_PROMPTS_TEST}test_what_could_reach_or_go_on_is_refused_before_it_runs",),
+    ),
+    Mutant(
         "prompt-fails-alone",
         "a fault of ours in one row's prompt fails that row, and no neighbour",
         "workers/shard/preparing.py",

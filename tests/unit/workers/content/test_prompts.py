@@ -88,6 +88,11 @@ def test_the_names_of_a_prompt_are_those_of_cells_and_none_of_its_own() -> None:
         "{{ name|center(1000000000) }}",
         "{{ name|format(1) }}",
         "{{ 9 ** 9 ** 9 }}",
+        "{% set a = [name, name] %}{% set a = [a, a] %}",
+        "{% set a = [name] %}{% set a = {'b': a|list, 'c': (a,)} %}",
+        "{% set a = [name] %}{% set a = ['', '']|map('default', a)|list %}",
+        "{% set a = [name] %}{% set a = [1, 2]|map(attribute='b', default=a)|list %}",
+        "{% for a in tags %}{{ [a, a] }}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}",
         "{% include 'a' %}",
         "{% import 'a' as b %}",
@@ -151,6 +156,8 @@ def test_attributes_and_what_does_not_fit_a_cell_fail_the_row(source: str) -> No
         "{% set x = 9 %}" + "{% set x = x * x %}" * 60,
         "{% set x = text|replace('', text) %}" + "{% set x = x|replace('', text) %}" * 9,
         "{% set x = text|join(text) %}" + "{% set x = text|join(x) %}" * 9,
+        "{{ [" + "text[1:]," * 2000 + "]|length }}",
+        "{{ [" + "[text, text]," * 2000 + "]|tojson(indent=8) }}",
         "{{ 'a'|replace('', '" + "b" * 30000 + "')|replace('', '" + "b" * 30000 + "') }}",
     ],
 )
@@ -173,6 +180,7 @@ def test_each_round_of_a_loop_is_paid_for_by_what_is_in_it(monkeypatch: pytest.M
 def test_a_long_cell_goes_through_as_it_is_and_is_looped_over_by_nobody() -> None:
     cell = "ä" * 8_000_000
     assert filled("{{ text }}{{ name }}", {"text": cell, "name": "b"}) == f"{cell}b"
+    assert filled("{{ text[:3] }}{{ text[-1:] }}{{ text[8:2:-2] }}", {"text": cell}) == "ä" * 7
     assert filled("{{ text|trim|upper|truncate(9) }}", {"text": cell}) == "ÄÄÄÄÄÄ..."
     for source in ("{% for a in text %}{% endfor %}", "{{ text|sort|join }}", "{{ text|list|length }}", "{{ text|unique|list }}"):
         assert unfilled(source, {"text": cell}) == "prompt_too_large"

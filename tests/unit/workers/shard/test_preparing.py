@@ -149,3 +149,6 @@ def test_of_what_prompts_make_only_so_much_is_held_at_once(monkeypatch: pytest.M
     source = "x" * 40
     assert [row.idx for row in prepared(Prompt(source), [cells(at) for at in range(5)], endpoint=EMBED)] == [0, 1]
     assert [row.idx for row in prepared(Prompt(source * 9), [cells(at) for at in range(5)], endpoint=EMBED)] == [0]
+    rows = [cells(at) for at in range(5)]
+    prepared(Prompt(source), rows, endpoint=EMBED)
+    assert [row.idx for row in rows if b"xx" in (row.body or b"")] == [0, 1, 2]
