@@ -38,7 +38,7 @@ from db.lifecycle import (
     holder_told,
 )
 from db.queue.row import WorkRow
-from db.queue.sources import open_sources, select_sources
+from db.queue.sources import open_sources, record_sources, select_sources
 from db.queue.turns import ANY_PRIORITY, CANDIDATES, SUSPECTS
 from db.sealing.cells import BrokenKey, KeyOwner, Opener
 from db.sealing.keys import Owner
@@ -143,7 +143,11 @@ _ROWS: Final = """
     SELECT idx, endpoint, defect, body_sealed, kept_sealed
     FROM (SELECT r.idx, r.endpoint, r.defect, r.body_sealed, CASE WHEN %(columns)s THEN r.columns_sealed END AS kept_sealed,
                  sum(coalesce(octet_length(r.body_sealed), 0)
-                     + CASE WHEN %(columns)s THEN coalesce(octet_length(r.columns_sealed), 0) ELSE 0 END)
+                     + CASE WHEN %(columns)s THEN coalesce(octet_length(r.columns_sealed), 0) ELSE 0 END
+                     + CASE WHEN cardinality(%(sources)s::uuid[]) = 0 THEN 0 ELSE (
+                           SELECT coalesce(sum(octet_length(a.payload_sealed)), 0) FROM results a
+                           WHERE a.tenant_id = %(tenant)s AND a.job_id = ANY(%(sources)s::uuid[]) AND a.idx = r.idx
+                             AND a.idx >= %(first)s AND a.idx < %(end)s AND a.outcome = 1) END)
                      OVER (ORDER BY r.idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
           FROM rows r
           WHERE r.tenant_id = %(tenant)s AND r.file_id = %(file)s AND r.idx >= %(first)s AND r.idx < %(end)s
@@ -243,8 +247,8 @@ class Opened(NamedTuple):
 
 
 def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> Opened:
-    """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them, or ``whole``: all), opened after the read
-    is on record; with their cells where the job reads them. Raises LeaseLost.
+    """The job's spec, and the rows of a shard that have no result yet (the first 64 MiB of them and of what they read of sources, or
+    ``whole``: all), opened after the read is on record; with their cells where the job reads them. Raises LeaseLost.
 
     A row of which a sealed value does not open, or was taken, has failed with ``sealed_value_damaged``, which is on record; its neighbours
     are unharmed. Where the spec does not, or what the columns are, or a key is altered or gone under a lease that holds, all have.
@@ -259,13 +263,16 @@ def open_shard(store: Store, lease: Lease, *, whole: bool = False) -> Opened:
             lock_lease(conn, lease)
             spec_sealed = b""  # somebody took it
         table_sealed = conn.execute(_TABLE, at).scalar_one_or_none() if lease.reads_columns else None
-        found = bulk.fetch(conn, _ROWS, {**at, "columns": lease.reads_columns, "bytes": 1 << 62 if whole else OPEN_BYTES})
-        sources = select_sources(conn, store, lease, [idx for idx, *_ in found])
+        of_sources = record_sources(conn, store, lease)
+        bounds = {"columns": lease.reads_columns, "sources": list(of_sources), "bytes": 1 << 62 if whole else OPEN_BYTES}
+        found = bulk.fetch(conn, _ROWS, {**at, **bounds})
+        idxs = [idx for idx, *_ in found]
+        sources = select_sources(conn, store, lease, of_sources, idxs)
         of_rows = (sealed for *_, body, kept in found for sealed in (body, kept) if sealed is not None)
         sealed_values = [spec_sealed, *(() if table_sealed is None else (table_sealed,)), *of_rows]
-        record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])
+        record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=idxs)
         job, file = _openers(conn, store, lease)
-    idxs, to_open = [idx for idx, *_ in found], [None if defect else sealed or b"" for _, _, defect, sealed, _ in found]
+    to_open = [None if defect else sealed or b"" for _, _, defect, sealed, _ in found]
     with Opening(store, lease) as opening:
         spec = opening.open(job, "job_specs.spec", lease.job_id, spec_sealed)
         table = None if table_sealed is None else opening.open(file, "files.columns", lease.file_id, table_sealed)

@@ -3,7 +3,7 @@
 A job's sources are the steps before it, or the job whose output it takes. Its rows and theirs are those of one file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -45,21 +45,27 @@ class Source:
     sealed: dict[int, bytes | None]
 
 
-def select_sources(conn: Connection, store: Store, lease: Lease, idxs: Sequence[int]) -> list[Source]:
-    """In the transaction that opens the rows ``idxs`` of the shard. Each read is on record before it is made; none opens anything.
+def record_sources(conn: Connection, store: Store, lease: Lease) -> dict[UUID, UUID]:
+    """The event of each read of the shard's sources, in their order: on record before anything of them is seen, be it how long it is."""
+    source_ids: Sequence[UUID] = conn.execute(_SOURCES, {"tenant": lease.tenant_id, "job": lease.job_id}).scalars().all()
+    of_rows = [About(object_kind="job", object_id=source_id, first_idx=lease.first_idx, end_idx=lease.end_idx) for source_id in source_ids]
+    return {
+        source_id: record_work(conn, store, lease, "results.read", **about) for source_id, about in zip(source_ids, of_rows, strict=True)
+    }
+
+
+def select_sources(conn: Connection, store: Store, lease: Lease, events: Mapping[UUID, UUID], idxs: Sequence[int]) -> list[Source]:
+    """In the transaction that opens the rows ``idxs`` of the shard, after :func:`record_sources`. Opens nothing.
 
     Those are left out that are gone, or went while they were read: what is missing of them then, nobody has taken.
     """
     job = {"tenant": lease.tenant_id, "job": lease.job_id}
-    source_ids: list[UUID] = list(conn.execute(_SOURCES, job).scalars())
-    found = [(source_id, _select(conn, store, lease, source_id, idxs)) for source_id in source_ids]
+    found = [(source_id, _select(conn, store, lease, source_id, event_id, idxs)) for source_id, event_id in events.items()]
     still_there = set(conn.execute(_SOURCES, job).scalars()) if found else set()
     return [source for source_id, source in found if source_id in still_there]
 
 
-def _select(conn: Connection, store: Store, lease: Lease, source_id: UUID, idxs: Sequence[int]) -> Source:
-    about = About(object_kind="job", object_id=source_id, first_idx=lease.first_idx, end_idx=lease.end_idx)
-    event_id = record_work(conn, store, lease, "results.read", **about)
+def _select(conn: Connection, store: Store, lease: Lease, source_id: UUID, event_id: UUID, idxs: Sequence[int]) -> Source:
     key = store.keyring.load(conn, lease.tenant_id, [("job", source_id)]).get(("job", source_id))
     at = {"tenant": lease.tenant_id, "source": source_id, "idxs": list(idxs), "first": lease.first_idx, "end": lease.end_idx}
     found = bulk.fetch(conn, _ANSWERS, at)

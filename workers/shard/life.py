@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.actors import Lease
 from db.connect import Store
-from db.errors import AnotherKeyFile, AuditUnavailable, LeaseLost, TextmillError
+from db.errors import AnotherKeyFile, AuditUnavailable, BudgetSpent, LeaseLost, TextmillError
 from db.failures import FAILURES, parts_of
 from db.queue import results, shards
 from db.queue.row import WorkRow
@@ -51,6 +51,7 @@ STORE_PAUSE_SECONDS: Final = 1.0  # before a shard is given back to a store in t
 
 CHARS_PER_SECOND_WITHOUT_MODEL: Final = 2_000_000.0  # of rules and templates
 LOADED_SECONDS: Final = 0.5  # a model that is there is had sooner
+SPENT_SECONDS: Final = 30.0  # until a shard is offered again whose job should have ended by then
 CHUNKS_IN_FLIGHT: Final = 2  # of a shard: one that runs, and one that waits for the lanes
 
 log = logging.getLogger("textmill.shard")
@@ -65,6 +66,7 @@ class End(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     RELEASED = "released"  # after an error: somebody tries again, later
+    OVER_BUDGET = "over_budget"  # its job is, and ends at the dispatcher's next round
     AWAY = "away"  # what runs its model is: given back, for later
     BROKEN = "broken"  # the device is lost, and so is this process
 
@@ -119,6 +121,8 @@ class ShardLife:
         lease = held.lease
         try:
             return self._work(held)
+        except BudgetSpent:
+            return self._give_back(lease, End.OVER_BUDGET, away_seconds=SPENT_SECONDS)
         except (Stopped, LeaseLost):
             if held.ended == "cancelled":
                 return self._give_back(lease, End.CANCELLED)
@@ -330,7 +334,7 @@ class ShardLife:
         metrics.observe_stages(lease.task, writing)
 
     def _give_back(self, lease: Lease, end: End, code: str | None = None, *, away_seconds: float = 0.0) -> End:
-        kind: Literal["drain", "away", "error"] = "error" if code is not None else "away" if end is End.AWAY else "drain"
+        kind: Literal["drain", "away", "error"] = "error" if code is not None else "away" if away_seconds else "drain"
         try:
             shards.release(self._store, lease, code=code, kind=kind, away_seconds=away_seconds)
         except LeaseLost:

@@ -15,9 +15,10 @@ from db.jobs.erasing import erase_results
 from db.jobs.jobs import get_job
 from db.queue import shards, sources
 from db.queue.endings import finalize_jobs
+from db.queue.results import write_results
 from db.queue.row import WorkRow
 from tests.db.conftest import AsSuperuser
-from tests.db.flow import Flow, Stores, new_job
+from tests.db.flow import Flow, Stores, answers, new_job
 from tests.looking import on_record
 
 
@@ -73,6 +74,26 @@ def test_a_row_comes_with_what_the_steps_before_made_of_it(flow: Flow, tenant: A
     assert [row.idx for row in rows] == list(range(25))
     assert {row.answers for row in rows} == {(b'{"label":"a"}', b'{"label":"a"}')}
     assert rows[7].body == b'{"input":"text 7"}'
+
+
+def test_what_steps_before_made_is_opened_in_parts_where_it_is_long(flow: Flow, tenant: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain(flow, tenant, 8)
+    flow.cut()
+    lease = flow.claim()
+    long = answers(range(8))
+    for row in long:
+        row.payload = bytes(1000)
+    write_results(flow.worker, lease, long, finish=True, model_version="model-1", metrics=None)
+    finalize_jobs(flow.dispatcher)
+    flow.cut()
+    monkeypatch.setattr(shards, "OPEN_BYTES", 3000)
+    parts = []
+    while claimed := shards.claim_any(flow.worker, "host:1"):
+        rows = opened(flow, claimed[0])
+        assert {row.answers for row in rows} == {(bytes(1000),)}
+        parts.append(len(rows))
+        flow.answer(claimed[0], [row.idx for row in rows])
+    assert parts == [3, 3, 2]
 
 
 def test_a_row_that_failed_in_a_step_fails_in_those_behind_it(flow: Flow, tenant: Actor) -> None:

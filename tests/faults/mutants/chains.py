@@ -32,6 +32,13 @@ MUTANTS: Final = (
         (f"{_TEST}test_a_row_that_failed_in_a_step_fails_in_those_behind_it",),
     ),
     Mutant(
+        "source-bytes",
+        "what a step reads of others counts among the bytes that are opened at once",
+        "db/queue/shards.py",
+        (("a.idx < %(end)s AND a.outcome = 1) END", "a.idx < %(end)s AND false) END"),),
+        (f"{_TEST}test_what_steps_before_made_is_opened_in_parts_where_it_is_long",),
+    ),
+    Mutant(
         "source-gone",
         "rows do not run without what they are to read",
         SOURCES,

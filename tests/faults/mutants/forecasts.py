@@ -8,9 +8,17 @@ _FORECAST: Final = "db/jobs/forecast.py"
 _FORECAST_TEST: Final = "tests/unit/db/jobs/test_forecast.py::"
 _ROUTE_TEST: Final = "tests/api/routes/test_forecasts.py::"
 _BUDGETS_TEST: Final = "tests/db/queue/test_budgets.py::"
+_LIFE_TEST: Final = "tests/workers/shard/test_life.py::"
 _IN_FLIGHT_TEST: Final = "tests/unit/workers/test_stages.py::"
 
 MUTANTS: Final = (
+    Mutant(
+        "spent-is-put-off",
+        "a shard whose job has spent its budget is no crash, and is not computed again and again",
+        "workers/shard/life.py",
+        (("away_seconds=SPENT_SECONDS", "away_seconds=0.0"),),
+        (f"{_LIFE_TEST}test_a_shard_whose_job_has_spent_its_budget_is_given_back_and_not_offered_again_at_once",),
+    ),
     Mutant(
         "late-is-refused",
         "a job that would be late is not made where that was asked",

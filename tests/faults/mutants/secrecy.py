@@ -84,7 +84,7 @@ MUTANTS: Final = (
                 "",
             ),
             (
-                "        record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=[idx for idx, *_ in found])\n",
+                "        record_digest(conn, lease.tenant_id, event_id, sealed_values, rows=idxs)\n",
                 "",
             ),
         ),

@@ -174,7 +174,7 @@ MUTANTS: Final = (
         "away-costs-no-attempt",
         "a server that is away costs no shard an attempt",
         "workers/shard/life.py",
-        (('"error" if code is not None else "away" if end is End.AWAY else "drain"', '"error"'),),
+        (('"error" if code is not None else "away" if away_seconds else "drain"', '"error"'),),
         ("tests/faults/test_servers.py::test_a_server_that_dies_and_comes_back_costs_no_row_and_no_attempt",),
     ),
     Mutant(

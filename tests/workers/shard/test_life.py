@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from db.actors import Actor, Lease
 from db.catalogue import heads, label_sets
 from db.connect import Store
-from db.errors import LeaseLost
+from db.errors import BudgetSpent, LeaseLost
 from db.files.rows import NewRow
 from db.jobs import jobs
 from db.jobs.results import ResultLine, iter_results
@@ -480,6 +480,20 @@ def test_trouble_of_the_store_costs_a_shard_no_attempt(bench: Bench, monkeypatch
     assert bench.run() is End.RELEASED
     shard = bench.shard(job_id)
     assert (shard.state, shard.error_attempts, shard.crash_attempts) == ("ready", 0, 0)
+
+
+def test_a_shard_whose_job_has_spent_its_budget_is_given_back_and_not_offered_again_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = bench.submit([row(0, {"input": "x"})])
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BudgetSpent
+
+    monkeypatch.setattr(results, "write_results", refuse)
+    assert bench.run() is End.OVER_BUDGET
+    assert untouched(bench, job_id)
+    assert shards.claim_any(bench.worker, "test:2") == []
 
 
 def untouched(bench: Bench, job_id: UUID) -> bool:
