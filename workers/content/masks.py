@@ -6,6 +6,7 @@ both a row and the spec finds the masks again: none is kept anywhere.
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -81,16 +82,26 @@ class RowMasks:
         for name in _TOKENS:
             if isinstance(given := fields.get(name), list) and any(isinstance(one, int | list) for one in given):
                 raise Unmaskable(f"unsupported_field:{name}:text|because the job masks texts, and tokens are none")
-        return _encode({name: value if name in _NAMES else self.cell(value) for name, value in fields.items()})
+        return _encode(
+            {name: value if name in _NAMES or isinstance(value, int | float) else self.cell(value) for name, value in fields.items()}
+        )
+
+    def columns(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """By their names, which stay."""
+        return {name: self.cell(value) for name, value in columns.items()}
 
     def cell(self, value: Any) -> Any:
-        """With every text masked that is within it. Names of fields stay."""
+        """With every text masked that is within it, names of fields among them; a number becomes a text where something of it is masked."""
         if isinstance(value, str):
             masked = self._masker.mask(value, self._standing)
             self.values = {**masked.values, **self.values}  # of two spellings the first comes back
             return masked.text
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+            masked = self.cell(text)
+            return value if masked == text else masked
         if isinstance(value, Mapping):
-            return {name: self.cell(one) for name, one in value.items()}
+            return {self.cell(name): self.cell(one) for name, one in value.items()}
         return [self.cell(one) for one in value] if isinstance(value, list | tuple) else value
 
 

@@ -28,5 +28,5 @@ def mask_rows(redact: Mapping[str, Any], rows: Sequence[WorkRow]) -> None:
 def _mask(masks: JobMasks, row: WorkRow, body: bytes) -> None:
     own = masks.of_row(body, row.kept)
     row.body = own.body(body)
-    row.columns = None if row.columns is None else own.cell(row.columns)
+    row.columns = None if row.columns is None else own.columns(row.columns)
     row.answers = tuple(masks.of_answer(answer) for answer in row.answers)

@@ -37,7 +37,7 @@ MUTANTS: Final = (
         "cells-masked",
         "cells that a prompt may be filled from are masked",
         "workers/shard/masking.py",
-        (("    row.columns = None if row.columns is None else own.cell(row.columns)\n", ""),),
+        (("    row.columns = None if row.columns is None else own.columns(row.columns)\n", ""),),
         ("tests/unit/workers/shard/test_masking.py::test_cells_are_masked_whatever_their_column_is_called",),
     ),
     Mutant(

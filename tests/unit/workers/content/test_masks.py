@@ -1,6 +1,7 @@
 """Masks of a job over its rows, and back."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -62,6 +63,22 @@ def test_only_the_kinds_that_are_asked_for_are_masked() -> None:
     masks = JobMasks(redact_spec(Redact(kinds=["phone"]))).of_row(None, None)
     assert masks.cell([MAIL, 5, None, {"a": PHONE}])[:3] == [MAIL, 5, None]
     assert PHONE not in str(masks.cell({"a": PHONE}))
+
+
+@pytest.mark.parametrize("card", [4111111111111111, 4111111111111111.0, Decimal("4111111111111111")])
+def test_numbers_and_names_within_a_cell_are_masked_and_come_back(card: Any) -> None:
+    masks = JobMasks(REDACT).of_row(None, None)
+    told = masks.columns({"card": card, "of": [{MAIL: 1}], "plain": [7, 2.5, True, None], MAIL: 1})
+    assert isinstance(told["card"], str)
+    assert MAIL not in str(told["of"])
+    assert told["plain"] == [7, 2.5, True, None]
+    assert told[MAIL] == 1
+    assert set(masks.values.values()) == {"4111111111111111", MAIL}
+
+
+def test_what_a_row_sets_by_a_number_stays_one() -> None:
+    body = body_of(input="x", seed=4111111111111111)
+    assert json.loads(JobMasks(REDACT).of_row(body, None).body(body))["seed"] == 4111111111111111
 
 
 def test_a_mask_that_stands_in_another_column_is_given_to_no_value_of_the_row() -> None:
