@@ -53,8 +53,8 @@ class _Rule(NamedTuple):
 class Rules:
     """``columns``: all that a row must have of its table. Thread-safe: nothing changes after it is made."""
 
-    def __init__(self, source: str) -> None:
-        """Raises Fault: also where one of its own tests fails."""
+    def __init__(self, source: str, *, tested: bool = False) -> None:
+        """Raises Fault: also where one of its own tests fails, unless these were held when it was stored (``tested``)."""
         fields = read_tree(source).fields("a file of rules", ("rules", "default", "tests"))
         if "rules" not in fields:
             raise Fault("The file has no `rules`.")
@@ -78,7 +78,7 @@ class Rules:
         self.columns: Set[str] = frozenset(conditions.columns)
         self._weight = conditions.weight
         self.rule_count, self.test_count = len(rules), 0
-        if "tests" in fields:
+        if "tests" in fields and not tested:
             self._hold_tests(fields["tests"], names)
 
     def decide(self, row: Row) -> Written:

@@ -135,6 +135,12 @@ tests:
     assert fault.value.__context__ is None or SECRET not in repr(fault.value.__context__)
 
 
+def test_a_worker_does_not_hold_the_tests_again() -> None:
+    source = "rules: [{when: {contains: a}, label: b}]\ntests: [{text: a, answer: c}]"
+    assert "tests fail" in told(source)
+    assert Rules(source, tested=True).test_count == 0
+
+
 def test_a_test_may_expect_a_rule() -> None:
     source = "rules: [{when: {contains: a}, label: x, name: one}, {when: {contains: b}, label: x}]\ntests: [{text: b, rule: %s}]"
     assert Rules(source % "'#2'").test_count == 1
