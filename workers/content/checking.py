@@ -6,7 +6,6 @@ are the extra `checks`, and imported where a check asks for them.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -28,11 +27,10 @@ from workers.content.checks import (
     kind_of,
 )
 from workers.content.likeness import Remembered, runs, signature_of, similarity
+from workers.content.repeats import MAX_REPEATS, repeats_of
 
-MAX_REPEATS: Final = 1_000  # of a pattern's counted repeats together: each counts for so much of RE2's work a character
 MAX_SCHEMA_CHARS: Final = 65_536
 NEARLY: Final = 0.2  # of the likeliest language's probability
-_COUNTED: Final = re.compile(r"\{(?:[0-9]*,)?([0-9]+)\}")
 
 Passes = Callable[[str, Sequence[str]], bool]  # of an answer, and the parts of its prompt
 
@@ -101,7 +99,7 @@ def _within(check: Length, count: int) -> bool:
 def _regex(place: int, check: Regex) -> Passes:
     import re2
 
-    if sum(int(most[-6:]) for most in _COUNTED.findall(check.pattern)) > MAX_REPEATS:
+    if repeats_of(check.pattern) > MAX_REPEATS:
         raise InvalidChecks(place, "pattern", f"The counted repeats of `pattern` come to more than {MAX_REPEATS:,}.")
     options = re2.Options()
     options.log_errors = False  # it would write the pattern to this process's log

@@ -6,17 +6,21 @@ does not hold where the cell is none. A regular expression is RE2's and is looke
 and never explodes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from decimal import Decimal
 from typing import Any, Final
 
 from workers.content.cells import Row, is_empty, number_of, text_of
+from workers.content.repeats import MAX_REPEATS, repeats_of
 from workers.content.yaml_tree import Value, listed
 
 OPERATORS: Final = ("equals", "in", "contains", "regex", "above", "at_least", "below", "at_most", "empty")
 FIELDS: Final = ("column", *OPERATORS, "ignore_case", "all", "any", "not")
 MAX_REGEXES: Final = 500
+REGEX_WEIGHT: Final = 4  # of a character; each counted repeat is one more state that RE2 may be in at it
 REGEX_BYTES: Final = 2**20  # that RE2 may take for one; a pattern which needs more is refused, a text which would runs in less, slower
+
+MOST_COMPARED: Final = 2 * 10**9  # characters, some seconds: the weight of all conditions times the row's length
 
 Test = Callable[[Row], bool]
 _OfCell = Callable[[Any], bool]
@@ -24,12 +28,13 @@ _OfCell = Callable[[Any], bool]
 
 class Conditions:
     """What reads the conditions of one definition. ``columns``: those that it has met; ``weight``: how often a row's cells are looked
-    through at most, where every condition is asked once."""
+    through at most, where every condition is asked once; of a regular expression, by what it may take for a character. ``regexes``: how
+    many of these there are."""
 
     def __init__(self) -> None:
         self.columns: set[str] = set()
         self.weight = 0
-        self._regexes = 0
+        self.regexes = 0
 
     def read(self, value: Value) -> Test:
         """Of a condition, or of a list of them, which must all hold. Raises Fault."""
@@ -80,9 +85,13 @@ class Conditions:
         return _compared(name, bound)
 
     def _regex(self, value: Value, fold: bool) -> _OfCell:
-        self._regexes += 1
-        if self._regexes > MAX_REGEXES:
+        self.regexes += 1
+        if self.regexes > MAX_REGEXES:
             raise value.fault(f"there are more than {MAX_REGEXES:,} regular expressions: join some with |, or use `contains`")
+        repeats = repeats_of(value.text("`regex`"))
+        if repeats > MAX_REPEATS:
+            raise value.fault(f"the counted repeats of a regular expression come to more than {MAX_REPEATS:,}")
+        self.weight += REGEX_WEIGHT * (1 + repeats)
         import re2  # most definitions have none
 
         options = re2.Options()
@@ -97,6 +106,11 @@ class Conditions:
                 "this is no regular expression that RE2 takes: it knows no looking around or back, and no huge repetition"
             ) from None
         return lambda cell: search(cell if type(cell) is str else text_of(cell)) is not None
+
+
+def chars_of(row: Row, columns: Set[str]) -> int:
+    """How long the texts are that conditions may look through."""
+    return len(row.text) + sum(len(cell) for column in columns if isinstance(cell := row.cells.get(column), str))
 
 
 def _one_of(texts: set[str], fold: bool) -> _OfCell:

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
 from workers.content.cells import Row, text_of
-from workers.content.conditions import Conditions, Test
+from workers.content.conditions import MOST_COMPARED, Conditions, Test, chars_of
 from workers.content.filling import Fill, Unanswered, Written, answered, filling, joined
 from workers.content.slots import Slot, read_slots
 from workers.content.yaml_tree import Fault, Value, as_texts, read_tree
@@ -29,8 +29,7 @@ from workers.content.yaml_tree import Fault, Value, as_texts, read_tree
 MAX_RULES: Final = 10_000
 MAX_TESTS: Final = 10_000
 MAX_NAME_CHARS: Final = 100
-LIGHT: Final = 10_000  # conditions that are asked of any row, however long
-MOST_COMPARED: Final = 2 * 10**9  # characters, some seconds: the conditions' number times the row's length
+LIGHT: Final = 10_000  # the weight of conditions that are asked of any row, however long, where no regular expression is among them
 CALL_CHARS: Final = 64  # as many are compared while one condition is asked
 DEFAULT: Final = "default"
 _ANSWERS: Final = ("label", "text", "from_column")
@@ -76,14 +75,14 @@ class Rules:
             own = fields["default"].fields("the default", _ANSWERS)
             self._default = _answer(own, fields["default"], conditions)
         self.columns: Set[str] = frozenset(conditions.columns)
-        self._weight = conditions.weight
+        self._weight, self._light = conditions.weight, conditions.weight <= LIGHT and not conditions.regexes
         self.rule_count, self.test_count = len(rules), 0
         if "tests" in fields and not tested:
             self._hold_tests(fields["tests"], names)
 
     def decide(self, row: Row) -> Written:
         """Raises Unanswered: ``no_rule`` where none holds and there is no default; ``row_too_long`` for so many conditions."""
-        if self._weight > LIGHT and self._weight * self._chars(row) > MOST_COMPARED:
+        if not self._light and self._weight * chars_of(row, self.columns) > MOST_COMPARED:
             raise Unanswered("row_too_long")
         for rule in self._rules:
             if rule.test(row):
@@ -91,9 +90,6 @@ class Rules:
         if self._default is None:
             raise Unanswered("no_rule")
         return Written(answered(self._default(row)), DEFAULT)
-
-    def _chars(self, row: Row) -> int:
-        return len(row.text) + sum(len(cell) for column in self.columns if isinstance(cell := row.cells.get(column), str))
 
     def _hold_tests(self, value: Value, names: Collection[str]) -> None:
         tests = value.items("`tests`")

@@ -23,13 +23,13 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from workers.content.cells import Row
-from workers.content.conditions import Conditions, Test
+from workers.content.conditions import MOST_COMPARED, Conditions, Test, chars_of
 from workers.content.filling import Fill, Unanswered, Written, answered, done_with, filling, joined
 from workers.content.slots import Slot, read_slots
 from workers.content.yaml_tree import Fault, Value, listed, read_tree
 
 MAX_PARTS: Final = 1_000
-MAX_FILLED: Final = 10_000  # slots of one text and conditions for it, those of its parts among them
+MAX_FILLED: Final = 10_000  # slots of one text and the weight of conditions for it, those of its parts among them
 _WEIGHT: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 Group = Callable[[Row], str | None]  # None where no variant holds
@@ -49,11 +49,15 @@ class TemplateWriter:
         reading = _Reading(parts)
         for name, part in parts.items():
             reading.part(name, part)  # one that nothing uses is read, too: what is wrong in it is told now
-        self._write, _ = reading.group(fields["text"], "the text", noted=True)
+        self._write, self._cost = reading.group(fields["text"], "the text", noted=True)
+        self._asks = reading.conditions.weight > 0
         self.columns: Set[str] = frozenset(reading.conditions.columns)
 
     def write(self, row: Row, *, seed: int = 0, number: int = 0) -> Written:
-        """``number``: of the row in its file. Raises Unanswered: ``no_variant`` where none of the text holds."""
+        """``number``: of the row in its file. Raises Unanswered: ``no_variant`` where none of the text holds; ``row_too_long`` for so
+        many conditions."""
+        if self._asks and self._cost * chars_of(row, self.columns) > MOST_COMPARED:
+            raise Unanswered("row_too_long")
         row.draw = random.Random((seed & (1 << 64) - 1) << 64 | number).random  # noqa: S311 - no secret: the same text comes again
         written = self._write(row)
         if written is None:
@@ -62,7 +66,7 @@ class TemplateWriter:
 
 
 class _Variant(NamedTuple):
-    """``asked``: how many conditions; ``cost``: of its text."""
+    """``asked``: the weight of its conditions; ``cost``: of its text."""
 
     test: Test | None
     asked: int

@@ -50,8 +50,22 @@ MUTANTS: Final = (
         "rows-times-conditions",
         "a long row is not held against conditions without end",
         "workers/content/rules.py",
-        (("        if self._weight > LIGHT and", "        if False and"),),
+        (("        if not self._light and", "        if False and"),),
         (f"{_RULES_TEST}test_neither_tests_nor_rows_are_held_against_more_than_some_seconds_of_conditions",),
+    ),
+    Mutant(
+        "expressions-weigh",
+        "a regular expression weighs what it may take for a character",
+        "workers/content/conditions.py",
+        (("REGEX_WEIGHT * (1 + repeats)", "0"),),
+        (f"{_RULES_TEST}test_a_regular_expression_weighs_what_it_may_take_for_a_character",),
+    ),
+    Mutant(
+        "rows-times-variants",
+        "a long row is not held against a template's conditions without end",
+        "workers/content/writer.py",
+        (("if self._asks and", "if False and"),),
+        (f"{_WRITER_TEST}test_no_row_is_held_against_more_than_some_seconds_of_conditions",),
     ),
     Mutant(
         "parts-explode",

@@ -126,3 +126,11 @@ def test_parts_that_fill_parts_do_not_explode() -> None:
     assert "fills more than 10,000 slots" in told(source)
     variants = ", ".join(["{text: x, when: {contains: a}}"] * 500)
     assert "or asks so many conditions" in told("text: '" + "{@p}" * 25 + f"'\nparts: {{p: [{variants}]}}")
+
+
+def test_no_row_is_held_against_more_than_some_seconds_of_conditions() -> None:
+    words = ", ".join(f"p{number}" for number in range(9_000))
+    source = f"text: [{{text: one, when: {{column: a, contains: [{words}]}}}}, {{text: other, when: {{column: a, empty: false}}}}]"
+    assert written(source, a="z") == "other"
+    assert code_of(source, a="z" * 300_000) == "row_too_long"
+    assert written("text: '{a}'", a="z" * 9_000) == "z" * 9_000
