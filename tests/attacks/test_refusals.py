@@ -22,6 +22,7 @@ from db.files.rows import RowWriter, iter_rows
 from db.jobs.creating import RequestRef, create_job
 from db.jobs.jobs import delete_outputs, list_jobs, read_spec
 from db.jobs.results import Place, iter_results
+from db.jobs.row_story import find_row
 from db.jobs.steering import cancel_job, delete_job, pause_job, resume_job, retry_job, set_priority
 from db.jobs.versions import PROMPTS
 from db.lifecycle import INTERACTIVE_PRIORITY, MAX_INTERACTIVE_ROWS
@@ -191,6 +192,7 @@ REFUSALS: Final[tuple[tuple[str, str, Callable[[Flow, Actor], Asked]], ...]] = (
             ("spec.read", read_spec, ()),
         )
     ),
+    ("not_found", "row.find", lambda f, who: of_job(f, who, find_row, f.job(who, 2).job_id, "none")),
     ("not_found", "job.list", lambda f, who: (unknown := uuid4(), lambda: list_jobs(f.api, who, limit=1, after=unknown))),
     ("not_found", "audit.list", lambda f, who: (None, lambda: list_events(f.api, who, after=uuid4()))),
     ("not_found", "label_set.delete", lambda f, who: (None, lambda: delete_label_set(f.api, who, "none"))),
@@ -232,6 +234,7 @@ MADE: Final = {
     "api/requests/prompts.py": {"DAMAGED": 1},
     "api/routes/label_sets.py": {"not_found": 1},
     "api/routes/models.py": {"model_not_found": 1},
+    "api/routes/rows.py": {"not_found": 1},  # what was asked for is no number
     "db/audit/acts.py": {"not_found": 1},
     "db/audit/reading.py": {"not_found": 1},
     "db/files/files.py": {"file_in_use": 1, "not_found": 1},
@@ -247,6 +250,7 @@ MADE: Final = {
     "db/jobs/chains.py": {"batch_in_use": 1, "not_found": 1, "part_of_chain": 1},
     "db/jobs/jobs.py": {"job_not_ended": 1, "not_found": 2},
     "db/jobs/results.py": {"not_found": 1, "results_changed": 1},
+    "db/jobs/row_story.py": {"not_found": 2},  # one of a place that the job has not: its reading is on record
     "db/jobs/steering.py": {
         "cannot_cancel": 1,
         "cannot_reorder": 1,

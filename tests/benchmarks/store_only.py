@@ -143,8 +143,8 @@ def _pass(stores: dict[Role, Store], workload: Workload) -> tuple[int, dict[str,
     shards = 0
     while leases := timed_step("claim", lambda: claim_any(worker, "benchmark:1", 1)):
         (lease,) = leases
-        _, opened = timed_step("open", partial(open_shard, worker, lease))
-        results = [WorkRow(row.idx, payload=answer, input_tokens=50) for row in opened]
+        opened = timed_step("open", partial(open_shard, worker, lease))
+        results = [WorkRow(row.idx, payload=answer, input_tokens=50) for row in opened.rows]
         timed_step("write", partial(write_results, worker, lease, results, finish=True, model_version="none", metrics=None))
         shards += 1
     read = timed_step("out", lambda: sum(1 for _ in iter_results(api, actor, job.job_id, which="output")))

@@ -21,6 +21,7 @@ METHODS |= {
     "_tables": "tables",
     "_store": "sealing",
     "_writing": "writing",
+    "_written": "written",
 }
 
 
