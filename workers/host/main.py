@@ -4,6 +4,7 @@ It pins the device first, and only then imports what brings numpy and torch: CUD
 """
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -61,7 +62,8 @@ def main(start: str | None = None) -> int:
 
 
 def _end_at_once(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
+    """Not by an exception: a signal may arrive where Python ignores those, in a finalizer of the imports say, and would be lost."""
+    os._exit(0)
 
 
 def _leave_logging_alone(**_: object) -> None:
