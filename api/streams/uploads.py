@@ -138,8 +138,7 @@ class _Upload:
         self._store = store
         self._writer = RowWriter(store, actor, record)
         self._noted = NamesNoted()
-        # Of rows alone: a batch is no table, and examples are no input that results could be joined to.
-        self._table = None if plan.purpose != "rows" else NotedFields() if plan.format == "jsonl" else Noted()
+        self._table = noted_of(plan)
 
     def write(self, chunks: Iterable[bytes], limits: FileLimits) -> None:
         batch: list[NewRow] = []
@@ -175,6 +174,11 @@ class _Upload:
             self._size_bytes += len(chunk)
             metrics.uploaded_bytes.inc(len(chunk))
             yield chunk
+
+
+def noted_of(plan: _Plan) -> Noted | NotedFields | None:
+    """What notes its columns. Of rows alone: a batch is no table, and examples are no input that results could be joined to."""
+    return None if plan.purpose != "rows" else NotedFields() if plan.format == "jsonl" else Noted()
 
 
 def rows_of(plan: _Plan, chunks: Iterator[bytes], limits: FileLimits, noted: Noted | NotedFields | None) -> Iterator[NewRow]:

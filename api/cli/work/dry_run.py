@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from api.client import Client
     from api.wire import Forecast
     from db.files.rows import NewRow
+    from db.files.table import Table
 
 Opened = AbstractContextManager[tuple[BinaryIO, int | None]]
 SHOWN_ROWS: Final = 3
@@ -29,20 +30,23 @@ LIMITS: Final = FileLimits(
 
 
 class Counted(msgspec.Struct):
-    """Of an input: the rows that can be run, their characters, the others, and the bodies of the first."""
+    """Of an input: the rows that can be run, their characters, the others, and the bodies of the first. ``sample``: of one that a prompt is
+    filled in with, its first rows, and what its columns are."""
 
     rows: int = 0
     chars: int = 0
     defects: int = 0
     first: list[bytes] = []
+    sample: "list[NewRow]" = []
+    table: "Table | None" = None
 
 
 def dry_run(source: Source, endpoint: str, plan: Mapping[str, Any], *, prompt: object = None, as_json: bool) -> ExitCode:
     """Shows it. ``prompt``: the name of the one that is filled in with each row. Raises CommandError where the input cannot be read, and
     what the server says of such a job."""
-    counted = count(source.open(), source.name, source.fields)
+    counted = count(source.open(), source.name, source.fields, sampled=0 if prompt is None else SAMPLE_ROWS)
     with connect() as client:
-        first = [text_of(body) for body in counted.first] if prompt is None else filled_in(client, source, str(prompt), counted)
+        first = [text_of(body) for body in counted.first] if prompt is None else filled_in(client, str(prompt), counted)
         told = client.forecast_batch(endpoint, counted.rows, counted.chars, **plan)
     if as_json:
         answer_json({"defective_rows": counted.defects, "characters": counted.chars, "first": first, **msgspec.to_builtins(told)})
@@ -55,12 +59,12 @@ def dry_run(source: Source, endpoint: str, plan: Mapping[str, Any], *, prompt: o
     return ExitCode.OK
 
 
-def filled_in(client: "Client", source: Source, name: str, counted: Counted) -> list[str]:
+def filled_in(client: "Client", name: str, counted: Counted) -> list[str]:
     """The first rows as a model would read them. What is ``counted`` becomes the prompt's characters in them, by the mean of the rows that
     it is filled in for here."""
-    from api.cli.work.prompts import compiled, render, stored_prompt  # brings jinja2
+    from api.cli.work.prompts import compiled, fill, stored_prompt  # brings jinja2
 
-    rendering = render(compiled(stored_prompt(client, name)), source, SAMPLE_ROWS)
+    rendering = fill(compiled(stored_prompt(client, name)), counted.table, counted.sample)
     if rendering.missing:
         raise CommandError(f"The prompt names columns that the file has not: {', '.join(map(shown, rendering.missing))}.")
     written = [sum(len(turn.content) for turn in row.messages) for row in rendering.rows if row.message is None]
@@ -69,14 +73,18 @@ def filled_in(client: "Client", source: Source, name: str, counted: Counted) -> 
     return [row.message or "\n".join(f"{turn.role}: {turn.content}" for turn in row.messages) for row in rendering.rows[:SHOWN_ROWS]]
 
 
-def count(opened: Opened, name: str, fields: Mapping[str, str]) -> Counted:
-    """Reads the input as an upload of it would be read."""
-    from api.streams.uploads import plan_of, rows_of
+def count(opened: Opened, name: str, fields: Mapping[str, str], *, sampled: int = 0) -> Counted:
+    """Reads the input as an upload of it would be read. ``sampled``: as many of its first rows are kept."""
+    from api.streams.uploads import noted_of, plan_of, rows_of
 
     counted = Counted()
+    plan = plan_of(dict(fields), name)
+    noted = noted_of(plan) if sampled else None
     with opened as (stream, _):
         chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
-        for row in _rows(rows_of(plan_of(dict(fields), name), chunks, LIMITS, None)):
+        for row in _rows(rows_of(plan, chunks, LIMITS, noted)):
+            if len(counted.sample) < sampled:
+                counted.sample.append(row)
             if row.defect is not None:
                 counted.defects += 1
                 continue
@@ -84,6 +92,7 @@ def count(opened: Opened, name: str, fields: Mapping[str, str]) -> Counted:
             counted.chars += row.size
             if len(counted.first) < SHOWN_ROWS:
                 counted.first.append(row.body or b"")
+    counted.table = None if noted is None else noted.table
     if not counted.rows:
         raise CommandError("No row of the input can be read.")
     return counted

@@ -1,6 +1,6 @@
 """A prompt over the first rows of a file on this machine: what it says of each, and which columns it leaves aside or misses."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +11,11 @@ from api.cli.terminal.exits import CommandError
 from api.cli.terminal.terminal import shown
 from api.cli.work.peeking import some_column
 from api.cli.work.sources import Source
-from api.formats.limits import Columns, FileLimits
-from api.formats.names import format_of, is_tabbed
-from api.tables.noted import Noted, NotedFields
+from api.formats.limits import FileLimits
+from api.tables.noted import NotedFields
 from db.failures import describe
 from db.files.rows import NewRow
+from db.files.table import Table
 from workers.content.columns import KeptRow, columns_of
 from workers.content.messages import PromptFault
 from workers.content.prompts import Prompt, Turn, Unfilled, columns_meant
@@ -64,15 +64,23 @@ def stored_prompt(client: "Client", name: str) -> str:
 
 def render(prompt: Prompt, source: Source, count: int) -> Rendering:
     """Raises CommandError, and Refused for a file that cannot be read."""
+    from api.streams.uploads import noted_of, plan_of, rows_of
+
+    plan = plan_of({"purpose": "rows", **source.fields}, source.name)
+    noted = noted_of(plan)
     with source.open() as (stream, _):
-        noted, rows = _rows(source, iter(lambda: stream.read(1 << 16), b""))
+        rows = rows_of(plan, iter(lambda: stream.read(1 << 16), b""), LIMITS, noted)
         first = list(islice(rows, count))
         if isinstance(noted, NotedFields):
             for _ in islice(rows, NOTED_ROWS):
                 pass
-    if noted.table is None:
+    return fill(prompt, None if noted is None else noted.table, first)
+
+
+def fill(prompt: Prompt, table: Table | None, first: Sequence[NewRow]) -> Rendering:
+    """``table``: of the file whose first rows they are. Raises CommandError."""
+    if table is None:
         raise CommandError("The file has no rows.")
-    table = noted.table
     meant, missing = columns_meant(prompt.names, table.names)
     unused = [] if prompt.reads_all else [name for name in table.names if name not in meant.values()]
     cells = columns_of(table, [KeptRow(row.body, row.columns) for row in first])
@@ -89,28 +97,6 @@ def _rendered(prompt: Prompt, meant: dict[str, str], at: int, row: NewRow, cells
         except Unfilled as unfilled:
             code = unfilled.code
     return Rendered(row=at, line=row.line, messages=turns, error=code, message=None if code is None else describe(code).message)
-
-
-def _rows(source: Source, chunks: Iterator[bytes]) -> tuple[Noted | NotedFields, Iterator[NewRow]]:
-    from api.formats.csv import DELIMITERS, csv_rows
-    from api.formats.jsonl import plain_rows
-    from api.formats.text import text_rows
-
-    fields = source.fields
-    kind = fields.get("format") or format_of(source.name) or "jsonl"
-    columns = Columns(text=fields.get("text_column"), id=fields.get("id_column"))
-    if kind == "jsonl":
-        of_lines = NotedFields()
-        return of_lines, plain_rows(chunks, columns, LIMITS, of_lines)
-    noted = Noted()
-    if kind == "csv":
-        delimiter = fields.get("delimiter", "\t" if is_tabbed(source.name) else None)
-        return noted, csv_rows(chunks, columns, LIMITS, None if delimiter is None else DELIMITERS.get(delimiter), noted)
-    if kind == "parquet":
-        from api.formats.parquet import parquet_rows
-
-        return noted, parquet_rows(chunks, columns, LIMITS, noted)
-    return noted, text_rows(chunks, LIMITS, noted=noted)
 
 
 def with_any_text(source: Source) -> Source:

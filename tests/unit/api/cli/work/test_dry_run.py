@@ -8,7 +8,6 @@ import pytest
 
 from api.cli.terminal.exits import CommandError
 from api.cli.work.dry_run import Counted, count, figures, filled_in, text_of
-from api.cli.work.sources import Source
 from api.wire import Fault, Forecast
 
 
@@ -55,17 +54,17 @@ class Prompts:
 
 
 def test_rows_are_shown_as_the_prompt_fills_them_in_and_counted_so() -> None:
-    source = Source(None, b"name,price\n" + b"oak,1\n" * 5, "rows.csv", {"purpose": "rows", "text_column": "name"})
-    found = count(source.open(), source.name, source.fields)
-    shown = filled_in(Prompts(), source, "about@2", found)  # type: ignore[arg-type]
+    once = nullcontext((BytesIO(b"name,price\n" + b"oak,1\n" * 5), None))  # as stdin, which cannot be read again
+    found = count(once, "rows.csv", {"purpose": "rows", "text_column": "name"}, sampled=1_000)
+    shown = filled_in(Prompts(), "about@2", found)  # type: ignore[arg-type]
     assert shown == ["system: Be brief.\nuser: About oak"] * 3
     assert found.chars == 5 * len("Be brief.About oak")
 
 
 def test_a_prompt_that_names_what_is_not_there_is_refused() -> None:
-    source = Source(None, b"text\noak\n", "rows.csv", {"purpose": "rows"})
+    found = count(nullcontext((BytesIO(b"text\noak\n"), None)), "rows.csv", {"purpose": "rows"}, sampled=1_000)
     with pytest.raises(CommandError, match="name"):
-        filled_in(Prompts(), source, "about@2", Counted(1, 3))  # type: ignore[arg-type]
+        filled_in(Prompts(), "about@2", found)  # type: ignore[arg-type]
 
 
 def test_a_chat_is_shown_as_it_is() -> None:
