@@ -63,7 +63,7 @@ def sniff(lines: Iterator[Line], columns: Columns, delimiter: str | None, *, tit
     header, chosen = _header(seen[: 1 + titles], columns, tried)
     seen = seen[header:]
     first = _text(seen[0][1]) if seen else ""
-    cells = split_cells(first, chosen)
+    cells = _split_cells(first, chosen)
     if first.startswith(("{", "[")) and not _has_text(cells, columns):
         raise Refused("invalid_format", "The file begins as JSON does: set the form field format to `jsonl`.", param="format")
     spaced = any(cell.startswith(" ") for cell in cells[1:])
@@ -72,20 +72,20 @@ def sniff(lines: Iterator[Line], columns: Columns, delimiter: str | None, *, tit
 
 def looks_like_csv(first: bytes, second: bytes) -> bool:
     """Whether two lines are a header, with a column that is usually the text, and a record."""
-    tried = ((split_cells(_text(first), known), known.encode()) for known in SNIFFED)
+    tried = ((_split_cells(_text(first), known), known.encode()) for known in SNIFFED)
     return any(len(cells) > 1 and known in second and _has_text(cells, Columns()) for cells, known in tried)
 
 
-def split_cells(header: str, delimiter: str, quote: str = '"', escape: str | None = None) -> list[str]:
+def _split_cells(header: str, delimiter: str) -> list[str]:
     try:
-        return next(csv.reader([header], delimiter=delimiter, quotechar=quote, escapechar=escape, strict=True), [])
+        return next(csv.reader([header], delimiter=delimiter, strict=True), [])
     except csv.Error:  # a header with a line break in it
         return header.split(delimiter)
 
 
 def _header(seen: Sequence[Line], columns: Columns, tried: Sequence[str]) -> tuple[int, str]:
     """Its place, and the delimiter."""
-    found = [{known: split_cells(_text(line), known) for known in tried} for _, line in seen] or [{tried[0]: []}]
+    found = [{known: _split_cells(_text(line), known) for known in tried} for _, line in seen] or [{tried[0]: []}]
     best = [max(cells, key=lambda known: (_has_text(cells[known], columns), len(cells[known]))) for cells in found]  # the first of equals
     first = found[0][best[0]]
     if not _has_text(first, columns) and not (seen and seen[0][1].count(b'"') % 2):

@@ -27,7 +27,7 @@ from workers.content.checks import (
     kind_of,
 )
 from workers.content.likeness import Remembered, runs, signature_of, similarity
-from workers.content.repeats import MAX_REPEATS, repeats_of
+from workers.content.patterns import MAX_REPEATS, NoPattern, repeats_of, search_of
 
 MAX_SCHEMA_CHARS: Final = 65_536
 NEARLY: Final = 0.2  # of the likeliest language's probability
@@ -97,16 +97,11 @@ def _within(check: Length, count: int) -> bool:
 
 
 def _regex(place: int, check: Regex) -> Passes:
-    import re2
-
     if repeats_of(check.pattern) > MAX_REPEATS:
         raise InvalidChecks(place, "pattern", f"The counted repeats of `pattern` come to more than {MAX_REPEATS:,}.")
-    options = re2.Options()
-    options.log_errors = False  # it would write the pattern to this process's log
-    options.never_capture = True
     try:
-        search = re2.compile(check.pattern, options).search
-    except (re2.error, UnicodeEncodeError):
+        search = search_of(check.pattern)
+    except NoPattern:
         raise InvalidChecks(
             place, "pattern", "`pattern` is no regular expression of RE2's: it does not look around or refer back."
         ) from None

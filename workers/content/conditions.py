@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from workers.content.cells import Row, is_empty, number_of, text_of
-from workers.content.repeats import MAX_REPEATS, repeats_of
+from workers.content.patterns import MAX_REPEATS, NoPattern, repeats_of, search_of
 from workers.content.yaml_tree import Value, listed
 
 OPERATORS: Final = ("equals", "in", "contains", "regex", "above", "at_least", "below", "at_most", "empty")
@@ -88,20 +88,14 @@ class Conditions:
         self.regexes += 1
         if self.regexes > MAX_REGEXES:
             raise value.fault(f"there are more than {MAX_REGEXES:,} regular expressions: join some with |, or use `contains`")
-        repeats = repeats_of(value.text("`regex`"))
+        pattern = value.text("`regex`")
+        repeats = repeats_of(pattern)
         if repeats > MAX_REPEATS:
             raise value.fault(f"the counted repeats of a regular expression come to more than {MAX_REPEATS:,}")
         self.weight += REGEX_WEIGHT * (1 + repeats)
-        import re2  # most definitions have none
-
-        options = re2.Options()
-        options.log_errors = False  # it would write the pattern to this process's log
-        options.never_capture = True
-        options.max_mem = REGEX_BYTES
-        options.case_sensitive = not fold
         try:
-            search = re2.compile(value.text("`regex`"), options).search
-        except (re2.error, UnicodeEncodeError):
+            search = search_of(pattern, ignore_case=fold, max_bytes=REGEX_BYTES)
+        except NoPattern:
             raise value.fault(
                 "this is no regular expression that RE2 takes: it knows no looking around or back, and no huge repetition"
             ) from None

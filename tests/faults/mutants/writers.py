@@ -35,8 +35,8 @@ MUTANTS: Final = (
     Mutant(
         "silent-expressions",
         "RE2 writes no expression of a tenant's to the log",
-        "workers/content/conditions.py",
-        (("        options.log_errors = False", "        options.log_errors = True"),),
+        "workers/content/patterns.py",
+        (("    options.log_errors = False", "    options.log_errors = True"),),
         (f"{_RULES_TEST}test_an_expression_that_could_explode_is_refused_in_silence",),
     ),
     Mutant(
